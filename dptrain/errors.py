@@ -1,0 +1,73 @@
+"""The mistakes dptrain tells its users about, each with the exit code of the command line.
+
+Users' mistakes derive from ``ValueError``; whatever befalls a run derives from ``RuntimeError``.
+Messages name the value, where it came from and what to do.
+"""
+
+import difflib
+from collections.abc import Iterable
+
+EXIT_ERROR = 1
+EXIT_USAGE = 2
+EXIT_CHECK_FAILED = 3
+EXIT_INCONCLUSIVE = 4
+EXIT_NON_FINITE = 5
+EXIT_WORKERS_LOST = 6
+EXIT_SIGINT = 130
+EXIT_SIGTERM = 143
+
+
+class DptrainError(Exception):
+    """The root of every error that dptrain raises on purpose."""
+
+    exit_code = EXIT_ERROR
+
+
+class UsageError(DptrainError, ValueError):
+    """An option, key or argument that cannot be used as given."""
+
+    exit_code = EXIT_USAGE
+
+
+class ShapeError(UsageError):
+    """Shapes of layers, data or arrays that do not fit each other."""
+
+
+class DataError(DptrainError, ValueError):
+    """A data set that is missing, damaged, or holds values that cannot be trained on."""
+
+
+class CheckpointError(DptrainError, ValueError):
+    """A checkpoint that is missing, damaged, or of another network."""
+
+
+class RunFolderError(DptrainError, ValueError):
+    """A run folder that is missing, incomplete, locked or cannot be written."""
+
+
+class ProtocolError(DptrainError, RuntimeError):
+    """A message that the protocol does not allow: refused before anything is done with it."""
+
+
+class NonFiniteError(DptrainError, RuntimeError):
+    """Training produced an infinity or NaN."""
+
+    exit_code = EXIT_NON_FINITE
+
+
+class WorkersLostError(DptrainError, RuntimeError):
+    """A worker died, raised or fell silent, and the run cannot go on without it."""
+
+    exit_code = EXIT_WORKERS_LOST
+
+
+class Interrupted(DptrainError, RuntimeError):  # noqa: N818 - not an error: the user asked for it
+    """The run was stopped by a signal after the checkpoint was written."""
+
+    exit_code = EXIT_SIGINT
+
+
+def suggestion(word: str, choices: Iterable[str]) -> str:
+    """Return ``"; did you mean 'x'?"`` for the choice nearest to ``word``, or an empty string."""
+    near = difflib.get_close_matches(word, list(choices), n=1, cutoff=0.6)
+    return f"; did you mean {near[0]!r}?" if near else ""
