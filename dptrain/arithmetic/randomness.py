@@ -1,0 +1,45 @@
+"""Random numbers keyed by what they are for, so that no generator state is ever carried along.
+
+Whoever asks for the same seed, purpose and key gets the same stream, on any rank, in any order and
+after any resume. The streams are those of NumPy's ``Philox`` (Salmon et al., "Parallel random
+numbers: as easy as 1, 2, 3", SC'11), whose key is derived by ``SeedSequence``.
+"""
+
+import enum
+
+import numpy as np
+
+from dptrain.errors import UsageError
+
+_SEED_LIMIT = 2**64
+_KEY_LIMIT = 2**32
+
+
+class Purpose(enum.IntEnum):
+    """What a stream is for. The numbers enter every stream: add new ones, never renumber."""
+
+    SHUFFLE = 1
+    SPLIT = 2
+    INITIAL_WEIGHTS = 3
+    DROPOUT = 4
+    AUGMENTATION = 5
+    FINGERPRINT = 6
+
+
+def generator(seed: int, purpose: Purpose, *key: int) -> np.random.Generator:
+    """Return the generator of one purpose and key (epoch, step, layer, shard ...), at its start.
+
+    ``seed`` is a whole number from 0 to 2**64 - 1, otherwise UsageError. The numbers of ``key``
+    lie below 2**32.
+
+    Different arguments give different streams, also ``key=(1,)`` and ``key=(1, 0)``. Putting all
+    numbers into the entropy would not do: ``SeedSequence`` pads entropy with zeros to four 32-bit
+    words, so ``SeedSequence((1,))`` equals ``SeedSequence((1, 0))``, and it spreads a number of
+    2**32 or more over two words, so ``(2**32,)`` equals ``(0, 1)``. A spawn key starts after the
+    padded entropy and counts word by word.
+    """
+    if not 0 <= seed < _SEED_LIMIT:
+        raise UsageError(f"seed={seed} must be a whole number from 0 to {_SEED_LIMIT - 1}")
+    assert all(0 <= part < _KEY_LIMIT for part in key), key  # noqa: S101 - see the docstring
+    sequence = np.random.SeedSequence(seed, spawn_key=(int(purpose), *key))
+    return np.random.Generator(np.random.Philox(sequence))

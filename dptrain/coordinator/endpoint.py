@@ -1,0 +1,74 @@
+"""Where the coordinator can be reached: a socket file in a private folder, or a loopback port."""
+
+import contextlib
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+import zmq
+
+from dptrain.errors import UsageError
+from dptrain.experiment.schema import Execution
+
+
+class Endpoint:
+    """A bound ROUTER socket and its address.
+
+    Attributes:
+        address: for workers to connect to.
+        socket: bound to it.
+    """
+
+    def __init__(self, execution: Execution, max_frame: int, messages: int) -> None:
+        """Bind.
+
+        Args:
+            execution: settled; its transport and address.
+            max_frame: bytes of the longest legal frame; a longer one ends its connection.
+            messages: most that can be under way to one worker at a time.
+
+        Raises:
+            UsageError: the address is taken.
+        """
+        self._context = zmq.Context()
+        self._folder: Path | None = None
+        self.socket = self._context.socket(zmq.ROUTER)
+        self.socket.linger = 0
+        self.socket.router_mandatory = True
+        self.socket.maxmsgsize = max_frame
+        self.socket.handshake_ivl = 2000
+        self.socket.sndhwm = self.socket.rcvhwm = messages
+        try:
+            self.address = self._bind(execution)
+        except BaseException:
+            self.close()
+            raise
+
+    def _bind(self, execution: Execution) -> str:
+        if execution.transport == "ipc":
+            # mkdtemp makes the folder with mode 0700: nobody else can reach the socket in it
+            self._folder = Path(tempfile.mkdtemp(prefix="dptrain-"))
+            address = f"ipc://{self._folder}/coordinator"
+            self.socket.bind(address)
+            return address
+        if execution.listen is None:
+            return f"tcp://127.0.0.1:{self.socket.bind_to_random_port('tcp://127.0.0.1')}"
+        if "[" in execution.listen:
+            self.socket.ipv6 = True
+        try:
+            self.socket.bind(execution.listen.replace("localhost", "127.0.0.1"))
+        except zmq.ZMQError as error:
+            raise UsageError(
+                f"cannot listen on {execution.listen}: {os.strerror(error.errno or 0).lower()}; "
+                "give --listen another port, or leave it out to have one chosen"
+            ) from None
+        return execution.listen
+
+    def close(self) -> None:
+        """Unbind, and remove the socket file."""
+        self._context.destroy()
+        if self._folder is not None:
+            with contextlib.suppress(FileNotFoundError):
+                shutil.rmtree(self._folder)
+            self._folder = None

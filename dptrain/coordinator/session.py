@@ -1,0 +1,325 @@
+"""A run from beginning to end: prepare, launch, train, record, and leave nothing behind."""
+
+import os
+import time
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from msgspec.structs import replace
+from numpy.typing import NDArray
+
+from dptrain.arithmetic.digest import digest
+from dptrain.checkpoint.atomic import atomic_write
+from dptrain.checkpoint.checkpoint import Checkpoint, load_checkpoint
+from dptrain.coordinator.cluster import Cluster
+from dptrain.coordinator.signals import StopSignal, stop_on_signals
+from dptrain.coordinator.trainer import Observer, Progress, Trainer
+from dptrain.data.dataset import Dataset, open_dataset
+from dptrain.data.prepared import prepare
+from dptrain.errors import CheckpointError, Interrupted, NonFiniteError, WorkersLostError
+from dptrain.exchange.engine import Engine, State
+from dptrain.exchange.inline import InlineEngine
+from dptrain.exchange.rank import initial_state
+from dptrain.experiment.files import parse_toml, to_toml
+from dptrain.experiment.job import Job, check_digest
+from dptrain.experiment.schema import Execution, Experiment
+from dptrain.experiment.settle import settle, settle_execution
+from dptrain.experiment.validate import build
+from dptrain.launch.local import LocalWorker, end
+from dptrain.metrics.records import EpochRecord, StepRecord
+from dptrain.metrics.writer import MetricsWriter
+from dptrain.protocol.handshake import new_key
+from dptrain.runfolder import RunFolder
+
+
+class SessionObserver(Observer, Protocol):
+    """Sees the beginning of a run as well."""
+
+    def begin(self, job: Job, execution: Execution, folder: Path, first_step: int) -> None:
+        """Everything is decided, and nothing computed yet."""
+
+    def waiting(self, address: str, key: Path, missing: int) -> None:
+        """The run waits for workers that somebody starts by hand."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a run came to.
+
+    Attributes:
+        folder: of the run.
+        digest: of the weights.
+        parameters: flat vector of the weights.
+        job: what was trained.
+        execution: how.
+        steps: steps done, those before a resumption included.
+        history: the records of this process's part of the run.
+        seconds: what the training steps alone took.
+        steps_per_second: of the training steps alone.
+        samples_per_second: likewise.
+        startup_seconds: from the beginning to the first step.
+        finished: False where the user stopped the run.
+    """
+
+    folder: Path
+    digest: str
+    parameters: NDArray[Any]
+    job: Job
+    execution: Execution
+    steps: int
+    history: list[StepRecord | EpochRecord]
+    seconds: float
+    steps_per_second: float
+    samples_per_second: float
+    startup_seconds: float
+    finished: bool
+    exit_code: int
+
+    @property
+    def last_epoch(self) -> EpochRecord | None:
+        """The newest evaluation of this process's part of the run."""
+        epochs = [each for each in self.history if isinstance(each, EpochRecord)]
+        return epochs[-1] if epochs else None
+
+
+class Session:
+    """One call of training; everything opened here is closed when `run` ends."""
+
+    def __init__(
+        self,
+        experiment: Experiment,
+        execution: Execution,
+        observer: SessionObserver,
+        *,
+        out: Path | None = None,
+        resumed: RunFolder | None = None,
+        prepared: Path | None = None,
+    ) -> None:
+        """Decide the execution; raise `UsageError` where settings exclude each other.
+
+        Args:
+            experiment: as given, or as recorded in the run to resume.
+            execution: as given.
+            observer: sees the run go by.
+            out: the run folder; by default a new one under ``logs/``.
+            resumed: a run to continue from its last checkpoint; locked, closed by `run`.
+            prepared: a folder of prepared data, in place of the experiment's data set.
+        """
+        self._began = time.perf_counter()
+        self._experiment = experiment
+        self._execution = settle_execution(execution, experiment.shards)
+        self._observer = observer
+        self._out = out
+        self._resumed = resumed
+        self._prepared = prepared
+        self._stack = ExitStack()
+
+    def run(self, *, handle_signals: bool = True) -> Outcome:
+        """Train. Whatever happens, no process, socket or lock is left behind.
+
+        Raises:
+            DptrainError: of the kind that says what went wrong.
+        """
+        with self._stack:
+            stop = self._stack.enter_context(stop_on_signals()) if handle_signals else StopSignal()
+            return self._run(stop)
+
+    def _run(self, stop: StopSignal) -> Outcome:
+        checkpoint = load_checkpoint(self._resumed.last) if self._resumed else None
+        folder = self._resumed or self._new_folder()
+        self._stack.enter_context(folder)
+        launched = self._launch(folder)
+        data = self._prepared or prepare(
+            self._experiment.dataset,
+            dtype=self._experiment.dtype,
+            label=self._experiment.label,
+        )
+        job = self._settled_job(data)
+        text = to_toml(job.experiment, self._execution)
+        if checkpoint is None:
+            atomic_write(folder.experiment, text.encode())
+            state, progress = State(*initial_state(job)), Progress()
+        else:
+            state, progress = _restored(job, checkpoint)
+        self._observer.begin(job, self._execution, folder.path, progress.step)
+        metrics = self._stack.enter_context(MetricsWriter(folder.metrics, self._observer.warn))
+        if checkpoint is not None:
+            metrics.truncate_after(checkpoint.step)
+        engine = self._engine(job, data, launched, state, progress.step, folder, stop)
+        trainer = Trainer(
+            job,
+            engine,
+            folder,
+            metrics,
+            text,
+            self._observer,
+            progress,
+            log_every=self._execution.log_every,
+            checkpoint_every=self._execution.checkpoint_every,
+        )
+        startup = time.perf_counter() - self._began
+        finished = self._trained(trainer, folder, stop)
+        return self._outcome(trainer, folder, startup, stop, finished=finished)
+
+    def _new_folder(self) -> RunFolder:
+        if self._out is not None:
+            return RunFolder.create_at(self._out)
+        return RunFolder.create(self._experiment.model)
+
+    def _launch(self, folder: RunFolder) -> list[LocalWorker]:
+        """Start the workers first of all: they import while this process prepares the data."""
+        if self._execution.exchange == "inline":
+            return []
+        count = int(self._execution.workers) - self._execution.join
+        launched: list[LocalWorker] = []
+        self._stack.callback(lambda: end(launched, grace=0.0) if not self._handed_over else None)
+        self._handed_over = False
+        for rank in range(count):
+            launched.append(LocalWorker(rank, folder.rank_log(rank)))
+        return launched
+
+    def _settled_job(self, data: Path) -> Job:
+        e = self._experiment
+        dataset = open_dataset(data, validation=e.validation, test=e.test, seed=e.seed)
+        check_digest(e, dataset)
+        settled = self._settle(dataset)
+        return Job(settled, dataset)
+
+    def _settle(self, dataset: Dataset) -> Experiment:
+        workers = int(self._execution.workers)
+        settled = settle(
+            self._experiment, workers, dataset.classes, len(dataset.train), dataset.digest
+        )
+        if self._prepared is None and Path(settled.dataset).exists():
+            settled = replace(settled, dataset=str(Path(settled.dataset).resolve()))
+        return settled
+
+    def _engine(
+        self,
+        job: Job,
+        data: Path,
+        launched: Sequence[LocalWorker],
+        state: State,
+        first_step: int,
+        folder: RunFolder,
+        stop: Callable[[], bool],
+    ) -> Engine:
+        if self._execution.exchange == "inline":
+            inline = InlineEngine(job, state.parameters, state.slots)
+            self._stack.callback(inline.close)
+            return inline
+        key = new_key()
+        cluster = Cluster(job, self._execution, str(data), key, launched, state, first_step, stop)
+        self._handed_over = True
+        self._stack.callback(cluster.close)
+        if self._execution.join:
+            path = folder.path / "worker.key"
+            self._stack.callback(path.unlink, missing_ok=True)
+            _write_key(path, key)
+            self._observer.waiting(cluster.address, path, self._execution.join)
+        cluster.join()
+        return cluster
+
+    def _trained(self, trainer: Trainer, folder: RunFolder, stop: StopSignal) -> bool:
+        try:
+            return trainer.run(stop)
+        except Interrupted:  # in the middle of an evaluation
+            trainer.save()
+            return False
+        except NonFiniteError as error:
+            last = _last_good(folder)
+            raise NonFiniteError(
+                f"{error}\n{last}try a smaller --lr, --clip-norm 1, or --dtype float64"
+            ) from None
+        except WorkersLostError as error:
+            trainer.save()
+            raise WorkersLostError(
+                f"{error}\nstep {trainer.progress.step} is saved; continue with: "
+                f"dptrain train --resume {folder.path}"
+            ) from None
+
+    def _outcome(
+        self, trainer: Trainer, folder: RunFolder, startup: float, stop: StopSignal, *, finished: bool
+    ) -> Outcome:
+        parameters = np.array(trainer.engine.state().parameters)
+        seconds = trainer.seconds
+        return Outcome(
+            folder=folder.path,
+            digest=digest(parameters),
+            parameters=parameters,
+            job=trainer.job,
+            execution=self._execution,
+            steps=trainer.progress.step,
+            history=trainer.history,
+            seconds=seconds,
+            steps_per_second=trainer.steps / seconds if seconds else 0.0,
+            samples_per_second=trainer.rows / seconds if seconds else 0.0,
+            startup_seconds=startup,
+            finished=finished,
+            exit_code=stop.exit_code,
+        )
+
+
+def recorded_experiment(folder: RunFolder) -> Experiment:
+    """Return the settled experiment of a run, as its last checkpoint recorded it."""
+    checkpoint = load_checkpoint(folder.existing_checkpoint("last"))
+    tables = parse_toml(checkpoint.experiment, str(folder.last))
+    return build(Experiment, tables["experiment"], str(folder.last))
+
+
+def _restored(job: Job, checkpoint: Checkpoint) -> tuple[State, Progress]:
+    parameters = flat_parameters(job, checkpoint)
+    slots = []
+    for name in job.updater.rule.slots:
+        saved = checkpoint.optimizer.get(name)
+        if saved is None or saved.shape != parameters.shape:
+            raise CheckpointError(
+                f"the checkpoint has no optimizer state {name!r} for {job.experiment.optimizer}; "
+                "it can be evaluated, but not resumed"
+            )
+        slots.append(np.array(saved))
+    best = checkpoint.progress.get("best")
+    progress = Progress(checkpoint.step, best if isinstance(best, float) else -np.inf)
+    return State(parameters, slots), progress
+
+
+def flat_parameters(job: Job, checkpoint: Checkpoint) -> NDArray[Any]:
+    """Return a checkpoint's weights as the flat vector of a job's network.
+
+    Raises:
+        CheckpointError: the checkpoint is of another network.
+    """
+    tensors = job.network.all_tensors()
+    wanted = {t.name: (t.shape, job.dtype) for t in tensors}
+    found = {name: (t.shape, t.dtype) for name, t in checkpoint.tensors.items()}
+    if wanted != found:
+        name = next(n for n in [*wanted, *found] if wanted.get(n) != found.get(n))
+        raise CheckpointError(
+            f"the checkpoint is of another network: {name} is {_tensor(found.get(name))}, the "
+            f"experiment has {_tensor(wanted.get(name))}"
+        )
+    flat = np.empty(job.network.size, job.dtype)
+    for tensor in tensors:
+        flat[tensor.start : tensor.stop] = checkpoint.tensors[tensor.name].reshape(-1)
+    return flat
+
+
+def _tensor(found: Any) -> str:
+    return "missing" if found is None else f"{found[1]} {found[0]}"
+
+
+def _last_good(folder: RunFolder) -> str:
+    if not folder.last.exists():
+        return "no checkpoint was written before; "
+    saved = load_checkpoint(folder.last)
+    return f"the last good checkpoint, of step {saved.step}, is {folder.last}; "
+
+
+def _write_key(path: Path, key: bytes) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "w") as file:
+        file.write(key.hex() + "\n")

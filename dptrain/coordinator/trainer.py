@@ -1,0 +1,256 @@
+"""The course of a run: steps, evaluations, checkpoints and records, whoever carries them out."""
+
+import math
+import time
+from collections.abc import Sequence
+from typing import Protocol
+
+import numpy as np
+
+from dptrain.arithmetic.digest import digest
+from dptrain.checkpoint.checkpoint import Checkpoint, save_checkpoint
+from dptrain.errors import NonFiniteError, RunFolderError
+from dptrain.exchange.engine import Engine, Score, State, StepDone
+from dptrain.experiment.job import SPLITS, Job
+from dptrain.metrics.records import EpochRecord, StepRecord
+from dptrain.metrics.writer import MetricsWriter
+from dptrain.runfolder import RunFolder
+
+
+class Observer(Protocol):
+    """Whoever wants to see a run go by: a progress bar, a line per epoch, nobody."""
+
+    def step(self, done: StepDone) -> None:
+        """A step is committed."""
+
+    def epoch(self, record: EpochRecord) -> None:
+        """An epoch is done and evaluated."""
+
+    def warn(self, message: str) -> None:
+        """Something is wrong that does not stop the run."""
+
+
+class Progress:
+    """Where a run stands, beyond weights and optimizer state; kept in checkpoints.
+
+    Attributes:
+        step: steps done.
+        best: the best score so far; higher is better.
+    """
+
+    def __init__(self, step: int = 0, best: float = -math.inf) -> None:
+        self.step = step
+        self.best = best
+
+
+class Trainer:
+    """Drives an engine through an experiment.
+
+    Attributes:
+        history: the records of this process's part of the run.
+        seconds: what the training steps alone took.
+        steps: steps carried out by this process.
+        rows: rows trained on by this process.
+    """
+
+    def __init__(
+        self,
+        job: Job,
+        engine: Engine,
+        folder: RunFolder,
+        metrics: MetricsWriter,
+        experiment_text: str,
+        observer: Observer,
+        progress: Progress,
+        *,
+        log_every: int,
+        checkpoint_every: int | None,
+    ) -> None:
+        self.job = job
+        self.engine = engine
+        self.history: list[StepRecord | EpochRecord] = []
+        self.seconds = 0.0
+        self.steps = 0
+        self.rows = 0
+        self.progress = progress
+        self._folder = folder
+        self._metrics = metrics
+        self._text = experiment_text
+        self._observer = observer
+        self._log_every = log_every
+        self._checkpoint_every = checkpoint_every
+        self._told_of_disk = False
+        self._interval = Interval()
+
+    def run(self, stop: "Stop") -> bool:
+        """Train to the end; return False where ``stop`` ended it before, after a checkpoint.
+
+        Raises:
+            NonFiniteError: the loss or the weights are no longer finite.
+            WorkersLostError: a worker is lost; the last committed step has been saved.
+        """
+        epoch = Interval()
+        while self.progress.step < self.job.total_steps:
+            end = self._boundary()
+            self._train(end, stop, epoch)
+            step = self.progress.step
+            if stop():
+                self.save()
+                return False
+            if step % self.job.steps_per_epoch == 0 or step == self.job.total_steps:
+                self._close_epoch(epoch)
+                epoch = Interval()
+            else:
+                self.save()
+        return True
+
+    def _boundary(self) -> int:
+        step = self.progress.step
+        spans = [self.job.steps_per_epoch, self._checkpoint_every]
+        ends = [step - step % span + span for span in spans if span]
+        return min(self.job.total_steps, *ends)
+
+    def _train(self, end: int, stop: "Stop", epoch: "Interval") -> None:
+        begin = self.progress.step
+        started = time.perf_counter()
+        for done in self.engine.train(begin, end):
+            now = time.perf_counter()
+            rows = self.job.rows(done.step)
+            epoch.add(done, rows, now - started)
+            self._interval.add(done, rows, now - started)
+            self.seconds += now - started
+            started = now
+            self.steps += 1
+            self.rows += rows
+            self.progress.step = done.step + 1
+            if self.progress.step % self._log_every == 0 or done.step == 0:
+                self._log(done)
+            self._observer.step(done)
+            if stop():
+                return
+
+    def _log(self, done: StepDone) -> None:
+        interval, self._interval = self._interval, Interval()
+        compute, exchange, update = interval.shares()
+        self._record(
+            StepRecord(
+                step=done.step + 1,
+                epoch=(done.step + 1) / self.job.steps_per_epoch,
+                loss=done.loss,
+                lr=self.job.updater.schedule(done.step),
+                samples_per_second=interval.rate(),
+                compute_seconds=compute,
+                exchange_seconds=exchange,
+                update_seconds=update,
+            )
+        )
+
+    def _record(self, record: StepRecord | EpochRecord) -> None:
+        self.history.append(record)
+        self._metrics.write(record)
+
+    def _close_epoch(self, interval: "Interval") -> None:
+        scores = {
+            split: self.engine.evaluate(split) if len(self.job.split(split)) else None
+            for split in SPLITS
+        }
+        step = self.progress.step
+        if not all(s is None or math.isfinite(s.loss) for s in scores.values()):
+            raise NonFiniteError(f"the evaluation after step {step} has a loss that is not finite")
+        loss = {split: s.loss if s else None for split, s in scores.items()}
+        accuracy = {split: s.accuracy if s else None for split, s in scores.items()}
+        record = EpochRecord(
+            epoch=step / self.job.steps_per_epoch,
+            step=step,
+            train_loss=loss["train"],
+            train_accuracy=accuracy["train"],
+            validation_loss=loss["validation"],
+            validation_accuracy=accuracy["validation"],
+            test_loss=loss["test"],
+            test_accuracy=accuracy["test"],
+            lr=self.job.updater.schedule(step - 1),
+            seconds=interval.seconds,
+            samples_per_second=interval.rate(),
+            digest=digest(self.engine.state().parameters),
+        )
+        self._record(record)
+        better = _merit([scores["validation"], scores["test"], scores["train"]])
+        is_best = better > self.progress.best
+        self.progress.best = max(better, self.progress.best)
+        self.save(best=is_best)
+        self._observer.epoch(record)
+
+    def save(self, *, best: bool = False) -> None:
+        """Write the checkpoint ``last``, and ``best`` as well where asked.
+
+        A disk that is full is told once, and training goes on.
+
+        Raises:
+            NonFiniteError: the weights are not finite; the checkpoints stay as they were.
+        """
+        state = self.engine.state()
+        if not np.isfinite(state.parameters).all():
+            raise NonFiniteError(f"the weights after step {self.progress.step} are not finite")
+        checkpoint = self._checkpoint(state)
+        try:
+            save_checkpoint(self._folder.last, checkpoint)
+            if best:
+                save_checkpoint(self._folder.best, checkpoint)
+        except RunFolderError as error:
+            if not self._told_of_disk:
+                self._told_of_disk = True
+                self._observer.warn(f"{error}; training goes on without new checkpoints")
+
+    def _checkpoint(self, state: State) -> Checkpoint:
+        names = self.job.updater.rule.slots
+        return Checkpoint(
+            tensors=self.job.network.views(state.parameters),
+            optimizer=dict(zip(names, state.slots, strict=True)),
+            step=self.progress.step,
+            epoch=self.progress.step // self.job.steps_per_epoch,
+            experiment=self._text,
+            digest=digest(state.parameters),
+            progress={"best": self.progress.best if math.isfinite(self.progress.best) else None},
+        )
+
+
+class Stop(Protocol):
+    """Whether somebody wants the run to stop."""
+
+    def __call__(self) -> bool:
+        """Return whether to stop after the present step."""
+        ...
+
+
+class Interval:
+    """Sums over some steps."""
+
+    def __init__(self) -> None:
+        self.steps = 0
+        self.rows = 0
+        self.seconds = 0.0
+        self._compute = self._exchange = self._update = 0.0
+
+    def add(self, done: StepDone, rows: int, seconds: float) -> None:
+        """Add a step that took ``seconds`` for ``rows`` rows."""
+        self.steps += 1
+        self.rows += rows
+        self.seconds += seconds
+        self._compute += done.compute
+        self._exchange += done.exchange
+        self._update += done.update
+
+    def rate(self) -> float:
+        """Return rows per second."""
+        return self.rows / self.seconds if self.seconds else 0.0
+
+    def shares(self) -> tuple[float, float, float]:
+        """Return seconds per step in compute, exchange and update."""
+        steps = max(1, self.steps)
+        return self._compute / steps, self._exchange / steps, self._update / steps
+
+
+def _merit(scores: Sequence[Score | None]) -> float:
+    """Return how good the weights are: accuracy, or the loss's negative, of the first split there."""
+    found = next(each for each in scores if each is not None)
+    return -found.loss if found.accuracy is None else found.accuracy

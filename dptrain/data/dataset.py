@@ -1,0 +1,116 @@
+"""A prepared data set as the ranks see it: memory-mapped arrays and three splits of their rows."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dptrain.arithmetic.randomness import Purpose, generator
+from dptrain.data.folder import open_folder
+from dptrain.errors import UsageError
+
+# They enter the random streams that choose the rows: never renumber.
+_SPLIT_KEYS = {"test": 0, "validation": 1}
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """Some rows of a data set, possibly none.
+
+    ``inputs``: (n, *sample_shape), memory-mapped. ``targets``: class labels (n,) int64, or
+    regression targets (n, k). ``index``: which of the n rows belong to the split, ascending;
+    None for all of them.
+    """
+
+    inputs: NDArray[Any]
+    targets: NDArray[Any]
+    index: NDArray[np.intp] | None = None
+
+    def __len__(self) -> int:
+        return len(self.inputs) if self.index is None else len(self.index)
+
+    def gather(self, order: NDArray[np.intp], x_out: NDArray[Any], t_out: NDArray[Any]) -> None:
+        """Copy the split's rows number ``order``, shape (m,), into ``x_out`` and ``t_out``.
+
+        Both are C-contiguous, have m rows, and the dtypes of inputs and targets. The numbers lie
+        in [0, len(self)); that is not checked. Nothing is allocated where ``index`` is None.
+        """
+        rows = order if self.index is None else self.index[order]
+        # mode="raise" would gather into a buffer first, to leave x_out alone on an error.
+        np.take(self.inputs, rows, axis=0, out=x_out, mode="clip")
+        np.take(self.targets, rows, axis=0, out=t_out, mode="clip")
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """A data set with its splits.
+
+    ``digest`` (hex) names the contents of the source. ``classes`` is 0 for regression.
+    ``class_names`` has one name per class. ``target_shape`` is () for class labels, (k,) for
+    regression. ``validation`` and ``test`` may be empty.
+    """
+
+    name: str
+    digest: str
+    classes: int
+    class_names: tuple[str, ...]
+    sample_shape: tuple[int, ...]
+    target_shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    train: Split
+    validation: Split
+    test: Split
+
+
+def open_dataset(folder: Path, *, validation: float, test: float, seed: int) -> Dataset:
+    """Open a prepared data set and split its rows.
+
+    Where it brings no test part, the fraction ``test`` of its rows is held out, chosen by
+    ``seed``; of the rows that remain for training, the fraction ``validation``. A fraction above 0
+    takes at least one row.
+
+    Raises DataError for a damaged folder, and UsageError for fractions outside [0, 1) or that
+    leave nothing to train on.
+    """
+    for name, fraction in (("validation", validation), ("test", test)):
+        if not 0 <= fraction < 1:
+            raise UsageError(f"{name}={fraction} must be a fraction of the rows, from 0 to below 1")
+    meta, arrays = open_folder(folder)
+    inputs, targets = arrays["x_train"], arrays["t_train"]
+    rows = np.arange(len(inputs), dtype=np.intp)
+    if "x_test" in arrays:
+        test_split = Split(arrays["x_test"], arrays["t_test"])
+    else:
+        rows, held_out = _hold_out("test", test, rows, seed)
+        test_split = Split(inputs, targets, held_out)
+    rows, held_out = _hold_out("validation", validation, rows, seed)
+    return Dataset(
+        name=meta.name,
+        digest=meta.digest,
+        classes=meta.classes,
+        class_names=meta.class_names,
+        sample_shape=inputs.shape[1:],
+        target_shape=targets.shape[1:],
+        dtype=np.dtype(meta.dtype),
+        train=Split(inputs, targets, None if len(rows) == len(inputs) else rows),
+        validation=Split(inputs, targets, held_out),
+        test=test_split,
+    )
+
+
+def _hold_out(
+    name: str, fraction: float, rows: NDArray[np.intp], seed: int
+) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Return the rows that stay and those held out for ``name``, both ascending."""
+    if fraction == 0:
+        return rows, rows[:0]
+    count = max(1, round(fraction * len(rows)))
+    if count >= len(rows):
+        raise UsageError(
+            f"{name}={fraction} of {len(rows)} rows leaves none to train on; "
+            "give a smaller fraction or 0"
+        )
+    order = generator(seed, Purpose.SPLIT, _SPLIT_KEYS[name]).permutation(len(rows))
+    return np.sort(rows[order[count:]]), np.sort(rows[order[:count]])

@@ -1,0 +1,77 @@
+"""The folder of a prepared data set: memory-mappable .npy files and meta.json.
+
+``x_train.npy`` and ``x_test.npy`` have shape (n, *sample_shape), ``t_train.npy`` and
+``t_test.npy`` (n,) int64 or (n, k); the test files are there only if the data set brings a test
+part. meta.json records the size of every file, so that a folder without it, or with a file of
+another size, is known to be unfinished or damaged.
+"""
+
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from dptrain.errors import DataError
+
+FORMAT_VERSION = 1
+META = "meta.json"
+_TRAIN_FILES = {"x_train.npy", "t_train.npy"}
+_ALL_FILES = _TRAIN_FILES | {"x_test.npy", "t_test.npy"}
+
+
+class Meta(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The contents of meta.json.
+
+    ``digest`` (hex) names the source's contents, ``source`` says where they were read from.
+    ``classes`` is 0 for regression. ``files`` holds the size in bytes of each .npy file.
+    """
+
+    version: int
+    digest: str
+    name: str
+    source: str
+    dtype: Literal["float32", "float64"]
+    classes: int
+    class_names: tuple[str, ...]
+    files: dict[str, int]
+
+
+def open_folder(folder: Path) -> tuple[Meta, dict[str, NDArray[Any]]]:
+    """Return the meta data and the memory-mapped arrays by name (``"x_train"`` ...).
+
+    Raises DataError when files are missing, have another size than recorded or are no .npy.
+    """
+    try:
+        meta = msgspec.json.decode((folder / META).read_bytes(), type=Meta)
+        _check_files(folder, meta)
+        # Plain arrays over the maps: np.memmap would run Python code at every slice.
+        arrays = {
+            name.removesuffix(".npy"): np.asarray(np.load(folder / name, "r", allow_pickle=False))
+            for name in meta.files
+        }
+    except (OSError, ValueError, msgspec.MsgspecError) as error:
+        raise DataError(
+            f"{folder}: no intact prepared data set ({error}); remove the folder and prepare again"
+        ) from None
+    return meta, arrays
+
+
+def _check_files(folder: Path, meta: Meta) -> None:
+    if meta.version != FORMAT_VERSION:
+        raise ValueError(f"format version {meta.version}, expected {FORMAT_VERSION}")
+    if not _TRAIN_FILES <= meta.files.keys() <= _ALL_FILES:
+        raise ValueError(f"{META} names the files {sorted(meta.files)}")
+    for name, recorded in meta.files.items():
+        found = (folder / name).stat().st_size
+        if found != recorded:
+            raise ValueError(f"{name} has {found} bytes instead of {recorded}")
+
+
+def meta_if_whole(folder: Path) -> Meta | None:
+    """Return the meta data of an intact folder, or None where ``open_folder`` would raise."""
+    try:
+        return open_folder(folder)[0]
+    except DataError:
+        return None

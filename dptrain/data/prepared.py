@@ -1,0 +1,118 @@
+"""Make a data set ready to be memory-mapped, once per machine."""
+
+import hashlib
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dptrain.data.folder import FORMAT_VERSION, meta_if_whole
+from dptrain.data.raw import RawData, check_raw
+from dptrain.data.source import Source, find_source, read
+from dptrain.data.writing import DtypeName, write_folder
+from dptrain.errors import DataError, UsageError
+
+CACHE_VARIABLE = "DPTRAIN_CACHE"
+
+
+def prepare(reference: str, *, dtype: DtypeName, label: str | None = None) -> Path:
+    """Return the folder of the prepared data set, made now unless the cache has it.
+
+    ``reference`` and ``label`` are those of ``read_source``, with the same errors; the inputs are
+    converted to ``dtype``. The folder lies in the folder that DPTRAIN_CACHE names, otherwise in
+    the user's cache folder, under a name that depends on the bytes of the source. A damaged one
+    is made anew. Raises DataError when it cannot be written.
+    """
+    _check_dtype(dtype)
+    source = find_source(reference)
+    digest = _source_digest(source, label)
+    folder = _cache_folder() / _digest_of(str(FORMAT_VERSION), digest, source.name, dtype)[:32]
+    if meta_if_whole(folder):
+        return folder
+    data = read(source, label)
+    if _source_digest(source, label) != digest:
+        raise DataError(f"{reference}: changed while it was read; try again")
+    write_folder(
+        folder,
+        data,
+        name=source.name,
+        source=reference,
+        digest=digest,
+        dtype=dtype,
+        remedy=f"free some space or name another folder with {CACHE_VARIABLE}=DIR",
+    )
+    return folder
+
+
+def prepare_arrays(
+    folder: Path,
+    *,
+    x_train: NDArray[Any],
+    t_train: NDArray[Any],
+    x_test: NDArray[Any] | None = None,
+    t_test: NDArray[Any] | None = None,
+    dtype: DtypeName,
+) -> Path:
+    """Write arrays in memory as the prepared data set ``folder``, and return it.
+
+    Inputs have shape (n, ...), targets are class labels (n,), one-hot rows (n, k) or floats (n,)
+    or (n, k); they are checked and converted as those of a file. A data set that is in the folder
+    already is replaced. Raises DataError for data that cannot be trained on, or when the folder
+    cannot be written.
+    """
+    _check_dtype(dtype)
+    data = RawData(x_train, t_train, x_test, t_test)
+    check_raw(data)
+    with_test = () if x_test is None or t_test is None else (x_test, t_test)
+    digest = _digest_of(*map(_array_digest, (x_train, t_train, *with_test)))
+    write_folder(
+        folder,
+        data,
+        name="arrays",
+        source="memory",
+        digest=digest,
+        dtype=dtype,
+        remedy="free some space or give another folder",
+    )
+    return folder
+
+
+def _check_dtype(dtype: str) -> None:
+    if dtype not in ("float32", "float64"):
+        raise UsageError(f"dtype={dtype!r} must be float32 or float64")
+
+
+def _cache_folder() -> Path:
+    named = os.environ.get(CACHE_VARIABLE)
+    if named:
+        return Path(named).expanduser().absolute()
+    import platformdirs  # here, because it takes 5 ms to import and is not always needed
+
+    return Path(platformdirs.user_cache_dir("dptrain"))
+
+
+def _source_digest(source: Source, label: str | None) -> str:
+    """Return what names the data: a digest of the files' bytes and of how they are read."""
+    contents = []
+    for path in source.files:
+        try:
+            with path.open("rb") as file:
+                contents.append(hashlib.file_digest(file, "sha256").hexdigest())
+        except OSError as error:
+            raise DataError(f"{path}: cannot be read: {error.strerror or error}") from None
+    chosen = [] if label is None else [label]
+    return _digest_of(source.kind.name, *contents, *chosen)
+
+
+def _array_digest(values: NDArray[Any]) -> str:
+    header = f"{values.dtype.str}{values.shape}".encode()
+    return hashlib.sha256(
+        header + hashlib.sha256(np.ascontiguousarray(values).data).digest()
+    ).hexdigest()
+
+
+def _digest_of(*parts: str) -> str:
+    # Zero bytes between the parts, so that moving a letter from one to the next is a change.
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()

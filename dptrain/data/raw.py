@@ -1,0 +1,57 @@
+"""What a data set holds before it is normalised."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dptrain.errors import DataError
+
+
+@dataclass(frozen=True, eq=False)
+class RawData:
+    """Arrays as they were read: rows first, of any dtype, not yet checked.
+
+    ``x_test`` and ``t_test`` are None when the data set brings no test part. ``class_names`` is
+    empty unless the source names its classes.
+    """
+
+    x_train: NDArray[Any]
+    t_train: NDArray[Any]
+    x_test: NDArray[Any] | None = None
+    t_test: NDArray[Any] | None = None
+    class_names: tuple[str, ...] = ()
+
+
+def check_raw(data: RawData) -> None:
+    """Raise DataError unless all arrays hold numbers, have rows and fit each other in shape."""
+    _check_part("train", data.x_train, data.t_train)
+    if data.x_test is None and data.t_test is None:
+        return
+    if data.x_test is None or data.t_test is None:
+        missing = "x_test" if data.x_test is None else "t_test"
+        raise DataError(f"{missing} is missing; give both x_test and t_test, or neither")
+    _check_part("test", data.x_test, data.t_test)
+    if data.x_test.shape[1:] != data.x_train.shape[1:]:
+        raise DataError(
+            f"a row of x_test has shape {data.x_test.shape[1:]}, "
+            f"but a row of x_train {data.x_train.shape[1:]}"
+        )
+    if (data.x_test.dtype == np.uint8) != (data.x_train.dtype == np.uint8):
+        raise DataError(
+            f"x_train is {data.x_train.dtype} and x_test {data.x_test.dtype}; only uint8 is "
+            "divided by 255, so give both in the same dtype"
+        )
+
+
+def _check_part(part: str, x: NDArray[Any], t: NDArray[Any]) -> None:
+    for name, values in ((f"x_{part}", x), (f"t_{part}", t)):
+        if values.dtype.kind not in "buif":
+            raise DataError(f"{name} has dtype {values.dtype}; it must hold numbers or booleans")
+        if values.ndim == 0:
+            raise DataError(f"{name} is a single value; its first dimension must count the rows")
+        if values.size == 0:
+            raise DataError(f"{name} is empty: its shape is {values.shape}")
+    if len(x) != len(t):
+        raise DataError(f"x_{part} has {len(x)} rows, but t_{part} has {len(t)}")

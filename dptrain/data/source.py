@@ -1,0 +1,87 @@
+"""Find out what a ``--dataset`` reference means, and read it."""
+
+from dataclasses import dataclass
+from enum import Enum
+from importlib import resources
+from pathlib import Path
+
+from dptrain.data.csv_table import read_csv
+from dptrain.data.idx_folder import find_idx_files, read_embedded_mnist, read_idx_files
+from dptrain.data.npz import read_npz
+from dptrain.data.raw import RawData
+from dptrain.errors import DataError, UsageError, suggestion
+
+MNIST = "mnist"
+
+_UNDERSTOOD = (
+    "understood are: mnist, a folder of IDX files, an .npz with x_train, t_train, x_test, t_test, "
+    "and a .csv or .csv.gz with a label column"
+)
+
+
+class Kind(Enum):
+    """How the files of a source are read."""
+
+    EMBEDDED = "embedded MNIST"
+    IDX = "folder of IDX files"
+    NPZ = ".npz"
+    CSV = ".csv"
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a data set comes from: its name, its kind and the files that decide its contents."""
+
+    name: str
+    kind: Kind
+    files: tuple[Path, ...]
+
+
+def read_source(reference: str, label: str | None) -> RawData:
+    """Read the data set that ``reference`` names; ``label`` names the label column of a CSV.
+
+    Raises DataError when it does not exist, is of no known kind or damaged, and UsageError for a
+    ``label`` where there are no columns.
+    """
+    return read(find_source(reference), label)
+
+
+def find_source(reference: str) -> Source:
+    """Return the files behind ``reference``: ``"mnist"``, the embedded one, or a path."""
+    if reference == MNIST:
+        folder = Path(str(resources.files("dptrain.data"))) / "mnist"
+        return Source(MNIST, Kind.EMBEDDED, find_idx_files(folder))
+    path = Path(reference).expanduser()
+    if path.is_dir():
+        return Source(path.resolve().name, Kind.IDX, find_idx_files(path))
+    if not path.exists():
+        near = suggestion(path.name, [MNIST, *_siblings(path)])
+        raise DataError(f"no data set or file {reference!r}; {_UNDERSTOOD}{near}")
+    name = path.name.lower()
+    if name.endswith(".npz"):
+        return Source(path.stem, Kind.NPZ, (path,))
+    if name.endswith((".csv", ".csv.gz")):
+        return Source(path.name[: name.rindex(".csv")], Kind.CSV, (path,))
+    raise DataError(f"{path}: a file of unknown kind; {_UNDERSTOOD}")
+
+
+def _siblings(path: Path) -> list[str]:
+    return [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
+
+
+def read(source: Source, label: str | None) -> RawData:
+    """Read the files of a source; arguments and errors as for ``read_source``."""
+    if label is not None and source.kind is not Kind.CSV:
+        raise UsageError(
+            f"label={label!r} names a column of a CSV, but the data set {source.name!r} is "
+            f"{source.kind.value}; leave the label out"
+        )
+    match source.kind:
+        case Kind.EMBEDDED:
+            return read_embedded_mnist(source.files)
+        case Kind.IDX:
+            return read_idx_files(source.files)
+        case Kind.NPZ:
+            return read_npz(source.files[0])
+        case Kind.CSV:
+            return read_csv(source.files[0], label)

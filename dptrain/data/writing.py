@@ -1,0 +1,144 @@
+"""Write the folder of a prepared data set, all of it or nothing."""
+
+import contextlib
+import errno
+import io
+import itertools
+import math
+import os
+import shutil
+import time
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from dptrain.data.folder import FORMAT_VERSION, META, Meta, meta_if_whole
+from dptrain.data.inputs import normalise_inputs
+from dptrain.data.raw import RawData, check_raw
+from dptrain.data.targets import normalise_targets
+from dptrain.errors import DataError
+
+DtypeName = Literal["float32", "float64"]
+
+_PREFIX = ".preparing-"
+_STALE_SECONDS = 3600
+_PIECE_BYTES = 1 << 22
+
+
+def write_folder(
+    folder: Path,
+    data: RawData,
+    *,
+    name: str,
+    source: str,
+    digest: str,
+    dtype: DtypeName,
+    remedy: str,
+) -> None:
+    """Normalise ``data`` and write it as ``folder``; the words are those of ``folder.Meta``.
+
+    The files are made in a temporary folder beside it, synced to the disk and moved into place.
+    Any number of processes may write the same data as the same folder at once.
+
+    Raises DataError for data that cannot be trained on and, naming the size needed and
+    ``remedy``, for a folder that cannot be written.
+    """
+    check_raw(data)
+    scalar = np.dtype(dtype)
+    targets = normalise_targets(data.t_train, data.t_test, scalar)
+    inputs = {"x_train": data.x_train}
+    outputs = {"t_train": targets.train}
+    if data.x_test is not None and targets.test is not None:
+        inputs["x_test"] = data.x_test
+        outputs["t_test"] = targets.test
+    temporary = folder.with_name(f"{_PREFIX}{os.getpid()}-{os.urandom(8).hex()}")
+    try:
+        _sweep(folder.parent)
+        temporary.mkdir(parents=True)
+        files = {}
+        for key, values in inputs.items():
+            pieces = _normalised(values, scalar, key)
+            files[f"{key}.npy"] = _write_npy(temporary / f"{key}.npy", len(values), pieces)
+        for key, values in outputs.items():
+            files[f"{key}.npy"] = _write_npy(temporary / f"{key}.npy", len(values), iter([values]))
+        names = data.class_names or tuple(str(index) for index in range(targets.classes))
+        meta = Meta(FORMAT_VERSION, digest, name, source, dtype, targets.classes, names, files)
+        _write_synced(temporary / META, [msgspec.json.encode(meta)])
+        _publish(temporary, folder, meta)
+    except OSError as error:
+        needed = sum(values.size for values in inputs.values()) * scalar.itemsize
+        needed += sum(values.nbytes for values in outputs.values())
+        raise DataError(
+            f"{folder.parent}: the prepared data set ({needed / 1e6:.1f} MB) cannot be written "
+            f"there: {error.strerror or error}; {remedy}"
+        ) from None
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _normalised(values: NDArray[Any], dtype: np.dtype[Any], name: str) -> Iterator[NDArray[Any]]:
+    """Yield the inputs piece by piece, so that they are never whole in memory."""
+    rows = max(1, _PIECE_BYTES // (dtype.itemsize * math.prod(values.shape[1:])))
+    for first in range(0, len(values), rows):
+        yield normalise_inputs(values[first : first + rows], dtype, name=name, first_row=first)
+
+
+def _write_npy(path: Path, rows: int, pieces: Iterator[NDArray[Any]]) -> int:
+    """Write the pieces one after the other as an array of ``rows`` rows; return the file's size."""
+    first = next(pieces)
+    header = io.BytesIO()
+    np.lib.format.write_array_header_1_0(
+        header,
+        {
+            "descr": np.lib.format.dtype_to_descr(first.dtype),
+            "fortran_order": False,
+            "shape": (rows, *first.shape[1:]),
+        },
+    )
+    contents = (np.ascontiguousarray(piece).data for piece in itertools.chain([first], pieces))
+    return _write_synced(path, itertools.chain([header.getbuffer()], contents))
+
+
+def _write_synced(path: Path, pieces: Iterable[bytes | memoryview]) -> int:
+    # Not through a memory map: on a full disk that ends the process with SIGBUS.
+    with path.open("xb") as file:
+        for piece in pieces:
+            file.write(piece)
+        file.flush()
+        os.fsync(file.fileno())
+        return file.tell()
+
+
+def _publish(temporary: Path, folder: Path, meta: Meta) -> None:
+    """Move a finished folder into place."""
+    try:
+        temporary.rename(folder)
+    except OSError as error:
+        if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
+            raise
+    else:
+        return
+    present = meta_if_whole(folder)
+    if present is not None:
+        if (present.digest, present.dtype) == (meta.digest, meta.dtype):
+            return  # another process was quicker
+        (folder / META).unlink(missing_ok=True)
+    # A damaged folder is mended file by file: several processes may do so at once, and each leaves
+    # whole files of the same contents. Moving the folder away could take away another's repair.
+    for name in (*meta.files, META):
+        (temporary / name).replace(folder / name)
+
+
+def _sweep(parent: Path) -> None:
+    """Remove what attempts left behind that crashed long ago."""
+    limit = time.time() - _STALE_SECONDS
+    for leftover in parent.glob(f"{_PREFIX}*"):
+        # Several processes may sweep at once.
+        with contextlib.suppress(FileNotFoundError):
+            newest = max(path.stat().st_mtime for path in (leftover, *leftover.iterdir()))
+            if newest < limit:
+                shutil.rmtree(leftover, ignore_errors=True)

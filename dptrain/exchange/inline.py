@@ -1,0 +1,80 @@
+"""The inline exchange: one process computes, sums and updates; nothing travels.
+
+The reference that every other exchange must equal bit for bit.
+"""
+
+import math
+import time
+from collections.abc import Iterator, Sequence
+from typing import Any, NoReturn
+
+from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
+
+from dptrain.exchange.engine import Score, State, StepDone, score
+from dptrain.exchange.rank import Rank
+from dptrain.experiment.job import Job
+from dptrain.nn.passes import Pass
+from dptrain.protocol.coordinator import non_finite_error
+
+
+class InlineEngine:
+    """Trains in this process, with one BLAS thread.
+
+    Attributes:
+        workers: always 1.
+        exchange: ``"inline"``.
+    """
+
+    workers = 1
+    exchange = "inline"
+
+    def __init__(
+        self, job: Job, parameters: NDArray[Any], slots: Sequence[NDArray[Any]]
+    ) -> None:
+        self.job = job
+        self.parameters = parameters
+        self.slots = list(slots)
+        self._rank = Rank(job, parameters)
+        # more BLAS threads would change the last bits of float32 products
+        self._threads = threadpool_limits(limits=1, user_api="blas")
+
+    def train(self, begin: int, end: int) -> Iterator[StepDone]:
+        """Carry out steps."""
+        for step in range(begin, end):
+            yield self._step(step)
+
+    def _step(self, step: int) -> StepDone:
+        rank = self._rank
+        found = rank.gather(step, 0, self.job.shards)
+        (loss,) = rank.forward(found)
+        if not math.isfinite(loss):
+            self._non_finite(step, found)
+        rank.backward(found)
+        started = time.perf_counter()
+        self._update(step, found.gradients[0])
+        return StepDone(step, loss, rank.seconds, 0.0, time.perf_counter() - started)
+
+    def _update(self, step: int, gradient: NDArray[Any]) -> None:
+        updater = self.job.updater
+        factor = updater.clip_factor(updater.squared_norms(gradient)) if updater.clips else 1.0
+        w, slots = self.parameters, self.slots
+        updater.apply(step, 0, len(w), w, gradient, slots, w, slots, factor)
+
+    def _non_finite(self, step: int, found: Pass) -> NoReturn:
+        trouble = self._rank.trouble(found)
+        if trouble is None:
+            raise non_finite_error(step, "rank 0", "sum over the shards", "value")
+        raise non_finite_error(step, f"rank 0, shard {trouble.shard}", trouble.layer, trouble.what)
+
+    def evaluate(self, split: str) -> Score:
+        """Evaluate the present weights."""
+        return score(self.job, split, *self._rank.evaluate(split, 0, self.job.pieces(split)))
+
+    def state(self) -> State:
+        """Return the present weights and optimizer state."""
+        return State(self.parameters, self.slots)
+
+    def close(self) -> None:
+        """Give the process its BLAS threads back."""
+        self._threads.restore_original_limits()

@@ -1,0 +1,141 @@
+"""A settled experiment and its data, ready to compute with: the same object in every process."""
+
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from dptrain.data.dataset import Dataset, Split, open_dataset
+from dptrain.data.sampling import epoch_order
+from dptrain.errors import DataError
+from dptrain.experiment.models import build_network
+from dptrain.experiment.schema import Experiment
+from dptrain.nn.losses import LOSSES
+from dptrain.nn.network import Network
+from dptrain.nn.passes import Replica, Targets
+from dptrain.optim.rules import RULES
+from dptrain.optim.schedules import AnySchedule, Constant, Cosine, Exponential, Step
+from dptrain.optim.updater import Updater
+
+SPLITS = ("train", "validation", "test")
+# Rows of one piece of an evaluation. Fixed, so that the reported losses have the same bits
+# whoever computes which pieces.
+EVALUATION_ROWS = 500
+
+
+class Job:
+    """Everything that a settled experiment says about a run.
+
+    Attributes:
+        experiment: settled.
+        dataset: opened, memory-mapped.
+        network: the description.
+        loss: the description.
+        steps_per_epoch: the last of them may have fewer rows.
+        total_steps: of the whole run.
+    """
+
+    def __init__(self, experiment: Experiment, dataset: Dataset) -> None:
+        self.experiment = experiment
+        self.dataset = dataset
+        self.dtype: np.dtype[Any] = np.dtype(experiment.dtype)
+        self.network: Network = build_network(experiment, dataset.sample_shape)
+        self.loss = LOSSES[experiment.loss or "softmax-cross-entropy"]()
+        self.loss.check(self.network.output_shape, dataset.classes, dataset.target_shape)
+        self.batch_size = experiment.batch_size
+        self.shards = experiment.shards or 1
+        self.steps_per_epoch = -(-len(dataset.train) // self.batch_size)
+        self.total_steps = experiment.steps or (experiment.epochs or 1) * self.steps_per_epoch
+        self._order: tuple[int, NDArray[np.intp]] = (-1, np.empty(0, np.intp))
+
+    def rows(self, step: int) -> int:
+        """Return how many rows the minibatch of a step has."""
+        start = step % self.steps_per_epoch * self.batch_size
+        return min(self.batch_size, len(self.dataset.train) - start)
+
+    def minibatch(self, step: int) -> NDArray[np.intp]:
+        """Return which training rows make up the minibatch of a step, in order."""
+        epoch, position = divmod(step, self.steps_per_epoch)
+        if self._order[0] != epoch:
+            order = epoch_order(self.experiment.seed, epoch, len(self.dataset.train))
+            self._order = (epoch, order)
+        start = position * self.batch_size
+        return self._order[1][start : start + self.batch_size]
+
+    def split(self, name: str) -> Split:
+        """Return the split called ``train``, ``validation`` or ``test``."""
+        found: Split = getattr(self.dataset, name)
+        return found
+
+    def pieces(self, name: str) -> int:
+        """Return into how many pieces the evaluation of a split is cut."""
+        return -(-len(self.split(name)) // EVALUATION_ROWS)
+
+    def replica(self, parameters: NDArray[Any]) -> Replica:
+        """Return the network bound to a flat parameter vector."""
+        targets = Targets(self.dataset.target_shape, self.dataset.train.targets.dtype)
+        return Replica(self.network, self.loss, parameters, targets)
+
+    def initial_parameters(self) -> NDArray[Any]:
+        """Return the flat vector that the run begins with."""
+        return self.network.initial_parameters(self.experiment.seed, self.dtype)
+
+    @cached_property
+    def updater(self) -> Updater:
+        """What turns reduced gradients into new parameters."""
+        return Updater(
+            self._rule(),
+            self._schedule(),
+            weight_decay=self.experiment.weight_decay,
+            clip_norm=self.experiment.clip_norm,
+            decaying=[(t.start, t.stop) for t in self.network.all_tensors() if t.decays],
+            dtype=self.dtype,
+        )
+
+    def _rule(self) -> Any:
+        kind = RULES[self.experiment.optimizer or "sgd"]
+        return kind(**{name: getattr(self.experiment, name) for name in kind.__struct_fields__})
+
+    def _schedule(self) -> AnySchedule:
+        e = self.experiment
+        lr, warmup = e.lr or 0.1, e.warmup
+        period = e.decay_every or self.steps_per_epoch
+        if e.schedule == "step":
+            return Step(lr=lr, warmup=warmup, rate=e.decay_rate or 1.0, every=period)
+        if e.schedule == "exponential":
+            return Exponential(lr=lr, warmup=warmup, rate=e.decay_rate or 1.0, every=period)
+        if e.schedule == "cosine":
+            return Cosine(lr=lr, warmup=warmup, length=max(1, self.total_steps - warmup))
+        return Constant(lr=lr, warmup=warmup)
+
+
+def open_job(experiment: Experiment, folder: Path) -> Job:
+    """Return the job of a settled experiment whose data set lies prepared in ``folder``.
+
+    Raises:
+        DataError: the data set is not the one that the experiment was settled with.
+    """
+    dataset = open_dataset(
+        folder, validation=experiment.validation, test=experiment.test, seed=experiment.seed
+    )
+    check_digest(experiment, dataset)
+    return Job(experiment, dataset)
+
+
+def check_digest(experiment: Experiment, dataset: Dataset) -> None:
+    """Raise `DataError` where an experiment was recorded with other data."""
+    wanted = experiment.dataset_digest
+    if wanted is not None and wanted != dataset.digest:
+        raise DataError(
+            f"the data set {experiment.dataset} has changed: the experiment was recorded with "
+            f"digest {wanted[:12]}, now it is {dataset.digest[:12]}; restore the data, or remove "
+            "dataset_digest to train on what is there"
+        )
+
+
+def plain_job(experiment: Experiment) -> dict[str, Any]:
+    """Return a settled experiment as plain data for a message."""
+    return dict(msgspec.to_builtins(experiment))

@@ -1,0 +1,77 @@
+"""Models by name: from ``two-layer`` or ``mlp:784-512-10`` to a network."""
+
+import math
+from typing import Any
+
+from dptrain.errors import ShapeError, UsageError, suggestion
+from dptrain.experiment.schema import Experiment
+from dptrain.nn.activations import Identity, ReLU, Sigmoid, Tanh
+from dptrain.nn.dense import Dense, Flatten
+from dptrain.nn.initializers import initializer
+from dptrain.nn.network import AnyLayer, Network, layers_from
+
+ACTIVATIONS: dict[str, AnyLayer] = {
+    "sigmoid": Sigmoid(),
+    "relu": ReLU(),
+    "tanh": Tanh(),
+    "identity": Identity(),
+}
+# The initial weights that suit an activation: He for ReLU, Xavier for the symmetric ones.
+SUITABLE_INIT = {"relu": "he", "sigmoid": "xavier", "tanh": "xavier", "identity": "xavier"}
+# What a named model brings along where the user says nothing else.
+PRESETS: dict[str, dict[str, Any]] = {
+    "two-layer": {"activation": "sigmoid", "init": "normal", "optimizer": "sgd", "lr": 0.1},
+}
+SIZES = {"two-layer": (784, 50, 10)}
+
+
+def sizes(model: str) -> tuple[int, ...]:
+    """Return the layer sizes of a model's name, inputs first.
+
+    Raises:
+        UsageError: the name is unknown or the sizes are no sizes.
+    """
+    if model in SIZES:
+        return SIZES[model]
+    name, colon, rest = model.partition(":")
+    if name != "mlp" or not colon:
+        known = [*SIZES, "mlp:784-100-10"]
+        raise UsageError(
+            f"unknown model {model!r}{suggestion(model, [*SIZES, 'mlp'])} "
+            f"known models: {', '.join(known)} (any sizes)"
+        )
+    parts = rest.split("-")
+    if len(parts) < 2 or not all(p.isascii() and p.isdigit() and int(p) > 0 for p in parts):
+        raise UsageError(
+            f"model={model!r} needs at least two sizes of 1 or more, inputs first, such as "
+            "mlp:784-100-10"
+        )
+    return tuple(int(p) for p in parts)
+
+
+def build_network(experiment: Experiment, sample_shape: tuple[int, ...]) -> Network:
+    """Return the network of a settled experiment for samples of a shape.
+
+    Raises:
+        UsageError, ShapeError: the model cannot be built, or does not fit the samples.
+    """
+    if experiment.layers is not None:
+        network = Network(
+            tuple(experiment.input_shape or sample_shape), layers_from(experiment.layers)
+        )
+        network.check_input(sample_shape)
+        return network
+    inputs, *units = sizes(experiment.model)
+    if inputs != math.prod(sample_shape):
+        raise ShapeError(
+            f"model={experiment.model!r} takes {inputs} inputs, but the data set has samples of "
+            f"shape {sample_shape}, which is {math.prod(sample_shape)}; change the first size"
+        )
+    init = initializer(experiment.init or "he", experiment.init_std)
+    activation = ACTIVATIONS[experiment.activation or "relu"]
+    layers: list[AnyLayer] = [Flatten()] if len(sample_shape) > 1 else []
+    for i, width in enumerate(units):
+        layers.append(Dense(width, init))
+        if i < len(units) - 1:
+            layers.append(activation)
+    return Network(sample_shape, layers)

@@ -1,0 +1,138 @@
+"""The one schema behind the command line, the TOML file and the Python API.
+
+An `Experiment` is everything that decides the numbers, an `Execution` what only decides the speed.
+A field that is None takes the default that goes with the model, the optimizer or the data;
+`dptrain.experiment.settle` fills it in, and the run folder records the result.
+"""
+
+from typing import Annotated, Any, Literal
+
+from msgspec import Meta, Struct
+
+ActivationName = Literal["sigmoid", "relu", "tanh", "identity"]
+InitName = Literal["normal", "xavier", "glorot", "he", "zeros"]
+LossName = Literal["softmax-cross-entropy", "sum-of-squares"]
+OptimizerName = Literal["sgd", "momentum", "nesterov", "adagrad", "rmsprop", "adam", "adamw"]
+ScheduleName = Literal["constant", "step", "exponential", "cosine"]
+Dtype = Literal["float32", "float64"]
+
+Count = Annotated[int, Meta(ge=1)]
+Fraction = Annotated[float, Meta(ge=0, lt=1)]
+Positive = Annotated[float, Meta(gt=0)]
+
+
+class Experiment(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What decides the numbers."""
+
+    model: Annotated[
+        str,
+        Meta(description="two-layer (784-50-10 as in the notes), or mlp: and the layer sizes."),
+    ] = "mlp:784-100-10"
+    activation: Annotated[
+        ActivationName | None, Meta(description="Between the layers of the model.")
+    ] = None
+    init: Annotated[InitName | None, Meta(description="Initial weights.")] = None
+    init_std: Annotated[
+        Annotated[float, Meta(ge=0)] | None,
+        Meta(description="Standard deviation for --init normal; 0.01 unless given."),
+    ] = None
+    input_shape: list[Count] | None = None
+    layers: list[dict[str, Any]] | None = None
+    loss: Annotated[
+        LossName | None, Meta(description="What is minimised; by default what fits the targets.")
+    ] = None
+    dataset: Annotated[
+        str,
+        Meta(description="mnist, a folder of IDX files, an .npz file or a .csv file."),
+    ] = "mnist"
+    dataset_digest: str | None = None
+    label: Annotated[
+        str | None, Meta(description="The column of a CSV file that holds the targets.")
+    ] = None
+    validation: Annotated[
+        Fraction, Meta(description="Fraction of the training rows held out for validation.")
+    ] = 0.0
+    test: Annotated[
+        Fraction,
+        Meta(description="Fraction held out for testing where the data has no test part."),
+    ] = 0.2
+    batch_size: Annotated[
+        Count, Meta(description="Rows of a global minibatch, over all workers.")
+    ] = 100
+    shards: Annotated[
+        Count | None,
+        Meta(description="Parts of a minibatch; by default 4, or more for more workers."),
+    ] = None
+    epochs: Annotated[Count | None, Meta(description="Passes over the training rows.")] = None
+    steps: Annotated[Count | None, Meta(description="Minibatches, instead of --epochs.")] = None
+    optimizer: Annotated[OptimizerName | None, Meta(description="The update rule.")] = None
+    lr: Annotated[Positive | None, Meta(description="The learning rate.")] = None
+    momentum: Annotated[
+        Fraction | None, Meta(description="For momentum and nesterov; 0.9 unless given.")
+    ] = None
+    decay: Annotated[
+        Fraction | None, Meta(description="Memory of rmsprop; 0.99 unless given.")
+    ] = None
+    beta1: Annotated[
+        Fraction | None, Meta(description="For adam and adamw; 0.9 unless given.")
+    ] = None
+    beta2: Annotated[
+        Fraction | None, Meta(description="For adam and adamw; 0.999 unless given.")
+    ] = None
+    epsilon: Annotated[
+        Positive | None, Meta(description="For adagrad, rmsprop, adam and adamw.")
+    ] = None
+    weight_decay: Annotated[
+        Annotated[float, Meta(ge=0)],
+        Meta(description="Of the weights, not the biases; decoupled for adamw."),
+    ] = 0.0
+    clip_norm: Annotated[
+        Positive | None, Meta(description="Largest global norm of the gradient.")
+    ] = None
+    schedule: Annotated[
+        ScheduleName, Meta(description="How the learning rate changes over the steps.")
+    ] = "constant"
+    warmup: Annotated[
+        Annotated[int, Meta(ge=0)], Meta(description="Steps of linear rise before the schedule.")
+    ] = 0
+    decay_rate: Annotated[
+        Annotated[float, Meta(gt=0, le=1)] | None,
+        Meta(description="Factor of step and exponential a period; 0.5 and 0.95 unless given."),
+    ] = None
+    decay_every: Annotated[
+        Count | None, Meta(description="Steps in that period; one epoch unless given.")
+    ] = None
+    seed: Annotated[
+        Annotated[int, Meta(ge=0)], Meta(description="Of everything that is drawn at random.")
+    ] = 0
+    dtype: Annotated[Dtype, Meta(description="Of weights, data and gradients.")] = "float32"
+
+
+class Execution(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What only decides the speed."""
+
+    workers: Annotated[
+        Count | Literal["auto"], Meta(description="Worker processes; auto: one per core.")
+    ] = 2
+    exchange: Annotated[
+        Literal["inline", "star"] | None,
+        Meta(description="How gradients travel; by default inline for one worker, else star."),
+    ] = None
+    transport: Annotated[
+        Literal["ipc", "tcp"], Meta(description="What ZeroMQ runs over, for the star.")
+    ] = "ipc"
+    listen: Annotated[
+        str | None,
+        Meta(description="Where to wait for workers, such as tcp://127.0.0.1:5555."),
+    ] = None
+    join: Annotated[
+        Annotated[int, Meta(ge=0)],
+        Meta(description="How many of the workers you start yourself with dptrain worker."),
+    ] = 0
+    worker_timeout: Annotated[
+        Positive, Meta(description="Seconds without a word after which a worker is given up.")
+    ] = 60.0
+    log_every: Annotated[Count, Meta(description="Steps between lines of metrics.jsonl.")] = 100
+    checkpoint_every: Annotated[
+        Count | None, Meta(description="Steps between checkpoints, beside those of the epochs.")
+    ] = None

@@ -1,0 +1,55 @@
+"""From plain values to the schema, with messages that name the key, the value and the remedy."""
+
+from collections.abc import Mapping
+from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
+
+import msgspec
+
+from dptrain.errors import UsageError, suggestion
+
+S = TypeVar("S", bound=msgspec.Struct)
+
+
+def build(schema: type[S], values: Mapping[str, Any], origin: str) -> S:
+    """Return ``schema(**values)``, validated.
+
+    Args:
+        schema: `Experiment` or `Execution`.
+        values: plain values by key.
+        origin: where they come from, for the messages, such as a file's path.
+
+    Raises:
+        UsageError: an unknown key, a wrong type, or a value out of range.
+    """
+    known = schema.__struct_fields__
+    for key in values:
+        if key not in known:
+            raise UsageError(
+                f"{origin}: unknown key {key!r}{suggestion(key, known)} known keys: "
+                + ", ".join(known)
+            )
+    try:
+        return msgspec.convert(dict(values), schema)
+    except msgspec.ValidationError as error:
+        raise UsageError(f"{origin}: {_explain(schema, values, str(error))}") from None
+
+
+def _explain(schema: type[msgspec.Struct], values: Mapping[str, Any], reason: str) -> str:
+    what, _, path = reason.partition(" - at `$.")
+    key = path.rstrip("`").split(".")[0].split("[")[0]
+    if key not in values:
+        return reason
+    value = values[key]
+    choices = choices_of(get_type_hints(schema, include_extras=True)[key])
+    if choices and isinstance(value, str):
+        return f"{key}={value!r} is unknown{suggestion(value, choices)} choose from: " + ", ".join(
+            choices
+        )
+    return f"{key}={value!r} is not allowed: {what[0].lower()}{what[1:]}".replace("`", "")
+
+
+def choices_of(hint: Any) -> list[str]:
+    """Return the strings that a type hint's Literal allows, or an empty list."""
+    if get_origin(hint) is Literal:
+        return [str(choice) for choice in get_args(hint)]
+    return [choice for part in get_args(hint) for choice in choices_of(part)]

@@ -1,0 +1,153 @@
+"""Workers as processes of this machine: started by exec, watched by pidfd, never left behind.
+
+Each worker is a session of its own, so that Ctrl-C in the terminal reaches the coordinator alone.
+It gets its orders as one line of JSON through a pipe on its standard input, the key included, so
+that the key is in no argument list, environment or file. The pipe stays open as long as the
+coordinator lives; its end tells the worker that it is an orphan.
+"""
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import dptrain
+
+ONE_THREAD = {
+    name: "1"
+    for name in (
+        "OPENBLAS_NUM_THREADS",
+        "OMP_NUM_THREADS",
+        "MKL_NUM_THREADS",
+        "BLIS_NUM_THREADS",
+        "VECLIB_MAXIMUM_THREADS",
+    )
+}
+GRACE = 2.0
+
+
+@dataclass(frozen=True)
+class Orders:
+    """What a launched worker must know to join.
+
+    Attributes:
+        connect: the coordinator's endpoint.
+        key: that of the run.
+        max_frame: bytes of the longest frame that the coordinator will send.
+    """
+
+    connect: str
+    key: bytes
+    max_frame: int
+
+
+class LocalWorker:
+    """A worker process: started at once, so that it can import what it needs, and ordered later.
+
+    Attributes:
+        rank: of the worker.
+        log: where its standard output and error go.
+        pidfd: readable once the process has ended; -1 where the system has no pidfds.
+    """
+
+    def __init__(self, rank: int, log: Path) -> None:
+        self.rank = rank
+        self.log = log
+        with log.open("ab") as sink:
+            self._process = subprocess.Popen(
+                [sys.executable, "-P", "-m", "dptrain.worker"],
+                stdin=subprocess.PIPE,
+                stdout=sink,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                env=_environment(),
+            )
+        self.pidfd = os.pidfd_open(self._process.pid) if hasattr(os, "pidfd_open") else -1
+
+    def order(self, orders: Orders) -> None:
+        """Tell the worker whom to join."""
+        plain = {
+            "connect": orders.connect,
+            "key": orders.key.hex(),
+            "rank": self.rank,
+            "parent": os.getpid(),
+            "max_frame": orders.max_frame,
+        }
+        assert self._process.stdin is not None
+        with contextlib.suppress(BrokenPipeError):  # it is dead already; how() will tell
+            self._process.stdin.write(json.dumps(plain).encode() + b"\n")
+            self._process.stdin.flush()
+
+    @property
+    def pid(self) -> int:
+        """The process."""
+        return self._process.pid
+
+    def ended(self) -> bool:
+        """Return whether the process has ended; it is not reaped, so its pid stays its own."""
+        flags = os.WEXITED | os.WNOHANG | os.WNOWAIT
+        return os.waitid(os.P_PID, self.pid, flags) is not None
+
+    def how(self) -> str:
+        """Return how the process ended, as the end of a sentence that begins with its rank."""
+        found = os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOWAIT)
+        if found is None or found.si_code == os.CLD_EXITED:
+            code = 0 if found is None else found.si_status
+            return f"(pid {self.pid}) ended with exit code {code}"
+        name = signal.Signals(found.si_status).name
+        hint = " (out of memory?)" if name == "SIGKILL" else ""
+        return f"(pid {self.pid}) was killed by {name}{hint}"
+
+    def signal_group(self, number: int) -> None:
+        """Send a signal to the worker and whatever it has started."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.pid, number)
+
+    def release(self) -> None:
+        """Kill what the worker may have left of its group, and reap it."""
+        self.signal_group(signal.SIGKILL)
+        self._process.wait()
+        if self.pidfd >= 0:
+            os.close(self.pidfd)
+            self.pidfd = -1
+        if self._process.stdin is not None:
+            with contextlib.suppress(BrokenPipeError):
+                self._process.stdin.close()
+
+
+def _environment() -> dict[str, str]:
+    """Return the environment of a worker: one BLAS thread, and this very package on the path."""
+    package = str(Path(dptrain.__file__).resolve().parent.parent)
+    paths = [package, *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
+    return os.environ | ONE_THREAD | {"PYTHONPATH": os.pathsep.join(paths)}
+
+
+def end(workers: Sequence[LocalWorker], grace: float = GRACE) -> None:
+    """Wait until the workers have ended; after ``grace`` seconds terminate, then kill them."""
+    for number in (None, signal.SIGTERM):
+        if number is not None:
+            for worker in workers:
+                if not worker.ended():
+                    worker.signal_group(number)
+        if _wait(workers, grace):
+            break
+    else:
+        for worker in workers:
+            worker.signal_group(signal.SIGKILL)
+    for worker in workers:
+        worker.release()
+
+
+def _wait(workers: Sequence[LocalWorker], seconds: float) -> bool:
+    deadline = time.monotonic() + seconds
+    while not all(worker.ended() for worker in workers):
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.002)
+    return True

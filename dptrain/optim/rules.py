@@ -1,0 +1,263 @@
+"""Update rules: each a frozen description with one function over arrays.
+
+``update(w, g, slots, new_w, new_slots, lr, step, scratch)`` reads the parameters ``w``, their
+gradient ``g`` and the rule's state ``slots``, and writes ``new_w`` and ``new_slots``. All are flat
+arrays of one length and dtype, any part of the flat vector; the new ones may be the old ones. Every
+operation is elementwise and correctly rounded, so it does not matter how the vector is cut up.
+``lr`` is the learning rate of the step, ``step`` counts from 0, ``scratch`` is one more array.
+"""
+
+import math
+from abc import abstractmethod
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+import numpy as np
+from msgspec import Meta, Struct
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+Rate = Annotated[float, Meta(ge=0, lt=1)]
+Epsilon = Annotated[float, Meta(gt=0)]
+
+
+class Rule(Struct, frozen=True, tag_field="optimizer", forbid_unknown_fields=True):
+    """The description of an update rule."""
+
+    @property
+    def slots(self) -> tuple[str, ...]:
+        """Names of the state arrays, each as long as the parameters and zero at the start."""
+        return ()
+
+    @abstractmethod
+    def update(
+        self,
+        w: Array,
+        g: Array,
+        slots: Sequence[Array],
+        new_w: Array,
+        new_slots: Sequence[Array],
+        lr: float,
+        step: int,
+        scratch: Array,
+    ) -> None:
+        """Write the updated parameters and state."""
+
+
+class SGD(Rule, frozen=True, tag="sgd"):
+    """``w ← w - lr g``."""
+
+    def update(  # noqa: D102 - documented in the module, as for every rule below
+        self,
+        w: Array,
+        g: Array,
+        slots: Sequence[Array],  # noqa: ARG002 - one signature for all rules
+        new_w: Array,
+        new_slots: Sequence[Array],  # noqa: ARG002
+        lr: float,
+        step: int,  # noqa: ARG002
+        scratch: Array,
+    ) -> None:
+        np.multiply(g, lr, out=scratch)
+        np.subtract(w, scratch, out=new_w)
+
+
+class Momentum(Rule, frozen=True, tag="momentum"):
+    """``v ← μ v + g``; ``w ← w - lr v`` (Polyak 1964).
+
+    The book writes ``v ← μ v - lr g``; ``w ← w + v``: the same while the learning rate is constant.
+    """
+
+    momentum: Rate = 0.9
+
+    @property
+    def slots(self) -> tuple[str, ...]:
+        """The velocity."""
+        return ("velocity",)
+
+    def update(  # noqa: D102
+        self,
+        w: Array,
+        g: Array,
+        slots: Sequence[Array],
+        new_w: Array,
+        new_slots: Sequence[Array],
+        lr: float,
+        step: int,  # noqa: ARG002
+        scratch: Array,
+    ) -> None:
+        (v,), (new_v,) = slots, new_slots
+        np.multiply(v, self.momentum, out=new_v)
+        np.add(new_v, g, out=new_v)
+        np.multiply(new_v, lr, out=scratch)
+        np.subtract(w, scratch, out=new_w)
+
+
+class Nesterov(Rule, frozen=True, tag="nesterov"):
+    """``v ← μ v + g``; ``w ← w - lr (g + μ v)`` (Sutskever et al. 2013, in Bengio's form)."""
+
+    momentum: Rate = 0.9
+
+    @property
+    def slots(self) -> tuple[str, ...]:
+        """The velocity."""
+        return ("velocity",)
+
+    def update(  # noqa: D102
+        self,
+        w: Array,
+        g: Array,
+        slots: Sequence[Array],
+        new_w: Array,
+        new_slots: Sequence[Array],
+        lr: float,
+        step: int,  # noqa: ARG002
+        scratch: Array,
+    ) -> None:
+        (v,), (new_v,) = slots, new_slots
+        np.multiply(v, self.momentum, out=new_v)
+        np.add(new_v, g, out=new_v)
+        np.multiply(new_v, self.momentum, out=scratch)
+        np.add(scratch, g, out=scratch)
+        np.multiply(scratch, lr, out=scratch)
+        np.subtract(w, scratch, out=new_w)
+
+
+class AdaGrad(Rule, frozen=True, tag="adagrad"):
+    """``h ← h + g²``; ``w ← w - lr g / (√h + ε)`` (Duchi et al. 2011)."""
+
+    epsilon: Epsilon = 1e-7
+
+    @property
+    def slots(self) -> tuple[str, ...]:
+        """The sum of squared gradients."""
+        return ("squares",)
+
+    def update(  # noqa: D102
+        self,
+        w: Array,
+        g: Array,
+        slots: Sequence[Array],
+        new_w: Array,
+        new_slots: Sequence[Array],
+        lr: float,
+        step: int,  # noqa: ARG002
+        scratch: Array,
+    ) -> None:
+        (h,), (new_h,) = slots, new_slots
+        np.multiply(g, g, out=scratch)
+        np.add(h, scratch, out=new_h)
+        _descend(w, g, new_h, new_w, lr, self.epsilon, scratch)
+
+
+class RMSprop(Rule, frozen=True, tag="rmsprop"):
+    """``h ← ρ h + (1 - ρ) g²``; ``w ← w - lr g / (√h + ε)`` (Tieleman and Hinton 2012)."""
+
+    decay: Rate = 0.99
+    epsilon: Epsilon = 1e-7
+
+    @property
+    def slots(self) -> tuple[str, ...]:
+        """The running mean of squared gradients."""
+        return ("squares",)
+
+    def update(  # noqa: D102
+        self,
+        w: Array,
+        g: Array,
+        slots: Sequence[Array],
+        new_w: Array,
+        new_slots: Sequence[Array],
+        lr: float,
+        step: int,  # noqa: ARG002
+        scratch: Array,
+    ) -> None:
+        (h,), (new_h,) = slots, new_slots
+        _mix_squares(h, g, self.decay, new_h, scratch)
+        _descend(w, g, new_h, new_w, lr, self.epsilon, scratch)
+
+
+class Adam(Rule, frozen=True, tag="adam"):
+    """Adam with bias correction (Kingma and Ba 2015, algorithm 1).
+
+    ``m ← β₁ m + (1 - β₁) g``; ``v ← β₂ v + (1 - β₂) g²``;
+    ``w ← w - lr m̂ / (√v̂ + ε)`` with ``m̂ = m / (1 - β₁ᵗ)``, ``v̂ = v / (1 - β₂ᵗ)``, t from 1.
+    """
+
+    beta1: Rate = 0.9
+    beta2: Rate = 0.999
+    epsilon: Epsilon = 1e-8
+
+    @property
+    def slots(self) -> tuple[str, ...]:
+        """The running means of gradients and of squared gradients."""
+        return ("mean", "squares")
+
+    def update(  # noqa: D102
+        self,
+        w: Array,
+        g: Array,
+        slots: Sequence[Array],
+        new_w: Array,
+        new_slots: Sequence[Array],
+        lr: float,
+        step: int,
+        scratch: Array,
+    ) -> None:
+        (m, v), (new_m, new_v) = slots, new_slots
+        np.multiply(g, 1 - self.beta1, out=scratch)
+        np.multiply(m, self.beta1, out=new_m)
+        np.add(new_m, scratch, out=new_m)
+        _mix_squares(v, g, self.beta2, new_v, scratch)
+        # m̂ / (√v̂ + ε) with both corrections moved into two scalars
+        root = math.sqrt(1 - self.beta2 ** (step + 1))
+        np.sqrt(new_v, out=scratch)
+        np.add(scratch, self.epsilon * root, out=scratch)
+        np.divide(new_m, scratch, out=scratch)
+        np.multiply(scratch, lr * root / (1 - self.beta1 ** (step + 1)), out=scratch)
+        np.subtract(w, scratch, out=new_w)
+
+
+class AdamW(Adam, frozen=True, tag="adamw"):
+    """Adam whose weight decay bypasses the moments: ``w ← w (1 - lr λ)`` (Loshchilov, Hutter 2019).
+
+    The decay itself is applied where all weight decay is, in `dptrain.optim.updater`.
+    """
+
+
+def _mix_squares(h: Array, g: Array, decay: float, new_h: Array, scratch: Array) -> None:
+    np.multiply(g, g, out=scratch)
+    np.multiply(scratch, 1 - decay, out=scratch)
+    np.multiply(h, decay, out=new_h)
+    np.add(new_h, scratch, out=new_h)
+
+
+def _descend(
+    w: Array, g: Array, h: Array, new_w: Array, lr: float, epsilon: float, scratch: Array
+) -> None:
+    np.sqrt(h, out=scratch)
+    np.add(scratch, epsilon, out=scratch)
+    np.divide(g, scratch, out=scratch)
+    np.multiply(scratch, lr, out=scratch)
+    np.subtract(w, scratch, out=new_w)
+
+
+AnyRule = SGD | Momentum | Nesterov | AdaGrad | RMSprop | Adam | AdamW
+RULES: dict[str, type[AnyRule]] = {
+    "sgd": SGD,
+    "momentum": Momentum,
+    "nesterov": Nesterov,
+    "adagrad": AdaGrad,
+    "rmsprop": RMSprop,
+    "adam": Adam,
+    "adamw": AdamW,
+}
+DEFAULT_LR = {
+    "sgd": 0.1,
+    "momentum": 0.01,
+    "nesterov": 0.01,
+    "adagrad": 0.01,
+    "rmsprop": 0.001,
+    "adam": 0.001,
+    "adamw": 0.001,
+}

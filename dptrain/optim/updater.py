@@ -1,0 +1,140 @@
+"""From a reduced gradient to new parameters, in chunks that stay in the cache.
+
+The order is: clip the reduced gradient by its global norm, add weight decay, apply the rule. The
+squared norm is summed chunk by chunk in float64 and over the chunks by the tree; the chunks belong
+to the flat vector alone, so it does not matter who computes which.
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dptrain.arithmetic.tree import tree_sum
+from dptrain.optim.rules import AdamW, AnyRule
+from dptrain.optim.schedules import AnySchedule
+
+CHUNK = 16384
+
+Array = NDArray[Any]
+
+
+class Updater:
+    """Applies one experiment's rule, schedule, weight decay and clipping.
+
+    Attributes:
+        clips: whether the whole reduced gradient must be known before any part is applied.
+    """
+
+    def __init__(
+        self,
+        rule: AnyRule,
+        schedule: AnySchedule,
+        *,
+        weight_decay: float,
+        clip_norm: float | None,
+        decaying: Sequence[tuple[int, int]],
+        dtype: np.dtype[Any],
+    ) -> None:
+        """Prepare the scratch memory.
+
+        Args:
+            rule: how to update.
+            schedule: the learning rate of each step.
+            weight_decay: λ; added to the gradient as λ w, for AdamW taken off the weights as lr λ w.
+            clip_norm: largest global norm of the reduced gradient, or None.
+            decaying: ascending spans of the flat vector to which weight decay applies.
+            dtype: of all arrays.
+        """
+        self.rule = rule
+        self.schedule = schedule
+        self.weight_decay = weight_decay
+        self.clip_norm = clip_norm
+        self.clips = clip_norm is not None
+        self.decaying = list(decaying) if weight_decay else []
+        self.decoupled = isinstance(rule, AdamW)
+        self._scratch = np.empty(CHUNK, dtype)
+        self._decayed = np.empty(CHUNK, dtype)
+        self._squares = np.empty(CHUNK, np.float64)
+
+    def squared_norms(self, gradient: Array) -> list[float]:
+        """Return the squared norm of each chunk of a gradient ``(n,)``, in float64.
+
+        The gradient is the whole flat vector, or a part of it that begins at a multiple of `CHUNK`.
+        """
+        norms = []
+        for start in range(0, len(gradient), CHUNK):
+            part = gradient[start : start + CHUNK]
+            squares = np.multiply(part, part, dtype=np.float64, out=self._squares[: len(part)])
+            norms.append(float(np.add.reduce(squares)))
+        return norms
+
+    def clip_factor(self, squared_norms: Sequence[float]) -> float:
+        """Return what to multiply the gradient with: 1 or less; NaN for a non-finite gradient."""
+        if self.clip_norm is None:
+            return 1.0
+        norm = math.sqrt(tree_sum(squared_norms))
+        if not math.isfinite(norm):
+            return math.nan
+        return min(1.0, self.clip_norm / norm) if norm else 1.0
+
+    def apply(
+        self,
+        step: int,
+        start: int,
+        stop: int,
+        w: Array,
+        g: Array,
+        slots: Sequence[Array],
+        new_w: Array,
+        new_slots: Sequence[Array],
+        factor: float = 1.0,
+    ) -> None:
+        """Update the elements ``start`` to ``stop - 1`` of the flat vector.
+
+        Args:
+            step: counted from 0.
+            start: first element.
+            stop: behind the last element.
+            w: flat parameters ``(size,)``.
+            g: flat reduced gradient ``(size,)``; overwritten when clipping or decaying.
+            slots: the rule's state, flat arrays ``(size,)``.
+            new_w: where the new parameters go; may be ``w``.
+            new_slots: where the new state goes; may be ``slots``.
+            factor: from `clip_factor`.
+        """
+        lr = self.schedule(step)
+        for low, high, decays in self._pieces(start, stop):
+            part = g[low:high]
+            old = w[low:high]
+            scratch = self._scratch[: high - low]
+            if factor != 1.0:
+                np.multiply(part, factor, out=part)
+            if decays and self.decoupled:
+                old = np.multiply(old, 1 - lr * self.weight_decay, out=self._decayed[: high - low])
+            elif decays:
+                np.multiply(old, self.weight_decay, out=scratch)
+                np.add(part, scratch, out=part)
+            self.rule.update(
+                old,
+                part,
+                [s[low:high] for s in slots],
+                new_w[low:high],
+                [s[low:high] for s in new_slots],
+                lr,
+                step,
+                scratch,
+            )
+
+    def _pieces(self, start: int, stop: int) -> Iterator[tuple[int, int, bool]]:
+        """Yield chunks of a span, cut where weight decay begins or ends."""
+        edges = [start]
+        for low, high in self.decaying:
+            edges += [edge for edge in (low, high) if start < edge < stop]
+        edges.append(stop)
+        for i in range(len(edges) - 1):
+            decays = any(low <= edges[i] < high for low, high in self.decaying)
+            for low in range(edges[i], edges[i + 1], CHUNK):
+                yield low, min(low + CHUNK, edges[i + 1]), decays

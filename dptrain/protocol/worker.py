@@ -1,0 +1,260 @@
+"""The worker's protocol as a pure state machine: events in, instructions out.
+
+GREETING until the coordinator's challenge, PROVING until its welcome, BUILDING until the job is
+built, WAITING for weights and plans, OVER from the order to stop on. A step is computed when its
+weights are complete and a plan covers it. Transitions stand in `TRANSITIONS`; a message that has no
+entry for the present state ends the worker, because its coordinator is not what it seems.
+"""
+
+import enum
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from dptrain.protocol.handshake import proof, proves
+from dptrain.protocol.messages import (
+    Answer,
+    Challenge,
+    Evaluate,
+    Hello,
+    Message,
+    Ping,
+    Plan,
+    Ready,
+    Refused,
+    Stop,
+    Weights,
+    Welcome,
+)
+
+
+class State(enum.Enum):
+    """What the worker is doing."""
+
+    GREETING = "greeting"
+    PROVING = "proving"
+    BUILDING = "building"
+    WAITING = "waiting"
+    OVER = "over"
+
+
+class Heard(NamedTuple):
+    """The coordinator sent a message."""
+
+    message: Message
+    now: float
+
+
+class Built(NamedTuple):
+    """The job is built: its flat vector has ``parameters`` elements in ``buckets`` buckets."""
+
+    parameters: int
+    buckets: int
+    now: float
+
+
+class Clock(NamedTuple):
+    """Time has passed."""
+
+    now: float
+
+
+class Orphaned(NamedTuple):
+    """The coordinator's process is no more."""
+
+
+class Send(NamedTuple):
+    """Send a message to the coordinator."""
+
+    message: Message
+
+
+class Build(NamedTuple):
+    """Build the job."""
+
+    welcome: Welcome
+
+
+class Take(NamedTuple):
+    """The frame behind this message is a bucket of the weights."""
+
+    bucket: int
+
+
+class Compute(NamedTuple):
+    """Compute the gradient of the shards ``first`` to ``last - 1`` in a step, and hand it in.
+
+    ``more`` tells whether the next step is planned, so that its rows can be gathered meanwhile.
+    """
+
+    generation: int
+    step: int
+    first: int
+    last: int
+    more: bool
+
+
+class Score(NamedTuple):
+    """Compute pieces of an evaluation."""
+
+    request: Evaluate
+
+
+class Exit(NamedTuple):
+    """End the process; ``expected`` tells whether the run ended as it should."""
+
+    reason: str
+    expected: bool
+
+
+Event = Heard | Built | Clock | Orphaned
+Instruction = Send | Build | Take | Compute | Score | Exit
+Instructions = list[Instruction]
+
+JOIN_TIMEOUT = 60.0
+
+
+class WorkerMachine:
+    """See the module.
+
+    Attributes:
+        state: what the worker is doing.
+        rank: once welcomed; -1 before.
+    """
+
+    def __init__(self, key: bytes, hello: Hello, fingerprint: str, now: float) -> None:
+        self.state = State.GREETING
+        self.rank = -1
+        self._key = key
+        self._hello = hello
+        self._fingerprint = fingerprint
+        self._nonces = (hello.nonce, b"")
+        self._heard = now
+        self._timeout = JOIN_TIMEOUT
+        self._plan: Plan | None = None
+        self._buckets = 0
+        self._step = -1
+        self._arrived = 0
+
+    def start(self) -> Instructions:
+        """Return the first thing to do."""
+        return [Send(self._hello)]
+
+    def handle(self, event: Event) -> Instructions:
+        """Return what to do about an event."""
+        if isinstance(event, Heard):
+            self._heard = event.now
+        subject = event.message if isinstance(event, Heard) else event
+        handler = TRANSITIONS.get((self.state, type(subject)))
+        if handler is not None:
+            return handler(self, event)
+        if self.state is State.OVER:
+            return []
+        what = type(subject).__name__
+        return self._exit(f"the coordinator sent {what} while {self.state.value}", expected=False)
+
+    def challenge(self, event: Any) -> Instructions:
+        """Prove that this worker holds the key."""
+        self.state = State.PROVING
+        self._nonces = (self._hello.nonce, event.message.nonce)
+        own = proof(self._key, "worker", *self._nonces)
+        return [Send(Answer(own, self._fingerprint))]
+
+    def welcome(self, event: Any) -> Instructions:
+        """Build the job, if the coordinator holds the key as well."""
+        welcome: Welcome = event.message
+        expected = proof(self._key, "coordinator", *self._nonces)
+        if not proves(welcome.proof, expected):
+            return self._exit("the coordinator does not hold the key of this run", expected=False)
+        self.state = State.BUILDING
+        self.rank = welcome.rank
+        self._timeout = welcome.timeout
+        return [Build(welcome)]
+
+    def built(self, event: Any) -> Instructions:
+        """Report for work."""
+        self.state = State.WAITING
+        self._buckets = event.buckets
+        self._heard = event.now
+        return [Send(Ready(event.parameters))]
+
+    def plan(self, event: Any) -> Instructions:
+        """Keep the plan; it may cover the step whose weights are here already."""
+        self._plan = event.message
+        return self._compute()
+
+    def weights(self, event: Any) -> Instructions:
+        """Take a bucket of weights in its turn; compute when they are complete."""
+        message: Weights = event.message
+        if self._arrived == self._buckets or self._step < 0:
+            self._step, self._arrived = message.step, 0
+        if (message.step, message.bucket) != (self._step, self._arrived):
+            return self._exit(
+                f"weights of step {message.step}, bucket {message.bucket}, came where step "
+                f"{self._step}, bucket {self._arrived}, was due",
+                expected=False,
+            )
+        self._arrived += 1
+        return [Take(message.bucket), *self._compute()]
+
+    def _compute(self) -> Instructions:
+        plan = self._plan
+        complete = self._arrived == self._buckets and self._step >= 0
+        if plan is None or not complete or not plan.begin <= self._step < plan.end:
+            return []
+        more = self._step + 1 < plan.end
+        return [Compute(plan.generation, self._step, plan.first, plan.last, more)]
+
+    def evaluate(self, event: Any) -> Instructions:
+        """Compute pieces of an evaluation with the weights that are here."""
+        return [Score(event.message)]
+
+    def refused(self, event: Any) -> Instructions:
+        """Go home."""
+        return self._exit(f"refused by the coordinator: {event.message.reason}", expected=False)
+
+    def stop(self, event: Any) -> Instructions:
+        """Go home."""
+        return self._exit(event.message.reason, expected=True)
+
+    def ping(self, event: Any) -> Instructions:  # noqa: ARG002 - one signature for all handlers
+        """Nothing to do: hearing it was enough."""
+        return []
+
+    def clock(self, event: Any) -> Instructions:
+        """Give the coordinator up when it has been silent for too long."""
+        if event.now - self._heard <= self._timeout:
+            return []
+        return self._exit(
+            f"nothing has been heard of the coordinator for {self._timeout:g} s", expected=False
+        )
+
+    def orphaned(self, event: Any) -> Instructions:  # noqa: ARG002
+        """Go home."""
+        return self._exit("the coordinator's process is no more", expected=False)
+
+    def _exit(self, reason: str, *, expected: bool) -> Instructions:
+        self.state = State.OVER
+        return [Exit(reason, expected)]
+
+
+Handler = Callable[[WorkerMachine, Any], Instructions]
+M = WorkerMachine
+
+TRANSITIONS: dict[tuple[State, type], Handler] = {
+    (State.GREETING, Challenge): M.challenge,
+    (State.PROVING, Welcome): M.welcome,
+    (State.BUILDING, Built): M.built,
+    (State.WAITING, Plan): M.plan,
+    (State.WAITING, Weights): M.weights,
+    (State.WAITING, Evaluate): M.evaluate,
+} | {
+    (state, kind): handler
+    for state in (State.GREETING, State.PROVING, State.BUILDING, State.WAITING)
+    for kind, handler in (
+        (Refused, M.refused),
+        (Stop, M.stop),
+        (Ping, M.ping),
+        (Clock, M.clock),
+        (Orphaned, M.orphaned),
+    )
+}

@@ -1,0 +1,261 @@
+"""A run's folder: what stands where, who may write into it, and how it is found again."""
+
+import contextlib
+import itertools
+import os
+import re
+from datetime import datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Literal, Self
+
+from dptrain.checkpoint.atomic import sweep_temporaries
+from dptrain.errors import RunFolderError, suggestion
+
+DEFAULT_PARENT = Path("logs")
+
+_EXPERIMENT = "experiment.toml"
+_CHECKPOINTS = "checkpoints"
+_LOCK = ".lock"
+_SLUG_LIMIT = 80
+
+
+class RunFolder:
+    """One run on disk. Made by `create` or `create_at`, found again by `open` or `resume`.
+
+    All but `open` hold the folder's lock until `close` or the end of a ``with``: two coordinators
+    never write into one folder. The lock ends with the process, however that ends.
+
+    Attributes:
+        path: of the folder.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._lock: int | None = None
+
+    @classmethod
+    def create(
+        cls, model: str, *, parent: Path = DEFAULT_PARENT, started: datetime | None = None
+    ) -> Self:
+        """Make ``<parent>/<time>-<model>``, with -2, -3 … appended when that exists.
+
+        ``started`` is local time, now by default. Raises RunFolderError when the folder cannot be
+        made.
+        """
+        stem = f"{started or datetime.now():%Y%m%d-%H%M%S}-{_slug(model)}"
+        names = itertools.chain([stem], (f"{stem}-{number}" for number in itertools.count(2)))
+        try:
+            parent.mkdir(parents=True, exist_ok=True)
+            path = next(parent / name for name in names if _made(parent / name))
+        except OSError as error:
+            raise _cannot_make(parent, error) from None
+        return cls(path)._prepared()
+
+    @classmethod
+    def create_at(cls, path: Path) -> Self:
+        """Make the run folder exactly here. Raises RunFolderError unless it is new or empty."""
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+            if not _is_empty(path):
+                raise RunFolderError(
+                    f"{path}: is not empty, and a run never overwrites another; continue the run "
+                    f"in it with --resume {path}, or choose another folder with --out"
+                )
+        except OSError as error:
+            raise _cannot_make(path, error) from None
+        return cls(path)._prepared()
+
+    @classmethod
+    def open(cls, path: Path) -> Self:
+        """Find a run to read. ``path`` is its folder or something in it.
+
+        Raises RunFolderError when there is no run there.
+        """
+        try:
+            folder = _folder_of(path)
+            if not _is_run(folder):
+                raise _not_a_run(path, folder)
+        except OSError as error:
+            raise RunFolderError(f"{path}: cannot be read: {error.strerror or error}") from None
+        return cls(folder)
+
+    @classmethod
+    def resume(cls, path: Path) -> Self:
+        """Find a run to continue, lock it, and sweep away what a killed coordinator left.
+
+        Raises RunFolderError when there is no run there, it has no checkpoint `last`, or another
+        coordinator holds it.
+        """
+        run = cls.open(path)
+        run.existing_checkpoint("last")
+        run._hold()
+        for folder in (run.path, run.last.parent):
+            sweep_temporaries(folder)
+        return run
+
+    @property
+    def experiment(self) -> Path:
+        """The experiment, from which the job can be run again."""
+        return self.path / _EXPERIMENT
+
+    @property
+    def metrics(self) -> Path:
+        """A line per logged step and per epoch."""
+        return self.path / "metrics.jsonl"
+
+    @property
+    def curves(self) -> Path:
+        """The picture of loss and accuracy over epochs."""
+        return self.path / "curves.png"
+
+    @property
+    def last(self) -> Path:
+        """The newest checkpoint."""
+        return self.path / _CHECKPOINTS / "last.safetensors"
+
+    @property
+    def best(self) -> Path:
+        """The checkpoint with the best score so far."""
+        return self.path / _CHECKPOINTS / "best.safetensors"
+
+    def rank_log(self, rank: int) -> Path:
+        """Return the path of what worker ``rank`` prints."""
+        return self.path / f"rank-{rank}.log"
+
+    def existing_checkpoint(self, which: Literal["last", "best"]) -> Path:
+        """Return the path of the checkpoint; raises RunFolderError when it does not exist."""
+        wanted, other = (self.last, self.best) if which == "last" else (self.best, self.last)
+        if wanted.is_file():
+            return wanted
+        there = f" (but {other})" if other.is_file() else ""
+        raise RunFolderError(
+            f"{self.path}: has no checkpoint {wanted.relative_to(self.path)}{there}; the run was "
+            f"stopped before it wrote one: start it anew with `dptrain train {self.experiment}`"
+        )
+
+    def close(self) -> None:
+        """Let others write into the folder. Closing twice is allowed."""
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _prepared(self) -> Self:
+        self._hold()
+        try:
+            self.last.parent.mkdir(exist_ok=True)
+        except OSError as error:
+            self.close()
+            raise _cannot_make(self.path, error) from None
+        return self
+
+    def _hold(self) -> None:
+        """Take the lock. It belongs to the open file, so workers, started by exec, do not keep it.
+
+        The lock file stays behind: removing it would let two processes lock two files of one name.
+        """
+        lock = self.path / _LOCK
+        try:
+            descriptor = os.open(lock, os.O_RDWR | os.O_CREAT, 0o666)
+        except OSError as error:
+            raise RunFolderError(
+                f"{lock}: cannot be written: {error.strerror or error}; make the folder writable"
+            ) from None
+        if not _is_locked_now(descriptor):
+            holder = os.read(descriptor, 20).decode(errors="replace").strip()
+            os.close(descriptor)
+            raise RunFolderError(
+                f"{self.path}: process {holder or 'of unknown number'} is writing into this run; "
+                f"wait for its end, or stop it with `kill {holder or 'PID'}`"
+            )
+        # A pid that does not fit on a full disk is missing from a message, no more.
+        with contextlib.suppress(OSError):
+            os.ftruncate(descriptor, 0)
+            os.write(descriptor, f"{os.getpid()}\n".encode())
+        self._lock = descriptor
+
+
+def _is_locked_now(descriptor: int) -> bool:
+    """Try to lock. True when locked, or when this system or file system knows no locks."""
+    try:
+        import fcntl  # here, because Windows lacks it
+    except ImportError:
+        return True
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True
+    return True
+
+
+def _slug(model: str) -> str:
+    """Return a name for a file: ``mlp:784-50-10`` becomes ``mlp-784-50-10``."""
+    return re.sub(r"[^A-Za-z0-9._]+", "-", model)[:_SLUG_LIMIT].strip("-._") or "model"
+
+
+def _made(path: Path) -> bool:
+    try:
+        path.mkdir()
+    except FileExistsError:
+        return False
+    return True
+
+
+def _is_empty(folder: Path) -> bool:
+    """Tell whether nothing is there but what `create_at` itself makes before a run begins."""
+    checkpoints = folder / _CHECKPOINTS
+    return all(
+        entry.name == _LOCK or (entry == checkpoints and not any(checkpoints.iterdir()))
+        for entry in folder.iterdir()
+    )
+
+
+def _is_run(folder: Path) -> bool:
+    return (folder / _EXPERIMENT).is_file()
+
+
+def _folder_of(path: Path) -> Path:
+    """Return the run's folder, of which ``path`` may be a member such as its experiment.toml."""
+    folder = path.parent if path.is_file() else path
+    return folder.parent if folder.name == _CHECKPOINTS else folder
+
+
+def _runs_in(folder: Path) -> list[Path]:
+    if not folder.is_dir():
+        return []
+    return sorted(entry for entry in folder.iterdir() if _is_run(entry))
+
+
+def _not_a_run(path: Path, folder: Path) -> RunFolderError:
+    runs = _runs_in(folder)
+    if runs:
+        return RunFolderError(
+            f"{path}: holds {len(runs)} run folders; name one, such as the newest, {runs[-1]}"
+        )
+    if path.exists():
+        return RunFolderError(f"{path}: not a run folder: there is no {folder / _EXPERIMENT}")
+    choices = {str(run) for parent in (path.parent, DEFAULT_PARENT) for run in _runs_in(parent)}
+    near = suggestion(str(path), sorted(choices))
+    return RunFolderError(
+        f"{path}: there is no such run folder{near or f'; runs are in {DEFAULT_PARENT}/'}"
+    )
+
+
+def _cannot_make(path: Path, error: OSError) -> RunFolderError:
+    return RunFolderError(
+        f"{path}: cannot make the run folder: {error.strerror or error} ({error.filename}); "
+        f"choose another with --out"
+    )

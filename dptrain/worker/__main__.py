@@ -1,0 +1,8 @@
+"""``python -m dptrain.worker``: a worker that a coordinator of this machine has launched."""
+
+import sys
+
+from dptrain.worker.launched import main
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,40 @@
+"""How a launched worker begins: orders from standard input, and a tie to its parent's life."""
+
+import contextlib
+import ctypes
+import json
+import os
+import signal
+import sys
+
+from dptrain.worker.shell import Connection, WorkerShell
+
+_PR_SET_PDEATHSIG = 1
+
+
+def main() -> int:
+    """Run the worker; return its exit code."""
+    # Ctrl-C is for the coordinator, which tells its workers in its own way.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    _die_with_parent()
+    line = sys.stdin.buffer.readline()
+    if not line:
+        return 0  # the coordinator gave up before it needed workers
+    orders = json.loads(line)
+    if os.getppid() != orders["parent"]:
+        return 1  # the parent died before the tie was made
+    connection = Connection(
+        endpoint=orders["connect"],
+        key=bytes.fromhex(orders["key"]),
+        rank=orders["rank"],
+        parent_pipe=sys.stdin.fileno(),
+        max_frame=orders["max_frame"],
+    )
+    return WorkerShell(connection).run()
+
+
+def _die_with_parent() -> None:
+    """Ask Linux for SIGKILL when the parent ends; elsewhere the end of the pipe must do."""
+    if sys.platform == "linux":
+        with contextlib.suppress(OSError, AttributeError):
+            ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
