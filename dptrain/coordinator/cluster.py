@@ -96,9 +96,6 @@ class Cluster:
         itemsize = job.dtype.itemsize
         longest = max((b.stop - b.start) * itemsize for b in self._reducer.buckets)
         self._max_frame = max(longest, MAX_HEADER)
-        self._endpoint = Endpoint(execution, self._max_frame, 4 * count + 64)
-        self._socket = self._endpoint.socket
-        self.address = self._endpoint.address
         self._key = key
         self._machine = CoordinatorMachine(
             Terms(
@@ -116,15 +113,19 @@ class Cluster:
             ),
             time.monotonic(),
         )
+        self._frames: list[zmq.Frame] = []
+        self._results: list[Commit | Scored | Broadcast] = []
+        self._update_seconds = 0.0
+        self._pinged = time.monotonic()
+        # last: whoever gets a cluster closes it, but nobody gets one whose making has failed
+        self._endpoint = Endpoint(execution, self._max_frame, 4 * count + 64)
+        self._socket = self._endpoint.socket
+        self.address = self._endpoint.address
         self._poller = zmq.Poller()
         self._poller.register(self._socket, zmq.POLLIN)
         self._by_pidfd = {w.pidfd: w for w in self._launched if w.pidfd >= 0}
         for pidfd in self._by_pidfd:
             self._poller.register(pidfd, zmq.POLLIN)
-        self._frames: list[zmq.Frame] = []
-        self._results: list[Commit | Scored | Broadcast] = []
-        self._update_seconds = 0.0
-        self._pinged = time.monotonic()
 
     def join(self) -> None:
         """Wait until every rank is ready, and send the weights.

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 import numpy as np
 from msgspec.structs import replace
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 
 from dptrain.arithmetic.digest import digest
 from dptrain.checkpoint.atomic import atomic_write
@@ -124,7 +125,8 @@ class Session:
         Raises:
             DptrainError: of the kind that says what went wrong.
         """
-        with self._stack:
+        # more BLAS threads would change the last bits of float32 products
+        with self._stack, threadpool_limits(limits=1, user_api="blas"):
             stop = self._stack.enter_context(stop_on_signals()) if handle_signals else StopSignal()
             return self._run(stop)
 
@@ -209,9 +211,7 @@ class Session:
         stop: Callable[[], bool],
     ) -> Engine:
         if self._execution.exchange == "inline":
-            inline = InlineEngine(job, state.parameters, state.slots)
-            self._stack.callback(inline.close)
-            return inline
+            return InlineEngine(job, state.parameters, state.slots)
         key = new_key()
         cluster = Cluster(job, self._execution, str(data), key, launched, state, first_step, stop)
         self._handed_over = True

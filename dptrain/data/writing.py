@@ -126,7 +126,8 @@ def _publish(temporary: Path, folder: Path, meta: Meta) -> None:
     if present is not None:
         if (present.digest, present.dtype) == (meta.digest, meta.dtype):
             return  # another process was quicker
-        (folder / META).unlink(missing_ok=True)
+        for name in (META, *present.files):  # another data set: never half of each
+            (folder / name).unlink(missing_ok=True)
     # A damaged folder is mended file by file: several processes may do so at once, and each leaves
     # whole files of the same contents. Moving the folder away could take away another's repair.
     for name in (*meta.files, META):

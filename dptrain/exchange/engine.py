@@ -60,10 +60,6 @@ class Engine(Protocol):
         """Return the weights and the optimizer's state after the last committed step."""
         ...
 
-    def close(self) -> None:
-        """Leave nothing behind."""
-        ...
-
 
 def score(job: Job, split: str, losses: Sequence[float], correct: Sequence[int]) -> Score:
     """Return the score of a split from the sums of its pieces, in order."""

@@ -9,7 +9,6 @@ from collections.abc import Iterator, Sequence
 from typing import Any, NoReturn
 
 from numpy.typing import NDArray
-from threadpoolctl import threadpool_limits
 
 from dptrain.exchange.engine import Score, State, StepDone, score
 from dptrain.exchange.rank import Rank
@@ -19,7 +18,7 @@ from dptrain.protocol.coordinator import non_finite_error
 
 
 class InlineEngine:
-    """Trains in this process, with one BLAS thread.
+    """Trains in this process; the caller sees to it that BLAS has one thread.
 
     Attributes:
         workers: always 1.
@@ -36,8 +35,6 @@ class InlineEngine:
         self.parameters = parameters
         self.slots = list(slots)
         self._rank = Rank(job, parameters)
-        # more BLAS threads would change the last bits of float32 products
-        self._threads = threadpool_limits(limits=1, user_api="blas")
 
     def train(self, begin: int, end: int) -> Iterator[StepDone]:
         """Carry out steps."""
@@ -74,7 +71,3 @@ class InlineEngine:
     def state(self) -> State:
         """Return the present weights and optimizer state."""
         return State(self.parameters, self.slots)
-
-    def close(self) -> None:
-        """Give the process its BLAS threads back."""
-        self._threads.restore_original_limits()

@@ -51,7 +51,7 @@ def test_a_changed_file_is_refused(tmp_path: Path) -> None:
     content = bytearray(gzip.decompress(path.read_bytes()))
     content[-1] ^= 1
     path.write_bytes(gzip.compress(content))
-    with pytest.raises(DataError, match="t10k-labels.*not the MNIST file.*install dptrain again"):
+    with pytest.raises(DataError, match=r"t10k-labels.*not the MNIST file.*install dptrain again"):
         read_embedded_mnist(find_idx_files(tmp_path))
 
 

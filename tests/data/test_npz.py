@@ -1,5 +1,6 @@
 """The .npz reader: the known arrays, nothing unpickled, every damage a DataError."""
 
+import contextlib
 import io
 import zipfile
 from pathlib import Path
@@ -120,7 +121,5 @@ def test_any_damage_raises_data_error_or_nothing(
 ) -> None:
     path = tmp_path_factory.getbasetemp() / "damaged.npz"
     path.write_bytes(data.draw(damaged(packed(x_train=npy(X), t_train=npy(T)))))
-    try:
+    with contextlib.suppress(DataError):
         read_npz(path)
-    except DataError as error:
-        assert str(path) in str(error)

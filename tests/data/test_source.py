@@ -68,10 +68,10 @@ def test_files_are_told_by_the_ends_of_their_names(tmp_path: Path) -> None:
 
 
 def test_an_unknown_reference_lists_what_is_understood(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="'mnits'; understood are: mnist, a folder.*mean 'mnist'"):
+    with pytest.raises(DataError, match=r"'mnits'; understood are: mnist, a folder.*mean 'mnist'"):
         read_source("mnits", None)
     (tmp_path / "iris.csv").write_text("1,0\n")
-    with pytest.raises(DataError, match="did you mean 'iris.csv'"):
+    with pytest.raises(DataError, match=r"did you mean 'iris\.csv'"):
         read_source(str(tmp_path / "iris.cvs"), None)
     with pytest.raises(DataError, match="no data set or file"):
         read_source(str(tmp_path / "none" / "iris.csv"), None)
@@ -81,5 +81,5 @@ def test_an_unknown_reference_lists_what_is_understood(tmp_path: Path) -> None:
 
 
 def test_a_label_needs_columns() -> None:
-    with pytest.raises(UsageError, match="label='digit' names a column of a CSV, but.*'mnist'"):
+    with pytest.raises(UsageError, match=r"label='digit' names a column of a CSV, but.*'mnist'"):
         read_source("mnist", "digit")
