@@ -40,6 +40,6 @@ def generator(seed: int, purpose: Purpose, *key: int) -> np.random.Generator:
     """
     if not 0 <= seed < _SEED_LIMIT:
         raise UsageError(f"seed={seed} must be a whole number from 0 to {_SEED_LIMIT - 1}")
-    assert all(0 <= part < _KEY_LIMIT for part in key), key  # noqa: S101 - see the docstring
+    assert all(0 <= part < _KEY_LIMIT for part in key), key
     sequence = np.random.SeedSequence(seed, spawn_key=(int(purpose), *key))
     return np.random.Generator(np.random.Philox(sequence))

@@ -4,6 +4,7 @@ The number of shards belongs to the experiment, the number of workers to the exe
 here depends on the workers except `assign`, and nothing that `assign` decides can change a number.
 """
 
+from itertools import pairwise
 from typing import NamedTuple
 
 
@@ -53,4 +54,4 @@ def assign(shards: int, world_size: int) -> tuple[tuple[int, int], ...]:
     """Return for each rank the half-open range of shards it owns; sizes differ by at most one."""
     size, larger = divmod(shards, world_size)
     bounds = [rank * size + min(rank, larger) for rank in range(world_size + 1)]
-    return tuple(zip(bounds[:-1], bounds[1:], strict=True))
+    return tuple(pairwise(bounds))

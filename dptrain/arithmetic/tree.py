@@ -13,7 +13,7 @@ from typing import NamedTuple, Protocol, Self, TypeVar
 
 
 class Addition(NamedTuple):
-    """``x[into] += x[other]``, after which ``x[into]`` is the sum of shards ``into`` to ``last-1``."""
+    """``x[into] += x[other]``; then ``x[into]`` sums the shards ``into`` to ``last - 1``."""
 
     into: int
     other: int
@@ -23,11 +23,13 @@ class Addition(NamedTuple):
 @lru_cache(maxsize=64)
 def additions(leaves: int) -> tuple[Addition, ...]:
     """Return every addition of the tree over ``leaves`` shards, in order."""
-    found = []
+    found: list[Addition] = []
     stride = 1
     while stride < leaves:
-        for into in range(0, leaves - stride, 2 * stride):
-            found.append(Addition(into, into + stride, min(into + 2 * stride, leaves)))
+        found += [
+            Addition(into, into + stride, min(into + 2 * stride, leaves))
+            for into in range(0, leaves - stride, 2 * stride)
+        ]
         stride *= 2
     return tuple(found)
 

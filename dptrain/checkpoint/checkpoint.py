@@ -95,8 +95,8 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
 
     arrays = {name: np.ascontiguousarray(array) for name, array in _named(checkpoint).items()}
     dtypes = {array.dtype for array in arrays.values()}
-    assert dtypes <= {np.dtype("f4"), np.dtype("f8")}, dtypes  # noqa: S101 - see the docstring
-    assert not any(name.startswith(_SLOT) for name in checkpoint.tensors)  # noqa: S101 - the same
+    assert dtypes <= {np.dtype("f4"), np.dtype("f8")}, dtypes
+    assert not any(name.startswith(_SLOT) for name in checkpoint.tensors)
     about = _About(
         version=VERSION,
         step=checkpoint.step,

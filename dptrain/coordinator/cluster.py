@@ -87,7 +87,7 @@ class Cluster:
             stop: tells whether the user wants the run to end.
         """
         self.job = job
-        self.workers = int(execution.workers)
+        self.workers = int(execution.workers or 1)
         self._launched = list(launched)
         self._reducer = StarReducer(job, self.workers, state.parameters, state.slots)
         self._first_step = first_step
@@ -218,7 +218,7 @@ class Cluster:
         parts = self._socket.recv_multipart(copy=False) if self._socket.rcvmore else []
         self._frames = parts[1:]
         try:
-            message: Message = decode_from_worker(parts[0].buffer if parts else b"")
+            message: Message = decode_from_worker(parts[0].bytes if parts else b"")
         except ProtocolError as error:
             self._tell(Garbled(peer, str(error)))
         else:

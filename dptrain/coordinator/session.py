@@ -176,12 +176,11 @@ class Session:
         """Start the workers first of all: they import while this process prepares the data."""
         if self._execution.exchange == "inline":
             return []
-        count = int(self._execution.workers) - self._execution.join
+        count = int(self._execution.workers or 0) - self._execution.join
         launched: list[LocalWorker] = []
         self._stack.callback(lambda: end(launched, grace=0.0) if not self._handed_over else None)
         self._handed_over = False
-        for rank in range(count):
-            launched.append(LocalWorker(rank, folder.rank_log(rank)))
+        launched += (LocalWorker(rank, folder.rank_log(rank)) for rank in range(count))
         return launched
 
     def _settled_job(self, data: Path) -> Job:
@@ -192,7 +191,7 @@ class Session:
         return Job(settled, dataset)
 
     def _settle(self, dataset: Dataset) -> Experiment:
-        workers = int(self._execution.workers)
+        workers = int(self._execution.workers or 1)
         settled = settle(
             self._experiment, workers, dataset.classes, len(dataset.train), dataset.digest
         )
@@ -243,7 +242,13 @@ class Session:
             ) from None
 
     def _outcome(
-        self, trainer: Trainer, folder: RunFolder, startup: float, stop: StopSignal, *, finished: bool
+        self,
+        trainer: Trainer,
+        folder: RunFolder,
+        startup: float,
+        stop: StopSignal,
+        *,
+        finished: bool,
     ) -> Outcome:
         parameters = np.array(trainer.engine.state().parameters)
         seconds = trainer.seconds

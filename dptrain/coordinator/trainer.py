@@ -251,6 +251,6 @@ class Interval:
 
 
 def _merit(scores: Sequence[Score | None]) -> float:
-    """Return how good the weights are: accuracy, or the loss's negative, of the first split there."""
+    """Return how good the weights are by the first split there: accuracy, or the negative loss."""
     found = next(each for each in scores if each is not None)
     return -found.loss if found.accuracy is None else found.accuracy

@@ -8,7 +8,7 @@ from typing import IO, TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dptrain.data.opening import DEFLATE_LIMIT
+from dptrain.data.opening import DEFLATE_LIMIT, NPY_DAMAGE
 from dptrain.data.raw import RawData
 from dptrain.errors import DataError, suggestion
 
@@ -65,7 +65,7 @@ def _read_member(
             # Reading past the end makes zipfile compare the checksum.
             if stream.read(1):
                 raise ValueError("more bytes follow the values")
-    except ValueError as error:
+    except NPY_DAMAGE as error:
         raise DataError(f"{path}: array {key!r} cannot be read: {error}") from None
     return values
 

@@ -28,9 +28,7 @@ class InlineEngine:
     workers = 1
     exchange = "inline"
 
-    def __init__(
-        self, job: Job, parameters: NDArray[Any], slots: Sequence[NDArray[Any]]
-    ) -> None:
+    def __init__(self, job: Job, parameters: NDArray[Any], slots: Sequence[NDArray[Any]]) -> None:
         self.job = job
         self.parameters = parameters
         self.slots = list(slots)

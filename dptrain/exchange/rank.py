@@ -30,7 +30,7 @@ class Rank:
         self._gathered: tuple[tuple[int, int, int], Pass] | None = None
 
     def gather(self, step: int, first: int, last: int) -> Pass:
-        """Copy the rows of a step's shards to where they are computed; ahead of time if possible."""
+        """Copy the rows of a step's shards to where they are computed, if that is not done yet."""
         key = (step, first, last)
         if self._gathered is not None and self._gathered[0] == key:
             return self._gathered[1]
@@ -75,7 +75,7 @@ class Rank:
             return found.trouble()
 
     def evaluate(self, split: str, first: int, last: int) -> tuple[list[float], list[int]]:
-        """Return the sums of losses and the correct rows of the pieces ``first`` to ``last - 1``."""
+        """Return the losses and correct rows of each piece from ``first`` to ``last - 1``."""
         source = self.job.split(split)
         losses: list[float] = []
         correct: list[int] = []

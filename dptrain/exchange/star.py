@@ -124,4 +124,4 @@ class StarReducer:
         """Return the bytes of a bucket of the present weights, or of those being computed."""
         _, start, stop = self.buckets[bucket]
         source = self._now if committed else self._next
-        return memoryview(source.parameters[start:stop]).cast("B")
+        return source.parameters[start:stop].data.cast("B")

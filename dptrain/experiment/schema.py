@@ -70,12 +70,12 @@ class Experiment(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     momentum: Annotated[
         Fraction | None, Meta(description="For momentum and nesterov; 0.9 unless given.")
     ] = None
-    decay: Annotated[
-        Fraction | None, Meta(description="Memory of rmsprop; 0.99 unless given.")
-    ] = None
-    beta1: Annotated[
-        Fraction | None, Meta(description="For adam and adamw; 0.9 unless given.")
-    ] = None
+    decay: Annotated[Fraction | None, Meta(description="Memory of rmsprop; 0.99 unless given.")] = (
+        None
+    )
+    beta1: Annotated[Fraction | None, Meta(description="For adam and adamw; 0.9 unless given.")] = (
+        None
+    )
     beta2: Annotated[
         Fraction | None, Meta(description="For adam and adamw; 0.999 unless given.")
     ] = None
@@ -112,8 +112,9 @@ class Execution(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What only decides the speed."""
 
     workers: Annotated[
-        Count | Literal["auto"], Meta(description="Worker processes; auto: one per core.")
-    ] = 2
+        Count | Literal["auto"] | None,
+        Meta(description="Worker processes, 2 unless given; auto: one for each core."),
+    ] = None
     exchange: Annotated[
         Literal["inline", "star"] | None,
         Meta(description="How gradients travel; by default inline for one worker, else star."),

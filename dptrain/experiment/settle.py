@@ -12,6 +12,7 @@ from dptrain.experiment.schema import Execution, Experiment
 from dptrain.optim.rules import DEFAULT_LR, RULES
 
 DEFAULT_EPOCHS = 5
+DEFAULT_WORKERS = 2
 DECAY_RATES = {"step": 0.5, "exponential": 0.95}
 # Settings that mean something for one kind of optimizer only.
 RULE_FIELDS = ("momentum", "decay", "beta1", "beta2", "epsilon")
@@ -113,14 +114,18 @@ def settle_execution(execution: Execution, shards: int | None) -> Execution:
     Raises:
         UsageError: settings that exclude each other.
     """
-    workers = execution.workers
+    exchange = execution.exchange
+    workers = execution.workers or (1 if exchange == "inline" else DEFAULT_WORKERS)
     if workers == "auto":
         workers = min(psutil.cpu_count() or 1, shards or default_shards(1))
-    exchange = execution.exchange
+        workers = 1 if exchange == "inline" else workers
     if exchange is None:
         exchange = "inline" if workers == 1 and not execution.join else "star"
-    if exchange == "inline" and execution.exchange is not None and workers > 1:
-        workers = _one_process(execution, workers)
+    if exchange == "inline" and workers > 1:
+        raise UsageError(
+            f"exchange inline runs in one process, not with workers={workers}; use --workers 1 "
+            "or --exchange star"
+        )
     if execution.join > workers:
         raise UsageError(f"join={execution.join} is more than workers={workers}")
     if exchange == "inline" and (execution.join or execution.listen):
@@ -131,15 +136,6 @@ def settle_execution(execution: Execution, shards: int | None) -> Execution:
     transport = "tcp" if execution.join or (listen or "").startswith("tcp") else execution.transport
     return msgspec.structs.replace(
         execution, workers=workers, exchange=exchange, transport=transport
-    )
-
-
-def _one_process(execution: Execution, workers: int) -> int:
-    if execution.workers == "auto" or execution.workers == Execution().workers:
-        return 1  # the default of two workers was never asked for
-    raise UsageError(
-        f"exchange inline runs in one process, not with workers={workers}; use --workers 1 or "
-        "--exchange star"
     )
 
 

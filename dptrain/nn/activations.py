@@ -23,7 +23,7 @@ class Sigmoid(Activation, frozen=True, tag="sigmoid"):
 
 
 class SigmoidOperation(Elementwise):
-    """exp may overflow to infinity for very negative inputs; the quotient is then 0, as it should."""
+    """exp overflows to infinity for very negative inputs; the quotient is then 0, as it should."""
 
     def forward(self) -> None:
         """Compute the output."""

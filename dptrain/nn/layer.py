@@ -98,16 +98,16 @@ class Layer(Struct, frozen=True, tag_field="layer", forbid_unknown_fields=True):
         return False
 
     def output_shape(self, input_shape: Shape) -> Shape:
-        """Return the shape of one sample's output; raise `ShapeError` for an input that cannot be."""
+        """Return the shape of one sample's output; raise `ShapeError` where there is none."""
         return input_shape
 
     def parameters(self, input_shape: Shape) -> tuple[Parameter, ...]:  # noqa: ARG002
         """Return the trainable tensors for inputs of this shape."""
         return ()
 
+    @abstractmethod
     def bind(self, site: Site) -> Operation:
         """Return the layer bound to the buffers of one pass."""
-        raise TypeError(f"the layer {self.kind!r} has no operation")
 
 
 class Elementwise(Operation):

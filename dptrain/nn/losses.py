@@ -81,9 +81,9 @@ class Loss(Struct, frozen=True, tag_field="loss", forbid_unknown_fields=True):
                 f"end the network with {wanted[0] if wanted else 1} units"
             )
 
+    @abstractmethod
     def bind(self, outputs: Blocks, targets: Blocks) -> BoundLoss:
         """Return the loss bound to the buffers of one pass."""
-        raise TypeError(f"{type(self).__name__} cannot be computed")
 
 
 class SoftmaxCrossEntropy(Loss, frozen=True, tag="softmax-cross-entropy"):

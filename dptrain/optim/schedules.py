@@ -5,6 +5,7 @@ of the schedule counts its steps from the end of the warm-up.
 """
 
 import math
+from abc import abstractmethod
 from typing import Annotated
 
 from msgspec import Meta, Struct
@@ -31,9 +32,9 @@ class Schedule(Struct, frozen=True, kw_only=True, tag_field="schedule", forbid_u
             return self.lr * (step + 1) / (self.warmup + 1)
         return self.lr * self.factor(step - self.warmup)
 
+    @abstractmethod
     def factor(self, step: int) -> float:
         """Return the rate over its base, ``step`` steps after the warm-up."""
-        raise TypeError(f"{type(self).__name__} has no rate")
 
 
 class Constant(Schedule, frozen=True, kw_only=True, tag="constant"):
@@ -67,7 +68,7 @@ class Exponential(Schedule, frozen=True, kw_only=True, tag="exponential"):
 
 
 class Cosine(Schedule, frozen=True, kw_only=True, tag="cosine"):
-    """``lr · (1 + cos(π step / length)) / 2`` down to 0 (Loshchilov and Hutter 2017, no restarts)."""
+    """``lr · (1 + cos(π step / length)) / 2`` (Loshchilov and Hutter 2017, without restarts)."""
 
     length: Period
 

@@ -43,7 +43,7 @@ class Updater:
         Args:
             rule: how to update.
             schedule: the learning rate of each step.
-            weight_decay: λ; added to the gradient as λ w, for AdamW taken off the weights as lr λ w.
+            weight_decay: λ; adds λ w to the gradient, or for AdamW takes lr λ w off the weights.
             clip_norm: largest global norm of the reduced gradient, or None.
             decaying: ascending spans of the flat vector to which weight decay applies.
             dtype: of all arrays.

@@ -230,8 +230,7 @@ class CoordinatorMachine:
             return self._fail(UsageError(f"rank {rank}: {failed.error}"))
         return self._fail(
             WorkersLostError(
-                f"rank {rank} raised {failed.error}{self._where(rank)}\n"
-                f"{failed.traceback.rstrip()}"
+                f"rank {rank} raised {failed.error}{self._where(rank)}\n{failed.traceback.rstrip()}"
             )
         )
 

@@ -10,6 +10,9 @@ from dptrain.metrics.records import EpochRecord, Record, StepRecord
 
 POINTS_PER_LINE = 2000
 
+# A run that diverges passes any number on its way to infinity; matplotlib's scales overflow first.
+_HUGE = 1e100
+
 Points = NDArray[np.float64]
 
 
@@ -84,7 +87,10 @@ def thinned(points: Points) -> Points:
 
 
 def _points(pairs: Iterable[tuple[float, float | None]]) -> Points:
-    return np.array([pair for pair in pairs if pair[1] is not None], np.float64).reshape(-1, 2)
+    known = [pair for pair in pairs if pair[1] is not None]
+    points = np.array(known, np.float64).reshape(-1, 2).clip(-_HUGE, _HUGE)
+    points[np.abs(points) < 1 / _HUGE] = 0
+    return points
 
 
 def _result(last: EpochRecord) -> str:

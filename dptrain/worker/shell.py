@@ -178,7 +178,7 @@ class WorkerShell:
         target = self._computing().parameters[start:stop]
         if not self._socket.rcvmore:
             raise ProtocolError("weights came without their frame")
-        if self._socket.recv_into(target) != target.nbytes:
+        if self._socket.recv_into(target.data) != target.nbytes:
             raise ProtocolError("weights came in a frame of the wrong length")
 
     def _compute(self, order: Compute) -> None:
@@ -234,11 +234,9 @@ class GradientSender:
     def _send(self, number: int) -> None:
         _, start, stop = self._buckets[number]
         order = self._order
-        header = Gradient(
-            order.generation, order.step, number, self._losses, self._rank.elapsed()
-        )
+        header = Gradient(order.generation, order.step, number, self._losses, self._rank.elapsed())
         rows = self._pass.gradients
-        frames = [rows[root, start:stop] for root in self._pass.roots]
+        frames = [rows[root, start:stop].data for root in self._pass.roots]
         self._socket.send(encode(header), zmq.SNDMORE if frames else 0)
         for i, frame in enumerate(frames):
             more = zmq.SNDMORE if i < len(frames) - 1 else 0

@@ -21,7 +21,8 @@ KEYS = st.tuples(
 
 def words(key: Key) -> list[int]:
     seed, purpose, parts = key
-    return generator(seed, purpose, *parts).integers(0, 2**64, 4, np.uint64).tolist()
+    drawn: list[int] = generator(seed, purpose, *parts).integers(0, 2**64, 4, np.uint64).tolist()
+    return drawn
 
 
 def test_the_purposes_keep_their_numbers() -> None:

@@ -106,7 +106,7 @@ def test_a_file_that_cannot_be_read(name: str, tmp_path: Path) -> None:
         read_idx(tmp_path / name)
 
 
-@pytest.mark.parametrize("original", [VALID, PACKED])
+@pytest.mark.parametrize("original", [VALID, PACKED], ids=["plain", "gzipped"])
 @settings(max_examples=200)
 @given(data=st.data())
 def test_any_damage_raises_data_error_or_nothing(

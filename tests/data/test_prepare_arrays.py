@@ -97,7 +97,7 @@ def test_an_empty_folder_may_be_there_already(tmp_path: Path) -> None:
         (X.astype(object), T, "x_train has dtype object"),
         (X, T[:2], "6 rows, but t_train has 2"),
         (X, T - 1, "label -1 in row 0"),
-        (np.where(X == X[3, 1, 0], np.inf, X), T, "inf in row 3, column 1, 0"),
+        (np.where(np.isin(X, X[3, 1, 0]), np.inf, X), T, "inf in row 3, column 1, 0"),
     ],
 )
 def test_bad_arrays_are_named(

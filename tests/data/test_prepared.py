@@ -15,7 +15,7 @@ from dptrain.data import prepared
 from dptrain.data.dataset import open_dataset
 from dptrain.data.prepared import prepare
 from dptrain.data.raw import RawData
-from dptrain.data.source import Source
+from dptrain.data.source import Source, read
 from dptrain.errors import DataError, UsageError
 
 X = np.arange(24.0).reshape(8, 3) / 7
@@ -47,7 +47,7 @@ def check_contents(folder: Path) -> None:
 def test_the_folder_holds_plain_npy_files_and_what_they_are(source: str, cache: Path) -> None:
     folder = prepare(source, dtype="float32")
     assert folder.parent == cache
-    assert os.listdir(cache) == [folder.name]
+    assert list(cache.iterdir()) == [folder], "nothing but the folder"
     check_contents(folder)
     meta = json.loads((folder / "meta.json").read_text())
     sizes = {path.name: path.stat().st_size for path in folder.glob("*.npy")}
@@ -267,10 +267,8 @@ def test_a_relative_cache_folder_is_named_in_full(
 def test_a_source_that_changes_while_it_is_read_is_not_cached(
     source: str, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    original = prepared.read
-
     def read_and_change(source: Source, label: str | None) -> RawData:
-        data = original(source, label)
+        data = read(source, label)
         np.savez(source.files[0], x_train=X + 1, t_train=T)
         return data
 
