@@ -31,7 +31,8 @@ from dptrain.experiment.schema import Execution, Experiment
 from dptrain.experiment.settle import settle, settle_execution
 from dptrain.experiment.validate import build
 from dptrain.launch.local import LocalWorker, end
-from dptrain.metrics.records import EpochRecord, StepRecord
+from dptrain.metrics.lines import read_metrics
+from dptrain.metrics.records import EpochRecord, Record
 from dptrain.metrics.writer import MetricsWriter
 from dptrain.protocol.handshake import new_key
 from dptrain.runfolder import RunFolder
@@ -46,33 +47,37 @@ class SessionObserver(Observer, Protocol):
     def waiting(self, address: str, key: Path, missing: int) -> None:
         """The run waits for workers that somebody starts by hand."""
 
+    def close(self) -> None:
+        """The run is over, however it ended."""
+
 
 @dataclass(frozen=True)
 class Outcome:
     """What a run came to.
 
     Attributes:
-        folder: of the run.
+        folder: of the run, no longer locked.
         digest: of the weights.
         parameters: flat vector of the weights.
         job: what was trained.
         execution: how.
         steps: steps done, those before a resumption included.
-        history: the records of this process's part of the run.
+        records: of the whole run, those before a resumption included.
         seconds: what the training steps alone took.
         steps_per_second: of the training steps alone.
         samples_per_second: likewise.
         startup_seconds: from the beginning to the first step.
         finished: False where the user stopped the run.
+        exit_code: 0, or what the signal that stopped the run asks for.
     """
 
-    folder: Path
+    folder: RunFolder
     digest: str
     parameters: NDArray[Any]
     job: Job
     execution: Execution
     steps: int
-    history: list[StepRecord | EpochRecord]
+    records: list[Record]
     seconds: float
     steps_per_second: float
     samples_per_second: float
@@ -82,9 +87,34 @@ class Outcome:
 
     @property
     def last_epoch(self) -> EpochRecord | None:
-        """The newest evaluation of this process's part of the run."""
-        epochs = [each for each in self.history if isinstance(each, EpochRecord)]
+        """The newest evaluation."""
+        epochs = [each for each in self.records if isinstance(each, EpochRecord)]
         return epochs[-1] if epochs else None
+
+    def summary(self) -> dict[str, Any]:
+        """Return the result as plain data."""
+        last = self.last_epoch
+        return {
+            "run": str(self.folder.path),
+            "digest": self.digest,
+            "finished": self.finished,
+            "steps": self.steps,
+            "epochs": self.steps / self.job.steps_per_epoch,
+            "loss": last.train_loss if last else None,
+            "train_accuracy": last.train_accuracy if last else None,
+            "validation_loss": last.validation_loss if last else None,
+            "validation_accuracy": last.validation_accuracy if last else None,
+            "test_loss": last.test_loss if last else None,
+            "test_accuracy": last.test_accuracy if last else None,
+            "startup_seconds": self.startup_seconds,
+            "training_seconds": self.seconds,
+            "steps_per_second": self.steps_per_second,
+            "samples_per_second": self.samples_per_second,
+            "workers": self.execution.workers,
+            "shards": self.job.shards,
+            "exchange": self.execution.exchange,
+            "transport": self.execution.transport if self.execution.exchange == "star" else None,
+        }
 
 
 class Session:
@@ -127,6 +157,7 @@ class Session:
         """
         # more BLAS threads would change the last bits of float32 products
         with self._stack, threadpool_limits(limits=1, user_api="blas"):
+            self._stack.callback(self._observer.close)
             stop = self._stack.enter_context(stop_on_signals()) if handle_signals else StopSignal()
             return self._run(stop)
 
@@ -253,13 +284,13 @@ class Session:
         parameters = np.array(trainer.engine.state().parameters)
         seconds = trainer.seconds
         return Outcome(
-            folder=folder.path,
+            folder=folder,
             digest=digest(parameters),
             parameters=parameters,
             job=trainer.job,
             execution=self._execution,
             steps=trainer.progress.step,
-            history=trainer.history,
+            records=read_metrics(folder.metrics),
             seconds=seconds,
             steps_per_second=trainer.steps / seconds if seconds else 0.0,
             samples_per_second=trainer.rows / seconds if seconds else 0.0,
@@ -269,11 +300,11 @@ class Session:
         )
 
 
-def recorded_experiment(folder: RunFolder) -> Experiment:
-    """Return the settled experiment of a run, as its last checkpoint recorded it."""
+def recorded(folder: RunFolder) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return a run's experiment and execution, as its last checkpoint recorded them."""
     checkpoint = load_checkpoint(folder.existing_checkpoint("last"))
     tables = parse_toml(checkpoint.experiment, str(folder.last))
-    return build(Experiment, tables["experiment"], str(folder.last))
+    return tables["experiment"], tables["execution"]
 
 
 def _restored(job: Job, checkpoint: Checkpoint) -> tuple[State, Progress]:

@@ -47,7 +47,6 @@ class Trainer:
     """Drives an engine through an experiment.
 
     Attributes:
-        history: the records of this process's part of the run.
         seconds: what the training steps alone took.
         steps: steps carried out by this process.
         rows: rows trained on by this process.
@@ -68,7 +67,6 @@ class Trainer:
     ) -> None:
         self.job = job
         self.engine = engine
-        self.history: list[StepRecord | EpochRecord] = []
         self.seconds = 0.0
         self.steps = 0
         self.rows = 0
@@ -146,7 +144,6 @@ class Trainer:
         )
 
     def _record(self, record: StepRecord | EpochRecord) -> None:
-        self.history.append(record)
         self._metrics.write(record)
 
     def _close_epoch(self, interval: "Interval") -> None:

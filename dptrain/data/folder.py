@@ -13,7 +13,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from dptrain.data.opening import NPY_DAMAGE
+from dptrain.data.npy import DAMAGE
 from dptrain.errors import DataError
 
 FORMAT_VERSION = 1
@@ -52,7 +52,7 @@ def open_folder(folder: Path) -> tuple[Meta, dict[str, NDArray[Any]]]:
             name.removesuffix(".npy"): np.asarray(np.load(folder / name, "r", allow_pickle=False))
             for name in meta.files
         }
-    except (OSError, *NPY_DAMAGE, msgspec.MsgspecError) as error:
+    except (OSError, *DAMAGE, msgspec.MsgspecError) as error:
         raise DataError(
             f"{folder}: no intact prepared data set ({error}); remove the folder and prepare again"
         ) from None

@@ -8,7 +8,8 @@ from typing import IO, TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dptrain.data.opening import DEFLATE_LIMIT, NPY_DAMAGE
+from dptrain.data.npy import DAMAGE, read_npy_header
+from dptrain.data.opening import DEFLATE_LIMIT
 from dptrain.data.raw import RawData
 from dptrain.errors import DataError, suggestion
 
@@ -65,20 +66,14 @@ def _read_member(
             # Reading past the end makes zipfile compare the checksum.
             if stream.read(1):
                 raise ValueError("more bytes follow the values")
-    except NPY_DAMAGE as error:
+    except DAMAGE as error:
         raise DataError(f"{path}: array {key!r} cannot be read: {error}") from None
     return values
 
 
 def _check_size(stream: IO[bytes], size: int) -> None:
     """Refuse a header that declares more than the archive holds, before NumPy allocates it."""
-    version = np.lib.format.read_magic(stream)
-    if version == (1, 0):
-        shape, _, dtype = np.lib.format.read_array_header_1_0(stream)
-    elif version == (2, 0):
-        shape, _, dtype = np.lib.format.read_array_header_2_0(stream)
-    else:
-        raise ValueError(f"unknown .npy version {version}")
+    shape, dtype = read_npy_header(stream)
     if dtype.hasobject:
         raise ValueError("it holds Python objects; store numbers")
     declared = math.prod(shape) * dtype.itemsize

@@ -3,7 +3,6 @@
 import contextlib
 import gzip
 import io
-import tokenize
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,9 +15,6 @@ _GZIP_MAGIC = b"\x1f\x8b"
 # Deflate packs at most 258 bytes into two bits, less than 1032 to 1 (zlib's technical details), so
 # a file that declares more than this many times its own size is lying.
 DEFLATE_LIMIT = 1032
-
-# What NumPy raises on the way from a damaged .npy header to an array, beside OSError.
-NPY_DAMAGE = (ValueError, SyntaxError, tokenize.TokenError, OverflowError)
 
 
 @contextlib.contextmanager

@@ -27,8 +27,9 @@ def prepare(reference: str, *, dtype: DtypeName, label: str | None = None) -> Pa
     """
     _check_dtype(dtype)
     source = find_source(reference)
+    name, origin = _as_text(source.name), _as_text(reference)
     digest = _source_digest(source, label)
-    folder = _cache_folder() / _digest_of(str(FORMAT_VERSION), digest, source.name, dtype)[:32]
+    folder = _cache_folder() / _digest_of(str(FORMAT_VERSION), digest, name, dtype)[:32]
     if meta_if_whole(folder):
         return folder
     data = read(source, label)
@@ -37,8 +38,8 @@ def prepare(reference: str, *, dtype: DtypeName, label: str | None = None) -> Pa
     write_folder(
         folder,
         data,
-        name=source.name,
-        source=reference,
+        name=name,
+        source=origin,
         digest=digest,
         dtype=dtype,
         remedy=f"free some space or name another folder with {CACHE_VARIABLE}=DIR",
@@ -79,6 +80,11 @@ def prepare_arrays(
     return folder
 
 
+def _as_text(path: str) -> str:
+    """Replace the bytes of a path that are no UTF-8, which Python keeps as lone surrogates."""
+    return os.fsencode(path).decode(errors="replace")
+
+
 def _check_dtype(dtype: str) -> None:
     if dtype not in ("float32", "float64"):
         raise UsageError(f"dtype={dtype!r} must be float32 or float64")
@@ -102,7 +108,7 @@ def _source_digest(source: Source, label: str | None) -> str:
                 contents.append(hashlib.file_digest(file, "sha256").hexdigest())
         except OSError as error:
             raise DataError(f"{path}: cannot be read: {error.strerror or error}") from None
-    chosen = [] if label is None else [label]
+    chosen = [] if label is None else [_as_text(label)]
     return _digest_of(source.kind.name, *contents, *chosen)
 
 

@@ -51,7 +51,15 @@ def find_source(reference: str) -> Source:
     if reference == MNIST:
         folder = Path(str(resources.files("dptrain.data"))) / "mnist"
         return Source(MNIST, Kind.EMBEDDED, find_idx_files(folder))
-    path = Path(reference).expanduser()
+    try:
+        return _find_path(reference, Path(reference).expanduser())
+    except OSError as error:
+        raise DataError(f"{reference}: cannot be read: {error.strerror or error}") from None
+    except RuntimeError as error:  # ~name of a user who is not there
+        raise DataError(f"{reference}: {error}") from None
+
+
+def _find_path(reference: str, path: Path) -> Source:
     if path.is_dir():
         return Source(path.resolve().name, Kind.IDX, find_idx_files(path))
     if not path.exists():

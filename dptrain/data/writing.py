@@ -2,7 +2,6 @@
 
 import contextlib
 import errno
-import io
 import itertools
 import math
 import os
@@ -18,6 +17,7 @@ from numpy.typing import NDArray
 
 from dptrain.data.folder import FORMAT_VERSION, META, Meta, meta_if_whole
 from dptrain.data.inputs import normalise_inputs
+from dptrain.data.npy import npy_header
 from dptrain.data.raw import RawData, check_raw
 from dptrain.data.targets import normalise_targets
 from dptrain.errors import DataError
@@ -90,17 +90,9 @@ def _normalised(values: NDArray[Any], dtype: np.dtype[Any], name: str) -> Iterat
 def _write_npy(path: Path, rows: int, pieces: Iterator[NDArray[Any]]) -> int:
     """Write the pieces one after the other as an array of ``rows`` rows; return the file's size."""
     first = next(pieces)
-    header = io.BytesIO()
-    np.lib.format.write_array_header_1_0(
-        header,
-        {
-            "descr": np.lib.format.dtype_to_descr(first.dtype),
-            "fortran_order": False,
-            "shape": (rows, *first.shape[1:]),
-        },
-    )
+    header = npy_header((rows, *first.shape[1:]), first.dtype)
     contents = (np.ascontiguousarray(piece).data for piece in itertools.chain([first], pieces))
-    return _write_synced(path, itertools.chain([header.getbuffer()], contents))
+    return _write_synced(path, itertools.chain([header], contents))
 
 
 def _write_synced(path: Path, pieces: Iterable[bytes | memoryview]) -> int:

@@ -122,10 +122,15 @@ class Pass:
         rows = self.gradients[:, start:stop]
         return [(rows[into], rows[other]) for into, other in self.additions]
 
-    def forward(self) -> list[float]:
-        """Return each local shard's sum of its rows' losses."""
+    def infer(self) -> Blocks:
+        """Compute the outputs of the inputs, and return them."""
         for operation in self.operations:
             operation.forward()
+        return self.outputs
+
+    def forward(self) -> list[float]:
+        """Return each local shard's sum of its rows' losses."""
+        self.infer()
         return self.loss.losses()
 
     def backward(self, ready: Callable[[int], None] | None = None) -> None:

@@ -79,6 +79,9 @@ def header_of(shape: tuple[int, ...]) -> bytes:
     return buffer.getvalue()
 
 
+OPEN_BRACKET = header_of((2, 2)).replace(b")", b"(")
+
+
 @pytest.mark.parametrize(
     ("content", "problem"),
     [
@@ -89,6 +92,10 @@ def header_of(shape: tuple[int, ...]) -> bytes:
         (packed(x_train=npy(X)[:-1], t_train=npy(T)), "'x_train'.*truncated"),
         (packed(x_train=npy(X) + b"1", t_train=npy(T)), "'x_train'.*more bytes follow"),
         (packed(x_train=header_of((2**40, 2**20)), t_train=npy(T)), "'x_train'.*truncated"),
+        (packed(x_train=header_of((0, 2**70)), t_train=npy(T)), "'x_train' cannot be read"),
+        # Longer than zipfile reads at once, so that the header comes before the checksum.
+        (packed(x_train=OPEN_BRACKET + bytes(10**6), t_train=npy(T)), "'x_train' cannot be read"),
+        (packed(x_train=npy(X)[:6] + b"\3" + npy(X)[7:], t_train=npy(T)), "unknown .npy version"),
     ],
 )
 def test_damage_is_named_with_the_file(content: bytes, problem: str, tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ import pytest
 
 from dptrain.data import prepared
 from dptrain.data.dataset import open_dataset
+from dptrain.data.npy import npy_header
 from dptrain.data.prepared import prepare
 from dptrain.data.raw import RawData
 from dptrain.data.source import Source, read
@@ -126,9 +127,12 @@ def set_meta(**changes: object) -> Callable[[Path], object]:
     return change
 
 
-def break_header(folder: Path) -> None:
-    with (folder / "x_train.npy").open("r+b") as file:
-        file.write(b"damaged")
+def break_header(start: bytes) -> Callable[[Path], object]:
+    def change(folder: Path) -> None:
+        with (folder / "x_train.npy").open("r+b") as file:
+            file.write(start)
+
+    return change
 
 
 @pytest.mark.parametrize(
@@ -147,7 +151,9 @@ def break_header(folder: Path) -> None:
         set_meta(extra=1),
         set_meta(files={}),
         set_meta(files={"x_train.npy": 224, "t_train.npy": 192, "../x.npy": 1}),
-        break_header,
+        break_header(b"damaged"),
+        break_header(npy_header((5, 3), np.dtype(np.float32))[:100] + b"("),
+        break_header(npy_header((10**9, 3), np.dtype(np.float32))),
     ],
 )
 def test_a_damaged_entry_is_remade(damage: Callable[[Path], object], source: str) -> None:
@@ -262,6 +268,13 @@ def test_a_relative_cache_folder_is_named_in_full(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("DPTRAIN_CACHE", "here")
     assert prepare(source, dtype="float32").parent == tmp_path / "here"
+
+
+def test_a_name_that_is_no_text(tmp_path: Path) -> None:
+    path = tmp_path / os.fsdecode(b"caf\xe9.csv")
+    path.write_text("1,0\n2,1\n")
+    folder = prepare(str(path), dtype="float32")
+    assert json.loads((folder / "meta.json").read_text())["name"] == "caf\ufffd"
 
 
 def test_a_source_that_changes_while_it_is_read_is_not_cached(

@@ -80,6 +80,15 @@ def test_an_unknown_reference_lists_what_is_understood(tmp_path: Path) -> None:
         read_source(str(tmp_path / "iris.xlsx"), None)
 
 
+def test_references_that_the_system_refuses(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="cannot be read: File name too long"):
+        read_source(str(tmp_path / ("x" * 300)), None)
+    with pytest.raises(DataError, match="home directory"):
+        read_source("~no-such-user-here/a.csv", None)
+    with pytest.raises(DataError, match="no data set or file"):
+        read_source("a\0b", None)
+
+
 def test_a_label_needs_columns() -> None:
     with pytest.raises(UsageError, match=r"label='digit' names a column of a CSV, but.*'mnist'"):
         read_source("mnist", "digit")

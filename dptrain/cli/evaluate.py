@@ -1,0 +1,3 @@
+def evaluate() -> int:
+    """evaluate."""
+    return 0

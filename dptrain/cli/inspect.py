@@ -1,0 +1,3 @@
+def inspect() -> int:
+    """inspect."""
+    return 0

@@ -1,0 +1,3 @@
+def predict() -> int:
+    """predict."""
+    return 0

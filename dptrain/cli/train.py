@@ -1,0 +1,114 @@
+"""``dptrain train``."""
+
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from dptrain.cli.flags import ExecutionFlags, ExperimentFlags, given
+from dptrain.cli.output import print_json
+from dptrain.coordinator.session import Outcome, Session, recorded
+from dptrain.errors import UsageError
+from dptrain.experiment.files import read_toml
+from dptrain.experiment.override import override
+from dptrain.experiment.schema import Execution, Experiment
+from dptrain.experiment.validate import build
+from dptrain.report.observers import observer_for
+from dptrain.runfolder import RunFolder
+
+# What may be changed when a run is continued: how far it goes, and everything about execution.
+RESUMABLE = {"epochs", "steps"}
+
+
+def train(
+    experiment: Path | None = None,
+    /,
+    *,
+    experiment_flags: ExperimentFlags = None,
+    execution_flags: ExecutionFlags = None,
+    out: Path | None = None,
+    resume: Path | None = None,
+    json: bool = False,
+) -> int:
+    """Train a network with several workers.
+
+    Without arguments it trains a two-layer net on MNIST with two workers. Flags stand above
+    environment variables, these above the file, the file above the defaults.
+
+    Args:
+        experiment: An experiment.toml, such as that of an earlier run.
+        experiment_flags: What decides the numbers.
+        execution_flags: What only decides the speed.
+        out: The run folder; by default logs/TIME-MODEL.
+        resume: A run folder to continue from its last checkpoint.
+        json: Print the result as one JSON object.
+    """
+    began = time.perf_counter()
+    decides = given(experiment_flags) if experiment_flags is not None else {}
+    runs_as = given(execution_flags) if execution_flags is not None else {}
+    if resume is not None:
+        session = _resumed(resume, experiment, decides, runs_as, out)
+    else:
+        session = _new(experiment, decides, runs_as, out)
+    outcome = session.run()
+    return _report(outcome, began, as_json=json)
+
+
+def _new(
+    file: Path | None, decides: dict[str, Any], runs_as: dict[str, Any], out: Path | None
+) -> Session:
+    origin = "the command line"
+    tables: dict[str, dict[str, Any]] = {"experiment": {}, "execution": {}}
+    if file is not None:
+        tables = read_toml(file)
+        for name, schema in (("experiment", Experiment), ("execution", Execution)):
+            build(schema, tables[name], f"{file} [{name}]")
+    return Session(
+        build(Experiment, override(tables["experiment"], decides), origin),
+        build(Execution, override(tables["execution"], runs_as), origin),
+        observer_for(sys.stderr),
+        out=out,
+    )
+
+
+def _resumed(
+    path: Path,
+    file: Path | None,
+    decides: dict[str, Any],
+    runs_as: dict[str, Any],
+    out: Path | None,
+) -> Session:
+    for value, name in ((file, "an experiment file"), (out, "--out")):
+        if value is not None:
+            raise UsageError(f"--resume {path} continues in its own folder; leave out {name}")
+    fixed = [key for key in decides if key not in RESUMABLE]
+    if fixed:
+        raise UsageError(
+            f"--resume {path} continues the recorded experiment, which has its own "
+            f"{', '.join(fixed)}; to change that, train anew: dptrain train {path}/experiment.toml"
+        )
+    folder = RunFolder.resume(path)
+    try:
+        experiment, execution = recorded(folder)
+        return Session(
+            build(Experiment, override(experiment, decides), str(path)),
+            build(Execution, override(execution, runs_as), "the command line"),
+            observer_for(sys.stderr),
+            resumed=folder,
+        )
+    except BaseException:
+        folder.close()
+        raise
+
+
+def _report(outcome: Outcome, began: float, *, as_json: bool) -> int:
+    from dptrain.report.curves import draw_curves
+    from dptrain.report.tables import print_outcome
+
+    if outcome.finished:
+        draw_curves([(outcome.folder.path.name, outcome.records)], outcome.folder.curves)
+    if as_json:
+        print_json(outcome.summary() | {"wall_seconds": time.perf_counter() - began})
+    else:
+        print_outcome(outcome, time.perf_counter() - began)
+    return outcome.exit_code

@@ -1,0 +1,3 @@
+def worker() -> int:
+    """worker."""
+    return 0

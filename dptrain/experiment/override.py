@@ -1,0 +1,32 @@
+"""Later settings over earlier ones: a file's under those of the command line."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from dptrain.experiment.settle import RULE_FIELDS
+
+# What a setting that is given anew makes void among the earlier ones.
+VOIDS: dict[str, tuple[str, ...]] = {
+    "model": ("layers", "input_shape"),
+    "optimizer": RULE_FIELDS,
+    "schedule": ("decay_rate", "decay_every"),
+    "init": ("init_std",),
+    "epochs": ("steps",),
+    "steps": ("epochs",),
+    "dataset": ("dataset_digest", "label"),
+    "label": ("dataset_digest",),
+}
+
+
+def override(earlier: Mapping[str, Any], later: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the earlier values with the later ones over them.
+
+    A later value that differs also removes what belonged to the earlier one: another optimizer
+    does not inherit the first one's coefficients.
+    """
+    merged = dict(earlier)
+    for key, value in later.items():
+        if earlier.get(key) != value:
+            for void in VOIDS.get(key, ()):
+                merged.pop(void, None)
+    return merged | dict(later)

@@ -1,0 +1,78 @@
+"""What a run is, in a few lines before it begins."""
+
+from collections import Counter
+from pathlib import Path
+
+from dptrain.arithmetic.shards import blocks
+from dptrain.experiment.job import Job
+from dptrain.experiment.schema import Execution
+
+
+def banner(job: Job, execution: Execution, folder: Path, first_step: int) -> str:
+    """Return the network, the data, the split of a minibatch and the run's folder."""
+    lines = [
+        f"network   {network_line(job)}, {job.network.size:,} parameters, {job.dtype}",
+        f"data      {data_line(job)}",
+        f"training  {training_line(job)}",
+        f"minibatch {minibatch_line(job, execution)}",
+        f"run       {folder}",
+    ]
+    if first_step:
+        lines.append(f"resumed   at step {first_step} of {job.total_steps}")
+    return "\n".join(lines)
+
+
+def network_line(job: Job) -> str:
+    """Return the network as its layers' widths, such as ``784-50-10 sigmoid``."""
+    widths = [str(s[0]) if len(s) == 1 else "x".join(map(str, s)) for s in job.network.shapes]
+    chain = [widths[0]]
+    for layer, width in zip(job.network.layers, widths[1:], strict=True):
+        if layer.kind in ("dense", "flatten"):
+            chain.append(width)
+    if len(chain) > 1 and job.network.layers[0].kind == "flatten":
+        chain = chain[1:]
+    kinds = dict.fromkeys(
+        layer.kind for layer in job.network.layers if layer.kind not in ("dense", "flatten")
+    )
+    return " ".join(["-".join(chain), *kinds])
+
+
+def data_line(job: Job) -> str:
+    """Return the data set's name and the sizes of its splits."""
+    sizes = [f"{len(job.split(s)):,} {s}" for s in ("train", "validation", "test")]
+    parts = [size for size in sizes if not size.startswith("0 ")]
+    what = f"{job.dataset.classes} classes" if job.dataset.classes else "regression"
+    return f"{job.dataset.name}, {what}: {', '.join(parts)} rows"
+
+
+def training_line(job: Job) -> str:
+    """Return loss, optimizer, schedule and length."""
+    e = job.experiment
+    parts = [f"{e.loss}, {e.optimizer} lr {e.lr:g}"]
+    if e.schedule != "constant" or e.warmup:
+        parts.append(f"{e.schedule} schedule" + (f" after {e.warmup} warm-up steps" * (e.warmup > 0)))
+    if e.weight_decay:
+        parts.append(f"weight decay {e.weight_decay:g}")
+    if e.clip_norm:
+        parts.append(f"clipped at {e.clip_norm:g}")
+    length = f"{e.epochs} epochs, " if e.epochs else ""
+    parts.append(f"{length}{job.total_steps:,} steps")
+    return ", ".join(parts)
+
+
+def minibatch_line(job: Job, execution: Execution) -> str:
+    """Return how a minibatch is split, such as ``global batch 100 = 4 shards of 25 over 2 …``."""
+    sizes: Counter[int] = Counter()
+    for block in blocks(job.batch_size, job.shards, 0, job.shards):
+        sizes[block.rows] += block.shards
+    if empty := job.shards - sum(sizes.values()):
+        sizes[0] = empty
+    parts = [f"{n} shard{'s' * (n > 1)} of {rows}" for rows, n in sizes.items()]
+    workers = int(execution.workers or 1)
+    way = execution.exchange or ""
+    if way == "star":
+        way = f"{way} over {execution.transport}"
+    return (
+        f"global batch {job.batch_size} = {' + '.join(parts)} over {workers} "
+        f"worker{'s' * (workers > 1)} ({way})"
+    )

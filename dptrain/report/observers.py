@@ -1,0 +1,149 @@
+"""What somebody at the terminal, or a log file, sees of a run while it goes by.
+
+Everything here goes to standard error: standard output is for results.
+"""
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, TextIO
+
+from dptrain.coordinator.session import SessionObserver
+from dptrain.exchange.engine import StepDone
+from dptrain.experiment.job import Job
+from dptrain.experiment.schema import Execution
+from dptrain.metrics.records import EpochRecord
+from dptrain.report.banner import banner
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
+REFRESH_SECONDS = 0.1
+
+
+def observer_for(stream: TextIO) -> SessionObserver:
+    """Return a progress bar for a terminal, a line per epoch for anything else."""
+    return TerminalObserver(stream) if stream.isatty() else LineObserver(stream)
+
+
+class LineObserver:
+    """A banner, then a line per epoch."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def begin(self, job: Job, execution: Execution, folder: Path, first_step: int) -> None:
+        """Print the banner."""
+        self._print(banner(job, execution, folder, first_step))
+
+    def waiting(self, address: str, key: Path, missing: int) -> None:
+        """Print how to start the workers that are waited for."""
+        self._print(invitation(address, key, missing))
+
+    def step(self, done: StepDone) -> None:
+        """Print nothing: a log file wants epochs."""
+
+    def epoch(self, record: EpochRecord) -> None:
+        """Print what the epoch came to."""
+        self._print(epoch_line(record))
+
+    def warn(self, message: str) -> None:
+        """Print a warning."""
+        self._print(f"dptrain: warning: {message}")
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+    def _print(self, text: str) -> None:
+        print(text, file=self._stream, flush=True)  # noqa: T201 - a stream of the caller's choice
+
+
+class TerminalObserver(LineObserver):
+    """A banner, one progress bar with loss, accuracy, rate and time left, a line per epoch."""
+
+    def __init__(self, stream: TextIO) -> None:
+        super().__init__(stream)
+        self._progress: Progress | None = None
+        self._task = 0
+        self._batch = 0
+        self._accuracy = ""
+        self._shown = 0.0
+        self._started = 0.0
+        self._first = 0
+
+    def begin(self, job: Job, execution: Execution, folder: Path, first_step: int) -> None:
+        """Print the banner and show the bar."""
+        super().begin(job, execution, folder, first_step)
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+        self._progress = Progress(
+            BarColumn(bar_width=28),
+            TextColumn("{task.percentage:>3.0f}%"),
+            TextColumn("step {task.completed:.0f}/{task.total:.0f}"),
+            TextColumn("{task.fields[numbers]}"),
+            TimeRemainingColumn(compact=True),
+            console=Console(file=self._stream),
+            transient=True,
+        )
+        self._batch = job.batch_size
+        self._first = first_step
+        self._task = self._progress.add_task(
+            "training", total=job.total_steps, completed=first_step, numbers=""
+        )
+        self._progress.start()
+        self._started = time.monotonic()
+
+    def step(self, done: StepDone) -> None:
+        """Move the bar, at most ten times a second."""
+        now = time.monotonic()
+        if self._progress is None or now - self._shown < REFRESH_SECONDS:
+            return
+        self._shown = now
+        rate = (done.step + 1 - self._first) * self._batch / max(1e-9, now - self._started)
+        numbers = f"loss {done.loss:.4f}{self._accuracy}  {rate:,.0f} rows/s"
+        self._progress.update(self._task, completed=done.step + 1, numbers=numbers)
+
+    def epoch(self, record: EpochRecord) -> None:
+        """Print what the epoch came to above the bar, and show its accuracy in it."""
+        if record.test_accuracy is not None:
+            self._accuracy = f"  test {record.test_accuracy:.2%}"
+        if self._progress is not None:
+            self._progress.update(self._task, completed=record.step)
+        super().epoch(record)
+
+    def close(self) -> None:
+        """Take the bar away."""
+        if self._progress is not None:
+            self._progress.stop()
+            self._progress = None
+
+    def _print(self, text: str) -> None:
+        if self._progress is None:
+            super()._print(text)
+        else:
+            self._progress.console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+def epoch_line(record: EpochRecord) -> str:
+    """Return what an epoch came to, on one line."""
+    parts = [f"epoch {record.epoch:g}", f"step {record.step}"]
+    for split, loss, accuracy in (
+        ("train", record.train_loss, record.train_accuracy),
+        ("validation", record.validation_loss, record.validation_accuracy),
+        ("test", record.test_loss, record.test_accuracy),
+    ):
+        if loss is not None:
+            right = f" ({accuracy:.2%})" if accuracy is not None else ""
+            parts.append(f"{split} {loss:.4f}{right}")
+    if record.samples_per_second:
+        parts.append(f"{record.samples_per_second:,.0f} rows/s")
+    return "  ".join(parts)
+
+
+def invitation(address: str, key: Path, missing: int) -> str:
+    """Return how to start the workers that a run waits for."""
+    return (
+        f"waiting for {missing} worker{'s' if missing > 1 else ''}; start each with\n"
+        f"  dptrain worker --connect {address} --key {key.resolve()}"
+    )
+

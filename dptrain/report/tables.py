@@ -1,0 +1,76 @@
+"""Closing tables and listings, on standard output."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from dptrain.coordinator.session import Outcome
+from dptrain.metrics.records import StepRecord
+
+
+def print_table(title: str, rows: Sequence[tuple[str, ...]], header: Sequence[str] = ()) -> None:
+    """Print rows in aligned columns; numbers and all are strings already."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=title or None, title_justify="left", box=box.SIMPLE, pad_edge=False)
+    table.show_header = bool(header)
+    for i in range(len(rows[0]) if rows else len(header)):
+        table.add_column(header[i] if header else "", overflow="fold")
+    for row in rows:
+        table.add_row(*row)
+    console = Console(markup=False, highlight=False)
+    console.print(table)
+
+
+def print_outcome(outcome: Outcome, wall_seconds: float) -> None:
+    """Print what a run came to."""
+    rows = [("steps", f"{outcome.steps:,} of {outcome.job.total_steps:,}")]
+    rows += score_rows(outcome.summary())
+    if outcome.seconds:
+        rows.append(
+            (
+                "speed",
+                f"{outcome.steps_per_second:,.0f} steps/s, "
+                f"{outcome.samples_per_second:,.0f} rows/s",
+            )
+        )
+        rows.append(("a step", step_split(outcome)))
+    rows.append(
+        (
+            "time",
+            f"{wall_seconds:.1f} s, of which {outcome.seconds:.1f} s training and "
+            f"{outcome.startup_seconds:.1f} s start",
+        )
+    )
+    rows.append(("digest", outcome.digest[:16]))
+    rows.append(("run", str(outcome.folder.path)))
+    print_table("finished" if outcome.finished else "stopped", rows)
+    if not outcome.finished:
+        print(f"continue with: dptrain train --resume {outcome.folder.path}")  # noqa: T201
+
+
+def score_rows(summary: dict[str, Any]) -> list[tuple[str, str]]:
+    """Return loss and accuracy of each split that was evaluated."""
+    rows = []
+    for split, loss in (
+        ("train", summary["loss"]),
+        ("validation", summary["validation_loss"]),
+        ("test", summary["test_loss"]),
+    ):
+        if loss is None:
+            continue
+        accuracy = summary[f"{split}_accuracy"]
+        right = "" if accuracy is None else f"{accuracy:.2%} correct, "
+        rows.append((split, f"{right}loss {loss:.4f}"))
+    return rows
+
+
+def step_split(outcome: Outcome) -> str:
+    """Return what an average step consisted of."""
+    steps = [each for each in outcome.records if isinstance(each, StepRecord)]
+    parts = []
+    for name in ("compute", "exchange", "update"):
+        values = [getattr(each, f"{name}_seconds") or 0.0 for each in steps]
+        parts.append(f"{name} {1e6 * sum(values) / max(1, len(values)):,.0f} µs")
+    return ", ".join(parts)
