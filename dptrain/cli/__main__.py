@@ -7,7 +7,7 @@ import sys
 for _variable in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ[_variable] = "1"
 
-from cyclopts import App, CycloptsError  # noqa: E402 - after the threads are set
+from cyclopts import App, CycloptsError, Parameter  # noqa: E402 - after the threads are set
 from cyclopts.config import Env  # noqa: E402
 
 from dptrain import __version__  # noqa: E402
@@ -21,7 +21,8 @@ app = App(
     "of workers.",
     version=__version__,
     config=Env("DPTRAIN_", command=False),
-    help_format="plaintext",
+    help_format="markdown",
+    default_parameter=Parameter(show_env_var=False, show_default=False, negative=()),
     result_action="return_value",
 )
 for _verb in VERBS:

@@ -1,3 +1,97 @@
-def inspect() -> int:
-    """inspect."""
+"""``dptrain inspect``."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+from dptrain.checkpoint.checkpoint import Checkpoint
+from dptrain.cli.output import print_json
+from dptrain.experiment.files import plain
+from dptrain.metrics.lines import read_metrics
+from dptrain.metrics.records import EpochRecord
+from dptrain.nn.network import Network
+from dptrain.report.observers import epoch_line
+from dptrain.report.tables import print_table
+from dptrain.runfolder import RunFolder
+from dptrain.trained import TrainedNetwork, load_run
+
+
+def inspect(run: Path, /, *, json: bool = False) -> int:
+    """Show a run's network, its experiment and how far it has come.
+
+    Args:
+        run: A run folder.
+        json: Print the result as one JSON object.
+    """
+    trained, saved = load_run(run, "last")
+    folder = RunFolder.open(run)
+    records = read_metrics(folder.metrics)
+    epochs = [each for each in records if isinstance(each, EpochRecord)]
+    layers = _layers(trained.network)
+    if json:
+        print_json(
+            {
+                "run": str(folder.path),
+                "layers": layers,
+                "parameters": trained.network.size,
+                "experiment": plain(trained.experiment),
+                "step": saved.step,
+                "epoch": saved.epoch,
+                "digest": saved.digest,
+                "last_epoch": _plain_epoch(epochs[-1]) if epochs else None,
+            }
+        )
+        return 0
+    _print_network(layers, trained.network)
+    rows = [(key, str(value)) for key, value in plain(trained.experiment).items()]
+    print_table("experiment", rows)
+    print_table("progress", _progress(trained, saved, epochs))
     return 0
+
+
+def _layers(network: Network) -> list[dict[str, Any]]:
+    shapes = network.shapes
+    return [
+        {
+            "name": name,
+            "input_shape": list(shapes[i]),
+            "output_shape": list(shapes[i + 1]),
+            "parameters": {t.name.split(".")[1]: list(t.shape) for t in tensors},
+            "size": sum(math.prod(t.shape) for t in tensors),
+        }
+        for i, (name, tensors) in enumerate(zip(network.names, network.tensors, strict=True))
+    ]
+
+
+def _print_network(layers: list[dict[str, Any]], network: Network) -> None:
+    rows = [
+        (
+            layer["name"],
+            _shape(layer["input_shape"]),
+            _shape(layer["output_shape"]),
+            ", ".join(f"{name} {_shape(shape)}" for name, shape in layer["parameters"].items()),
+            f"{layer['size']:,}" if layer["size"] else "",
+        )
+        for layer in layers
+    ]
+    rows.append(("total", "", "", "", f"{network.size:,}"))
+    print_table("network", rows, ("layer", "input", "output", "parameters", "count"))
+
+
+def _shape(shape: list[int]) -> str:
+    return "x".join(map(str, shape))
+
+
+def _progress(
+    trained: TrainedNetwork, saved: Checkpoint, epochs: list[EpochRecord]
+) -> list[tuple[str, str]]:
+    e = trained.experiment
+    goal = f"{e.epochs} epochs" if e.epochs else f"{e.steps:,} steps"
+    rows = [("step", f"{saved.step:,}, epoch {saved.epoch}, of {goal}"), ("digest", saved.digest)]
+    if epochs:
+        rows.append(("newest", epoch_line(epochs[-1])))
+    return rows
+
+
+def _plain_epoch(record: EpochRecord) -> dict[str, Any]:
+    return {name: getattr(record, name) for name in record.__struct_fields__}

@@ -33,7 +33,8 @@ def train(
     """Train a network with several workers.
 
     Without arguments it trains a two-layer net on MNIST with two workers. Flags stand above
-    environment variables, these above the file, the file above the defaults.
+    environment variables (DPTRAIN_LR for --lr, and so on), these above the file, the file above
+    the defaults.
 
     Args:
         experiment: An experiment.toml, such as that of an earlier run.

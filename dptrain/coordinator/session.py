@@ -29,13 +29,13 @@ from dptrain.experiment.files import parse_toml, to_toml
 from dptrain.experiment.job import Job, check_digest
 from dptrain.experiment.schema import Execution, Experiment
 from dptrain.experiment.settle import settle, settle_execution
-from dptrain.experiment.validate import build
 from dptrain.launch.local import LocalWorker, end
 from dptrain.metrics.lines import read_metrics
 from dptrain.metrics.records import EpochRecord, Record
 from dptrain.metrics.writer import MetricsWriter
 from dptrain.protocol.handshake import new_key
 from dptrain.runfolder import RunFolder
+from dptrain.trained import flat_parameters
 
 
 class SessionObserver(Observer, Protocol):
@@ -66,6 +66,7 @@ class Outcome:
         seconds: what the training steps alone took.
         steps_per_second: of the training steps alone.
         samples_per_second: likewise.
+        step_split: seconds per step in compute, exchange and update.
         startup_seconds: from the beginning to the first step.
         finished: False where the user stopped the run.
         exit_code: 0, or what the signal that stopped the run asks for.
@@ -81,6 +82,7 @@ class Outcome:
     seconds: float
     steps_per_second: float
     samples_per_second: float
+    step_split: tuple[float, float, float]
     startup_seconds: float
     finished: bool
     exit_code: int
@@ -282,7 +284,7 @@ class Session:
         finished: bool,
     ) -> Outcome:
         parameters = np.array(trainer.engine.state().parameters)
-        seconds = trainer.seconds
+        total = trainer.total
         return Outcome(
             folder=folder,
             digest=digest(parameters),
@@ -291,9 +293,10 @@ class Session:
             execution=self._execution,
             steps=trainer.progress.step,
             records=read_metrics(folder.metrics),
-            seconds=seconds,
-            steps_per_second=trainer.steps / seconds if seconds else 0.0,
-            samples_per_second=trainer.rows / seconds if seconds else 0.0,
+            seconds=total.seconds,
+            steps_per_second=total.steps / total.seconds if total.seconds else 0.0,
+            samples_per_second=total.rate(),
+            step_split=total.shares(),
             startup_seconds=startup,
             finished=finished,
             exit_code=stop.exit_code,
@@ -308,7 +311,7 @@ def recorded(folder: RunFolder) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 def _restored(job: Job, checkpoint: Checkpoint) -> tuple[State, Progress]:
-    parameters = flat_parameters(job, checkpoint)
+    parameters = flat_parameters(job.network, job.dtype, checkpoint)
     slots = []
     for name in job.updater.rule.slots:
         saved = checkpoint.optimizer.get(name)
@@ -321,31 +324,6 @@ def _restored(job: Job, checkpoint: Checkpoint) -> tuple[State, Progress]:
     best = checkpoint.progress.get("best")
     progress = Progress(checkpoint.step, best if isinstance(best, float) else -np.inf)
     return State(parameters, slots), progress
-
-
-def flat_parameters(job: Job, checkpoint: Checkpoint) -> NDArray[Any]:
-    """Return a checkpoint's weights as the flat vector of a job's network.
-
-    Raises:
-        CheckpointError: the checkpoint is of another network.
-    """
-    tensors = job.network.all_tensors()
-    wanted = {t.name: (t.shape, job.dtype) for t in tensors}
-    found = {name: (t.shape, t.dtype) for name, t in checkpoint.tensors.items()}
-    if wanted != found:
-        name = next(n for n in [*wanted, *found] if wanted.get(n) != found.get(n))
-        raise CheckpointError(
-            f"the checkpoint is of another network: {name} is {_tensor(found.get(name))}, the "
-            f"experiment has {_tensor(wanted.get(name))}"
-        )
-    flat = np.empty(job.network.size, job.dtype)
-    for tensor in tensors:
-        flat[tensor.start : tensor.stop] = checkpoint.tensors[tensor.name].reshape(-1)
-    return flat
-
-
-def _tensor(found: Any) -> str:
-    return "missing" if found is None else f"{found[1]} {found[0]}"
 
 
 def _last_good(folder: RunFolder) -> str:

@@ -47,9 +47,8 @@ class Trainer:
     """Drives an engine through an experiment.
 
     Attributes:
-        seconds: what the training steps alone took.
-        steps: steps carried out by this process.
-        rows: rows trained on by this process.
+        total: the steps carried out by this process.
+        progress: where the run stands.
     """
 
     def __init__(
@@ -67,9 +66,7 @@ class Trainer:
     ) -> None:
         self.job = job
         self.engine = engine
-        self.seconds = 0.0
-        self.steps = 0
-        self.rows = 0
+        self.total = Interval()
         self.progress = progress
         self._folder = folder
         self._metrics = metrics
@@ -116,10 +113,8 @@ class Trainer:
             rows = self.job.rows(done.step)
             epoch.add(done, rows, now - started)
             self._interval.add(done, rows, now - started)
-            self.seconds += now - started
+            self.total.add(done, rows, now - started)
             started = now
-            self.steps += 1
-            self.rows += rows
             self.progress.step = done.step + 1
             if self.progress.step % self._log_every == 0 or done.step == 0:
                 self._log(done)
@@ -207,7 +202,11 @@ class Trainer:
             epoch=self.progress.step // self.job.steps_per_epoch,
             experiment=self._text,
             digest=digest(state.parameters),
-            progress={"best": self.progress.best if math.isfinite(self.progress.best) else None},
+            progress={
+                "best": self.progress.best if math.isfinite(self.progress.best) else None,
+                "sample_shape": "x".join(map(str, self.job.dataset.sample_shape)),
+                "class_names": "\n".join(self.job.dataset.class_names),
+            },
         )
 
 

@@ -29,7 +29,7 @@ def prepare(reference: str, *, dtype: DtypeName, label: str | None = None) -> Pa
     source = find_source(reference)
     name, origin = _as_text(source.name), _as_text(reference)
     digest = _source_digest(source, label)
-    folder = _cache_folder() / _digest_of(str(FORMAT_VERSION), digest, name, dtype)[:32]
+    folder = cache_folder() / _digest_of(str(FORMAT_VERSION), digest, name, dtype)[:32]
     if meta_if_whole(folder):
         return folder
     data = read(source, label)
@@ -90,7 +90,8 @@ def _check_dtype(dtype: str) -> None:
         raise UsageError(f"dtype={dtype!r} must be float32 or float64")
 
 
-def _cache_folder() -> Path:
+def cache_folder() -> Path:
+    """Return where prepared data sets are kept: DPTRAIN_CACHE, or the user's cache folder."""
     named = os.environ.get(CACHE_VARIABLE)
     if named:
         return Path(named).expanduser().absolute()

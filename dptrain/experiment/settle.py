@@ -115,10 +115,7 @@ def settle_execution(execution: Execution, shards: int | None) -> Execution:
         UsageError: settings that exclude each other.
     """
     exchange = execution.exchange
-    workers = execution.workers or (1 if exchange == "inline" else DEFAULT_WORKERS)
-    if workers == "auto":
-        workers = min(psutil.cpu_count() or 1, shards or default_shards(1))
-        workers = 1 if exchange == "inline" else workers
+    workers = _settled_workers(execution, shards)
     if exchange is None:
         exchange = "inline" if workers == 1 and not execution.join else "star"
     if exchange == "inline" and workers > 1:
@@ -137,6 +134,15 @@ def settle_execution(execution: Execution, shards: int | None) -> Execution:
     return msgspec.structs.replace(
         execution, workers=workers, exchange=exchange, transport=transport
     )
+
+
+def _settled_workers(execution: Execution, shards: int | None) -> int:
+    inline = execution.exchange == "inline"
+    if execution.workers is None:
+        return 1 if inline else DEFAULT_WORKERS
+    if execution.workers == "auto":
+        return 1 if inline else min(psutil.cpu_count() or 1, shards or default_shards(1))
+    return execution.workers
 
 
 LOOPBACK = ("127.0.0.1", "localhost", "[::1]")

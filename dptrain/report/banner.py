@@ -50,7 +50,9 @@ def training_line(job: Job) -> str:
     e = job.experiment
     parts = [f"{e.loss}, {e.optimizer} lr {e.lr:g}"]
     if e.schedule != "constant" or e.warmup:
-        parts.append(f"{e.schedule} schedule" + (f" after {e.warmup} warm-up steps" * (e.warmup > 0)))
+        parts.append(
+            f"{e.schedule} schedule" + (f" after {e.warmup} warm-up steps" * (e.warmup > 0))
+        )
     if e.weight_decay:
         parts.append(f"weight decay {e.weight_decay:g}")
     if e.clip_norm:
@@ -69,7 +71,7 @@ def minibatch_line(job: Job, execution: Execution) -> str:
         sizes[0] = empty
     parts = [f"{n} shard{'s' * (n > 1)} of {rows}" for rows, n in sizes.items()]
     workers = int(execution.workers or 1)
-    way = execution.exchange or ""
+    way: str = execution.exchange or ""
     if way == "star":
         way = f"{way} over {execution.transport}"
     return (

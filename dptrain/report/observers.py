@@ -4,8 +4,9 @@ Everything here goes to standard error: standard output is for results.
 """
 
 import time
+import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING, TextIO
+from typing import TextIO
 
 from dptrain.coordinator.session import SessionObserver
 from dptrain.exchange.engine import StepDone
@@ -14,15 +15,35 @@ from dptrain.experiment.schema import Execution
 from dptrain.metrics.records import EpochRecord
 from dptrain.report.banner import banner
 
-if TYPE_CHECKING:
-    from rich.progress import Progress
-
 REFRESH_SECONDS = 0.1
 
 
 def observer_for(stream: TextIO) -> SessionObserver:
     """Return a progress bar for a terminal, a line per epoch for anything else."""
     return TerminalObserver(stream) if stream.isatty() else LineObserver(stream)
+
+
+class SilentObserver:
+    """Shows nothing, but warns."""
+
+    def begin(self, job: Job, execution: Execution, folder: Path, first_step: int) -> None:
+        """Show nothing."""
+
+    def waiting(self, address: str, key: Path, missing: int) -> None:
+        """Show nothing."""
+
+    def step(self, done: StepDone) -> None:
+        """Show nothing."""
+
+    def epoch(self, record: EpochRecord) -> None:
+        """Show nothing."""
+
+    def warn(self, message: str) -> None:
+        """Raise a Python warning, which the caller can filter."""
+        warnings.warn(message, RuntimeWarning, stacklevel=2)
+
+    def close(self) -> None:
+        """Nothing is held."""
 
 
 class LineObserver:
@@ -54,7 +75,7 @@ class LineObserver:
         """Nothing is held."""
 
     def _print(self, text: str) -> None:
-        print(text, file=self._stream, flush=True)  # noqa: T201 - a stream of the caller's choice
+        print(text, file=self._stream, flush=True)
 
 
 class TerminalObserver(LineObserver):
@@ -62,66 +83,74 @@ class TerminalObserver(LineObserver):
 
     def __init__(self, stream: TextIO) -> None:
         super().__init__(stream)
-        self._progress: Progress | None = None
-        self._task = 0
-        self._batch = 0
+        self._bar: Bar | None = None
         self._accuracy = ""
         self._shown = 0.0
-        self._started = 0.0
-        self._first = 0
 
     def begin(self, job: Job, execution: Execution, folder: Path, first_step: int) -> None:
         """Print the banner and show the bar."""
         super().begin(job, execution, folder, first_step)
-        from rich.console import Console
-        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-
-        self._progress = Progress(
-            BarColumn(bar_width=28),
-            TextColumn("{task.percentage:>3.0f}%"),
-            TextColumn("step {task.completed:.0f}/{task.total:.0f}"),
-            TextColumn("{task.fields[numbers]}"),
-            TimeRemainingColumn(compact=True),
-            console=Console(file=self._stream),
-            transient=True,
-        )
-        self._batch = job.batch_size
-        self._first = first_step
-        self._task = self._progress.add_task(
-            "training", total=job.total_steps, completed=first_step, numbers=""
-        )
-        self._progress.start()
-        self._started = time.monotonic()
+        self._bar = Bar(self._stream, job, first_step)
 
     def step(self, done: StepDone) -> None:
         """Move the bar, at most ten times a second."""
         now = time.monotonic()
-        if self._progress is None or now - self._shown < REFRESH_SECONDS:
-            return
-        self._shown = now
-        rate = (done.step + 1 - self._first) * self._batch / max(1e-9, now - self._started)
-        numbers = f"loss {done.loss:.4f}{self._accuracy}  {rate:,.0f} rows/s"
-        self._progress.update(self._task, completed=done.step + 1, numbers=numbers)
+        if self._bar is not None and now - self._shown > REFRESH_SECONDS:
+            self._shown = now
+            self._bar.move(done.step + 1, f"loss {done.loss:.4f}{self._accuracy}")
 
     def epoch(self, record: EpochRecord) -> None:
         """Print what the epoch came to above the bar, and show its accuracy in it."""
         if record.test_accuracy is not None:
             self._accuracy = f"  test {record.test_accuracy:.2%}"
-        if self._progress is not None:
-            self._progress.update(self._task, completed=record.step)
         super().epoch(record)
 
     def close(self) -> None:
         """Take the bar away."""
-        if self._progress is not None:
-            self._progress.stop()
-            self._progress = None
+        if self._bar is not None:
+            self._bar.progress.stop()
+            self._bar = None
 
     def _print(self, text: str) -> None:
-        if self._progress is None:
+        if self._bar is None:
             super()._print(text)
         else:
-            self._progress.console.print(text, markup=False, highlight=False, soft_wrap=True)
+            console = self._bar.progress.console
+            console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+class Bar:
+    """The progress bar of a run.
+
+    Attributes:
+        progress: the library's object.
+    """
+
+    def __init__(self, stream: TextIO, job: Job, first_step: int) -> None:
+        # only a terminal needs these, and they take 70 ms to import
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+        self._batch = job.batch_size
+        self._first = first_step
+        self._started = time.monotonic()
+        self.progress = Progress(
+            BarColumn(bar_width=24),
+            TextColumn("step {task.completed:.0f}/{task.total:.0f}"),
+            TextColumn("{task.fields[numbers]}"),
+            TimeRemainingColumn(compact=True),
+            console=Console(file=stream),
+            transient=True,
+        )
+        self._task = self.progress.add_task(
+            "training", total=job.total_steps, completed=first_step, numbers=""
+        )
+        self.progress.start()
+
+    def move(self, step: int, numbers: str) -> None:
+        """Show that ``step`` steps are done."""
+        rate = (step - self._first) * self._batch / max(1e-9, time.monotonic() - self._started)
+        self.progress.update(self._task, completed=step, numbers=f"{numbers}  {rate:,.0f} rows/s")
 
 
 def epoch_line(record: EpochRecord) -> str:
@@ -146,4 +175,3 @@ def invitation(address: str, key: Path, missing: int) -> str:
         f"waiting for {missing} worker{'s' if missing > 1 else ''}; start each with\n"
         f"  dptrain worker --connect {address} --key {key.resolve()}"
     )
-

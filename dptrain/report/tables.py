@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from typing import Any
 
 from dptrain.coordinator.session import Outcome
-from dptrain.metrics.records import StepRecord
 
 
 def print_table(title: str, rows: Sequence[tuple[str, ...]], header: Sequence[str] = ()) -> None:
@@ -68,9 +67,5 @@ def score_rows(summary: dict[str, Any]) -> list[tuple[str, str]]:
 
 def step_split(outcome: Outcome) -> str:
     """Return what an average step consisted of."""
-    steps = [each for each in outcome.records if isinstance(each, StepRecord)]
-    parts = []
-    for name in ("compute", "exchange", "update"):
-        values = [getattr(each, f"{name}_seconds") or 0.0 for each in steps]
-        parts.append(f"{name} {1e6 * sum(values) / max(1, len(values)):,.0f} µs")
-    return ", ".join(parts)
+    parts = zip(("compute", "exchange", "update"), outcome.step_split, strict=True)
+    return ", ".join(f"{name} {1e6 * seconds:,.0f} µs" for name, seconds in parts)

@@ -1,0 +1,203 @@
+"""The Python API: training from a script or a notebook, without an ``if __name__`` guard.
+
+Workers are started by exec and import only dptrain, never the calling script, so nothing in that
+script is run twice.
+"""
+
+import shutil
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, TypedDict, Unpack
+
+import numpy as np
+from msgspec.structs import replace
+from numpy.typing import ArrayLike
+
+from dptrain.coordinator.session import Outcome, Session, SessionObserver
+from dptrain.data.prepared import prepare_arrays
+from dptrain.errors import UsageError
+from dptrain.experiment.schema import (
+    Dtype,
+    Execution,
+    Experiment,
+    LossName,
+    OptimizerName,
+    ScheduleName,
+)
+from dptrain.experiment.validate import build
+from dptrain.metrics.records import EpochRecord, Record, StepRecord
+from dptrain.nn.network import Network
+from dptrain.report.observers import SilentObserver, observer_for
+from dptrain.trained import TrainedNetwork
+
+Arrays = tuple[ArrayLike, ArrayLike]
+
+
+class Settings(TypedDict, total=False):
+    """What `fit` takes beside network and data; the fields of `Experiment` and `Execution`."""
+
+    loss: LossName
+    validation: float
+    test: float
+    batch_size: int
+    shards: int
+    epochs: int
+    steps: int
+    optimizer: OptimizerName
+    lr: float
+    momentum: float
+    decay: float
+    beta1: float
+    beta2: float
+    epsilon: float
+    weight_decay: float
+    clip_norm: float
+    schedule: ScheduleName
+    warmup: int
+    decay_rate: float
+    decay_every: int
+    seed: int
+    dtype: Dtype
+    workers: int | Literal["auto"]
+    exchange: Literal["inline", "star"]
+    transport: Literal["ipc", "tcp"]
+    worker_timeout: float
+    log_every: int
+    checkpoint_every: int
+
+
+@dataclass(frozen=True)
+class Result:
+    """What training came to.
+
+    Attributes:
+        network: the trained network.
+        history: the records of the run, as in its ``metrics.jsonl``.
+        digest: SHA-256 of the weights: equal for any number of workers.
+        run: the run folder.
+        steps_per_second: of the training steps alone.
+    """
+
+    network: TrainedNetwork
+    history: Sequence[Record]
+    digest: str
+    run: Path
+    steps_per_second: float
+
+    @property
+    def steps(self) -> list[StepRecord]:
+        """The logged steps."""
+        return [each for each in self.history if isinstance(each, StepRecord)]
+
+    @property
+    def epochs(self) -> list[EpochRecord]:
+        """The evaluations at the end of each epoch."""
+        return [each for each in self.history if isinstance(each, EpochRecord)]
+
+
+def fit(
+    network: Network,
+    data: Arrays,
+    *,
+    test_data: Arrays | None = None,
+    out: str | Path | None = None,
+    progress: bool = True,
+    **settings: Unpack[Settings],
+) -> Result:
+    """Train a network on arrays, with several workers.
+
+    Args:
+        network: built from layers, such as ``Network(784, [Dense(50), Sigmoid(), Dense(10)])``.
+        data: inputs ``(n, *input_shape)`` and targets: class numbers ``(n,)``, one-hot rows
+            ``(n, classes)``, or real values ``(n,)`` or ``(n, units)``. uint8 inputs are grey
+            values and divided by 255; other numbers are taken as they are.
+        test_data: likewise; without it a fraction ``test`` of the rows is held out.
+        out: the run folder; by default a new one under ``logs/``.
+        progress: whether to show it on standard error.
+        settings: any field of `Experiment` or `Execution`, such as ``epochs=5, lr=0.1, workers=2``.
+
+    Raises:
+        UsageError, DataError, ShapeError: something cannot be used as given.
+        NonFiniteError, WorkersLostError: the run could not go on.
+        KeyboardInterrupt: after Ctrl-C, when the checkpoint has been written.
+    """
+    values = dict(settings)
+    execution = {k: values.pop(k) for k in list(values) if k in Execution.__struct_fields__}
+    experiment = replace(
+        build(Experiment, values, "fit"),
+        model="network",
+        layers=network.description(),
+        input_shape=list(network.input_shape),
+        dataset="memory",
+    )
+    folder = Path(tempfile.mkdtemp(prefix="dptrain-data-"))
+    try:
+        x_test, t_test = test_data if test_data is not None else (None, None)
+        prepared = prepare_arrays(
+            folder / "data",
+            x_train=np.asarray(data[0]),
+            t_train=np.asarray(data[1]),
+            x_test=None if x_test is None else np.asarray(x_test),
+            t_test=None if t_test is None else np.asarray(t_test),
+            dtype=experiment.dtype,
+        )
+        return _trained(
+            experiment, build(Execution, execution, "fit"), out, progress, prepared=prepared
+        )
+    finally:
+        shutil.rmtree(folder)
+
+
+def train(
+    experiment: Experiment,
+    execution: Execution | None = None,
+    *,
+    out: str | Path | None = None,
+    progress: bool = True,
+) -> Result:
+    """Carry out an experiment, as ``dptrain train`` does.
+
+    Args:
+        experiment: such as ``Experiment(model="mlp:784-100-10", epochs=5)``.
+        execution: such as ``Execution(workers=4)``.
+        out: the run folder; by default a new one under ``logs/``.
+        progress: whether to show it on standard error.
+
+    Raises:
+        As `fit`.
+    """
+    if experiment.dataset == "memory":
+        raise UsageError('dataset="memory" is for fit, which has the arrays; name a data set')
+    return _trained(experiment, execution or Execution(), out, progress)
+
+
+def _trained(
+    experiment: Experiment,
+    execution: Execution,
+    out: str | Path | None,
+    progress: bool,
+    prepared: Path | None = None,
+) -> Result:
+    observer: SessionObserver = observer_for(sys.stderr) if progress else SilentObserver()
+    where = None if out is None else Path(out)
+    outcome = Session(experiment, execution, observer, out=where, prepared=prepared).run()
+    if not outcome.finished:
+        raise KeyboardInterrupt(f"stopped after step {outcome.steps}; see {outcome.folder.path}")
+    return _result(outcome)
+
+
+def _result(outcome: Outcome) -> Result:
+    job = outcome.job
+    trained = TrainedNetwork(
+        job.network, outcome.parameters, job.experiment, job.dataset.class_names
+    )
+    return Result(
+        network=trained,
+        history=outcome.records,
+        digest=outcome.digest,
+        run=outcome.folder.path,
+        steps_per_second=outcome.steps_per_second,
+    )

@@ -1,0 +1,136 @@
+"""An examination of this machine: what training needs, and whether it is there."""
+
+import os
+import platform
+import shutil
+import sys
+import tempfile
+from importlib.metadata import version
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import psutil
+import zmq
+from threadpoolctl import threadpool_info
+
+from dptrain import __version__
+from dptrain.arithmetic.digest import fingerprint
+from dptrain.data.prepared import cache_folder
+
+LIBRARIES = ("numpy", "pyzmq", "msgpack", "msgspec", "safetensors", "matplotlib")
+
+
+class Finding(NamedTuple):
+    """One thing that was looked at; ``remedy`` is empty where all is well."""
+
+    what: str
+    value: str
+    ok: bool = True
+    remedy: str = ""
+
+
+def examine() -> list[Finding]:
+    """Return what was found, in the order in which a reader wants it."""
+    return [
+        _versions(),
+        _libraries(),
+        _cores(),
+        _memory(),
+        *_blas(),
+        Finding("arithmetic", f"fingerprint {fingerprint()}"),
+        _shared_memory(),
+        _memfd(),
+        _pidfd(),
+        _ipc(),
+        _tcp(),
+        _cache(),
+    ]
+
+
+def _versions() -> Finding:
+    python = platform.python_version()
+    system = f"{platform.system()} {platform.release()} {platform.machine()}"
+    return Finding("versions", f"dptrain {__version__}, Python {python}, {system}")
+
+
+def _libraries() -> Finding:
+    found = [f"{name} {version(name)}" for name in LIBRARIES]
+    return Finding("libraries", ", ".join([*found, f"libzmq {zmq.zmq_version()}"]))
+
+
+def _cores() -> Finding:
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    physical = psutil.cpu_count(logical=False) or usable
+    load = psutil.getloadavg()[0]
+    return Finding("cores", f"{usable} usable, {physical} physical, load {load:.1f}")
+
+
+def _memory() -> Finding:
+    memory = psutil.virtual_memory()
+    return Finding("memory", f"{memory.available >> 20:,} MB free of {memory.total >> 20:,} MB")
+
+
+def _blas() -> list[Finding]:
+    np.ones((2, 2)) @ np.ones((2, 2))  # loads the library, so that it can be asked
+    found = []
+    for each in threadpool_info():
+        if each["user_api"] != "blas":
+            continue
+        threads = each["num_threads"]
+        name = f"{each['internal_api']} {each['version']}, {each.get('architecture', '?')} kernels"
+        found.append(
+            Finding(
+                "BLAS",
+                f"{name}, {threads} thread{'s' * (threads != 1)}",
+                threads == 1,
+                "" if threads == 1 else "set OPENBLAS_NUM_THREADS=1 before Python starts",
+            )
+        )
+    return found or [Finding("BLAS", "none that can be asked about its threads")]
+
+
+def _shared_memory() -> Finding:
+    folder = Path("/dev", "shm")
+    if not folder.is_dir():
+        return Finding("shared memory", "no /dev/shm on this system")
+    return Finding("shared memory", f"{shutil.disk_usage(folder).free >> 20:,} MB free")
+
+
+def _memfd() -> Finding:
+    return Finding("memfd", "available" if hasattr(os, "memfd_create") else "not on this system")
+
+
+def _pidfd() -> Finding:
+    there = hasattr(os, "pidfd_open") and sys.platform == "linux"
+    return Finding("pidfd", "available" if there else "not here: deaths are noticed by polling")
+
+
+def _ipc() -> Finding:
+    with tempfile.TemporaryDirectory(prefix="dptrain-") as folder:
+        return _bind("ipc", f"ipc://{folder}/doctor", "set TMPDIR to a folder with a short path")
+
+
+def _tcp() -> Finding:
+    return _bind("tcp", "tcp://127.0.0.1:*", "check that the loopback interface is up")
+
+
+def _bind(what: str, address: str, remedy: str) -> Finding:
+    context = zmq.Context()
+    socket = context.socket(zmq.ROUTER)
+    try:
+        socket.bind(address)
+        return Finding(what, "can be listened on")
+    except zmq.ZMQError as error:
+        return Finding(what, str(error), ok=False, remedy=remedy)
+    finally:
+        context.destroy(linger=0)
+
+
+def _cache() -> Finding:
+    folder = cache_folder()
+    parent = next(each for each in (folder, *folder.parents) if each.exists())
+    ok = os.access(parent, os.W_OK)
+    size = shutil.disk_usage(parent).free >> 20
+    remedy = "" if ok else "set DPTRAIN_CACHE to a folder that you can write to"
+    return Finding("data cache", f"{folder}, {size:,} MB free", ok, remedy)

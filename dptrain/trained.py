@@ -1,0 +1,157 @@
+"""Trained weights put to use: prediction and evaluation from a checkpoint or a finished run."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from dptrain.checkpoint.checkpoint import Checkpoint, load_checkpoint
+from dptrain.data.inputs import normalise_inputs
+from dptrain.errors import CheckpointError, DptrainError, ShapeError
+from dptrain.experiment.files import parse_toml
+from dptrain.experiment.models import build_network
+from dptrain.experiment.schema import Experiment
+from dptrain.experiment.validate import build
+from dptrain.nn.functions import softmax
+from dptrain.nn.losses import LOSSES
+from dptrain.nn.network import Network
+from dptrain.nn.passes import Arrangement, Replica, Targets
+from dptrain.runfolder import RunFolder
+
+ROWS = 500
+
+
+@dataclass(frozen=True)
+class TrainedNetwork:
+    """A network with its weights.
+
+    Attributes:
+        network: the description.
+        parameters: the flat vector ``(network.size,)``.
+        experiment: settled, with which it was trained.
+        class_names: one per class; empty for a regression.
+    """
+
+    network: Network
+    parameters: NDArray[Any]
+    experiment: Experiment
+    class_names: tuple[str, ...]
+
+    @property
+    def weights(self) -> dict[str, NDArray[Any]]:
+        """The tensors by name, such as ``"dense1.W"``: views of the flat vector."""
+        return self.network.views(self.parameters)
+
+    def outputs(self, x: ArrayLike) -> NDArray[Any]:
+        """Return the network's outputs ``(n, *output_shape)``.
+
+        Args:
+            x: samples ``(n, *input_shape)``, or one sample; uint8 is taken as grey values 0 to 255.
+
+        Raises:
+            ShapeError: the samples do not fit the network.
+            DataError: a value is not finite.
+        """
+        samples = self._samples(np.asarray(x))
+        dtype = self.parameters.dtype
+        loss = LOSSES["sum-of-squares"]()
+        targets = Targets(self.network.output_shape, dtype)
+        replica = Replica(self.network, loss, self.parameters, targets)
+        found = np.empty((len(samples), *self.network.output_shape), dtype)
+        for start in range(0, len(samples), ROWS):
+            part = samples[start : start + ROWS]
+            each = replica.pass_over(Arrangement(len(part), 1, 0, 1))
+            each.inputs[0][...] = part
+            with np.errstate(over="ignore"):
+                found[start : start + len(part)] = each.infer()[0][0]
+        return found
+
+    def predict(self, x: ArrayLike) -> NDArray[Any]:
+        """Return probabilities ``(n, classes)`` of a classifier, or the outputs of a regression."""
+        outputs = self.outputs(x)
+        if self.experiment.loss == "softmax-cross-entropy":
+            return softmax(outputs)
+        return outputs
+
+    def classify(self, x: ArrayLike) -> NDArray[np.intp]:
+        """Return the most likely class number of each sample, ``(n,)``."""
+        found: NDArray[np.intp] = np.argmax(self.outputs(x), axis=-1)
+        return found
+
+    def accuracy(self, x: ArrayLike, t: ArrayLike) -> float:
+        """Return the fraction of samples whose most likely class is ``t``: labels or one-hot."""
+        labels = np.asarray(t)
+        if labels.ndim == 2:
+            labels = labels.argmax(axis=1)
+        return float(np.mean(self.classify(x) == labels))
+
+    def _samples(self, x: NDArray[Any]) -> NDArray[Any]:
+        shape = self.network.input_shape
+        size = math.prod(shape)
+        if x.shape == shape:
+            x = x[np.newaxis]
+        if x.ndim < 1 or math.prod(x.shape[1:]) != size or len(x) == 0:
+            raise ShapeError(
+                f"the network takes samples of shape {shape}, so an array of shape (n, "
+                f"{', '.join(map(str, shape))}); the input has shape {x.shape}"
+            )
+        samples = x.reshape(len(x), *shape)
+        return normalise_inputs(samples, self.parameters.dtype, name="input").reshape(samples.shape)
+
+
+def load_run(path: Path, which: Literal["last", "best"]) -> tuple[TrainedNetwork, Checkpoint]:
+    """Return the network of a run's checkpoint.
+
+    Args:
+        path: the run folder.
+        which: the newest checkpoint, or the one with the best score.
+
+    Raises:
+        RunFolderError, CheckpointError: there is no such run, or its checkpoint is damaged.
+    """
+    file = RunFolder.open(path).existing_checkpoint(which)
+    checkpoint = load_checkpoint(file)
+    try:
+        tables = parse_toml(checkpoint.experiment, str(file))
+        experiment = build(Experiment, tables["experiment"], str(file))
+        names = checkpoint.progress.get("class_names")
+        sample = checkpoint.progress.get("sample_shape")
+        network = build_network(experiment, _shape(sample))
+    except DptrainError as error:
+        raise CheckpointError(f"{file}: {error}") from None
+    parameters = flat_parameters(network, np.dtype(experiment.dtype), checkpoint)
+    classes = tuple(str(names).split("\n")) if names else ()
+    return TrainedNetwork(network, parameters, experiment, classes), checkpoint
+
+
+def _shape(text: Any) -> tuple[int, ...]:
+    return tuple(int(part) for part in str(text).split("x"))
+
+
+def flat_parameters(network: Network, dtype: np.dtype[Any], checkpoint: Checkpoint) -> NDArray[Any]:
+    """Return a checkpoint's weights as the flat vector of a network.
+
+    Raises:
+        CheckpointError: the checkpoint is of another network.
+    """
+    tensors = network.all_tensors()
+    wanted = {t.name: (t.shape, dtype) for t in tensors}
+    found = {name: (t.shape, t.dtype) for name, t in checkpoint.tensors.items()}
+    if wanted != found:
+        name = next(n for n in [*wanted, *found] if wanted.get(n) != found.get(n))
+        raise CheckpointError(
+            f"the checkpoint is of another network: {name} is {_tensor(found.get(name))}, the "
+            f"experiment has {_tensor(wanted.get(name))}"
+        )
+    flat = np.empty(network.size, dtype)
+    for tensor in tensors:
+        flat[tensor.start : tensor.stop] = checkpoint.tensors[tensor.name].reshape(-1)
+    return flat
+
+
+def _tensor(found: tuple[Sequence[int], Any] | None) -> str:
+    return "missing" if found is None else f"{found[1]} {tuple(found[0])}"
