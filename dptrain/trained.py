@@ -119,17 +119,12 @@ def load_run(path: Path, which: Literal["last", "best"]) -> tuple[TrainedNetwork
         tables = parse_toml(checkpoint.experiment, str(file))
         experiment = build(Experiment, tables["experiment"], str(file))
         names = checkpoint.progress.get("class_names")
-        sample = checkpoint.progress.get("sample_shape")
-        network = build_network(experiment, _shape(sample))
+        network = build_network(experiment, tuple(experiment.input_shape or ()))
     except DptrainError as error:
         raise CheckpointError(f"{file}: {error}") from None
     parameters = flat_parameters(network, np.dtype(experiment.dtype), checkpoint)
     classes = tuple(str(names).split("\n")) if names else ()
     return TrainedNetwork(network, parameters, experiment, classes), checkpoint
-
-
-def _shape(text: Any) -> tuple[int, ...]:
-    return tuple(int(part) for part in str(text).split("x"))
 
 
 def flat_parameters(network: Network, dtype: np.dtype[Any], checkpoint: Checkpoint) -> NDArray[Any]:

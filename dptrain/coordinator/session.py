@@ -228,9 +228,13 @@ class Session:
         settled = settle(
             self._experiment, workers, dataset.classes, len(dataset.train), dataset.digest
         )
-        if self._prepared is None and Path(settled.dataset).exists():
-            settled = replace(settled, dataset=str(Path(settled.dataset).resolve()))
-        return settled
+        path = Path(settled.dataset)
+        named = self._prepared is None and path.exists()  # and not "mnist" or "memory"
+        return replace(
+            settled,
+            dataset=str(path.resolve()) if named else settled.dataset,
+            input_shape=list(dataset.sample_shape),
+        )
 
     def _engine(
         self,

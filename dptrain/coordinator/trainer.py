@@ -204,7 +204,6 @@ class Trainer:
             digest=digest(state.parameters),
             progress={
                 "best": self.progress.best if math.isfinite(self.progress.best) else None,
-                "sample_shape": "x".join(map(str, self.job.dataset.sample_shape)),
                 "class_names": "\n".join(self.job.dataset.class_names),
             },
         )

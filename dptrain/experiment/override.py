@@ -13,7 +13,7 @@ VOIDS: dict[str, tuple[str, ...]] = {
     "init": ("init_std",),
     "epochs": ("steps",),
     "steps": ("epochs",),
-    "dataset": ("dataset_digest", "label"),
+    "dataset": ("dataset_digest", "label", "input_shape"),
     "label": ("dataset_digest",),
 }
 
