@@ -6,7 +6,6 @@ script is run twice.
 
 import shutil
 import sys
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +30,7 @@ from dptrain.experiment.validate import build
 from dptrain.metrics.records import EpochRecord, Record, StepRecord
 from dptrain.nn.network import Network
 from dptrain.report.observers import SilentObserver, observer_for
+from dptrain.scratch import scratch_folder
 from dptrain.trained import TrainedNetwork
 
 Arrays = tuple[ArrayLike, ArrayLike]
@@ -133,7 +133,7 @@ def fit(
         input_shape=list(network.input_shape),
         dataset="memory",
     )
-    folder = Path(tempfile.mkdtemp(prefix="dptrain-data-"))
+    folder = scratch_folder("data")
     try:
         x_test, t_test = test_data if test_data is not None else (None, None)
         prepared = prepare_arrays(

@@ -3,13 +3,13 @@
 import contextlib
 import os
 import shutil
-import tempfile
 from pathlib import Path
 
 import zmq
 
 from dptrain.errors import UsageError
 from dptrain.experiment.schema import Execution
+from dptrain.scratch import scratch_folder
 
 
 class Endpoint:
@@ -47,8 +47,7 @@ class Endpoint:
 
     def _bind(self, execution: Execution) -> str:
         if execution.transport == "ipc":
-            # mkdtemp makes the folder with mode 0700: nobody else can reach the socket in it
-            self._folder = Path(tempfile.mkdtemp(prefix="dptrain-"))
+            self._folder = scratch_folder("ipc")  # nobody else can reach the socket in it
             address = f"ipc://{self._folder}/coordinator"
             self.socket.bind(address)
             return address

@@ -326,7 +326,12 @@ def _restored(job: Job, checkpoint: Checkpoint) -> tuple[State, Progress]:
             )
         slots.append(np.array(saved))
     best = checkpoint.progress.get("best")
-    progress = Progress(checkpoint.step, best if isinstance(best, float) else -np.inf)
+    evaluated = checkpoint.progress.get("evaluated")
+    progress = Progress(
+        checkpoint.step,
+        best if isinstance(best, float) else -np.inf,
+        evaluated if isinstance(evaluated, int) else 0,
+    )
     return State(parameters, slots), progress
 
 

@@ -36,11 +36,13 @@ class Progress:
     Attributes:
         step: steps done.
         best: the best score so far; higher is better.
+        evaluated: the step of the last evaluation.
     """
 
-    def __init__(self, step: int = 0, best: float = -math.inf) -> None:
+    def __init__(self, step: int = 0, best: float = -math.inf, evaluated: int = 0) -> None:
         self.step = step
         self.best = best
+        self.evaluated = evaluated
 
 
 class Trainer:
@@ -85,19 +87,24 @@ class Trainer:
             WorkersLostError: a worker is lost; the last committed step has been saved.
         """
         epoch = Interval()
+        if self._evaluation_due():  # the run was stopped between an epoch's end and its evaluation
+            self._close_epoch(epoch)
         while self.progress.step < self.job.total_steps:
-            end = self._boundary()
-            self._train(end, stop, epoch)
-            step = self.progress.step
+            self._train(self._boundary(), stop, epoch)
             if stop():
                 self.save()
                 return False
-            if step % self.job.steps_per_epoch == 0 or step == self.job.total_steps:
+            if self._evaluation_due():
                 self._close_epoch(epoch)
                 epoch = Interval()
             else:
                 self.save()
         return True
+
+    def _evaluation_due(self) -> bool:
+        step = self.progress.step
+        ends = step % self.job.steps_per_epoch == 0 or step == self.job.total_steps
+        return ends and step > self.progress.evaluated
 
     def _boundary(self) -> int:
         step = self.progress.step
@@ -166,6 +173,7 @@ class Trainer:
             digest=digest(self.engine.state().parameters),
         )
         self._record(record)
+        self.progress.evaluated = step
         better = _merit([scores["validation"], scores["test"], scores["train"]])
         is_best = better > self.progress.best
         self.progress.best = max(better, self.progress.best)
@@ -204,6 +212,7 @@ class Trainer:
             digest=digest(state.parameters),
             progress={
                 "best": self.progress.best if math.isfinite(self.progress.best) else None,
+                "evaluated": self.progress.evaluated,
                 "class_names": "\n".join(self.job.dataset.class_names),
             },
         )

@@ -39,7 +39,7 @@ def ten_and_four(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @given(
-    rows=st.integers(3, 60),
+    rows=st.integers(5, 60),
     validation=st.floats(0, 0.6),
     test=st.floats(0, 0.5),
     seed=st.integers(0, 2**64 - 1),
