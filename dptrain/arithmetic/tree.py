@@ -6,7 +6,7 @@ order of their strides. Whoever owns the shards of an addition does it; the rest
 reduces. The result is the same to the last bit however the list is shared out.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from functools import lru_cache
 from itertools import pairwise
 from typing import NamedTuple, Protocol, Self, TypeVar
@@ -34,18 +34,21 @@ def additions(leaves: int) -> tuple[Addition, ...]:
     return tuple(found)
 
 
+@lru_cache(maxsize=256)
 def owned_additions(leaves: int, first: int, last: int) -> tuple[Addition, ...]:
     """Return the additions that need only the shards ``first`` to ``last - 1``."""
     return tuple(a for a in additions(leaves) if first <= a.into and a.last <= last)
 
 
+@lru_cache(maxsize=256)
 def roots(leaves: int, first: int, last: int) -> tuple[int, ...]:
     """Return where the sums of an owner of ``first`` to ``last - 1`` stand: what it hands in."""
     consumed = {a.other for a in owned_additions(leaves, first, last)}
     return tuple(i for i in range(first, min(last, leaves)) if i not in consumed)
 
 
-def remaining_additions(leaves: int, bounds: Sequence[int]) -> tuple[Addition, ...]:
+@lru_cache(maxsize=64)
+def remaining_additions(leaves: int, bounds: tuple[int, ...]) -> tuple[Addition, ...]:
     """Return the additions left to whoever reduces.
 
     Args:

@@ -212,10 +212,10 @@ class Cluster:
 
     def _hear(self) -> bool:
         try:
-            peer = self._socket.recv(zmq.NOBLOCK)
+            name, *parts = self._socket.recv_multipart(zmq.NOBLOCK, copy=False)
         except zmq.Again:
             return False
-        parts = self._socket.recv_multipart(copy=False) if self._socket.rcvmore else []
+        peer = name.bytes
         self._frames = parts[1:]
         try:
             message: Message = decode_from_worker(parts[0].bytes if parts else b"")

@@ -88,9 +88,7 @@ def thinned(points: Points) -> Points:
 
 def _points(pairs: Iterable[tuple[float, float | None]]) -> Points:
     known = [pair for pair in pairs if pair[1] is not None]
-    points = np.array(known, np.float64).reshape(-1, 2).clip(-_HUGE, _HUGE)
-    points[np.abs(points) < 1 / _HUGE] = 0
-    return points
+    return np.array(known, np.float64).reshape(-1, 2).clip(-_HUGE, _HUGE)
 
 
 def _result(last: EpochRecord) -> str:

@@ -130,7 +130,7 @@ class WorkerShell:
     def _hear(self, now: float) -> None:
         header = self._socket.recv()
         self._tell(Heard(decode_from_coordinator(header), now))
-        if self._socket.rcvmore and self._exit is None:
+        if self._socket.get(zmq.RCVMORE) and self._exit is None:
             raise ProtocolError("a message has more frames than it should")
 
     def _tell(self, event: Event) -> None:
@@ -176,7 +176,7 @@ class WorkerShell:
     def _take(self, bucket: int) -> None:
         _, start, stop = self._buckets[bucket]
         target = self._computing().parameters[start:stop]
-        if not self._socket.rcvmore:
+        if not self._socket.get(zmq.RCVMORE):
             raise ProtocolError("weights came without their frame")
         if self._socket.recv_into(target.data) != target.nbytes:
             raise ProtocolError("weights came in a frame of the wrong length")

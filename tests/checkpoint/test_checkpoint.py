@@ -32,8 +32,8 @@ def a_checkpoint(**changes: Any) -> Checkpoint:
     tensors: dict[str, NDArray[Any]] = {
         "dense1.W": random.standard_normal((3, 2)).astype(np.float32),
         "dense1.b": random.standard_normal(2).astype(np.float32),
-        "dense10.W": random.standard_normal((2, 2)).astype(np.float32),
-        "dense2.W": random.standard_normal((2, 1)).astype(np.float32),
+        "dense2.W": random.standard_normal((2, 2)).astype(np.float32),
+        "dense10.W": random.standard_normal((2, 1)).astype(np.float32),
     }
     whole = Checkpoint(
         tensors=tensors,
@@ -235,6 +235,14 @@ def changed(path: Path, change: Callable[[dict[str, Any], dict[str, NDArray[Any]
     path.write_bytes(safetensors.numpy.save(arrays, {"dptrain": json.dumps(about)}))
 
 
+def reshape(arrays: dict[str, NDArray[Any]], name: str, shape: tuple[int, ...]) -> None:
+    arrays[name] = arrays[name].reshape(shape)
+
+
+def swap(arrays: dict[str, NDArray[Any]], one: str, other: str) -> None:
+    arrays[one], arrays[other] = arrays[other], arrays[one]
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -254,6 +262,8 @@ def changed(path: Path, change: Callable[[dict[str, Any], dict[str, NDArray[Any]
         (lambda _, arrays: arrays.pop("dense1.b"), "tensors are not those"),
         (lambda _, arrays: arrays.update(extra=np.zeros(1)), "tensors are not those"),
         (lambda _, arrays: arrays.update({"dense1.b": np.zeros(2)}), "checksum does not match"),
+        (lambda _, arrays: reshape(arrays, "dense1.W", (2, 3)), "checksum does not match"),
+        (lambda _, arrays: swap(arrays, "optimizer/adam.0", "optimizer/adam.1"), "checksum does"),
         (
             lambda _, arrays: arrays.update({"dense1.b": np.zeros(2, np.float16)}),
             "header is damaged",
@@ -268,6 +278,13 @@ def test_a_well_formed_file_of_other_content_is_refused(
     assert_same(load_checkpoint(path), a_checkpoint())
     changed(path, change)
     with pytest.raises(CheckpointError, match=message):
+        load_checkpoint(path)
+
+
+@pytest.mark.parametrize("data", [b"", b"short", b"\x89PNG\r\n\x1a\n" * 100])
+def test_other_files_are_refused(path: Path, data: bytes) -> None:
+    path.write_bytes(data)
+    with pytest.raises(CheckpointError, match="not a checkpoint of dptrain; name a run folder"):
         load_checkpoint(path)
 
 

@@ -102,6 +102,7 @@ def test_a_regression_has_no_accuracy(tmp_path: Path, figures: list[Figure]) -> 
         ([-1.0, 500.0, 1.0], "linear"),
         ([None, 1.0, 1.7e308, -0.0], "log"),
         ([1.0, 1e-100, 1e-99, 5e-324], "log"),
+        ([1e-320, 5e-324], "log"),
         ([1.7e308, 1.6e308], "linear"),
         ([-1.7e308, 1.7e308], "linear"),
         ([0.5], "linear"),

@@ -158,6 +158,7 @@ def test_what_is_no_run() -> None:
     Path("image.png").touch()
     a_run(Path("logs/20261121-034500-two-layer"))
     a_run(Path("logs/20261121-034700-two-layer"))
+    a_run(Path("elsewhere/first"))
     newest = "logs/20261121-034700-two-layer"
     for path, message in [
         ("empty", "empty: not a run folder: there is no empty/experiment.toml"),
@@ -165,6 +166,7 @@ def test_what_is_no_run() -> None:
         ("logs", f"logs: holds 2 run folders; name one, such as the newest, {newest}"),
         ("logs/20261121-034700-two-laye", f"there is no such run folder; did you mean '{newest}'?"),
         ("20261121-034700-two-layer", f"there is no such run folder; did you mean '{newest}'?"),
+        ("elsewhere/frist", "did you mean 'elsewhere/first'?"),
         ("x", "x: there is no such run folder; runs are in logs/"),
         ("nowhere/x", "nowhere/x: there is no such run folder; runs are in logs/"),
         ("image.png/x", "image.png/x: there is no such run folder"),
@@ -224,6 +226,13 @@ def test_the_lock_names_its_holder_and_ends_with_it() -> None:
         holder.kill()
         assert holder.wait() == -signal.SIGKILL
     with RunFolder.resume(Path("run")):
+        assert Path("run/.lock").read_text() == f"{os.getpid()}\n"
+
+
+def test_the_lock_names_its_newest_holder() -> None:
+    path = a_run(Path("run"), "checkpoints/last.safetensors")
+    Path("run/.lock").write_text("12345678901234567\n")  # of another machine, with longer numbers
+    with RunFolder.resume(path):
         assert Path("run/.lock").read_text() == f"{os.getpid()}\n"
 
 
