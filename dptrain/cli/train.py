@@ -5,6 +5,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from dptrain.cli.flags import ExecutionFlags, ExperimentFlags, given
 from dptrain.cli.output import print_json
 from dptrain.coordinator.session import Outcome, Session, recorded
@@ -44,19 +46,29 @@ def train(
         resume: A run folder to continue from its last checkpoint.
         json: Print the result as one JSON object.
     """
-    began = time.perf_counter()
+    began = _process_start()
     decides = given(experiment_flags) if experiment_flags is not None else {}
     runs_as = given(execution_flags) if execution_flags is not None else {}
     if resume is not None:
-        session = _resumed(resume, experiment, decides, runs_as, out)
+        session = _resumed(resume, experiment, decides, runs_as, out, began)
     else:
-        session = _new(experiment, decides, runs_as, out)
+        session = _new(experiment, decides, runs_as, out, began)
     outcome = session.run()
     return _report(outcome, began, as_json=json)
 
 
+def _process_start() -> float:
+    """Return when this process began, on the scale of `time.perf_counter`."""
+    age = time.time() - psutil.Process().create_time()
+    return time.perf_counter() - max(0.0, age)
+
+
 def _new(
-    file: Path | None, decides: dict[str, Any], runs_as: dict[str, Any], out: Path | None
+    file: Path | None,
+    decides: dict[str, Any],
+    runs_as: dict[str, Any],
+    out: Path | None,
+    began: float,
 ) -> Session:
     origin = "the command line"
     tables: dict[str, dict[str, Any]] = {"experiment": {}, "execution": {}}
@@ -69,6 +81,7 @@ def _new(
         build(Execution, override(tables["execution"], runs_as), origin),
         observer_for(sys.stderr),
         out=out,
+        began=began,
     )
 
 
@@ -78,6 +91,7 @@ def _resumed(
     decides: dict[str, Any],
     runs_as: dict[str, Any],
     out: Path | None,
+    began: float,
 ) -> Session:
     for value, name in ((file, "an experiment file"), (out, "--out")):
         if value is not None:
@@ -96,6 +110,7 @@ def _resumed(
             build(Execution, override(execution, runs_as), "the command line"),
             observer_for(sys.stderr),
             resumed=folder,
+            began=began,
         )
     except BaseException:
         folder.close()

@@ -131,6 +131,7 @@ class Session:
         out: Path | None = None,
         resumed: RunFolder | None = None,
         prepared: Path | None = None,
+        began: float | None = None,
     ) -> None:
         """Decide the execution; raise `UsageError` where settings exclude each other.
 
@@ -141,8 +142,9 @@ class Session:
             out: the run folder; by default a new one under ``logs/``.
             resumed: a run to continue from its last checkpoint; locked, closed by `run`.
             prepared: a folder of prepared data, in place of the experiment's data set.
+            began: when the user began to wait, by `time.perf_counter`; now, unless given.
         """
-        self._began = time.perf_counter()
+        self._began = time.perf_counter() if began is None else began
         self._experiment = experiment
         self._execution = settle_execution(execution, experiment.shards)
         self._observer = observer
