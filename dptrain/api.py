@@ -15,7 +15,9 @@ import numpy as np
 from msgspec.structs import replace
 from numpy.typing import ArrayLike
 
-from dptrain.coordinator.session import Outcome, Session, SessionObserver
+from dptrain.coordinator.observer import Observer
+from dptrain.coordinator.outcome import Outcome
+from dptrain.coordinator.session import Session
 from dptrain.data.prepared import prepare_arrays
 from dptrain.errors import UsageError
 from dptrain.experiment.schema import (
@@ -181,7 +183,7 @@ def _trained(
     progress: bool,
     prepared: Path | None = None,
 ) -> Result:
-    observer: SessionObserver = observer_for(sys.stderr) if progress else SilentObserver()
+    observer: Observer = observer_for(sys.stderr) if progress else SilentObserver()
     where = None if out is None else Path(out)
     outcome = Session(experiment, execution, observer, out=where, prepared=prepared).run()
     if not outcome.finished:

@@ -134,6 +134,17 @@ class RunFolder:
             f"stopped before it wrote one: start it anew with `dptrain train {self.experiment}`"
         )
 
+    def discard_unless_begun(self) -> None:
+        """Remove a folder in which no run has begun; its lock must be held."""
+        if self._lock is None or _is_run(self.path):
+            return
+        with contextlib.suppress(OSError):  # what somebody else has put there stays
+            for log in self.path.glob("rank-*.log"):
+                log.unlink()
+            self.last.parent.rmdir()
+            (self.path / _LOCK).unlink()
+            self.path.rmdir()
+
     def close(self) -> None:
         """Let others write into the folder. Closing twice is allowed."""
         if self._lock is not None:

@@ -3,13 +3,13 @@
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import psutil
 
 from dptrain.cli.flags import ExecutionFlags, ExperimentFlags, given
 from dptrain.cli.output import print_json
-from dptrain.coordinator.session import Outcome, Session, recorded
+from dptrain.coordinator.session import Session
 from dptrain.errors import UsageError
 from dptrain.experiment.files import read_toml
 from dptrain.experiment.override import override
@@ -17,6 +17,9 @@ from dptrain.experiment.schema import Execution, Experiment
 from dptrain.experiment.validate import build
 from dptrain.report.observers import observer_for
 from dptrain.runfolder import RunFolder
+
+if TYPE_CHECKING:  # nothing here imports mathematics before the workers are started
+    from dptrain.coordinator.outcome import Outcome
 
 # What may be changed when a run is continued: how far it goes, and everything about execution.
 RESUMABLE = {"epochs", "steps"}
@@ -102,6 +105,8 @@ def _resumed(
             f"--resume {path} continues the recorded experiment, which has its own "
             f"{', '.join(fixed)}; to change that, train anew: dptrain train {path}/experiment.toml"
         )
+    from dptrain.coordinator.recorded import recorded
+
     folder = RunFolder.resume(path)
     try:
         experiment, execution = recorded(folder)
@@ -117,7 +122,7 @@ def _resumed(
         raise
 
 
-def _report(outcome: Outcome, began: float, *, as_json: bool) -> int:
+def _report(outcome: "Outcome", began: float, *, as_json: bool) -> int:
     from dptrain.report.curves import draw_curves
     from dptrain.report.tables import print_outcome
 

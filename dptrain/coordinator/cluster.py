@@ -14,7 +14,7 @@ from dptrain.exchange.engine import Score, State, StepDone, score
 from dptrain.exchange.star import StarReducer
 from dptrain.experiment.job import Job, plain_job
 from dptrain.experiment.schema import Execution
-from dptrain.launch.local import LocalWorker, Orders, end
+from dptrain.launch.local import Crew, LocalWorker, Orders
 from dptrain.protocol.admission import Terms
 from dptrain.protocol.coordinator import CoordinatorMachine
 from dptrain.protocol.events import (
@@ -69,7 +69,7 @@ class Cluster:
         execution: Execution,
         data: str,
         key: bytes,
-        launched: Sequence[LocalWorker],
+        crew: Crew,
         state: State,
         first_step: int,
         stop: Callable[[], bool],
@@ -81,14 +81,15 @@ class Cluster:
             execution: settled.
             data: the folder of the prepared data set.
             key: that every worker must hold.
-            launched: processes for the first ranks, not yet ordered; closed with the cluster.
+            crew: processes for the first ranks, not yet ordered; ended with the cluster.
             state: to begin with.
             first_step: the step that begins with it.
             stop: tells whether the user wants the run to end.
         """
         self.job = job
         self.workers = int(execution.workers or 1)
-        self._launched = list(launched)
+        self._crew = crew
+        self._launched = list(crew.workers)
         self._reducer = StarReducer(job, self.workers, state.parameters, state.slots)
         self._first_step = first_step
         self._stop = stop
@@ -176,7 +177,7 @@ class Cluster:
         """Send the workers home, kill those that stay, and leave nothing behind."""
         try:
             self._tell(StopAsked("the run is over"))
-            end(self._launched)
+            self._crew.end()
         finally:
             self._endpoint.close()
 

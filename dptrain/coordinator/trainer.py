@@ -9,25 +9,13 @@ import numpy as np
 
 from dptrain.arithmetic.digest import digest
 from dptrain.checkpoint.checkpoint import Checkpoint, save_checkpoint
+from dptrain.coordinator.observer import Observer
 from dptrain.errors import NonFiniteError, RunFolderError
 from dptrain.exchange.engine import Engine, Score, State, StepDone
 from dptrain.experiment.job import SPLITS, Job
 from dptrain.metrics.records import EpochRecord, StepRecord
 from dptrain.metrics.writer import MetricsWriter
 from dptrain.runfolder import RunFolder
-
-
-class Observer(Protocol):
-    """Whoever wants to see a run go by: a progress bar, a line per epoch, nobody."""
-
-    def step(self, done: StepDone) -> None:
-        """A step is committed."""
-
-    def epoch(self, record: EpochRecord) -> None:
-        """An epoch is done and evaluated."""
-
-    def warn(self, message: str) -> None:
-        """Something is wrong that does not stop the run."""
 
 
 class Progress:

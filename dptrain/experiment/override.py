@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from dptrain.experiment.settle import RULE_FIELDS
+from dptrain.experiment.schema import RULE_FIELDS
 
 # What a setting that is given anew makes void among the earlier ones.
 VOIDS: dict[str, tuple[str, ...]] = {

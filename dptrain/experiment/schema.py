@@ -137,3 +137,7 @@ class Execution(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     checkpoint_every: Annotated[
         Count | None, Meta(description="Steps between checkpoints, beside those of the epochs.")
     ] = None
+
+
+# Settings that mean something for one kind of optimizer only.
+RULE_FIELDS = ("momentum", "decay", "beta1", "beta2", "epsilon")

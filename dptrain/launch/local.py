@@ -16,6 +16,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 import dptrain
 
@@ -128,23 +129,43 @@ def _environment() -> dict[str, str]:
     return os.environ | ONE_THREAD | {"PYTHONPATH": os.pathsep.join(paths)}
 
 
-def end(workers: Sequence[LocalWorker], grace: float = GRACE) -> None:
-    """Wait until the workers have ended; after ``grace`` seconds terminate, then kill them."""
-    for number in (None, signal.SIGTERM):
-        if number is not None:
+class Crew:
+    """The workers that one run has launched.
+
+    Attributes:
+        workers: by rank, from 0.
+    """
+
+    def __init__(self, logs: Sequence[Path]) -> None:
+        """Start a worker for every log file."""
+        self.workers: list[LocalWorker] = []
+        try:
+            self.workers += (LocalWorker(rank, log) for rank, log in enumerate(logs))
+        except BaseException:
+            self.end(0.0)
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.end(0.0)
+
+    def end(self, grace: float = GRACE) -> None:
+        """Wait until the workers have ended; after ``grace`` seconds terminate, then kill them."""
+        workers, self.workers = self.workers, []
+        if not _ended(workers, grace):
             for worker in workers:
-                if not worker.ended():
-                    worker.signal_group(number)
-        if _wait(workers, grace):
-            break
-    else:
+                worker.signal_group(signal.SIGTERM)
+            if not _ended(workers, GRACE):
+                for worker in workers:
+                    worker.signal_group(signal.SIGKILL)
         for worker in workers:
-            worker.signal_group(signal.SIGKILL)
-    for worker in workers:
-        worker.release()
+            worker.release()
 
 
-def _wait(workers: Sequence[LocalWorker], seconds: float) -> bool:
+def _ended(workers: Sequence[LocalWorker], seconds: float) -> bool:
+    """Return whether the workers have all ended within some seconds."""
     deadline = time.monotonic() + seconds
     while not all(worker.ended() for worker in workers):
         if time.monotonic() > deadline:

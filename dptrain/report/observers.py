@@ -6,19 +6,20 @@ Everything here goes to standard error: standard output is for results.
 import time
 import warnings
 from pathlib import Path
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
 
-from dptrain.coordinator.session import SessionObserver
-from dptrain.exchange.engine import StepDone
-from dptrain.experiment.job import Job
+from dptrain.coordinator.observer import Observer
 from dptrain.experiment.schema import Execution
 from dptrain.metrics.records import EpochRecord
-from dptrain.report.banner import banner
+
+if TYPE_CHECKING:  # an observer is made before the mathematics is imported
+    from dptrain.exchange.engine import StepDone
+    from dptrain.experiment.job import Job
 
 REFRESH_SECONDS = 0.1
 
 
-def observer_for(stream: TextIO) -> SessionObserver:
+def observer_for(stream: TextIO) -> Observer:
     """Return a progress bar for a terminal, a line per epoch for anything else."""
     return TerminalObserver(stream) if stream.isatty() else LineObserver(stream)
 
@@ -26,13 +27,13 @@ def observer_for(stream: TextIO) -> SessionObserver:
 class SilentObserver:
     """Shows nothing, but warns."""
 
-    def begin(self, job: Job, execution: Execution, folder: Path, first_step: int) -> None:
+    def begin(self, job: "Job", execution: Execution, folder: Path, first_step: int) -> None:
         """Show nothing."""
 
     def waiting(self, address: str, key: Path, missing: int) -> None:
         """Show nothing."""
 
-    def step(self, done: StepDone) -> None:
+    def step(self, done: "StepDone") -> None:
         """Show nothing."""
 
     def epoch(self, record: EpochRecord) -> None:
@@ -52,15 +53,17 @@ class LineObserver:
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
 
-    def begin(self, job: Job, execution: Execution, folder: Path, first_step: int) -> None:
+    def begin(self, job: "Job", execution: Execution, folder: Path, first_step: int) -> None:
         """Print the banner."""
+        from dptrain.report.banner import banner
+
         self._print(banner(job, execution, folder, first_step))
 
     def waiting(self, address: str, key: Path, missing: int) -> None:
         """Print how to start the workers that are waited for."""
         self._print(invitation(address, key, missing))
 
-    def step(self, done: StepDone) -> None:
+    def step(self, done: "StepDone") -> None:
         """Print nothing: a log file wants epochs."""
 
     def epoch(self, record: EpochRecord) -> None:
@@ -87,12 +90,12 @@ class TerminalObserver(LineObserver):
         self._accuracy = ""
         self._shown = 0.0
 
-    def begin(self, job: Job, execution: Execution, folder: Path, first_step: int) -> None:
+    def begin(self, job: "Job", execution: Execution, folder: Path, first_step: int) -> None:
         """Print the banner and show the bar."""
         super().begin(job, execution, folder, first_step)
         self._bar = Bar(self._stream, job, first_step)
 
-    def step(self, done: StepDone) -> None:
+    def step(self, done: "StepDone") -> None:
         """Move the bar, at most ten times a second."""
         now = time.monotonic()
         if self._bar is not None and now - self._shown > REFRESH_SECONDS:
@@ -126,7 +129,7 @@ class Bar:
         progress: the library's object.
     """
 
-    def __init__(self, stream: TextIO, job: Job, first_step: int) -> None:
+    def __init__(self, stream: TextIO, job: "Job", first_step: int) -> None:
         # only a terminal needs these, and they take 70 ms to import
         from rich.console import Console
         from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn

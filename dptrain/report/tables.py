@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from dptrain.coordinator.session import Outcome
+from dptrain.coordinator.outcome import Outcome
 
 
 def print_table(title: str, rows: Sequence[tuple[str, ...]], header: Sequence[str] = ()) -> None:

@@ -1,0 +1,79 @@
+"""What a run came to."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from numpy.typing import NDArray
+
+from dptrain.experiment.job import Job
+from dptrain.experiment.schema import Execution
+from dptrain.metrics.records import EpochRecord, Record
+from dptrain.runfolder import RunFolder
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a run came to.
+
+    Attributes:
+        folder: of the run, no longer locked.
+        digest: of the weights.
+        parameters: flat vector of the weights.
+        job: what was trained.
+        execution: how.
+        steps: steps done, those before a resumption included.
+        records: of the whole run, those before a resumption included.
+        seconds: what the training steps alone took.
+        steps_per_second: of the training steps alone.
+        samples_per_second: likewise.
+        step_split: seconds per step in compute, exchange and update.
+        startup_seconds: from the beginning to the first step.
+        finished: False where the user stopped the run.
+        exit_code: 0, or what the signal that stopped the run asks for.
+    """
+
+    folder: RunFolder
+    digest: str
+    parameters: NDArray[Any]
+    job: Job
+    execution: Execution
+    steps: int
+    records: list[Record]
+    seconds: float
+    steps_per_second: float
+    samples_per_second: float
+    step_split: tuple[float, float, float]
+    startup_seconds: float
+    finished: bool
+    exit_code: int
+
+    @property
+    def last_epoch(self) -> EpochRecord | None:
+        """The newest evaluation."""
+        epochs = [each for each in self.records if isinstance(each, EpochRecord)]
+        return epochs[-1] if epochs else None
+
+    def summary(self) -> dict[str, Any]:
+        """Return the result as plain data."""
+        last = self.last_epoch
+        return {
+            "run": str(self.folder.path),
+            "digest": self.digest,
+            "finished": self.finished,
+            "steps": self.steps,
+            "epochs": self.steps / self.job.steps_per_epoch,
+            "loss": last.train_loss if last else None,
+            "train_accuracy": last.train_accuracy if last else None,
+            "validation_loss": last.validation_loss if last else None,
+            "validation_accuracy": last.validation_accuracy if last else None,
+            "test_loss": last.test_loss if last else None,
+            "test_accuracy": last.test_accuracy if last else None,
+            "startup_seconds": self.startup_seconds,
+            "training_seconds": self.seconds,
+            "steps_per_second": self.steps_per_second,
+            "samples_per_second": self.samples_per_second,
+            "workers": self.execution.workers,
+            "shards": self.job.shards,
+            "exchange": self.execution.exchange,
+            "transport": self.execution.transport if self.execution.exchange == "star" else None,
+        }

@@ -1,0 +1,213 @@
+"""One run: settle the experiment, build the job, join the workers, train, and report."""
+
+import os
+import time
+from contextlib import ExitStack
+from pathlib import Path
+
+import numpy as np
+from msgspec.structs import replace
+from threadpoolctl import threadpool_limits
+
+from dptrain.arithmetic.digest import digest
+from dptrain.checkpoint.atomic import atomic_write
+from dptrain.checkpoint.checkpoint import Checkpoint, load_checkpoint
+from dptrain.coordinator.cluster import Cluster
+from dptrain.coordinator.observer import Observer
+from dptrain.coordinator.outcome import Outcome
+from dptrain.coordinator.signals import StopSignal
+from dptrain.coordinator.trainer import Progress, Trainer
+from dptrain.data.dataset import Dataset, open_dataset
+from dptrain.data.prepared import prepare
+from dptrain.errors import CheckpointError, Interrupted, NonFiniteError, WorkersLostError
+from dptrain.exchange.engine import Engine, State
+from dptrain.exchange.inline import InlineEngine
+from dptrain.exchange.rank import initial_state
+from dptrain.experiment.files import to_toml
+from dptrain.experiment.job import Job, check_digest
+from dptrain.experiment.schema import Execution, Experiment
+from dptrain.experiment.settle import settle
+from dptrain.launch.local import Crew
+from dptrain.metrics.lines import read_metrics
+from dptrain.metrics.writer import MetricsWriter
+from dptrain.protocol.handshake import new_key
+from dptrain.runfolder import RunFolder
+from dptrain.trained import flat_parameters
+
+
+class Run:
+    """What a session does once its workers are started."""
+
+    def __init__(
+        self,
+        experiment: Experiment,
+        execution: Execution,
+        observer: Observer,
+        folder: RunFolder,
+        crew: Crew,
+        stop: StopSignal,
+        began: float,
+        *,
+        resumes: bool,
+        prepared: Path | None,
+    ) -> None:
+        self._experiment = experiment
+        self._execution = execution
+        self._observer = observer
+        self._folder = folder
+        self._crew = crew
+        self._stop = stop
+        self._began = began
+        self._resumes = resumes
+        self._prepared = prepared
+
+    def carry_out(self) -> Outcome:
+        """Train to the end or until stopped."""
+        # more BLAS threads would change the last bits of float32 products
+        with ExitStack() as stack, threadpool_limits(limits=1, user_api="blas"):
+            return self._carry_out(stack)
+
+    def _carry_out(self, stack: ExitStack) -> Outcome:
+        folder = self._folder
+        checkpoint = load_checkpoint(folder.last) if self._resumes else None
+        data = self._prepared or prepare(
+            self._experiment.dataset,
+            dtype=self._experiment.dtype,
+            label=self._experiment.label,
+        )
+        job = self._settled_job(data)
+        text = to_toml(job.experiment, self._execution)
+        if checkpoint is None:
+            atomic_write(folder.experiment, text.encode())
+            state, progress = State(*initial_state(job)), Progress()
+        else:
+            state, progress = _restored(job, checkpoint)
+        self._observer.begin(job, self._execution, folder.path, progress.step)
+        metrics = stack.enter_context(MetricsWriter(folder.metrics, self._observer.warn))
+        if checkpoint is not None:
+            metrics.truncate_after(checkpoint.step)
+        engine = self._engine(stack, job, data, state, progress.step)
+        trainer = Trainer(
+            job,
+            engine,
+            folder,
+            metrics,
+            text,
+            self._observer,
+            progress,
+            log_every=self._execution.log_every,
+            checkpoint_every=self._execution.checkpoint_every,
+        )
+        startup = time.perf_counter() - self._began
+        finished = self._trained(trainer)
+        return self._outcome(trainer, startup, finished=finished)
+
+    def _settled_job(self, data: Path) -> Job:
+        e = self._experiment
+        dataset = open_dataset(data, validation=e.validation, test=e.test, seed=e.seed)
+        check_digest(e, dataset)
+        settled = self._settle(dataset)
+        return Job(settled, dataset)
+
+    def _settle(self, dataset: Dataset) -> Experiment:
+        workers = int(self._execution.workers or 1)
+        settled = settle(
+            self._experiment, workers, dataset.classes, len(dataset.train), dataset.digest
+        )
+        path = Path(settled.dataset)
+        named = self._prepared is None and path.exists()  # and not "mnist" or "memory"
+        return replace(
+            settled,
+            dataset=str(path.resolve()) if named else settled.dataset,
+            input_shape=list(dataset.sample_shape),
+        )
+
+    def _engine(
+        self, stack: ExitStack, job: Job, data: Path, state: State, first_step: int
+    ) -> Engine:
+        if self._execution.exchange == "inline":
+            return InlineEngine(job, state.parameters, state.slots)
+        key = new_key()
+        cluster = Cluster(
+            job, self._execution, str(data), key, self._crew, state, first_step, self._stop
+        )
+        stack.callback(cluster.close)
+        if self._execution.join:
+            path = self._folder.path / "worker.key"
+            stack.callback(path.unlink, missing_ok=True)
+            _write_key(path, key)
+            self._observer.waiting(cluster.address, path, self._execution.join)
+        cluster.join()
+        return cluster
+
+    def _trained(self, trainer: Trainer) -> bool:
+        try:
+            return trainer.run(self._stop)
+        except Interrupted:  # in the middle of an evaluation
+            trainer.save()
+            return False
+        except NonFiniteError as error:
+            last = _last_good(self._folder)
+            raise NonFiniteError(
+                f"{error}\n{last}try a smaller --lr, --clip-norm 1, or --dtype float64"
+            ) from None
+        except WorkersLostError as error:
+            trainer.save()
+            raise WorkersLostError(
+                f"{error}\nstep {trainer.progress.step} is saved; continue with: "
+                f"dptrain train --resume {self._folder.path}"
+            ) from None
+
+    def _outcome(self, trainer: Trainer, startup: float, *, finished: bool) -> Outcome:
+        parameters = np.array(trainer.engine.state().parameters)
+        total = trainer.total
+        return Outcome(
+            folder=self._folder,
+            digest=digest(parameters),
+            parameters=parameters,
+            job=trainer.job,
+            execution=self._execution,
+            steps=trainer.progress.step,
+            records=read_metrics(self._folder.metrics),
+            seconds=total.seconds,
+            steps_per_second=total.steps / total.seconds if total.seconds else 0.0,
+            samples_per_second=total.rate(),
+            step_split=total.shares(),
+            startup_seconds=startup,
+            finished=finished,
+            exit_code=self._stop.exit_code,
+        )
+
+
+def _restored(job: Job, checkpoint: Checkpoint) -> tuple[State, Progress]:
+    parameters = flat_parameters(job.network, job.dtype, checkpoint)
+    slots = []
+    for name in job.updater.rule.slots:
+        saved = checkpoint.optimizer.get(name)
+        if saved is None or saved.shape != parameters.shape:
+            raise CheckpointError(
+                f"the checkpoint has no optimizer state {name!r} for {job.experiment.optimizer}; "
+                "it can be evaluated, but not resumed"
+            )
+        slots.append(np.array(saved))
+    best = checkpoint.progress.get("best")
+    evaluated = checkpoint.progress.get("evaluated")
+    progress = Progress(
+        checkpoint.step,
+        best if isinstance(best, float) else -np.inf,
+        evaluated if isinstance(evaluated, int) else 0,
+    )
+    return State(parameters, slots), progress
+
+
+def _last_good(folder: RunFolder) -> str:
+    if not folder.last.exists():
+        return "no checkpoint was written before; "
+    saved = load_checkpoint(folder.last)
+    return f"the last good checkpoint, of step {saved.step}, is {folder.last}; "
+
+
+def _write_key(path: Path, key: bytes) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "w") as file:
+        file.write(key.hex() + "\n")
