@@ -5,8 +5,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import psutil
-
+from dptrain.cli import BEGAN
 from dptrain.cli.flags import ExecutionFlags, ExperimentFlags, given
 from dptrain.cli.output import print_json
 from dptrain.coordinator.session import Session
@@ -49,21 +48,14 @@ def train(
         resume: A run folder to continue from its last checkpoint.
         json: Print the result as one JSON object.
     """
-    began = _process_start()
     decides = given(experiment_flags) if experiment_flags is not None else {}
     runs_as = given(execution_flags) if execution_flags is not None else {}
     if resume is not None:
-        session = _resumed(resume, experiment, decides, runs_as, out, began)
+        session = _resumed(resume, experiment, decides, runs_as, out)
     else:
-        session = _new(experiment, decides, runs_as, out, began)
+        session = _new(experiment, decides, runs_as, out)
     outcome = session.run()
-    return _report(outcome, began, as_json=json)
-
-
-def _process_start() -> float:
-    """Return when this process began, on the scale of `time.perf_counter`."""
-    age = time.time() - psutil.Process().create_time()
-    return time.perf_counter() - max(0.0, age)
+    return _report(outcome, as_json=json)
 
 
 def _new(
@@ -71,7 +63,6 @@ def _new(
     decides: dict[str, Any],
     runs_as: dict[str, Any],
     out: Path | None,
-    began: float,
 ) -> Session:
     origin = "the command line"
     tables: dict[str, dict[str, Any]] = {"experiment": {}, "execution": {}}
@@ -84,7 +75,7 @@ def _new(
         build(Execution, override(tables["execution"], runs_as), origin),
         observer_for(sys.stderr),
         out=out,
-        began=began,
+        began=BEGAN,
     )
 
 
@@ -94,7 +85,6 @@ def _resumed(
     decides: dict[str, Any],
     runs_as: dict[str, Any],
     out: Path | None,
-    began: float,
 ) -> Session:
     for value, name in ((file, "an experiment file"), (out, "--out")):
         if value is not None:
@@ -115,21 +105,21 @@ def _resumed(
             build(Execution, override(execution, runs_as), "the command line"),
             observer_for(sys.stderr),
             resumed=folder,
-            began=began,
+            began=BEGAN,
         )
     except BaseException:
         folder.close()
         raise
 
 
-def _report(outcome: "Outcome", began: float, *, as_json: bool) -> int:
+def _report(outcome: "Outcome", *, as_json: bool) -> int:
     from dptrain.report.curves import draw_curves
     from dptrain.report.tables import print_outcome
 
     if outcome.finished:
         draw_curves([(outcome.folder.path.name, outcome.records)], outcome.folder.curves)
     if as_json:
-        print_json(outcome.summary() | {"wall_seconds": time.perf_counter() - began})
+        print_json(outcome.summary() | {"wall_seconds": time.perf_counter() - BEGAN})
     else:
-        print_outcome(outcome, time.perf_counter() - began)
+        print_outcome(outcome, time.perf_counter() - BEGAN)
     return outcome.exit_code
