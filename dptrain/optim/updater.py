@@ -16,7 +16,7 @@ from dptrain.arithmetic.tree import tree_sum
 from dptrain.optim.rules import AdamW, AnyRule
 from dptrain.optim.schedules import AnySchedule
 
-CHUNK = 16384
+CHUNK = 32768  # measured: smaller ones cost more in calls than they save in cache misses
 
 Array = NDArray[Any]
 
