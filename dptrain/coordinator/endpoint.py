@@ -8,6 +8,7 @@ from pathlib import Path
 import zmq
 
 from dptrain.errors import UsageError
+from dptrain.exchange.buckets import BUCKET_BYTES
 from dptrain.experiment.schema import Execution
 from dptrain.scratch import scratch_folder
 
@@ -35,6 +36,7 @@ class Endpoint:
         self._folder: Path | None = None
         self.socket = self._context.socket(zmq.ROUTER)
         self.socket.linger = 0
+        self.socket.copy_threshold = BUCKET_BYTES
         self.socket.router_mandatory = True
         self.socket.maxmsgsize = max_frame
         self.socket.handshake_ivl = 2000

@@ -9,7 +9,8 @@ from typing import NamedTuple
 
 from dptrain.nn.network import Network
 
-BUCKET_BYTES = 256 * 1024  # below this a message costs more than its bytes
+# Below this a message costs more than its bytes, and copying less than giving a buffer back.
+BUCKET_BYTES = 256 * 1024
 
 
 class Bucket(NamedTuple):

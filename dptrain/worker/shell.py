@@ -15,7 +15,7 @@ import zmq
 from dptrain.arithmetic.digest import fingerprint
 from dptrain.data.prepared import prepare
 from dptrain.errors import EXIT_WORKERS_LOST, DptrainError, ProtocolError
-from dptrain.exchange.buckets import Bucket, buckets
+from dptrain.exchange.buckets import BUCKET_BYTES, Bucket, buckets
 from dptrain.exchange.rank import Rank
 from dptrain.experiment.job import open_job
 from dptrain.experiment.schema import Experiment
@@ -80,6 +80,7 @@ class WorkerShell:
         self._context = zmq.Context()
         self._socket = self._context.socket(zmq.DEALER)
         self._socket.linger = 0
+        self._socket.copy_threshold = BUCKET_BYTES
         self._socket.maxmsgsize = connection.max_frame
         hello = Hello(VERSION, new_nonce(), connection.rank, os.getpid(), socket.gethostname())
         self._machine = WorkerMachine(connection.key, hello, fingerprint(), time.monotonic())
