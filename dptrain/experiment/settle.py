@@ -10,7 +10,7 @@ from dptrain.experiment.models import PRESETS, SUITABLE_INIT, sizes
 from dptrain.experiment.schema import RULE_FIELDS, Experiment
 from dptrain.optim.rules import DEFAULT_LR, RULES
 
-DEFAULT_EPOCHS = 5
+DEFAULT_EPOCHS = 8
 DECAY_RATES = {"step": 0.5, "exponential": 0.95}
 
 

@@ -105,14 +105,17 @@ class WorkerShell:
             return self._fail(error, user=False)
         finally:
             self._context.destroy()
-        if self._exit.expected:
-            return 0
-        print(f"dptrain worker: {self._exit.reason}", file=sys.stderr)  # noqa: T201
-        return EXIT_WORKERS_LOST
+        self._tell_log(self._exit.reason)
+        return 0 if self._exit.expected else EXIT_WORKERS_LOST
+
+    def _tell_log(self, text: str) -> None:
+        """Print to standard error, which is a launched worker's log."""
+        who = f"rank {self._machine.rank}" if self._machine.rank >= 0 else "worker"
+        print(f"dptrain: {who}: {text}", file=sys.stderr, flush=True)  # noqa: T201
 
     def _fail(self, error: Exception, *, user: bool) -> int:
         text = traceback.format_exc()
-        print(text, file=sys.stderr, flush=True)  # noqa: T201 - standard error is the rank's log
+        self._tell_log(str(error) if user else text)
         words = str(error) if user else f"{type(error).__name__}: {error}"
         self._socket.linger = FAREWELL_MS
         self._send(Failed(user, words[:8000], "" if user else text[-8000:]))
@@ -172,6 +175,9 @@ class WorkerShell:
         parameters = np.empty(job.network.size, job.dtype)
         self._rank = Rank(job, parameters)
         self._buckets = buckets(job.network, job.dtype.itemsize)
+        self._tell_log(
+            f"joined {self._connection.endpoint} as one of {welcome.world_size}, pid {os.getpid()}"
+        )
         self._tell(Built(job.network.size, len(self._buckets), time.monotonic()))
 
     def _take(self, bucket: int) -> None:
