@@ -98,6 +98,7 @@ class Cluster:
         longest = max((b.stop - b.start) * itemsize for b in self._reducer.buckets)
         self._max_frame = max(longest, MAX_HEADER)
         self._key = key
+        self._pin = bool(execution.pin)
         self._machine = CoordinatorMachine(
             Terms(
                 world_size=self.workers,
@@ -136,7 +137,7 @@ class Cluster:
             Interrupted: the user asked to stop.
         """
         for worker in self._launched:
-            worker.order(Orders(self.address, self._key, self._max_frame))
+            worker.order(Orders(self.address, self._key, self._max_frame, self._pin))
         self._await_result(interruptible=True)
 
     def train(self, begin: int, end: int) -> Iterator[StepDone]:

@@ -130,6 +130,10 @@ class Execution(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         Annotated[int, Meta(ge=0)],
         Meta(description="How many of the workers you start yourself with dptrain worker."),
     ] = 0
+    pin: Annotated[
+        bool | None,
+        Meta(description="Bind each launched worker to a core; for a machine of your own."),
+    ] = None
     worker_timeout: Annotated[
         Positive, Meta(description="Seconds without a word after which a worker is given up.")
     ] = 60.0

@@ -41,11 +41,13 @@ class Orders:
         connect: the coordinator's endpoint.
         key: that of the run.
         max_frame: bytes of the longest frame that the coordinator will send.
+        pin: whether to stay on one core.
     """
 
     connect: str
     key: bytes
     max_frame: int
+    pin: bool
 
 
 class LocalWorker:
@@ -79,6 +81,7 @@ class LocalWorker:
             "rank": self.rank,
             "parent": os.getpid(),
             "max_frame": orders.max_frame,
+            "pin": orders.pin,
         }
         assert self._process.stdin is not None
         with contextlib.suppress(BrokenPipeError):  # it is dead already; how() will tell

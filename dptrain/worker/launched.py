@@ -23,6 +23,9 @@ def main() -> int:
     orders = json.loads(line)
     if os.getppid() != orders["parent"]:
         return 1  # the parent died before the tie was made
+    if orders["pin"] and hasattr(os, "sched_setaffinity"):
+        cores = sorted(os.sched_getaffinity(0))
+        os.sched_setaffinity(0, {cores[orders["rank"] % len(cores)]})
     connection = Connection(
         endpoint=orders["connect"],
         key=bytes.fromhex(orders["key"]),
