@@ -1,0 +1,1 @@
+"""Measurements of dptrain beside its peers; never part of the tests."""

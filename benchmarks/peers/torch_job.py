@@ -1,0 +1,50 @@
+"""The job in PyTorch, as its tutorials write it; for one process or for one rank of DDP."""
+
+import torch
+
+from benchmarks.peers.jobs import Job, Rows, initial_weights
+
+
+def build(job: Job) -> torch.nn.Sequential:
+    """Return the network with the weights that every program begins with."""
+    layers: list[torch.nn.Module] = []
+    for i, (w, b) in enumerate(initial_weights(job)):
+        linear = torch.nn.Linear(*w.shape)
+        with torch.no_grad():
+            linear.weight.copy_(torch.from_numpy(w.T.copy()))
+            linear.bias.copy_(torch.from_numpy(b))
+        layers.append(linear)
+        if i < len(job.sizes) - 2:
+            layers.append(torch.nn.ReLU() if job.activation == "relu" else torch.nn.Sigmoid())
+    return torch.nn.Sequential(*layers)
+
+
+class Trainer:
+    """Steps of one rank: ``world`` ranks take equal parts of every minibatch."""
+
+    def __init__(self, job: Job, model: torch.nn.Module, rank: int = 0, world: int = 1) -> None:
+        self.job = job
+        self.model = model
+        self.rows = Rows(job)
+        self.x = torch.from_numpy(self.rows.x)
+        self.t = torch.from_numpy(self.rows.t)
+        size = job.batch // world
+        self.part = slice(rank * size, (rank + 1) * size)
+        self.loss = torch.nn.CrossEntropyLoss()
+        parameters = model.parameters()
+        # foreach is PyTorch's faster form on CPU: one call for all tensors
+        self.optimizer = (
+            torch.optim.SGD(parameters, lr=job.lr, foreach=True)
+            if job.optimizer == "sgd"
+            else torch.optim.Adam(parameters, lr=job.lr, foreach=True)
+        )
+
+    def step(self, number: int) -> float:
+        """Do one step; return its loss."""
+        rows = torch.from_numpy(self.rows.minibatch(number)[self.part])
+        x, t = self.x.index_select(0, rows), self.t.index_select(0, rows)
+        self.optimizer.zero_grad(set_to_none=True)
+        loss = self.loss(self.model(x), t)
+        loss.backward()
+        self.optimizer.step()
+        return float(loss.item())
