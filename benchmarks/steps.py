@@ -111,7 +111,7 @@ def table(results: dict[str, list[float]]) -> str:
     """Return a job's results as a Markdown table: a ratio above 1 is slower than the reference."""
     medians = {name: statistics.median(values) for name, values in results.items()}
     lines = [
-        "| program | median | fastest to slowest | × NumPy by hand | × DDP | × dptrain inline |",
+        "| program | median | fastest to slowest | to NumPy by hand | to DDP | to dptrain inline |",
         "|---|---|---|---|---|---|",
     ]
     for name, values in results.items():

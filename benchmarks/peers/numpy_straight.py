@@ -10,7 +10,7 @@ import numpy as np
 
 from benchmarks.peers.jobs import JOBS, Job, Rows, arguments, initial_weights, timed
 
-CHUNK = 32768
+CHUNK = 65536
 
 
 class Network:

@@ -66,6 +66,7 @@ class Trainer:
         self._checkpoint_every = checkpoint_every
         self._told_of_disk = False
         self._interval = Interval()
+        self._epoch = Interval()
 
     def run(self, stop: "Stop") -> bool:
         """Train to the end; return False where ``stop`` ended it before, after a checkpoint.
@@ -74,17 +75,15 @@ class Trainer:
             NonFiniteError: the loss or the weights are no longer finite.
             WorkersLostError: a worker is lost; the last committed step has been saved.
         """
-        epoch = Interval()
         if self._evaluation_due():  # the run was stopped between an epoch's end and its evaluation
-            self._close_epoch(epoch)
+            self._close_epoch()
         while self.progress.step < self.job.total_steps:
-            self._train(self._boundary(), stop, epoch)
+            self._train(self._boundary(), stop)
             if stop():
                 self.save()
                 return False
             if self._evaluation_due():
-                self._close_epoch(epoch)
-                epoch = Interval()
+                self._close_epoch()
             else:
                 self.save()
         return True
@@ -100,25 +99,23 @@ class Trainer:
         ends = [step - step % span + span for span in spans if span]
         return min(self.job.total_steps, *ends)
 
-    def _train(self, end: int, stop: "Stop", epoch: "Interval") -> None:
+    def _train(self, end: int, stop: "Stop") -> None:
         begin = self.progress.step
         started = time.perf_counter()
         for done in self.engine.train(begin, end):
             now = time.perf_counter()
-            rows = self.job.rows(done.step)
-            epoch.add(done, rows, now - started)
-            self._interval.add(done, rows, now - started)
-            self.total.add(done, rows, now - started)
+            self._interval.add(done, self.job.rows(done.step), now - started)
             started = now
             self.progress.step = done.step + 1
             if self.progress.step % self._log_every == 0 or done.step == 0:
                 self._log(done)
             self._observer.step(done)
             if stop():
-                return
+                break
+        self._flush()
 
     def _log(self, done: StepDone) -> None:
-        interval, self._interval = self._interval, Interval()
+        interval = self._flush()
         compute, exchange, update = interval.shares()
         self._record(
             StepRecord(
@@ -133,10 +130,18 @@ class Trainer:
             )
         )
 
+    def _flush(self) -> "Interval":
+        """Begin a new interval; return the one that has ended, which the sums now include."""
+        interval, self._interval = self._interval, Interval()
+        self.total.include(interval)
+        self._epoch.include(interval)
+        return interval
+
     def _record(self, record: StepRecord | EpochRecord) -> None:
         self._metrics.write(record)
 
-    def _close_epoch(self, interval: "Interval") -> None:
+    def _close_epoch(self) -> None:
+        interval, self._epoch = self._epoch, Interval()
         scores = {
             split: self.engine.evaluate(split) if len(self.job.split(split)) else None
             for split in SPLITS
@@ -231,6 +236,15 @@ class Interval:
         self._compute += done.compute
         self._exchange += done.exchange
         self._update += done.update
+
+    def include(self, other: "Interval") -> None:
+        """Add the steps of another interval."""
+        self.steps += other.steps
+        self.rows += other.rows
+        self.seconds += other.seconds
+        self._compute += other._compute
+        self._exchange += other._exchange
+        self._update += other._update
 
     def rate(self) -> float:
         """Return rows per second."""

@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import Any, NoReturn
 
+import numpy as np
 from numpy.typing import NDArray
 
 from dptrain.exchange.engine import Score, State, StepDone, score
@@ -37,7 +38,9 @@ class InlineEngine:
     def train(self, begin: int, end: int) -> Iterator[StepDone]:
         """Carry out steps."""
         for step in range(begin, end):
-            yield self._step(step)
+            with np.errstate(all="ignore"):  # not around the yield: the caller would inherit it
+                done = self._step(step)
+            yield done
 
     def _step(self, step: int) -> StepDone:
         rank = self._rank
@@ -64,7 +67,8 @@ class InlineEngine:
 
     def evaluate(self, split: str) -> Score:
         """Evaluate the present weights."""
-        return score(self.job, split, *self._rank.evaluate(split, 0, self.job.pieces(split)))
+        with np.errstate(all="ignore"):
+            return score(self.job, split, *self._rank.evaluate(split, 0, self.job.pieces(split)))
 
     def state(self) -> State:
         """Return the present weights and optimizer state."""

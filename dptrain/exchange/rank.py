@@ -8,13 +8,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dptrain.data.dataset import Split
-from dptrain.errors import UsageError
 from dptrain.experiment.job import EVALUATION_ROWS, Job
 from dptrain.nn.passes import Arrangement, Pass, Trouble
 
 
 class Rank:
     """A replica with the data it is trained on.
+
+    The caller sees to it that NumPy does not warn: infinities are found in the loss, and named.
 
     Attributes:
         parameters: the flat vector that the replica computes with.
@@ -27,6 +28,7 @@ class Rank:
         self._replica = job.replica(parameters)
         self.seconds = 0.0
         self._since: float | None = None
+        self._passes: dict[tuple[int, int, int], Pass] = {}
         self._gathered: tuple[tuple[int, int, int], Pass] | None = None
 
     def gather(self, step: int, first: int, last: int) -> Pass:
@@ -35,10 +37,13 @@ class Rank:
         if self._gathered is not None and self._gathered[0] == key:
             return self._gathered[1]
         started = time.perf_counter()
-        arrangement = Arrangement(self.job.rows(step), self.job.shards, first, last)
-        found = self._replica.pass_over(arrangement)
-        if found.blocks:
-            self._fill(found, self.job.split("train"), self.job.minibatch(step))
+        order = self.job.minibatch(step)
+        place = (len(order), first, last)
+        found = self._passes.get(place)
+        if found is None:
+            arrangement = Arrangement(len(order), self.job.shards, first, last)
+            found = self._passes[place] = self._replica.pass_over(arrangement)
+        self._fill(found, self.job.dataset.train, order)
         self._gathered = (key, found)
         self.seconds = time.perf_counter() - started
         return found
@@ -51,16 +56,14 @@ class Rank:
         """Return the losses of a gathered pass's roots, divided by the global rows."""
         self._gathered = None
         started = time.perf_counter()
-        with np.errstate(all="ignore"):  # infinities are found in the loss, and named
-            losses = found.summed_losses(found.forward())
+        losses = found.summed_losses(found.forward())
         self.seconds += time.perf_counter() - started
         return losses
 
     def backward(self, found: Pass, ready: Callable[[int], None] | None = None) -> None:
         """Compute the gradients after `forward`; ``ready`` is told each layer that is final."""
         self._since = time.perf_counter()
-        with np.errstate(all="ignore"):
-            found.backward(ready)
+        found.backward(ready)
         self.seconds = self.elapsed()
         self._since = None
 
@@ -71,8 +74,7 @@ class Rank:
 
     def trouble(self, found: Pass) -> Trouble | None:
         """Return where the first infinity or NaN of a gathered pass stands."""
-        with np.errstate(all="ignore"):
-            return found.trouble()
+        return found.trouble()
 
     def evaluate(self, split: str, first: int, last: int) -> tuple[list[float], list[int]]:
         """Return the losses and correct rows of each piece from ``first`` to ``last - 1``."""
@@ -84,8 +86,7 @@ class Rank:
             rows = min(EVALUATION_ROWS, len(source) - start)
             found = self._replica.pass_over(Arrangement(rows, 1, 0, 1))
             self._fill(found, source, np.arange(start, start + rows))
-            with np.errstate(all="ignore"):
-                losses += found.forward()
+            losses += found.forward()
             correct += found.loss.correct() if self.job.dataset.classes else [0]
         return losses, correct
 
@@ -94,11 +95,3 @@ def initial_state(job: Job) -> tuple[NDArray[Any], list[NDArray[Any]]]:
     """Return the parameters and the optimizer's state that a new run begins with."""
     parameters = job.initial_parameters()
     return parameters, [np.zeros_like(parameters) for _ in job.updater.rule.slots]
-
-
-def check_state(job: Job, parameters: NDArray[Any], slots: list[NDArray[Any]]) -> None:
-    """Raise `UsageError` where saved arrays do not fit the job."""
-    wanted = (job.network.size, job.dtype, len(job.updater.rule.slots))
-    found = (len(parameters), parameters.dtype, len(slots))
-    if found != wanted:
-        raise UsageError(f"the state has (size, dtype, slots) {found}, the experiment {wanted}")

@@ -2,7 +2,8 @@
 
 ``update(w, g, slots, new_w, new_slots, lr, step, scratch)`` reads the parameters ``w``, their
 gradient ``g`` and the rule's state ``slots``, and writes ``new_w`` and ``new_slots``. All are flat
-arrays of one length and dtype, any part of the flat vector; the new ones may be the old ones. Every
+arrays of one length and dtype, any part of the flat vector; the new ones may be the old ones. The
+gradient is used up: a rule may compute in its place, which saves a pass through the cache. Every
 operation is elementwise and correctly rounded, so it does not matter how the vector is cut up.
 ``lr`` is the learning rate of the step, ``step`` counts from 0, ``scratch`` is one more array.
 """
@@ -56,10 +57,10 @@ class SGD(Rule, frozen=True, tag="sgd"):
         new_slots: Sequence[Array],  # noqa: ARG002
         lr: float,
         step: int,  # noqa: ARG002
-        scratch: Array,
+        scratch: Array,  # noqa: ARG002
     ) -> None:
-        np.multiply(g, lr, out=scratch)
-        np.subtract(w, scratch, out=new_w)
+        np.multiply(g, lr, out=g)
+        np.subtract(w, g, out=new_w)
 
 
 class Momentum(Rule, frozen=True, tag="momentum"):
@@ -84,13 +85,13 @@ class Momentum(Rule, frozen=True, tag="momentum"):
         new_slots: Sequence[Array],
         lr: float,
         step: int,  # noqa: ARG002
-        scratch: Array,
+        scratch: Array,  # noqa: ARG002
     ) -> None:
         (v,), (new_v,) = slots, new_slots
         np.multiply(v, self.momentum, out=new_v)
         np.add(new_v, g, out=new_v)
-        np.multiply(new_v, lr, out=scratch)
-        np.subtract(w, scratch, out=new_w)
+        np.multiply(new_v, lr, out=g)
+        np.subtract(w, g, out=new_w)
 
 
 class Nesterov(Rule, frozen=True, tag="nesterov"):
@@ -208,20 +209,20 @@ class Adam(Rule, frozen=True, tag="adam"):
         new_slots: Sequence[Array],
         lr: float,
         step: int,
-        scratch: Array,
+        scratch: Array,  # noqa: ARG002
     ) -> None:
         (m, v), (new_m, new_v) = slots, new_slots
         np.multiply(m, self.beta1, out=new_m)
         np.add(new_m, g, out=new_m)
-        _mix_squares(v, g, self.beta2, new_v, scratch)
+        _mix_squares(v, g, self.beta2, new_v, g)
         # √v̂ + ε is (√slot + ε r) / r with this r
         r = math.sqrt((1 - self.beta2 ** (step + 1)) / (1 - self.beta2))
-        np.sqrt(new_v, out=scratch)
-        np.add(scratch, self.epsilon * r, out=scratch)
-        np.divide(new_m, scratch, out=scratch)
+        np.sqrt(new_v, out=g)
+        np.add(g, self.epsilon * r, out=g)
+        np.divide(new_m, g, out=g)
         rate = lr * r * (1 - self.beta1) / (1 - self.beta1 ** (step + 1))
-        np.multiply(scratch, rate, out=scratch)
-        np.subtract(w, scratch, out=new_w)
+        np.multiply(g, rate, out=g)
+        np.subtract(w, g, out=new_w)
 
 
 class AdamW(Adam, frozen=True, tag="adamw"):
@@ -232,6 +233,7 @@ class AdamW(Adam, frozen=True, tag="adamw"):
 
 
 def _mix_squares(h: Array, g: Array, decay: float, new_h: Array, scratch: Array) -> None:
+    """``new_h = decay h + g²``; ``scratch`` may be ``g``."""
     np.multiply(g, g, out=scratch)
     np.multiply(h, decay, out=new_h)
     np.add(new_h, scratch, out=new_h)

@@ -7,7 +7,7 @@ to the flat vector alone, so it does not matter who computes which.
 
 import math
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,9 +16,22 @@ from dptrain.arithmetic.tree import tree_sum
 from dptrain.optim.rules import AdamW, AnyRule
 from dptrain.optim.schedules import AnySchedule
 
-CHUNK = 32768  # measured: smaller ones cost more in calls than they save in cache misses
+CHUNK = 65536  # measured: smaller ones cost more in calls than they save in cache misses
 
 Array = NDArray[Any]
+
+
+class Piece(NamedTuple):
+    """Views of one chunk of all the arrays that an update reads and writes."""
+
+    w: Array
+    g: Array
+    slots: list[Array]
+    new_w: Array
+    new_slots: list[Array]
+    scratch: Array
+    decayed: Array
+    decays: bool
 
 
 class Updater:
@@ -58,6 +71,7 @@ class Updater:
         self._scratch = np.empty(CHUNK, dtype)
         self._decayed = np.empty(CHUNK, dtype)
         self._squares = np.empty(CHUNK, np.float64)
+        self._views: dict[tuple[int, ...], tuple[tuple[Array, ...], list[Piece]]] = {}
 
     def squared_norms(self, gradient: Array) -> list[float]:
         """Return the squared norm of each chunk of a gradient ``(n,)``, in float64.
@@ -99,34 +113,57 @@ class Updater:
             start: first element.
             stop: behind the last element.
             w: flat parameters ``(size,)``.
-            g: flat reduced gradient ``(size,)``; overwritten when clipping or decaying.
+            g: flat reduced gradient ``(size,)``; used up.
             slots: the rule's state, flat arrays ``(size,)``.
             new_w: where the new parameters go; may be ``w``.
             new_slots: where the new state goes; may be ``slots``.
             factor: from `clip_factor`.
         """
         lr = self.schedule(step)
-        for low, high, decays in self._pieces(start, stop):
-            part = g[low:high]
-            old = w[low:high]
-            scratch = self._scratch[: high - low]
+        for piece in self._bound(start, stop, w, g, slots, new_w, new_slots):
             if factor != 1.0:
-                np.multiply(part, factor, out=part)
-            if decays and self.decoupled:
-                old = np.multiply(old, 1 - lr * self.weight_decay, out=self._decayed[: high - low])
-            elif decays:
-                np.multiply(old, self.weight_decay, out=scratch)
-                np.add(part, scratch, out=part)
+                np.multiply(piece.g, factor, out=piece.g)
+            old = piece.w
+            if piece.decays and self.decoupled:
+                old = np.multiply(old, 1 - lr * self.weight_decay, out=piece.decayed)
+            elif piece.decays:
+                np.multiply(old, self.weight_decay, out=piece.scratch)
+                np.add(piece.g, piece.scratch, out=piece.g)
             self.rule.update(
-                old,
-                part,
-                [s[low:high] for s in slots],
-                new_w[low:high],
-                [s[low:high] for s in new_slots],
-                lr,
-                step,
-                scratch,
+                old, piece.g, piece.slots, piece.new_w, piece.new_slots, lr, step, piece.scratch
             )
+
+    def _bound(
+        self,
+        start: int,
+        stop: int,
+        w: Array,
+        g: Array,
+        slots: Sequence[Array],
+        new_w: Array,
+        new_slots: Sequence[Array],
+    ) -> "list[Piece]":
+        """Return the pieces of a span of these arrays; the views are made once and kept."""
+        arrays = (w, g, new_w, *slots, *new_slots)
+        key = (start, stop, *map(id, arrays))
+        found = self._views.get(key)
+        if found is None:
+            pieces = [
+                Piece(
+                    w[low:high],
+                    g[low:high],
+                    [s[low:high] for s in slots],
+                    new_w[low:high],
+                    [s[low:high] for s in new_slots],
+                    self._scratch[: high - low],
+                    self._decayed[: high - low],
+                    decays,
+                )
+                for low, high, decays in self._pieces(start, stop)
+            ]
+            # the arrays are kept beside their views, so that no other array can get their ids
+            found = self._views[key] = (arrays, pieces)
+        return found[1]
 
     def _pieces(self, start: int, stop: int) -> Iterator[tuple[int, int, bool]]:
         """Yield chunks of a span, cut where weight decay begins or ends."""

@@ -94,6 +94,7 @@ class WorkerShell:
 
     def run(self) -> int:
         """Serve until the run is over; return the process's exit code."""
+        np.seterr(all="ignore")  # infinities are found in the loss, and named
         try:
             self._socket.connect(self._connection.endpoint)
             self._follow(self._machine.start())
