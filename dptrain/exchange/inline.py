@@ -15,6 +15,7 @@ from dptrain.exchange.engine import Score, State, StepDone, score
 from dptrain.exchange.rank import Rank
 from dptrain.experiment.job import Job
 from dptrain.nn.passes import Pass
+from dptrain.optim.updater import Piece
 from dptrain.protocol.coordinator import non_finite_error
 
 
@@ -34,6 +35,7 @@ class InlineEngine:
         self.parameters = parameters
         self.slots = list(slots)
         self._rank = Rank(job, parameters)
+        self._pieces: list[Piece] = []
 
     def train(self, begin: int, end: int) -> Iterator[StepDone]:
         """Carry out steps."""
@@ -56,8 +58,10 @@ class InlineEngine:
     def _update(self, step: int, gradient: NDArray[Any]) -> None:
         updater = self.job.updater
         factor = updater.clip_factor(updater.squared_norms(gradient)) if updater.clips else 1.0
-        w, slots = self.parameters, self.slots
-        updater.apply(step, 0, len(w), w, gradient, slots, w, slots, factor)
+        if not self._pieces:  # the gradient stands in the same place in every step
+            w, slots = self.parameters, self.slots
+            self._pieces = updater.bind(0, len(w), w, gradient, slots, w, slots)
+        updater.update(step, self._pieces, factor)
 
     def _non_finite(self, step: int, found: Pass) -> NoReturn:
         trouble = self._rank.trouble(found)

@@ -25,6 +25,7 @@ from dptrain.errors import ProtocolError
 from dptrain.exchange.buckets import Bucket, buckets
 from dptrain.exchange.engine import State
 from dptrain.experiment.job import Job
+from dptrain.optim.updater import Piece
 from dptrain.protocol.coordinator import edges
 
 Array = NDArray[Any]
@@ -43,16 +44,36 @@ class StarReducer:
         self.job = job
         self.buckets: tuple[Bucket, ...] = buckets(job.network, job.dtype.itemsize)
         self._edges = edges(assign(job.shards, world_size))
-        self._now = State(parameters, list(slots))
-        self._next = State(np.empty_like(parameters), [np.empty_like(s) for s in slots])
+        self._states = (
+            State(parameters, list(slots)),
+            State(np.empty_like(parameters), [np.empty_like(s) for s in slots]),
+        )
+        self._present = 0
         self._arrived: list[dict[int, Array]] = [{} for _ in self.buckets]
         self._sums: dict[int, Array] = {}
         self._gradient = np.empty_like(parameters)
         self._held: list[int] = []
+        self._bound = [self._bind(0, 1), self._bind(1, 0)]
+
+    def _bind(self, now: int, new: int) -> list[list[Piece]]:
+        """Return for each bucket the update from one of the two states to the other."""
+        old, later = self._states[now], self._states[new]
+        return [
+            self.job.updater.bind(
+                start,
+                stop,
+                old.parameters,
+                self._gradient,
+                old.slots,
+                later.parameters,
+                later.slots,
+            )
+            for _, start, stop in self.buckets
+        ]
 
     def state(self) -> State:
         """Return the weights and optimizer state after the last committed step."""
-        return self._now
+        return self._states[self._present]
 
     def take(self, bucket: int, roots: Sequence[int], frames: Sequence[Any]) -> None:
         """Keep a rank's sums of a bucket, one frame for each root, until they are reduced.
@@ -84,19 +105,10 @@ class StarReducer:
                 return []
             factor = updater.clip_factor(updater.squared_norms(self._gradient))
         done, self._held = self._held, []
-        now, new = self._now, self._next
+        pieces = self._bound[self._present]
         with np.errstate(all="ignore"):
             for each in done:
-                updater.apply(
-                    step,
-                    *self.buckets[each][1:],
-                    now.parameters,
-                    self._gradient,
-                    now.slots,
-                    new.parameters,
-                    new.slots,
-                    factor,
-                )
+                updater.update(step, pieces[each], factor)
         return done
 
     def _sum(self, bucket: int, leaves: int) -> None:
@@ -118,10 +130,10 @@ class StarReducer:
 
     def commit(self) -> None:
         """Make the weights just computed the present ones."""
-        self._now, self._next = self._next, self._now
+        self._present = 1 - self._present
 
     def weights(self, bucket: int, *, committed: bool) -> memoryview:
         """Return the bytes of a bucket of the present weights, or of those being computed."""
         _, start, stop = self.buckets[bucket]
-        source = self._now if committed else self._next
+        source = self._states[self._present if committed else 1 - self._present]
         return source.parameters[start:stop].data.cast("B")

@@ -71,7 +71,6 @@ class Updater:
         self._scratch = np.empty(CHUNK, dtype)
         self._decayed = np.empty(CHUNK, dtype)
         self._squares = np.empty(CHUNK, np.float64)
-        self._views: dict[tuple[int, ...], tuple[tuple[Array, ...], list[Piece]]] = {}
 
     def squared_norms(self, gradient: Array) -> list[float]:
         """Return the squared norm of each chunk of a gradient ``(n,)``, in float64.
@@ -94,9 +93,8 @@ class Updater:
             return math.nan
         return min(1.0, self.clip_norm / norm) if norm else 1.0
 
-    def apply(
+    def bind(
         self,
-        step: int,
         start: int,
         stop: int,
         w: Array,
@@ -104,68 +102,48 @@ class Updater:
         slots: Sequence[Array],
         new_w: Array,
         new_slots: Sequence[Array],
-        factor: float = 1.0,
-    ) -> None:
-        """Update the elements ``start`` to ``stop - 1`` of the flat vector.
+    ) -> list[Piece]:
+        """Return the update of the elements ``start`` to ``stop - 1`` of flat vectors, as pieces.
 
         Args:
-            step: counted from 0.
             start: first element.
             stop: behind the last element.
             w: flat parameters ``(size,)``.
-            g: flat reduced gradient ``(size,)``; used up.
+            g: flat reduced gradient ``(size,)``; every update uses it up.
             slots: the rule's state, flat arrays ``(size,)``.
             new_w: where the new parameters go; may be ``w``.
             new_slots: where the new state goes; may be ``slots``.
-            factor: from `clip_factor`.
         """
-        lr = self.schedule(step)
-        for piece in self._bound(start, stop, w, g, slots, new_w, new_slots):
-            if factor != 1.0:
-                np.multiply(piece.g, factor, out=piece.g)
-            old = piece.w
-            if piece.decays and self.decoupled:
-                old = np.multiply(old, 1 - lr * self.weight_decay, out=piece.decayed)
-            elif piece.decays:
-                np.multiply(old, self.weight_decay, out=piece.scratch)
-                np.add(piece.g, piece.scratch, out=piece.g)
-            self.rule.update(
-                old, piece.g, piece.slots, piece.new_w, piece.new_slots, lr, step, piece.scratch
+        return [
+            Piece(
+                w[low:high],
+                g[low:high],
+                [s[low:high] for s in slots],
+                new_w[low:high],
+                [s[low:high] for s in new_slots],
+                self._scratch[: high - low],
+                self._decayed[: high - low],
+                decays,
             )
+            for low, high, decays in self._chunks(start, stop)
+        ]
 
-    def _bound(
-        self,
-        start: int,
-        stop: int,
-        w: Array,
-        g: Array,
-        slots: Sequence[Array],
-        new_w: Array,
-        new_slots: Sequence[Array],
-    ) -> "list[Piece]":
-        """Return the pieces of a span of these arrays; the views are made once and kept."""
-        arrays = (w, g, new_w, *slots, *new_slots)
-        key = (start, stop, *map(id, arrays))
-        found = self._views.get(key)
-        if found is None:
-            pieces = [
-                Piece(
-                    w[low:high],
-                    g[low:high],
-                    [s[low:high] for s in slots],
-                    new_w[low:high],
-                    [s[low:high] for s in new_slots],
-                    self._scratch[: high - low],
-                    self._decayed[: high - low],
-                    decays,
-                )
-                for low, high, decays in self._pieces(start, stop)
-            ]
-            # the arrays are kept beside their views, so that no other array can get their ids
-            found = self._views[key] = (arrays, pieces)
-        return found[1]
+    def update(self, step: int, pieces: Sequence[Piece], factor: float = 1.0) -> None:
+        """Carry out the update of a step, counted from 0; ``factor`` is from `clip_factor`."""
+        lr = self.schedule(step)
+        apply = self.rule.update
+        for w, g, slots, new_w, new_slots, scratch, decayed, decays in pieces:
+            if factor != 1.0:
+                np.multiply(g, factor, out=g)
+            old = w
+            if decays and self.decoupled:
+                old = np.multiply(w, 1 - lr * self.weight_decay, out=decayed)
+            elif decays:
+                np.multiply(w, self.weight_decay, out=scratch)
+                np.add(g, scratch, out=g)
+            apply(old, g, slots, new_w, new_slots, lr, step, scratch)
 
-    def _pieces(self, start: int, stop: int) -> Iterator[tuple[int, int, bool]]:
+    def _chunks(self, start: int, stop: int) -> Iterator[tuple[int, int, bool]]:
         """Yield chunks of a span, cut where weight decay begins or ends."""
         edges = [start]
         for low, high in self.decaying:
