@@ -106,4 +106,4 @@ class FlattenOperation(Operation):
 
     def backward(self, gradients: Blocks) -> Blocks:
         """Return the gradients in the shape of the input."""
-        return [dy.reshape(s) for dy, s in zip(gradients, self.shapes, strict=False)]
+        return [dy.reshape(s) for dy, s in zip(gradients, self.shapes, strict=True)]

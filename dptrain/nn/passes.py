@@ -73,6 +73,8 @@ class Pass:
         rows, shards, self.first, last = arrangement
         self.rows = rows
         self.names = network.names
+        # below the first layer with parameters nobody needs a gradient
+        self.lowest = next(i for i, own in enumerate(network.tensors) if own)
         self.blocks = blocks(*arrangement)
         leaves = present_shards(rows, shards)
         self.roots = tuple(i - self.first for i in roots(leaves, self.first, last))
@@ -140,7 +142,7 @@ class Pass:
             ready: told the index of each layer whose gradients are final, last layer first.
         """
         gradients = self.loss.backward(self.rows)
-        for i in range(len(self.operations) - 1, -1, -1):
+        for i in range(len(self.operations) - 1, self.lowest - 1, -1):
             gradients = self.operations[i].backward(gradients)
             for into, other in self.sums[i]:
                 np.add(into, other, out=into)

@@ -1,0 +1,87 @@
+"""Passes over random data, for the tests of layers and losses."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dptrain.arithmetic.shards import blocks
+from dptrain.nn.losses import AnyLoss, SoftmaxCrossEntropy, SumOfSquares
+from dptrain.nn.network import AnyLayer, Network
+from dptrain.nn.passes import Arrangement, Pass, Replica, Targets
+
+CLASSIFY = SoftmaxCrossEntropy()
+REGRESS = SumOfSquares()
+
+
+class Problem:
+    """A network with random weights, and a minibatch of random rows."""
+
+    def __init__(
+        self,
+        network: Network,
+        loss: AnyLoss,
+        rows: int,
+        *,
+        labels: bool,
+        dtype: str = "float64",
+        seed: int = 0,
+    ) -> None:
+        random = np.random.default_rng(seed)
+        self.network = network
+        self.rows = rows
+        self.parameters: NDArray[Any] = random.standard_normal(network.size).astype(dtype)
+        self.x = random.standard_normal((rows, *network.input_shape)).astype(dtype)
+        units = network.output_shape[0]
+        self.t: NDArray[Any]
+        if labels:
+            self.t = random.integers(0, units, rows)
+            targets = Targets((), np.dtype(np.int64))
+        else:
+            self.t = random.standard_normal((rows, units)).astype(dtype)
+            targets = Targets((units,), np.dtype(dtype))
+        self.replica = Replica(network, loss, self.parameters, targets)
+
+    def filled(self, shards: int, first: int = 0, last: int | None = None) -> Pass:
+        """Return the pass over some shards, with their rows in place."""
+        end = shards if last is None else last
+        found = self.replica.pass_over(Arrangement(self.rows, shards, first, end))
+        for block, x, t in zip(
+            blocks(self.rows, shards, first, end), found.inputs, found.targets, strict=True
+        ):
+            part = slice(block.start, block.start + block.shards * block.rows)
+            x[...] = self.x[part]
+            t[...] = self.t[part]
+        return found
+
+    def gradient(self, shards: int) -> NDArray[Any]:
+        """Return the gradient of the mean loss over the minibatch."""
+        found = self.filled(shards)
+        found.forward()
+        found.backward()
+        total: NDArray[Any] = found.gradients[0].copy()
+        return total
+
+    def loss(self) -> float:
+        """Return the mean loss over the minibatch, in one shard."""
+        return sum(self.filled(1).forward()) / self.rows
+
+    def differences(self, step: float = 1e-6) -> NDArray[Any]:
+        """Return central differences of the mean loss in every parameter."""
+        found = np.empty(self.network.size)
+        for i, value in enumerate(self.parameters.copy()):
+            self.parameters[i] = value + step
+            above = self.loss()
+            self.parameters[i] = value - step
+            found[i] = (above - self.loss()) / (2 * step)
+            self.parameters[i] = value
+        return found
+
+
+def problem(
+    layers: Sequence[AnyLayer], input_shape: Any, rows: int, *, labels: bool, **settings: Any
+) -> Problem:
+    """Return a problem for layers, with the loss that fits its targets unless one is given."""
+    loss = settings.pop("loss", CLASSIFY if labels else REGRESS)
+    return Problem(Network(input_shape, layers), loss, rows, labels=labels, **settings)
