@@ -59,7 +59,7 @@ def test_softmax() -> None:
 
 
 def test_softmax_of_a_batch_treats_every_row_alone() -> None:
-    batch = softmax([[0.5, 3, 5], [1000, 1002, 1001]])
+    batch = softmax(np.array([[0.5, 3, 5], [1000, 1002, 1001]]))
     np.testing.assert_allclose(batch[0], softmax([0.5, 3, 5]))
     np.testing.assert_allclose(batch[1], softmax([0, 2, 1]))
 

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from dptrain.optim.rules import RULES, AdaGrad, Adam, AnyRule, Momentum, Nesterov, RMSprop
+from dptrain.optim.rules import (
+    RULES,
+    SGD,
+    AdaGrad,
+    Adam,
+    AdamW,
+    AnyRule,
+    Momentum,
+    Nesterov,
+    RMSprop,
+)
 from dptrain.optim.schedules import Constant
 from dptrain.optim.updater import Updater
 
@@ -68,19 +79,23 @@ def adam(w: Array, gradients: list[Array]) -> Iterator[Array]:
 
 Reference = Callable[[Array, list[Array]], Iterator[Array]]
 CASES: dict[str, tuple[AnyRule, Reference]] = {
-    "sgd": (RULES["sgd"](), sgd),
-    "momentum": (Momentum(0.8), momentum),
-    "nesterov": (Nesterov(0.8), nesterov),
-    "adagrad": (AdaGrad(1e-3), adagrad),
-    "rmsprop": (RMSprop(0.9, 1e-3), rmsprop),
+    "sgd": (SGD(), sgd),
+    "momentum": (Momentum(momentum=0.8), momentum),
+    "nesterov": (Nesterov(momentum=0.8), nesterov),
+    "adagrad": (AdaGrad(epsilon=1e-3), adagrad),
+    "rmsprop": (RMSprop(decay=0.9, epsilon=1e-3), rmsprop),
     "adam": (Adam(0.7, 0.9, 1e-3), adam),
-    "adamw": (RULES["adamw"](0.7, 0.9, 1e-3), adam),
+    "adamw": (AdamW(0.7, 0.9, 1e-3), adam),
 }
 
 
 def trained(rule: AnyRule, w: NDArray[Any], gradients: list[Array], **settings: Any) -> list[Any]:
     """Return the weights after each step, updated in place."""
-    options = {"weight_decay": 0.0, "clip_norm": None, "decaying": [(0, w.size)]} | settings
+    options: dict[str, Any] = {
+        "weight_decay": 0.0,
+        "clip_norm": None,
+        "decaying": [(0, w.size)],
+    } | settings
     updater = Updater(rule, Constant(lr=LR), dtype=w.dtype, **options)
     w = w.copy()
     g = np.empty_like(w)
@@ -125,7 +140,7 @@ def test_cutting_the_vector_up_changes_no_bit(name: str, cuts: set[int]) -> None
     edges = [0, *sorted(cuts), 50]
     parts = [
         trained(rule, w[a:b].astype(np.float32), [g[a:b] for g in gradients])[-1]
-        for a, b in zip(edges[:-1], edges[1:], strict=True)
+        for a, b in pairwise(edges)
     ]
     assert np.concatenate(parts).tobytes() == whole.tobytes()
 
@@ -150,7 +165,7 @@ def test_new_arrays_get_what_old_ones_would(name: str) -> None:
 def test_weight_decay_spares_what_does_not_decay() -> None:
     w, gradients = data(steps=1)
     decaying = [(10, 20), (30, 40)]
-    found = trained(RULES["sgd"](), w, gradients, weight_decay=0.1, decaying=decaying)[0]
+    found = trained(SGD(), w, gradients, weight_decay=0.1, decaying=decaying)[0]
     mask = np.zeros(50)
     for low, high in decaying:
         mask[low:high] = 1
@@ -175,10 +190,10 @@ def test_adamw_decays_past_the_moments() -> None:
 def test_clipping_scales_by_the_norm_of_the_whole() -> None:
     w, gradients = data(size=70_000, steps=1)
     norm = math.sqrt(float(gradients[0] @ gradients[0]))
-    found = trained(RULES["sgd"](), w, gradients, clip_norm=3.0)[0]
+    found = trained(SGD(), w, gradients, clip_norm=3.0)[0]
     np.testing.assert_allclose(found, w - LR * gradients[0] * (3.0 / norm), rtol=1e-12)
-    free = trained(RULES["sgd"](), w, gradients, clip_norm=2 * norm)[0]
-    assert free.tobytes() == trained(RULES["sgd"](), w, gradients)[0].tobytes()
+    free = trained(SGD(), w, gradients, clip_norm=2 * norm)[0]
+    assert free.tobytes() == trained(SGD(), w, gradients)[0].tobytes()
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
@@ -186,9 +201,9 @@ def test_a_bad_gradient_is_not_clipped_away(bad: float) -> None:
     w, gradients = data(steps=1)
     gradients[0][7] = bad
     with np.errstate(all="ignore"):
-        assert np.isnan(trained(RULES["sgd"](), w, gradients, clip_norm=1.0)[0]).all()
+        assert np.isnan(trained(SGD(), w, gradients, clip_norm=1.0)[0]).all()
 
 
 def test_a_zero_gradient_can_be_clipped() -> None:
     w, _ = data()
-    assert trained(RULES["sgd"](), w, [np.zeros(50)], clip_norm=1.0)[0].tobytes() == w.tobytes()
+    assert trained(SGD(), w, [np.zeros(50)], clip_norm=1.0)[0].tobytes() == w.tobytes()
