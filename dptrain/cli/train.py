@@ -9,7 +9,7 @@ from dptrain.cli import BEGAN
 from dptrain.cli.flags import ExecutionFlags, ExperimentFlags, given
 from dptrain.cli.output import print_json
 from dptrain.coordinator.session import Session
-from dptrain.errors import UsageError
+from dptrain.errors import RunFolderError, UsageError
 from dptrain.experiment.files import read_toml
 from dptrain.experiment.override import override
 from dptrain.experiment.schema import Execution, Experiment
@@ -117,7 +117,10 @@ def _report(outcome: "Outcome", *, as_json: bool) -> int:
     from dptrain.report.tables import print_outcome
 
     if outcome.finished:
-        draw_curves([(outcome.folder.path.name, outcome.records)], outcome.folder.curves)
+        try:
+            draw_curves([(outcome.folder.path.name, outcome.records)], outcome.folder.curves)
+        except RunFolderError as error:  # the weights matter more than their picture
+            print(f"dptrain: warning: {error}", file=sys.stderr)  # noqa: T201
     if as_json:
         print_json(outcome.summary() | {"wall_seconds": time.perf_counter() - BEGAN})
     else:

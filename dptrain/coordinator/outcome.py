@@ -29,7 +29,8 @@ class Outcome:
         step_split: seconds per step in compute, exchange and update.
         startup_seconds: from the beginning to the first step.
         finished: False where the user stopped the run.
-        exit_code: 0, or what the signal that stopped the run asks for.
+        exit_code: 0; what the signal that stopped the run asks for; or 1 where the last checkpoint
+            could not be written.
     """
 
     folder: RunFolder

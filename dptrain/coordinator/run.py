@@ -19,7 +19,13 @@ from dptrain.coordinator.signals import StopSignal
 from dptrain.coordinator.trainer import Progress, Trainer
 from dptrain.data.dataset import Dataset, open_dataset
 from dptrain.data.prepared import prepare
-from dptrain.errors import CheckpointError, Interrupted, NonFiniteError, WorkersLostError
+from dptrain.errors import (
+    EXIT_ERROR,
+    CheckpointError,
+    Interrupted,
+    NonFiniteError,
+    WorkersLostError,
+)
 from dptrain.exchange.engine import Engine, State
 from dptrain.exchange.inline import InlineEngine
 from dptrain.exchange.rank import initial_state
@@ -119,7 +125,7 @@ class Run:
         return replace(
             settled,
             dataset=str(path.resolve()) if named else settled.dataset,
-            input_shape=list(dataset.sample_shape),
+            input_shape=settled.input_shape or list(dataset.sample_shape),
         )
 
     def _engine(
@@ -175,7 +181,7 @@ class Run:
             step_split=total.shares(),
             startup_seconds=startup,
             finished=finished,
-            exit_code=self._stop.exit_code,
+            exit_code=self._stop.exit_code or (0 if trainer.saved else EXIT_ERROR),
         )
 
 

@@ -39,6 +39,7 @@ class Trainer:
     Attributes:
         total: the steps carried out by this process.
         progress: where the run stands.
+        saved: whether the newest checkpoint could be written.
     """
 
     def __init__(
@@ -64,6 +65,7 @@ class Trainer:
         self._observer = observer
         self._log_every = log_every
         self._checkpoint_every = checkpoint_every
+        self.saved = True
         self._told_of_disk = False
         self._interval = Interval()
         self._epoch = Interval()
@@ -187,9 +189,11 @@ class Trainer:
         checkpoint = self._checkpoint(state)
         try:
             save_checkpoint(self._folder.last, checkpoint)
+            self.saved = True
             if best:
                 save_checkpoint(self._folder.best, checkpoint)
         except RunFolderError as error:
+            self.saved = False
             if not self._told_of_disk:
                 self._told_of_disk = True
                 self._observer.warn(f"{error}; training goes on without new checkpoints")

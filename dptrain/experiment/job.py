@@ -45,7 +45,7 @@ class Job:
         self.network: Network = build_network(experiment, dataset.sample_shape)
         self.loss = LOSSES[experiment.loss or "softmax-cross-entropy"]()
         self.loss.check(self.network.output_shape, dataset.classes, dataset.target_shape)
-        self.batch_size = experiment.batch_size
+        self.batch_size = experiment.batch_size or 1
         self.shards = experiment.shards or 1
         self.steps_per_epoch = -(-len(dataset.train) // self.batch_size)
         self.total_steps = experiment.steps or (experiment.epochs or 1) * self.steps_per_epoch

@@ -57,8 +57,9 @@ class Experiment(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         Meta(description="Fraction held out for testing where the data has no test part."),
     ] = 0.2
     batch_size: Annotated[
-        Count, Meta(description="Rows of a global minibatch, over all workers.")
-    ] = 100
+        Count | None,
+        Meta(description="Rows of a global minibatch, over all workers; 100 unless given."),
+    ] = None
     shards: Annotated[
         Count | None,
         Meta(description="Parts of a minibatch; by default 4, or more for more workers."),

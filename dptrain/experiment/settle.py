@@ -11,6 +11,7 @@ from dptrain.experiment.schema import RULE_FIELDS, Experiment
 from dptrain.optim.rules import DEFAULT_LR, RULES
 
 DEFAULT_EPOCHS = 8
+DEFAULT_BATCH = 100
 DECAY_RATES = {"step": 0.5, "exponential": 0.95}
 
 
@@ -49,7 +50,8 @@ def settle(
         )
     if experiment.epochs is None and experiment.steps is None:
         filled["epochs"] = DEFAULT_EPOCHS
-    if experiment.batch_size > train_rows:
+    filled["batch_size"] = experiment.batch_size or min(DEFAULT_BATCH, train_rows)
+    if filled["batch_size"] > train_rows:
         raise UsageError(
             f"batch_size={experiment.batch_size} is more than the {train_rows} training rows; "
             f"give --batch-size {train_rows} or less"
