@@ -1,0 +1,323 @@
+"""Both state machines, wired together without a socket, in any order of delivery."""
+
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dptrain.arithmetic.shards import present_shards
+from dptrain.arithmetic.tree import owned_additions, roots, tree_sum
+from dptrain.errors import NonFiniteError, UsageError, WorkersLostError
+from dptrain.protocol import events, worker
+from dptrain.protocol.admission import Terms
+from dptrain.protocol.coordinator import CoordinatorMachine
+from dptrain.protocol.handshake import proof
+from dptrain.protocol.messages import (
+    Answer,
+    Challenge,
+    Evaluated,
+    Failed,
+    Gradient,
+    Hello,
+    Message,
+    NonFinite,
+    Ready,
+    Refused,
+    Stop,
+    Weights,
+    Welcome,
+)
+
+KEY = b"k" * 32
+BUCKETS = 2
+
+
+def terms(world_size: int, shards: int, *, launched: int | None = None) -> Terms:
+    return Terms(
+        world_size=world_size,
+        launched=world_size if launched is None else launched,
+        key=KEY,
+        job={"model": "m"},
+        data="/data",
+        parameters=100,
+        buckets=BUCKETS,
+        shards=shards,
+        fingerprint="f",
+        timeout=10.0,
+        logs=tuple(f"rank-{rank}.log" for rank in range(world_size)),
+    )
+
+
+def loss_of(step: int, shard: int) -> float:
+    return 0.1 * (shard + 1) / (step + 3)
+
+
+class Run:
+    """A coordinator, workers, and the messages under way between them."""
+
+    def __init__(self, world_size: int, shards: int, rows: Callable[[int], int]) -> None:
+        self.machine = CoordinatorMachine(terms(world_size, shards), 0.0)
+        self.shards, self.rows = shards, rows
+        self.up: list[deque[Message]] = [deque() for _ in range(world_size)]
+        self.down: list[deque[Message]] = [deque() for _ in range(world_size)]
+        self.results: list[Any] = []
+        self.workers = [
+            worker.WorkerMachine(KEY, Hello(1, bytes([i]) * 32, i, i, "h"), "f", 0.0)
+            for i in range(world_size)
+        ]
+        for i, each in enumerate(self.workers):
+            self.at_worker(i, each.start())
+
+    def at_worker(self, i: int, instructions: list[Any]) -> None:
+        for each in instructions:
+            match each:
+                case worker.Send(message):
+                    self.up[i].append(message)
+                case worker.Build():
+                    self.at_worker(i, self.workers[i].handle(worker.Built(100, BUCKETS, 0.0)))
+                case worker.Compute(generation, step, first, last):
+                    self.compute(i, generation, step, first, last)
+                case worker.Score(request):
+                    pieces = range(request.first, request.last)
+                    answer = Evaluated(request.request, [float(p) for p in pieces], list(pieces))
+                    self.up[i].append(answer)
+                case worker.Exit(reason, expected):
+                    assert expected, reason
+
+    def compute(self, i: int, generation: int, step: int, first: int, last: int) -> None:
+        leaves = present_shards(self.rows(step), self.shards)
+        losses = {shard: loss_of(step, shard) for shard in range(first, min(last, leaves))}
+        for into, other, _ in owned_additions(leaves, first, last):
+            losses[into] += losses[other]
+        own = [losses[root] for root in roots(leaves, first, last)]
+        for bucket in range(BUCKETS):
+            self.up[i].append(Gradient(generation, step, bucket, own, 0.0))
+
+    def at_coordinator(self, instructions: list[Any]) -> None:
+        for each in instructions:
+            match each:
+                case events.Send(peer, message):
+                    self.down[peer[0]].append(message)
+                case events.Broadcast():
+                    self.send_weights(0)
+                case events.Reduce(step, bucket):
+                    for queue in self.down:
+                        queue.append(Weights(1, step + 1, bucket))
+                case events.Commit() | events.Scored():
+                    self.results.append(each)
+                case events.End(error):
+                    raise error
+
+    def send_weights(self, step: int) -> None:
+        for queue in self.down:
+            queue.extend(Weights(1, step, bucket) for bucket in range(BUCKETS))
+
+    def deliver(self, choose: Callable[[int], int]) -> None:
+        """Deliver messages, first in first out on each connection, until there are none."""
+        while waiting := [q for q in (*self.up, *self.down) if q]:
+            queue = waiting[choose(len(waiting))]
+            message = queue.popleft()
+            if any(queue is each for each in self.up):
+                i = next(i for i, each in enumerate(self.up) if each is queue)
+                heard = events.Heard(bytes([i]), message, 0.0, b"c" * 32)
+                self.at_coordinator(self.machine.handle(heard))
+            else:
+                i = next(i for i, each in enumerate(self.down) if each is queue)
+                self.at_worker(i, self.workers[i].handle(worker.Heard(message, 0.0)))
+
+
+@settings(max_examples=80)
+@given(st.integers(1, 5), st.integers(1, 9), st.integers(1, 12), st.data())
+def test_any_order_of_delivery_gives_the_same_losses(
+    world_size: int, shards: int, batch: int, data: st.DataObject
+) -> None:
+    shards = max(shards, world_size)
+
+    def rows(step: int) -> int:
+        return batch if step != 2 else max(1, batch // 3)
+
+    def choose(count: int) -> int:
+        return data.draw(st.integers(0, count - 1))
+
+    run = Run(world_size, shards, rows)
+    run.deliver(choose)
+    assert run.machine.state is events.State.IDLE
+    run.at_coordinator(run.machine.handle(events.TrainAsked(0, 3, rows, 0.0)))
+    run.deliver(choose)
+    expected = [
+        tree_sum([loss_of(step, shard) for shard in range(present_shards(rows(step), shards))])
+        for step in range(3)
+    ]
+    assert [(commit.step, commit.loss) for commit in run.results] == list(enumerate(expected))
+    run.results.clear()
+    run.at_coordinator(run.machine.handle(events.EvaluationAsked("train", 0, 7, 0.0)))
+    run.deliver(choose)
+    (scored,) = run.results
+    assert scored.losses == [float(p) for p in range(7)]
+    assert scored.correct == list(range(7))
+    run.at_coordinator(run.machine.handle(events.StopAsked("over")))
+    run.deliver(choose)
+    assert all(each.state is worker.State.OVER for each in run.workers)
+
+
+def ready_run(world_size: int = 2) -> Run:
+    run = Run(world_size, 4, lambda _: 8)
+    run.deliver(lambda _: 0)
+    return run
+
+
+def heard(run: Run, rank: int, message: Message) -> None:
+    event = events.Heard(bytes([rank]), message, 0.0, b"c" * 32)
+    run.at_coordinator(run.machine.handle(event))
+
+
+def training_run() -> Run:
+    run = ready_run()
+    run.at_coordinator(run.machine.handle(events.TrainAsked(0, 5, lambda _: 8, 0.0)))
+    return run
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        Gradient(1, 1, 0, [0.5], 0.0),
+        Gradient(2, 0, 0, [0.5], 0.0),
+        Gradient(1, 0, 1, [0.5], 0.0),
+        Gradient(1, 0, 0, [0.5, 0.5], 0.0),
+        Ready(100),
+        Evaluated(1, [], []),
+    ],
+    ids=["step", "generation", "bucket", "roots", "ready", "evaluated"],
+)
+def test_a_message_out_of_turn_ends_the_run(message: Message) -> None:
+    run = training_run()
+    with pytest.raises(WorkersLostError, match=r"rank 1 broke the protocol.*rank-1\.log"):
+        heard(run, 1, message)
+    assert run.machine.state is events.State.OVER
+    assert any(isinstance(each, Stop) for each in run.down[0])
+
+
+def test_strangers_have_no_say() -> None:
+    run = training_run()
+    for message in (
+        Gradient(1, 0, 0, [0.5], 0.0),
+        Failed(False, "x", ""),
+        NonFinite(0, 0, "l", "w"),
+    ):
+        event = events.Heard(b"stranger", message, 0.0, b"c" * 32)
+        assert run.machine.handle(event) == []
+    assert run.machine.handle(events.Garbled(b"stranger", "noise")) == []
+    late = events.Heard(b"stranger", Hello(1, b"n" * 32, -1, 1, "h"), 0.0, b"c" * 32)
+    (answer,) = run.machine.handle(late)
+    assert isinstance(answer, events.Send)
+    assert isinstance(answer.message, Refused)
+
+
+def test_garbage_from_a_member_ends_the_run() -> None:
+    run = training_run()
+    with pytest.raises(WorkersLostError, match=r"rank 0 broke the protocol: noise in step 0"):
+        run.at_coordinator(run.machine.handle(events.Garbled(bytes([0]), "noise")))
+
+
+@pytest.mark.parametrize(
+    ("message", "kind", "words"),
+    [
+        (NonFinite(0, 3, "dense2", "output"), NonFiniteError, "rank 1, shard 3, .*layer dense2"),
+        (NonFinite(0, 3, "loss", "value"), NonFiniteError, "shard 3, first in the loss"),
+        (
+            Failed(False, "MemoryError: big", "File x"),
+            WorkersLostError,
+            "rank 1 raised MemoryError",
+        ),
+        (Failed(True, "no such file", ""), UsageError, "rank 1: no such file"),
+    ],
+)
+def test_what_workers_report(message: Message, kind: type[Exception], words: str) -> None:
+    with pytest.raises(kind, match=words):
+        heard(training_run(), 1, message)
+
+
+@pytest.mark.parametrize("when", ["joining", "idle", "training"])
+def test_a_death_ends_the_run_whenever_it_comes(when: str) -> None:
+    run = {
+        "joining": lambda: Run(2, 4, lambda _: 8),
+        "idle": ready_run,
+        "training": training_run,
+    }[when]()
+    with pytest.raises(WorkersLostError, match=r"rank 1 was killed.*; see rank-1\.log"):
+        run.at_coordinator(run.machine.handle(events.Gone(1, "was killed")))
+    assert run.machine.handle(events.Gone(0, "was killed")) == []
+
+
+def test_silence_is_given_up_only_where_something_is_due() -> None:
+    run = ready_run()
+    run.at_coordinator(run.machine.handle(events.Clock(1000.0)))
+    run.at_coordinator(run.machine.handle(events.TrainAsked(0, 5, lambda _: 8, 1000.0)))
+    run.at_coordinator(run.machine.handle(events.Clock(1009.0)))
+    with pytest.raises(WorkersLostError, match="not been heard of for 10 s in step 0"):
+        run.at_coordinator(run.machine.handle(events.Clock(1011.0)))
+
+
+class Joining:
+    """A coordinator to which one newcomer speaks."""
+
+    def __init__(self, *, launched: int = 2) -> None:
+        self.machine = CoordinatorMachine(terms(2, 4, launched=launched), 0.0)
+
+    def say(self, peer: bytes, message: Message) -> list[Any]:
+        event = events.Heard(peer, message, 0.0, b"c" * 32)
+        sent = self.machine.handle(event)
+        return [each.message for each in sent if isinstance(each, events.Send)]
+
+    def join(self, peer: bytes, rank: int, key: bytes = KEY, fingerprint: str = "f") -> Message:
+        self.say(peer, Hello(1, b"n" * 32, rank, 1, "h"))
+        sent = proof(key, "worker", b"n" * 32, b"c" * 32)
+        answer: Message = self.say(peer, Answer(sent, fingerprint))[0]
+        return answer
+
+
+def test_who_is_refused() -> None:
+    joining = Joining()
+    (old,) = joining.say(b"a", Hello(99, b"n" * 32, 0, 1, "h"))
+    assert "version 99" in old.reason
+    for peer, rank, key, words in (
+        (b"b", 0, b"x" * 32, "does not hold the key"),
+        (b"c", 7, KEY, "taken"),
+        (b"d", -1, KEY, "taken"),
+    ):
+        refused = joining.join(peer, rank, key)
+        assert isinstance(refused, Refused)
+        assert words in refused.reason
+    assert not isinstance(joining.join(b"e", 1), Refused)
+    again = joining.join(b"f", 1)
+    assert isinstance(again, Refused)
+    assert joining.machine.admission.members == {1: b"e"}
+
+
+def test_another_arithmetic_is_refused() -> None:
+    joining = Joining(launched=1)
+    by_hand = joining.join(b"a", -1, fingerprint="g")
+    assert isinstance(by_hand, Refused)
+    assert "arithmetic differs" in by_hand.reason
+    assert joining.machine.handle(events.Clock(0.0)) == []
+    joining.join(b"b", 0, fingerprint="g")
+    assert joining.machine.state is events.State.OVER
+
+
+def test_a_reflected_proof_is_no_proof() -> None:
+    joining = Joining()
+    joining.say(b"a", Hello(1, b"n" * 32, 0, 1, "h"))
+    mirrored = proof(KEY, "coordinator", b"n" * 32, b"c" * 32)
+    (refused,) = joining.say(b"a", Answer(mirrored, "f"))
+    assert isinstance(refused, Refused)
+
+
+def test_a_worker_wants_proof_from_the_coordinator_too() -> None:
+    machine = worker.WorkerMachine(KEY, Hello(1, b"n" * 32, 0, 0, "h"), "f", 0.0)
+    machine.handle(worker.Heard(Challenge(b"c" * 32), 0.0))
+    welcome = Welcome(b"p" * 32, 0, 1, 1.0, {}, "/data")
+    (out,) = machine.handle(worker.Heard(welcome, 0.0))
+    assert out == worker.Exit("the coordinator does not hold the key of this run", expected=False)
