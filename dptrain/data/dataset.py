@@ -39,8 +39,9 @@ class Split:
         """
         rows = order if self.index is None else self.index[order]
         # mode="raise" would gather into a buffer first, to leave x_out alone on an error.
-        np.take(self.inputs, rows, axis=0, out=x_out, mode="clip")
-        np.take(self.targets, rows, axis=0, out=t_out, mode="clip")
+        # The methods, since the functions around them cost 2 µs more a call.
+        self.inputs.take(rows, 0, x_out, "clip")
+        self.targets.take(rows, 0, t_out, "clip")
 
 
 @dataclass(frozen=True, eq=False)
