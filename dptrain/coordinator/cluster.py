@@ -100,20 +100,7 @@ class Cluster:
         self._key = key
         self._pin = bool(execution.pin)
         self._machine = CoordinatorMachine(
-            Terms(
-                world_size=self.workers,
-                launched=len(self._launched),
-                key=key,
-                job=plain_job(job.experiment),
-                data=data,
-                parameters=job.network.size,
-                buckets=count,
-                shards=job.shards,
-                fingerprint=fingerprint(),
-                timeout=execution.worker_timeout,
-                logs=tuple(str(worker.log) for worker in self._launched),
-            ),
-            time.monotonic(),
+            self._terms(key, data, execution.worker_timeout), time.monotonic()
         )
         self._frames: list[zmq.Frame] = []
         self._results: list[Commit | Scored | Broadcast] = []
@@ -128,6 +115,21 @@ class Cluster:
         self._by_pidfd = {w.pidfd: w for w in self._launched if w.pidfd >= 0}
         for pidfd in self._by_pidfd:
             self._poller.register(pidfd, zmq.POLLIN)
+
+    def _terms(self, key: bytes, data: str, timeout: float) -> Terms:
+        return Terms(
+            world_size=self.workers,
+            launched=len(self._launched),
+            key=key,
+            job=plain_job(self.job.experiment),
+            data=data,
+            parameters=self.job.network.size,
+            buckets=len(self._reducer.buckets),
+            shards=self.job.shards,
+            fingerprint=fingerprint(),
+            timeout=timeout,
+            logs=tuple(str(worker.log) for worker in self._launched),
+        )
 
     def join(self) -> None:
         """Wait until every rank is ready, and send the weights.

@@ -3,6 +3,8 @@
 import os
 import signal
 import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -21,6 +23,12 @@ from tests.sessions import write_dataset
 
 ENDLESS = ("--epochs", 100000, "--log-every", 1)
 EPOCH = ("epoch", "step", "train_loss", "test_accuracy", "digest")
+
+
+def free_address() -> str:
+    """Return a loopback address that was free a moment ago."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return f"tcp://127.0.0.1:{server.getsockname()[1]}"
 
 
 @pytest.fixture(scope="module")
@@ -121,8 +129,7 @@ def test_a_finished_run_can_be_resumed_and_prolonged(
 
 def test_a_worker_started_by_hand(job: tuple[object, ...], tmp_path: Path) -> None:
     run, key = tmp_path / "run", tmp_path / "run" / "worker.key"
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        address = f"tcp://127.0.0.1:{free.getsockname()[1]}"
+    address = free_address()
     alone = result("train", *job, "--epochs", 3, "--workers", 1, "--out", tmp_path / "alone")
     coordinator = start(
         "train", *job, "--epochs", 3, "--join", 1, "--listen", address, "--out", run, "--json"
@@ -149,8 +156,7 @@ def test_a_worker_started_by_hand(job: tuple[object, ...], tmp_path: Path) -> No
 
 def test_a_worker_started_by_hand_that_goes_away(job: tuple[object, ...], tmp_path: Path) -> None:
     run, key = tmp_path / "run", tmp_path / "run" / "worker.key"
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        address = f"tcp://127.0.0.1:{free.getsockname()[1]}"
+    address = free_address()
     coordinator = start("train", *job, *ENDLESS, "--join", 1, "--listen", address, "--out", run)
     wait_until(lambda: key.exists() and bool(key.read_text().strip()), coordinator)
     worker = start("worker", "--connect", address, "--key", key)
@@ -160,6 +166,65 @@ def test_a_worker_started_by_hand_that_goes_away(job: tuple[object, ...], tmp_pa
     code, _, err = finish(coordinator)
     assert code == 6
     assert "rank 1 has closed its connection" in err
+
+
+RAISES = """
+def forward(self, found):
+    raise ZeroDivisionError("one too many")
+
+shell.Rank.forward = forward
+"""
+DIFFERS = """
+shell.fingerprint = lambda: "another"
+"""
+FIRST = """
+import sys
+from pathlib import Path
+from dptrain.worker import shell
+"""
+LAST = """
+key = bytes.fromhex(Path(sys.argv[2]).read_text())
+sys.exit(shell.WorkerShell(shell.Connection(sys.argv[1], key)).run())
+"""
+
+
+def by_hand(change: str, address: str, key: Path) -> "subprocess.CompletedProcess[str]":
+    """Run a worker in whose program something is changed."""
+    return subprocess.run(
+        [sys.executable, "-c", FIRST + change + LAST, address, str(key)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def test_a_worker_that_raises(job: tuple[object, ...], tmp_path: Path) -> None:
+    run, key = tmp_path / "run", tmp_path / "run" / "worker.key"
+    address = free_address()
+    coordinator = start("train", *job, *ENDLESS, "--join", 1, "--listen", address, "--out", run)
+    wait_until(lambda: key.exists() and bool(key.read_text().strip()), coordinator)
+    worker = by_hand(RAISES, address, key)
+    code, _, err = finish(coordinator)
+    assert code == 6
+    assert "rank 1 raised ZeroDivisionError: one too many in step 0" in err
+    assert "in forward" in err
+    assert worker.returncode == 6
+    assert "ZeroDivisionError: one too many" in worker.stderr
+
+
+def test_a_worker_whose_arithmetic_differs_is_refused(
+    job: tuple[object, ...], tmp_path: Path
+) -> None:
+    run, key = tmp_path / "run", tmp_path / "run" / "worker.key"
+    address = free_address()
+    coordinator = start("train", *job, *ENDLESS, "--join", 1, "--listen", address, "--out", run)
+    wait_until(lambda: key.exists() and bool(key.read_text().strip()), coordinator)
+    refused = by_hand(DIFFERS, address, key)
+    assert refused.returncode == 6
+    assert "its arithmetic differs" in refused.stderr
+    coordinator.send_signal(signal.SIGINT)
+    assert finish(coordinator)[0] == 130
 
 
 def test_two_coordinators_never_share_a_run(job: tuple[object, ...], tmp_path: Path) -> None:
