@@ -20,6 +20,7 @@ from dptrain.coordinator.outcome import Outcome
 from dptrain.coordinator.session import Session
 from dptrain.data.prepared import prepare_arrays
 from dptrain.errors import UsageError
+from dptrain.experiment.job import MEMORY
 from dptrain.experiment.schema import (
     Dtype,
     Execution,
@@ -133,7 +134,7 @@ def fit(
         model="network",
         layers=network.description(),
         input_shape=list(network.input_shape),
-        dataset="memory",
+        dataset=MEMORY,
     )
     folder = scratch_folder("data")
     try:
@@ -171,8 +172,8 @@ def train(
     Raises:
         As `fit`.
     """
-    if experiment.dataset == "memory":
-        raise UsageError('dataset="memory" is for fit, which has the arrays; name a data set')
+    if experiment.dataset == MEMORY:
+        raise UsageError(f"dataset={MEMORY!r} is for fit, which has the arrays; name a data set")
     return _trained(experiment, execution or Execution(), out, progress)
 
 

@@ -7,10 +7,8 @@ from msgspec.structs import replace
 
 from dptrain.cli.output import print_json
 from dptrain.data.dataset import open_dataset
-from dptrain.data.prepared import prepare
-from dptrain.errors import DataError
 from dptrain.exchange.inline import InlineEngine
-from dptrain.experiment.job import SPLITS, Job
+from dptrain.experiment.job import SPLITS, Job, prepared_data
 from dptrain.experiment.schema import Experiment
 from dptrain.report.tables import print_table, score_rows
 from dptrain.trained import load_run
@@ -59,13 +57,10 @@ def evaluate(
 def _job(experiment: Experiment, dataset: str | None) -> Job:
     if dataset is not None:
         experiment = replace(experiment, dataset=dataset, dataset_digest=None)
-    elif experiment.dataset == "memory":
-        raise DataError(
-            "the run was trained on arrays in memory, which are gone; name a data set with "
-            "--dataset"
-        )
-    folder = prepare(experiment.dataset, dtype=experiment.dtype, label=experiment.label)
     opened = open_dataset(
-        folder, validation=experiment.validation, test=experiment.test, seed=experiment.seed
+        prepared_data(experiment),
+        validation=experiment.validation,
+        test=experiment.test,
+        seed=experiment.seed,
     )
     return Job(experiment, opened)

@@ -18,7 +18,6 @@ from dptrain.coordinator.outcome import Outcome
 from dptrain.coordinator.signals import StopSignal
 from dptrain.coordinator.trainer import Progress, Trainer
 from dptrain.data.dataset import Dataset, open_dataset
-from dptrain.data.prepared import prepare
 from dptrain.errors import (
     EXIT_ERROR,
     CheckpointError,
@@ -30,7 +29,7 @@ from dptrain.exchange.engine import Engine, State
 from dptrain.exchange.inline import InlineEngine
 from dptrain.exchange.rank import initial_state
 from dptrain.experiment.files import to_toml
-from dptrain.experiment.job import Job, check_digest
+from dptrain.experiment.job import Job, check_digest, prepared_data
 from dptrain.experiment.schema import Execution, Experiment
 from dptrain.experiment.settle import settle
 from dptrain.launch.local import Crew
@@ -76,11 +75,7 @@ class Run:
     def _carry_out(self, stack: ExitStack) -> Outcome:
         folder = self._folder
         checkpoint = load_checkpoint(folder.last) if self._resumes else None
-        data = self._prepared or prepare(
-            self._experiment.dataset,
-            dtype=self._experiment.dtype,
-            label=self._experiment.label,
-        )
+        data = self._prepared or prepared_data(self._experiment)
         job = self._settled_job(data)
         text = to_toml(job.experiment, self._execution)
         if checkpoint is None:

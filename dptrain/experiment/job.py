@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dptrain.data.dataset import Dataset, Split, open_dataset
+from dptrain.data.prepared import prepare
 from dptrain.data.sampling import epoch_order
 from dptrain.errors import DataError
 from dptrain.experiment.models import build_network
@@ -20,6 +21,7 @@ from dptrain.optim.rules import RULES
 from dptrain.optim.schedules import AnySchedule, Constant, Cosine, Exponential, Step
 from dptrain.optim.updater import Updater
 
+MEMORY = "memory"  # stands for arrays that were given to the Python API
 SPLITS = ("train", "validation", "test")
 # Rows of one piece of an evaluation. Fixed, so that the reported losses have the same bits
 # whoever computes which pieces.
@@ -123,6 +125,20 @@ def open_job(experiment: Experiment, folder: Path) -> Job:
     )
     check_digest(experiment, dataset)
     return Job(experiment, dataset)
+
+
+def prepared_data(experiment: Experiment) -> Path:
+    """Return the folder of an experiment's data set, prepared now unless it was before.
+
+    Raises:
+        DataError: there is no such data set, or it was arrays in memory.
+    """
+    if experiment.dataset == MEMORY:
+        raise DataError(
+            "the run was trained on arrays in memory, which are gone; train again from Python, "
+            "or name a data set with --dataset"
+        )
+    return prepare(experiment.dataset, dtype=experiment.dtype, label=experiment.label)
 
 
 def check_digest(experiment: Experiment, dataset: Dataset) -> None:

@@ -23,7 +23,7 @@ def cross_entropy(y: ArrayLike, t: ArrayLike) -> float:
         t: a one-hot row or rows of the same shape, or class numbers ``()`` or ``(n,)``.
 
     Raises:
-        ShapeError: the two do not fit.
+        ShapeError: there are no rows, or the two do not fit.
     """
     predicted, wanted = _rows(y, t)
     return float(-np.sum(wanted * np.log(predicted + GUARD)) / len(predicted))
@@ -36,14 +36,17 @@ def sum_of_squares(y: ArrayLike, t: ArrayLike) -> float:
 
 
 def _rows(y: ArrayLike, t: ArrayLike) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
-    predicted = np.asarray(y)
+    predicted = np.atleast_2d(np.asarray(y))
     wanted = np.asarray(t)
-    if wanted.shape == predicted.shape:
-        return np.atleast_2d(predicted), np.atleast_2d(wanted)
-    predicted = np.atleast_2d(predicted)
+    if predicted.ndim != 2 or not predicted.size:
+        raise ShapeError(
+            f"predictions of shape {np.shape(y)} are neither one row nor a batch of rows"
+        )
+    if wanted.shape == np.shape(y):
+        return predicted, np.atleast_2d(wanted)
     labels = np.atleast_1d(wanted)
     classes = predicted.shape[-1]
-    if predicted.ndim != 2 or labels.shape != predicted.shape[:1] or labels.dtype.kind not in "iu":
+    if labels.shape != predicted.shape[:1] or labels.dtype.kind not in "iu":
         raise ShapeError(
             f"targets of shape {wanted.shape} do not fit predictions of shape {np.shape(y)}; give "
             "one-hot rows of the same shape or one class number a row"

@@ -72,9 +72,8 @@ def initializer(init: str | Initializer, std: float | None = None) -> Initialize
     if not isinstance(init, str):
         return init
     if init not in _BY_NAME:
-        raise UsageError(
-            f"unknown init {init!r}{suggestion(init, _BY_NAME)} known are: {', '.join(_BY_NAME)}"
-        )
+        near = suggestion(init, _BY_NAME) or ";"
+        raise UsageError(f"unknown init {init!r}{near} known are: {', '.join(_BY_NAME)}")
     if init == "normal" and std is not None:
         return Normal(std)
     return _BY_NAME[init]()

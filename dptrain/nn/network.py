@@ -49,16 +49,19 @@ class Network:
         size: length of the flat parameter vector.
 
     Raises:
-        UsageError: there are no layers, or none has parameters.
+        UsageError: ``input_shape`` is no shape, there are no layers, or none has parameters.
         ShapeError: a layer does not fit what comes before it.
     """
 
     def __init__(self, input_shape: int | Sequence[int], layers: Sequence[AnyLayer]) -> None:
-        shape = (input_shape,) if isinstance(input_shape, int) else tuple(input_shape)
-        if not shape or any(isinstance(n, bool) or n < 1 for n in shape):
-            raise UsageError(f"input_shape={shape} needs axes of at least 1")
+        shape = tuple(input_shape) if isinstance(input_shape, Sequence) else (input_shape,)
+        if not shape or any(type(n) is not int or n < 1 for n in shape):
+            raise UsageError(f"input_shape={input_shape!r} needs axes of at least 1, each an int")
         if not layers:
             raise UsageError("a network needs at least one layer")
+        for layer in layers:
+            if not isinstance(layer, Layer):
+                raise UsageError(f"{layer!r} is not a layer; give objects such as Dense(10)")
         self.layers = tuple(layers)
         self.names = _names(self.layers)
         self.shapes = [shape]

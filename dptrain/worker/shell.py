@@ -13,11 +13,10 @@ import numpy as np
 import zmq
 
 from dptrain.arithmetic.digest import fingerprint
-from dptrain.data.prepared import prepare
 from dptrain.errors import EXIT_WORKERS_LOST, DptrainError, ProtocolError
 from dptrain.exchange.buckets import BUCKET_BYTES, Bucket, buckets
 from dptrain.exchange.rank import Rank
-from dptrain.experiment.job import open_job
+from dptrain.experiment.job import open_job, prepared_data
 from dptrain.experiment.schema import Experiment
 from dptrain.experiment.validate import build
 from dptrain.nn.passes import Pass
@@ -171,7 +170,7 @@ class WorkerShell:
         experiment = build(Experiment, welcome.job, "the coordinator")
         folder = Path(welcome.data)
         if not folder.is_dir():  # another machine: its own copy of the data, checked by digest
-            folder = prepare(experiment.dataset, dtype=experiment.dtype, label=experiment.label)
+            folder = prepared_data(experiment)
         job = open_job(experiment, folder)
         parameters = np.empty(job.network.size, job.dtype)
         self._rank = Rank(job, parameters)
