@@ -131,7 +131,6 @@ def fit(
     execution = {k: values.pop(k) for k in list(values) if k in Execution.__struct_fields__}
     experiment = replace(
         build(Experiment, values, "fit"),
-        model="network",
         layers=network.description(),
         input_shape=list(network.input_shape),
         dataset=MEMORY,

@@ -1,5 +1,7 @@
 """The computations of the study notes, with the results that they print."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -8,9 +10,13 @@ from dptrain.errors import ShapeError
 from dptrain.nn.activations import Identity, Sigmoid
 from dptrain.nn.dense import Dense
 from dptrain.nn.functions import cross_entropy, softmax, sum_of_squares
-from dptrain.nn.losses import SumOfSquares
+from dptrain.nn.initializers import Normal
+from dptrain.nn.losses import AnyLoss, SoftmaxCrossEntropy, SumOfSquares
 from dptrain.nn.network import AnyLayer, Network
 from dptrain.nn.passes import Arrangement, Replica, Targets
+from dptrain.optim.rules import RULES, SGD, AnyRule
+from dptrain.optim.schedules import Cosine
+from dptrain.optim.updater import Updater
 
 W1, B1 = [[0.1, 0.3, 0.5], [0.2, 0.4, 0.6]], [0.1, 0.2, 0.3]
 W2, B2 = [[0.1, 0.4], [0.2, 0.5], [0.3, 0.6]], [0.1, 0.2]
@@ -88,3 +94,104 @@ def test_losses_average_over_a_batch() -> None:
 def test_losses_refuse_targets_that_do_not_fit(target: list[float]) -> None:
     with pytest.raises(ShapeError, match=r"targets of shape|class numbers"):
         cross_entropy(Y1, target)
+
+
+def descended(lr: float) -> NDArray[np.float64]:
+    """Return where gradient descent on x0² + x1² is after 100 steps from (-3, 4)."""
+    x, g = np.array([-3.0, 4.0]), np.empty(2)
+    for step in range(100):
+        g[...] = 2 * x
+        SGD().update(x, g, [], x, [], lr, step, np.empty(2))
+    return x
+
+
+def test_gradient_descent() -> None:
+    expected = [-6.11110793e-10, 8.14814391e-10]
+    np.testing.assert_allclose(descended(0.1), expected, rtol=1e-8)
+
+
+def test_gradient_descent_with_too_large_a_learning_rate_diverges() -> None:
+    assert (np.abs(descended(10.0)) > 1e12).all()
+
+
+def test_gradient_descent_with_too_small_a_learning_rate_hardly_moves() -> None:
+    np.testing.assert_allclose(descended(1e-10), [-2.99999994, 3.99999992], atol=5e-9)
+
+
+def test_two_layer_net_begins_with_small_weights_and_no_biases() -> None:
+    network = Network(784, [Dense(50, Normal(0.01)), Sigmoid(), Dense(10, Normal(0.01))])
+    assert network.size == 39_760
+    tensors = network.views(network.initial_parameters(0, np.dtype("float64")))
+    shapes = {name: values.shape for name, values in tensors.items()}
+    assert shapes == {
+        "dense1.W": (784, 50),
+        "dense1.b": (50,),
+        "dense2.W": (50, 10),
+        "dense2.b": (10,),
+    }
+    for name in ("dense1", "dense2"):
+        assert tensors[f"{name}.W"].std() == pytest.approx(0.01, rel=0.1)
+        assert not tensors[f"{name}.b"].any()
+
+
+def regressed(
+    rule: AnyRule, lr: float, loss: AnyLoss, units: int, x: NDArray[Any], t: NDArray[Any]
+) -> NDArray[np.float64]:
+    """Return the weights and biases of one affine layer after 400 steps over all rows."""
+    network = Network(x.shape[1], [Dense(units)])
+    w = np.zeros(network.size)
+    replica = Replica(network, loss, w, Targets(t.shape[1:], t.dtype))
+    found = replica.pass_over(Arrangement(len(x), 4, 0, 4))
+    found.inputs[0][...], found.targets[0][...] = x, t
+    updater = Updater(
+        rule,
+        Cosine(lr=lr, length=400),  # the adaptive rules circle the minimum at a constant rate
+        weight_decay=0,
+        clip_norm=None,
+        decaying=[],
+        dtype=w.dtype,
+    )
+    slots = [np.zeros_like(w) for _ in rule.slots]
+    pieces = updater.bind(0, w.size, w, found.gradients[0], slots, w, slots)
+    for step in range(400):
+        found.forward()
+        found.backward()
+        updater.update(step, pieces)
+    return w
+
+
+LEARNING_RATES = {
+    "sgd": 0.5,
+    "momentum": 0.1,
+    "nesterov": 0.1,
+    "adagrad": 5.0,
+    "rmsprop": 0.3,
+    "adam": 0.5,
+    "adamw": 0.5,
+}
+
+
+@pytest.mark.parametrize("optimizer", list(RULES))
+@pytest.mark.parametrize("inputs", [1, 3], ids=["linear", "multiple linear"])
+def test_linear_regression_with_each_optimizer(optimizer: str, inputs: int) -> None:
+    random = np.random.default_rng(1)
+    raw = random.uniform(10, 50, (40, inputs))
+    x = (raw - raw.mean(axis=0)) / raw.std(axis=0)
+    t = raw @ np.full((inputs, 1), 0.3) + 2 + random.standard_normal((40, 1))
+    found = regressed(RULES[optimizer](), LEARNING_RATES[optimizer], SumOfSquares(), 1, x, t)
+    normal, *_ = np.linalg.lstsq(np.hstack([x, np.ones((40, 1))]), t)
+    np.testing.assert_allclose(found, normal.ravel(), atol=1e-3)
+
+
+def test_logistic_regression() -> None:
+    """Of two classes the softmax is the logistic function of the difference of the outputs."""
+    random = np.random.default_rng(2)
+    x = random.standard_normal((40, 2))
+    t = (x @ [1.5, -1.0] + 0.5 + 2 * random.standard_normal(40) > 0).astype(np.int64)
+    found = regressed(RULES["momentum"](), 0.2, SoftmaxCrossEntropy(), 2, x, t).reshape(3, 2)
+    rows = np.hstack([x, np.ones((40, 1))])
+    w = np.zeros(3)
+    for _ in range(20):  # Newton's method, for one output
+        p = 1 / (1 + np.exp(-rows @ w))
+        w += np.linalg.solve(rows.T @ (rows * (p * (1 - p))[:, None]), rows.T @ (t - p))
+    np.testing.assert_allclose(found[:, 1] - found[:, 0], w, atol=1e-3)

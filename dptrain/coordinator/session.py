@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from dptrain.coordinator.observer import Observer
 from dptrain.coordinator.signals import StopSignal, stop_on_signals
 from dptrain.experiment.execution import settle_execution
-from dptrain.experiment.schema import Execution, Experiment
+from dptrain.experiment.schema import OWN_LAYERS, Execution, Experiment
 from dptrain.launch.local import Crew
 from dptrain.runfolder import RunFolder
 
@@ -87,7 +87,8 @@ class Session:
     def _new_folder(self) -> RunFolder:
         if self._out is not None:
             return RunFolder.create_at(self._out)
-        return RunFolder.create(self._experiment.model)
+        built = self._experiment.layers is not None
+        return RunFolder.create(OWN_LAYERS if built else self._experiment.model)
 
     def _crew(self, folder: RunFolder) -> Crew:
         inline = self._execution.exchange == "inline"

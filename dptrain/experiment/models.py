@@ -36,9 +36,9 @@ def sizes(model: str) -> tuple[int, ...]:
     name, colon, rest = model.partition(":")
     if name != "mlp" or not colon:
         known = [*SIZES, "mlp:784-100-10"]
+        near = suggestion(model, [*SIZES, "mlp"]) or ";"
         raise UsageError(
-            f"unknown model {model!r}{suggestion(model, [*SIZES, 'mlp'])} "
-            f"known models: {', '.join(known)} (any sizes)"
+            f"unknown model {model!r}{near} known models: {', '.join(known)} (any sizes)"
         )
     parts = rest.split("-")
     if len(parts) < 2 or not all(p.isascii() and p.isdigit() and int(p) > 0 for p in parts):

@@ -144,5 +144,8 @@ class Execution(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     ] = None
 
 
+# What a model is called whose layers are given one by one.
+OWN_LAYERS = "network"
+
 # Settings that mean something for one kind of optimizer only.
 RULE_FIELDS = ("momentum", "decay", "beta1", "beta2", "epsilon")

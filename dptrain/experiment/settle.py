@@ -7,7 +7,7 @@ import msgspec
 from dptrain.arithmetic.shards import default_shards
 from dptrain.errors import UsageError
 from dptrain.experiment.models import PRESETS, SUITABLE_INIT, sizes
-from dptrain.experiment.schema import RULE_FIELDS, Experiment
+from dptrain.experiment.schema import OWN_LAYERS, RULE_FIELDS, Experiment
 from dptrain.optim.rules import DEFAULT_LR, RULES
 
 DEFAULT_EPOCHS = 8
@@ -32,7 +32,9 @@ def settle(
     """
     preset = PRESETS.get(experiment.model, {}) if experiment.layers is None else {}
     filled: dict[str, Any] = {"dataset_digest": digest}
-    if experiment.layers is None:
+    if experiment.layers is not None:
+        filled["model"] = OWN_LAYERS
+    else:
         sizes(experiment.model)
         activation = experiment.activation or preset.get("activation", "relu")
         filled["activation"] = activation

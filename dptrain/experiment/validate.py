@@ -24,10 +24,8 @@ def build(schema: type[S], values: Mapping[str, Any], origin: str) -> S:
     known = schema.__struct_fields__
     for key in values:
         if key not in known:
-            raise UsageError(
-                f"{origin}: unknown key {key!r}{suggestion(key, known)} known keys: "
-                + ", ".join(known)
-            )
+            near = suggestion(key, known) or ";"
+            raise UsageError(f"{origin}: unknown key {key!r}{near} known keys: {', '.join(known)}")
     try:
         return msgspec.convert(dict(values), schema)
     except msgspec.ValidationError as error:
@@ -42,9 +40,8 @@ def _explain(schema: type[msgspec.Struct], values: Mapping[str, Any], reason: st
     value = values[key]
     choices = choices_of(get_type_hints(schema, include_extras=True)[key])
     if choices and isinstance(value, str):
-        return f"{key}={value!r} is unknown{suggestion(value, choices)} choose from: " + ", ".join(
-            choices
-        )
+        near = suggestion(value, choices) or ";"
+        return f"{key}={value!r} is unknown{near} choose from: {', '.join(choices)}"
     return f"{key}={value!r} is not allowed: {what[0].lower()}{what[1:]}".replace("`", "")
 
 

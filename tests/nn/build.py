@@ -16,7 +16,10 @@ REGRESS = SumOfSquares()
 
 
 class Problem:
-    """A network with random weights, and a minibatch of random rows."""
+    """A network with random weights, and a minibatch of random rows.
+
+    ``misaligned`` moves the parameters by so many elements from where NumPy would put them.
+    """
 
     def __init__(
         self,
@@ -27,11 +30,14 @@ class Problem:
         labels: bool,
         dtype: str = "float64",
         seed: int = 0,
+        misaligned: int = 0,
     ) -> None:
         random = np.random.default_rng(seed)
         self.network = network
         self.rows = rows
-        self.parameters: NDArray[Any] = random.standard_normal(network.size).astype(dtype)
+        self.labels = labels
+        self.parameters: NDArray[Any] = np.empty(network.size + misaligned, dtype)[misaligned:]
+        self.parameters[...] = random.standard_normal(network.size)
         self.x = random.standard_normal((rows, *network.input_shape)).astype(dtype)
         units = network.output_shape[0]
         self.t: NDArray[Any]
@@ -63,18 +69,18 @@ class Problem:
         total: NDArray[Any] = found.gradients[0].copy()
         return total
 
-    def loss(self) -> float:
-        """Return the mean loss over the minibatch, in one shard."""
-        return sum(self.filled(1).forward()) / self.rows
+    def loss(self, shards: int = 1) -> float:
+        """Return the mean loss over the minibatch."""
+        return sum(self.filled(shards).forward()) / self.rows
 
-    def differences(self, step: float = 1e-6) -> NDArray[Any]:
+    def differences(self, shards: int, step: float = 1e-5) -> NDArray[Any]:
         """Return central differences of the mean loss in every parameter."""
         found = np.empty(self.network.size)
         for i, value in enumerate(self.parameters.copy()):
             self.parameters[i] = value + step
-            above = self.loss()
+            above = self.loss(shards)
             self.parameters[i] = value - step
-            found[i] = (above - self.loss()) / (2 * step)
+            found[i] = (above - self.loss(shards)) / (2 * step)
             self.parameters[i] = value
         return found
 

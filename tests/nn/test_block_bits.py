@@ -1,76 +1,110 @@
-"""The contract's second rule: a block of shards computes what its shards compute, bit for bit."""
+"""The contract's second rule: a block of shards computes what its shards compute, bit for bit.
 
-import tracemalloc
+It is no law of nature but was found by trying: BLAS and NumPy may choose other kernels for other
+shapes, strides and alignments. So the properties here are tried anew, at random, in every run.
+"""
 
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
-from dptrain.arithmetic.tree import tree_sum
-from dptrain.nn.activations import ReLU, Sigmoid, Tanh
-from dptrain.nn.dense import Dense
+from dptrain.nn.activations import Identity, ReLU, Sigmoid, Tanh
+from dptrain.nn.dense import Dense, Flatten
 from dptrain.nn.network import AnyLayer
 from tests.nn.build import CLASSIFY, REGRESS, Problem, problem
 
-ACTIVATIONS: list[AnyLayer] = [Sigmoid(), Tanh(), ReLU()]
+ACTIVATIONS: list[AnyLayer] = [Sigmoid(), Tanh(), ReLU(), Identity(), Flatten()]
+# Vectors take other paths than matrices, so sizes of one come up often.
+SIZES = st.one_of(st.just(1), st.integers(1, 9), st.integers(1, 130))
+
+
+def summed(terms: list[NDArray[Any]]) -> NDArray[Any]:
+    """Sum in the order of the tree, by its definition."""
+    if len(terms) == 1:
+        return terms[0]
+    half = 1 << (len(terms) - 1).bit_length() - 1
+    return np.asarray(summed(terms[:half]) + summed(terms[half:]))
+
+
+def one_by_one(task: Problem, shards: int) -> tuple[list[float], list[Any], list[Any], list[int]]:
+    """Return each shard's loss, outputs, gradient and correct rows, from a pass of its own."""
+    losses, outputs, gradients, correct = [], [], [], []
+    for shard in range(min(task.rows, shards)):
+        alone = task.filled(shards, shard, shard + 1)
+        losses += alone.forward()
+        outputs.append(alone.outputs[0][0].copy())
+        if task.labels:
+            correct += alone.loss.correct()
+        alone.backward()
+        gradients.append(alone.gradients[0].copy())
+    return losses, outputs, gradients, correct
+
+
+def assert_equal(task: Problem, first: int, last: int, shards: int) -> None:
+    """Compare a pass over the shards ``first`` to ``last - 1`` with those shards alone."""
+    losses, outputs, gradients, correct = one_by_one(task, shards)
+    part = task.filled(shards, first, last)
+    assert part.forward() == losses[first:last]
+    stacked = [shard for block in part.outputs for shard in block]
+    assert [y.tobytes() for y in stacked] == [y.tobytes() for y in outputs[first:last]]
+    if task.labels:
+        assert part.loss.correct() == correct[first:last]
+    part.backward()
+    for root, end in pairwise([*part.roots, last - first]):
+        expected = summed(gradients[first + root : first + end])
+        assert part.gradients[root].tobytes() == expected.tobytes()
 
 
 @st.composite
-def problems(draw: st.DrawFn) -> tuple[Problem, int]:
-    """A random network and minibatch, and a number of shards."""
-    layers: list[AnyLayer] = [
-        Dense(draw(st.integers(1, 70))),
-        draw(st.sampled_from(ACTIVATIONS)),
-        Dense(draw(st.integers(2, 12))),
-    ]
+def problems(draw: st.DrawFn) -> Problem:
+    """A random network and minibatch."""
+    layers: list[AnyLayer] = []
+    for units in draw(st.lists(SIZES, min_size=1, max_size=3)):
+        layers += [Dense(units), *draw(st.lists(st.sampled_from(ACTIVATIONS), max_size=2))]
     labels = draw(st.booleans())
-    task = problem(
+    return problem(
         layers,
-        draw(st.integers(1, 130)),
-        draw(st.integers(1, 60)),
+        draw(SIZES),
+        draw(SIZES),
         labels=labels,
-        loss=CLASSIFY if labels else REGRESS,
+        loss=draw(st.sampled_from([CLASSIFY, REGRESS])) if labels else REGRESS,
         dtype=draw(st.sampled_from(["float32", "float64"])),
         seed=draw(st.integers(0, 999)),
+        misaligned=draw(st.integers(0, 15)),
     )
-    return task, draw(st.integers(1, 9))
 
 
-@settings(max_examples=60)
-@given(problems(), st.data())
-def test_blocks_equal_single_shards(case: tuple[Problem, int], data: st.DataObject) -> None:
-    task, shards = case
+@settings(max_examples=150)
+@given(problems(), st.integers(1, 9), st.data())
+def test_blocks_equal_single_shards(task: Problem, shards: int, data: st.DataObject) -> None:
     present = min(task.rows, shards)
-    losses, gradients = [], []
-    for shard in range(present):
-        alone = task.filled(shards, shard, shard + 1)
-        losses += alone.forward()
-        alone.backward()
-        gradients.append(alone.gradients[0].copy())
     first = data.draw(st.integers(0, present - 1))
     last = data.draw(st.integers(first + 1, present))
-    part = task.filled(shards, first, last)
-    assert part.forward() == losses[first:last]
-    part.backward()
-    if (first, last) == (0, present):
-        assert part.gradients[0].tobytes() == tree_sum(gradients).tobytes()
-    for root in part.roots:
-        if root + 1 >= last - first or root + 1 in part.roots:  # a single shard
-            assert part.gradients[root].tobytes() == gradients[first + root].tobytes()
+    with np.errstate(over="ignore"):  # exp, on the way to a sigmoid of 0
+        assert_equal(task, first, last, shards)
 
 
-def test_nothing_is_allocated_in_a_step() -> None:
-    task = problem([Dense(300), ReLU(), Dense(200), Sigmoid(), Dense(10)], 400, 256, labels=True)
-    task.parameters *= 0.1
-    found = task.filled(4)
-    found.forward()
-    found.backward()
-    tracemalloc.start()
-    try:
-        found.forward()
-        found.backward()
-        peak = tracemalloc.get_traced_memory()[1]
-    finally:
-        tracemalloc.stop()
-    # The smallest buffer of the pass has 20 kB. What is left are values picked at the labels,
-    # 2 kB, NumPy's buffers for casting, at most 64 kB, and Python's own small objects.
-    assert peak < 100_000
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize(("rows", "shards"), [(512, 4), (509, 4)])
+def test_large_blocks(dtype: str, rows: int, shards: int) -> None:
+    """Sizes at which BLAS copies its operands into tiles."""
+    layers: list[AnyLayer] = [Dense(512), ReLU(), Dense(510), Sigmoid(), Dense(10)]
+    task = problem(layers, 784, rows, labels=True, dtype=dtype, misaligned=3)
+    task.parameters *= 0.05
+    with np.errstate(over="ignore"):
+        assert_equal(task, 0, shards, shards)
+        assert_equal(task, 1, 3, shards)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("rows", [45_000, 44_999])
+def test_long_blocks(dtype: str, rows: int) -> None:
+    """More rows in a shard than NumPy's buffer has places, where sums mix float32 and float64."""
+    task = problem([Dense(3), Tanh(), Dense(2)], 2, rows, labels=True, dtype=dtype)
+    assert rows // 5 > np.getbufsize()
+    assert_equal(task, 0, 5, 5)
