@@ -101,7 +101,7 @@ def descended(lr: float) -> NDArray[np.float64]:
     x, g = np.array([-3.0, 4.0]), np.empty(2)
     for step in range(100):
         g[...] = 2 * x
-        SGD().update(x, g, [], x, [], lr, step, np.empty(2))
+        SGD().update(Arrays(x, g, [], x, [], np.empty(2)), lr, step)
     return x
 
 

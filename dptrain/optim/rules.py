@@ -1,17 +1,13 @@
 """Update rules: each a frozen description with one function over arrays.
 
-``update(w, g, slots, new_w, new_slots, lr, step, scratch)`` reads the parameters ``w``, their
-gradient ``g`` and the rule's state ``slots``, and writes ``new_w`` and ``new_slots``. All are flat
-arrays of one length and dtype, any part of the flat vector; the new ones may be the old ones. The
-gradient is used up: a rule may compute in its place, which saves a pass through the cache. Every
-operation is elementwise and correctly rounded, so it does not matter how the vector is cut up.
-``lr`` is the learning rate of the step, ``step`` counts from 0, ``scratch`` is one more array.
+Every operation is elementwise and correctly rounded, so it does not matter how the flat vector is
+cut up. The gradient is used up: a rule may compute in its place, which saves a pass through the
+cache.
 """
 
 import math
 from abc import abstractmethod
-from collections.abc import Sequence
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 from msgspec import Meta, Struct
@@ -20,6 +16,28 @@ from numpy.typing import NDArray
 Array = NDArray[Any]
 Rate = Annotated[float, Meta(ge=0, lt=1)]
 Epsilon = Annotated[float, Meta(gt=0)]
+
+
+class Arrays(NamedTuple):
+    """What an update reads and writes: flat arrays of one length and dtype.
+
+    They are any part of the flat vector; the new arrays may be the old ones.
+
+    Attributes:
+        w: the parameters.
+        g: their gradient; used up.
+        slots: the rule's state.
+        new_w: where the new parameters go.
+        new_slots: where the new state goes.
+        scratch: one more array.
+    """
+
+    w: Array
+    g: Array
+    slots: list[Array]
+    new_w: Array
+    new_slots: list[Array]
+    scratch: Array
 
 
 class Rule(Struct, frozen=True, tag_field="optimizer", forbid_unknown_fields=True):
@@ -31,34 +49,22 @@ class Rule(Struct, frozen=True, tag_field="optimizer", forbid_unknown_fields=Tru
         return ()
 
     @abstractmethod
-    def update(
-        self,
-        w: Array,
-        g: Array,
-        slots: Sequence[Array],
-        new_w: Array,
-        new_slots: Sequence[Array],
-        lr: float,
-        step: int,
-        scratch: Array,
-    ) -> None:
-        """Write the updated parameters and state."""
+    def update(self, arrays: Arrays, lr: float, step: int) -> None:
+        """Write the updated parameters and state.
+
+        Args:
+            arrays: what is read and written.
+            lr: the learning rate of the step.
+            step: counted from 0.
+        """
 
 
 class SGD(Rule, frozen=True, tag="sgd"):
     """``w ← w - lr g``."""
 
-    def update(  # noqa: D102 - documented in the module, as for every rule below
-        self,
-        w: Array,
-        g: Array,
-        slots: Sequence[Array],  # noqa: ARG002 - one signature for all rules
-        new_w: Array,
-        new_slots: Sequence[Array],  # noqa: ARG002
-        lr: float,
-        step: int,  # noqa: ARG002
-        scratch: Array,  # noqa: ARG002
-    ) -> None:
+    # D102: documented in the base class. ARG002: one signature for all rules. So also below.
+    def update(self, arrays: Arrays, lr: float, step: int) -> None:  # noqa: D102, ARG002
+        w, g, _, new_w, _, _ = arrays
         np.multiply(g, lr, out=g)
         np.subtract(w, g, out=new_w)
 
@@ -76,18 +82,8 @@ class Momentum(Rule, frozen=True, tag="momentum"):
         """The velocity."""
         return ("velocity",)
 
-    def update(  # noqa: D102
-        self,
-        w: Array,
-        g: Array,
-        slots: Sequence[Array],
-        new_w: Array,
-        new_slots: Sequence[Array],
-        lr: float,
-        step: int,  # noqa: ARG002
-        scratch: Array,  # noqa: ARG002
-    ) -> None:
-        (v,), (new_v,) = slots, new_slots
+    def update(self, arrays: Arrays, lr: float, step: int) -> None:  # noqa: D102, ARG002
+        w, g, (v,), new_w, (new_v,), _ = arrays
         np.multiply(v, self.momentum, out=new_v)
         np.add(new_v, g, out=new_v)
         np.multiply(new_v, lr, out=g)
@@ -104,18 +100,8 @@ class Nesterov(Rule, frozen=True, tag="nesterov"):
         """The velocity."""
         return ("velocity",)
 
-    def update(  # noqa: D102
-        self,
-        w: Array,
-        g: Array,
-        slots: Sequence[Array],
-        new_w: Array,
-        new_slots: Sequence[Array],
-        lr: float,
-        step: int,  # noqa: ARG002
-        scratch: Array,
-    ) -> None:
-        (v,), (new_v,) = slots, new_slots
+    def update(self, arrays: Arrays, lr: float, step: int) -> None:  # noqa: D102, ARG002
+        w, g, (v,), new_w, (new_v,), scratch = arrays
         np.multiply(v, self.momentum, out=new_v)
         np.add(new_v, g, out=new_v)
         np.multiply(new_v, self.momentum, out=scratch)
@@ -134,18 +120,8 @@ class AdaGrad(Rule, frozen=True, tag="adagrad"):
         """The sum of squared gradients."""
         return ("squares",)
 
-    def update(  # noqa: D102
-        self,
-        w: Array,
-        g: Array,
-        slots: Sequence[Array],
-        new_w: Array,
-        new_slots: Sequence[Array],
-        lr: float,
-        step: int,  # noqa: ARG002
-        scratch: Array,
-    ) -> None:
-        (h,), (new_h,) = slots, new_slots
+    def update(self, arrays: Arrays, lr: float, step: int) -> None:  # noqa: D102, ARG002
+        w, g, (h,), new_w, (new_h,), scratch = arrays
         np.multiply(g, g, out=scratch)
         np.add(h, scratch, out=new_h)
         _descend(w, g, new_h, new_w, lr, self.epsilon, scratch)
@@ -165,18 +141,8 @@ class RMSprop(Rule, frozen=True, tag="rmsprop"):
         """The running mean of squared gradients, over ``1 - ρ``."""
         return ("squares",)
 
-    def update(  # noqa: D102
-        self,
-        w: Array,
-        g: Array,
-        slots: Sequence[Array],
-        new_w: Array,
-        new_slots: Sequence[Array],
-        lr: float,
-        step: int,  # noqa: ARG002
-        scratch: Array,
-    ) -> None:
-        (h,), (new_h,) = slots, new_slots
+    def update(self, arrays: Arrays, lr: float, step: int) -> None:  # noqa: D102, ARG002
+        w, g, (h,), new_w, (new_h,), scratch = arrays
         _mix_squares(h, g, self.decay, new_h, scratch)
         root = math.sqrt(1 - self.decay)
         _descend(w, g, new_h, new_w, lr / root, self.epsilon / root, scratch)
@@ -200,18 +166,8 @@ class Adam(Rule, frozen=True, tag="adam"):
         """The running means of gradients and of squares, over ``1 - β₁`` and ``1 - β₂``."""
         return ("mean", "squares")
 
-    def update(  # noqa: D102
-        self,
-        w: Array,
-        g: Array,
-        slots: Sequence[Array],
-        new_w: Array,
-        new_slots: Sequence[Array],
-        lr: float,
-        step: int,
-        scratch: Array,  # noqa: ARG002
-    ) -> None:
-        (m, v), (new_m, new_v) = slots, new_slots
+    def update(self, arrays: Arrays, lr: float, step: int) -> None:  # noqa: D102
+        w, g, (m, v), new_w, (new_m, new_v), _ = arrays
         np.multiply(m, self.beta1, out=new_m)
         np.add(new_m, g, out=new_m)
         _mix_squares(v, g, self.beta2, new_v, g)

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dptrain.arithmetic.tree import tree_sum
-from dptrain.optim.rules import AdamW, AnyRule
+from dptrain.optim.rules import AdamW, AnyRule, Arrays
 from dptrain.optim.schedules import AnySchedule
 
 CHUNK = 65536  # measured: smaller ones cost more in calls than they save in cache misses
@@ -22,14 +22,15 @@ Array = NDArray[Any]
 
 
 class Piece(NamedTuple):
-    """Views of one chunk of all the arrays that an update reads and writes."""
+    """The update of one chunk.
 
-    w: Array
-    g: Array
-    slots: list[Array]
-    new_w: Array
-    new_slots: list[Array]
-    scratch: Array
+    Attributes:
+        arrays: what the rule reads and writes.
+        decayed: where decayed parameters go before they are updated.
+        decays: whether weight decay applies.
+    """
+
+    arrays: Arrays
     decayed: Array
     decays: bool
 
@@ -116,12 +117,14 @@ class Updater:
         """
         return [
             Piece(
-                w[low:high],
-                g[low:high],
-                [s[low:high] for s in slots],
-                new_w[low:high],
-                [s[low:high] for s in new_slots],
-                self._scratch[: high - low],
+                Arrays(
+                    w[low:high],
+                    g[low:high],
+                    [s[low:high] for s in slots],
+                    new_w[low:high],
+                    [s[low:high] for s in new_slots],
+                    self._scratch[: high - low],
+                ),
                 self._decayed[: high - low],
                 decays,
             )
@@ -132,16 +135,17 @@ class Updater:
         """Carry out the update of a step, counted from 0; ``factor`` is from `clip_factor`."""
         lr = self.schedule(step)
         apply = self.rule.update
-        for w, g, slots, new_w, new_slots, scratch, decayed, decays in pieces:
+        for arrays, decayed, decays in pieces:
             if factor != 1.0:
-                np.multiply(g, factor, out=g)
-            old = w
+                np.multiply(arrays.g, factor, out=arrays.g)
             if decays and self.decoupled:
-                old = np.multiply(w, 1 - lr * self.weight_decay, out=decayed)
-            elif decays:
-                np.multiply(w, self.weight_decay, out=scratch)
-                np.add(g, scratch, out=g)
-            apply(old, g, slots, new_w, new_slots, lr, step, scratch)
+                np.multiply(arrays.w, 1 - lr * self.weight_decay, out=decayed)
+                apply(arrays._replace(w=decayed), lr, step)
+                continue
+            if decays:
+                np.multiply(arrays.w, self.weight_decay, out=arrays.scratch)
+                np.add(arrays.g, arrays.scratch, out=arrays.g)
+            apply(arrays, lr, step)
 
     def _chunks(self, start: int, stop: int) -> Iterator[tuple[int, int, bool]]:
         """Yield chunks of a span, cut where weight decay begins or ends."""

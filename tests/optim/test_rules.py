@@ -156,8 +156,7 @@ def test_float32_is_the_same_up_to_its_rounding(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", EACH)
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
-@given(cuts=st.sets(st.integers(1, 49), max_size=5))
+@given(cuts=st.sets(st.integers(1, 49), max_size=5), dtype=st.sampled_from(["float32", "float64"]))
 def test_cutting_the_vector_up_changes_no_bit(name: str, dtype: str, cuts: set[int]) -> None:
     rule = CASES[name][0]
     w, gradients = random_steps()

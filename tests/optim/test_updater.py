@@ -78,14 +78,14 @@ def test_pieces_cover_a_span_once_and_know_what_decays(a: int, b: int, cuts: lis
     places = np.arange(60.0)
     slots = [places + 100]
     pieces = apply.bind(start, stop, places, places, slots, places, slots)
-    assert [place for piece in pieces for place in piece.w] == list(range(start, stop))
+    assert [place for piece in pieces for place in piece.arrays.w] == list(range(start, stop))
     for piece in pieces:
-        (slot,) = piece.slots
-        (new_slot,) = piece.new_slots
-        assert piece.w.tolist() == piece.g.tolist() == piece.new_w.tolist()
-        assert (slot - 100).tolist() == (new_slot - 100).tolist() == piece.w.tolist()
-        assert len(piece.scratch) == len(piece.decayed) == len(piece.w)
-        for place in piece.w:
+        (slot,) = piece.arrays.slots
+        (new_slot,) = piece.arrays.new_slots
+        assert piece.arrays.w.tolist() == piece.arrays.g.tolist() == piece.arrays.new_w.tolist()
+        assert (slot - 100).tolist() == (new_slot - 100).tolist() == piece.arrays.w.tolist()
+        assert len(piece.arrays.scratch) == len(piece.decayed) == len(piece.arrays.w)
+        for place in piece.arrays.w:
             assert piece.decays is any(low <= place < high for low, high in decaying)
 
 
@@ -116,7 +116,7 @@ def test_pieces_are_no_longer_than_a_chunk() -> None:
     apply = updater(SGD(), "float32", weight_decay=0.1, decaying=[(5, LARGE - 5)])
     flat = np.zeros(LARGE, np.float32)
     pieces = apply.bind(0, LARGE, flat, flat, [], flat, [])
-    assert [len(p.w) for p in pieces] == [5, CHUNK, CHUNK, 67, 5]
+    assert [len(p.arrays.w) for p in pieces] == [5, CHUNK, CHUNK, 67, 5]
     assert [p.decays for p in pieces] == [False, True, True, True, False]
 
 
