@@ -14,7 +14,7 @@ from dptrain.nn.initializers import Normal
 from dptrain.nn.losses import AnyLoss, SoftmaxCrossEntropy, SumOfSquares
 from dptrain.nn.network import AnyLayer, Network
 from dptrain.nn.passes import Arrangement, Replica, Targets
-from dptrain.optim.rules import RULES, SGD, AnyRule
+from dptrain.optim.rules import RULES, SGD, AnyRule, Arrays
 from dptrain.optim.schedules import Cosine
 from dptrain.optim.updater import Updater
 

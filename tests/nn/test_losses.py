@@ -169,8 +169,8 @@ def test_correct_counts_the_rows_whose_largest_output_is_at_the_label() -> None:
 
 
 def test_of_equal_outputs_the_first_is_the_answer() -> None:
-    y = np.array([[[1.0, 1.0], [1.0, 1.0]]])
-    assert CLASSIFY.bind([y], [np.array([[0, 1]])]).correct() == [1]
+    y = np.ones((2, 3, 4))
+    assert CLASSIFY.bind([y], [np.array([[0, 0, 0], [3, 0, 1]])]).correct() == [3, 1]
 
 
 def test_cross_entropy_in_a_pass_over_uneven_shards() -> None:
