@@ -2,14 +2,14 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from dptrain.arithmetic.randomness import Purpose, generator
-from dptrain.errors import ShapeError, UsageError
+from dptrain.errors import ShapeError, UsageError, suggestion
 from dptrain.nn.activations import Identity, ReLU, Sigmoid, Tanh
 from dptrain.nn.dense import Dense, Flatten
 from dptrain.nn.initializers import Initializer, draw
@@ -123,6 +123,15 @@ def layers_from(description: object) -> tuple[AnyLayer, ...]:
     Raises:
         UsageError: an unknown layer or key, or a value out of range; the message names its path.
     """
+    known = [str(kind.__struct_config__.tag) for kind in get_args(AnyLayer)]
+    for i, each in enumerate(description if isinstance(description, list) else []):
+        kind = each.get("layer") if isinstance(each, dict) else None
+        if isinstance(kind, str) and kind not in known:
+            near = suggestion(kind, known) or ";"
+            raise UsageError(
+                f"layers: unknown layer {kind!r}{near} known: {', '.join(known)}"
+                f" - at `$[{i}].layer`"
+            )
     try:
         return msgspec.convert(description, tuple[AnyLayer, ...])
     except msgspec.ValidationError as error:

@@ -81,7 +81,7 @@ def test_verbs() -> None:
         ("[experiment]\nlr = 'fast'", "lr='fast'"),
         ("[experiment]\noptimizer = 'adm'", "did you mean 'adam'"),
         ("[experiment\n", "not valid TOML"),
-        ("[[experiment.layers]]\nlayer = 'dnse'\nunits = 10", "dnse"),
+        ("[[experiment.layers]]\nlayer = 'dnse'\nunits = 10", "did you mean 'dense'"),
     ],
 )
 def test_experiment_files(text: str, message: str, tmp_path: Path) -> None:

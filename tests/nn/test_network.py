@@ -93,7 +93,10 @@ def test_a_description_says_everything() -> None:
 @pytest.mark.parametrize(
     ("description", "message"),
     [
-        ([{"layer": "relu"}, {"layer": "dnse", "units": 3}], r"'dnse' - at `\$\[1\]\.layer`"),
+        (
+            [{"layer": "relu"}, {"layer": "dnse", "units": 3}],
+            r"'dnse'; did you mean 'dense'.* - at `\$\[1\]\.layer`",
+        ),
         ([{"units": 3}], r"required field `layer` - at `\$\[0\]`"),
         ([{"layer": "dense"}], r"required field `units` - at `\$\[0\]`"),
         ([{"layer": "dense", "units": 0}], r">= 1 - at `\$\[0\]\.units`"),
