@@ -49,6 +49,10 @@ class ProtocolError(DptrainError, RuntimeError):
     """A message that the protocol does not allow: refused before anything is done with it."""
 
 
+class ResourceError(DptrainError, RuntimeError):
+    """The machine has too little of something that the run needs, such as memory."""
+
+
 class NonFiniteError(DptrainError, RuntimeError):
     """Training produced an infinity or NaN."""
 

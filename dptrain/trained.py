@@ -60,7 +60,7 @@ class TrainedNetwork:
         dtype = self.parameters.dtype
         loss = LOSSES["sum-of-squares"]()
         targets = Targets(self.network.output_shape, dtype)
-        replica = Replica(self.network, loss, self.parameters, targets)
+        replica = Replica(self.network, loss, [self.parameters], targets)
         found = np.empty((len(samples), *self.network.output_shape), dtype)
         for start in range(0, len(samples), ROWS):
             part = samples[start : start + ROWS]

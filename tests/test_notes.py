@@ -31,7 +31,7 @@ def outputs(layers: list[AnyLayer], *tensors: object) -> NDArray[np.float64]:
     network = Network(2, layers)
     flat = np.concatenate([np.ravel(np.asarray(t, float)) for t in tensors])
     target = Targets(network.output_shape, np.dtype(float))
-    found = Replica(network, SumOfSquares(), flat, target).pass_over(Arrangement(1, 1, 0, 1))
+    found = Replica(network, SumOfSquares(), [flat], target).pass_over(Arrangement(1, 1, 0, 1))
     found.inputs[0][...] = [[1.0, 0.5]]
     return np.array(found.infer()[0][0, 0])
 
@@ -140,7 +140,7 @@ def regressed(
     """Return the weights and biases of one affine layer after 400 steps over all rows."""
     network = Network(x.shape[1], [Dense(units)])
     w = np.zeros(network.size)
-    replica = Replica(network, loss, w, Targets(t.shape[1:], t.dtype))
+    replica = Replica(network, loss, [w], Targets(t.shape[1:], t.dtype))
     found = replica.pass_over(Arrangement(len(x), 4, 0, 4))
     found.inputs[0][...], found.targets[0][...] = x, t
     updater = Updater(

@@ -1,17 +1,18 @@
 """The coordinator's shell around its state machine: one socket, the processes, one loop."""
 
-import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import zmq
 
 from dptrain.arithmetic.digest import fingerprint
 from dptrain.coordinator.endpoint import Endpoint
-from dptrain.errors import Interrupted, NonFiniteError, ProtocolError
-from dptrain.exchange.engine import Score, State, StepDone, score
-from dptrain.exchange.star import StarReducer
+from dptrain.errors import Interrupted, ProtocolError
+from dptrain.exchange.engine import Score, State, StepDone, Stop, score
+from dptrain.exchange.timeline import Timeline
 from dptrain.experiment.job import Job, plain_job
 from dptrain.experiment.schema import Execution
 from dptrain.launch.local import Crew, LocalWorker, Orders
@@ -21,6 +22,7 @@ from dptrain.protocol.events import (
     Broadcast,
     Clock,
     Commit,
+    Committed,
     End,
     EvaluationAsked,
     Event,
@@ -28,11 +30,9 @@ from dptrain.protocol.events import (
     Gone,
     Heard,
     Instruction,
-    Reduce,
     Scored,
     Send,
     StopAsked,
-    Take,
     TrainAsked,
 )
 from dptrain.protocol.handshake import new_nonce
@@ -40,7 +40,6 @@ from dptrain.protocol.messages import (
     MAX_HEADER,
     MAX_LIST,
     Message,
-    Weights,
     decode_from_worker,
     encode,
 )
@@ -52,62 +51,69 @@ PING_SECONDS = 1.0
 LAST_WORDS_MS = 100
 
 
-class Cluster:
-    """Trains with worker processes over the star exchange.
+@dataclass(frozen=True)
+class Setting:
+    """What a cluster is made of.
+
+    Attributes:
+        job: to train.
+        execution: settled.
+        data: the folder of the prepared data set.
+        key: that every worker must hold.
+        crew: processes for the first ranks, not yet ordered; ended with the cluster.
+        first_step: the first to be trained.
+        stop: tells whether the user wants the run to end.
+        timeline: where to note what was done when, or None.
+    """
+
+    job: Job
+    execution: Execution
+    data: str
+    key: bytes
+    crew: Crew
+    first_step: int
+    stop: Stop
+    timeline: Timeline | None = None
+
+    @property
+    def workers(self) -> int:
+        """The world size."""
+        return int(self.execution.workers or 1)
+
+
+class Cluster(ABC):
+    """What clusters of every exchange have in common: joining, evaluating, watching, ending.
 
     Attributes:
         workers: the world size.
-        exchange: ``"star"``.
+        exchange: how gradients travel.
         address: where workers can connect.
     """
 
-    exchange = "star"
+    exchange: str
 
-    def __init__(
-        self,
-        job: Job,
-        execution: Execution,
-        data: str,
-        key: bytes,
-        crew: Crew,
-        state: State,
-        first_step: int,
-        stop: Callable[[], bool],
-    ) -> None:
-        """Bind and send the launched workers their orders.
+    def __init__(self, setting: Setting, longest: int, buckets: int) -> None:
+        """Bind.
 
         Args:
-            job: to train.
-            execution: settled.
-            data: the folder of the prepared data set.
-            key: that every worker must hold.
-            crew: processes for the first ranks, not yet ordered; ended with the cluster.
-            state: to begin with.
-            first_step: the step that begins with it.
-            stop: tells whether the user wants the run to end.
+            setting: of the run.
+            longest: bytes of the longest frame that travels.
+            buckets: in how many messages a gradient comes.
         """
-        self.job = job
-        self.workers = int(execution.workers or 1)
-        self._crew = crew
-        self._launched = list(crew.workers)
-        self._reducer = StarReducer(job, self.workers, state.parameters, state.slots)
-        self._first_step = first_step
-        self._stop = stop
-        count = len(self._reducer.buckets)
-        itemsize = job.dtype.itemsize
-        longest = max((b.stop - b.start) * itemsize for b in self._reducer.buckets)
+        self._setting = setting
+        self.job = setting.job
+        self.workers = setting.workers
+        self._crew = setting.crew
+        self._launched = list(self._crew.workers)
+        self._stop = setting.stop
+        self._timeline = setting.timeline
         self._max_frame = max(longest, MAX_HEADER)
-        self._key = key
-        self._pin = bool(execution.pin)
-        self._machine = CoordinatorMachine(
-            self._terms(key, data, execution.worker_timeout), time.monotonic()
-        )
+        self._machine = CoordinatorMachine(self._terms(buckets), time.monotonic())
         self._frames: list[zmq.Frame] = []
-        self._results: list[Commit | Scored | Broadcast] = []
-        self._update_seconds = 0.0
+        self._results: list[Commit | Committed | Scored | Broadcast] = []
         self._pinged = time.monotonic()
         # last: whoever gets a cluster closes it, but nobody gets one whose making has failed
-        self._endpoint = Endpoint(execution, self._max_frame, 4 * count + 64)
+        self._endpoint = Endpoint(setting.execution, self._max_frame, 4 * buckets + 64)
         self._socket = self._endpoint.socket
         self.address = self._endpoint.address
         self._poller = zmq.Poller()
@@ -116,46 +122,55 @@ class Cluster:
         for pidfd in self._by_pidfd:
             self._poller.register(pidfd, zmq.POLLIN)
 
-    def _terms(self, key: bytes, data: str, timeout: float) -> Terms:
+    def _terms(self, buckets: int) -> Terms:
+        setting = self._setting
         return Terms(
             world_size=self.workers,
             launched=len(self._launched),
-            key=key,
+            key=setting.key,
             job=plain_job(self.job.experiment),
-            data=data,
+            data=setting.data,
             parameters=self.job.network.size,
-            buckets=len(self._reducer.buckets),
+            buckets=buckets,
             shards=self.job.shards,
+            exchange=self.exchange,
+            first_step=setting.first_step,
             fingerprint=fingerprint(),
-            timeout=timeout,
+            timeout=setting.execution.worker_timeout,
             logs=tuple(str(worker.log) for worker in self._launched),
         )
 
+    @abstractmethod
+    def train(self, begin: int, end: int, stop: Stop) -> Iterator[StepDone]:
+        """Carry out steps; see `Engine`."""
+
+    @abstractmethod
+    def state(self) -> State:
+        """Return the weights and optimizer state after the last committed step."""
+
+    @abstractmethod
+    def _carry_out(self, instruction: Instruction) -> None:
+        """Do what the machine says about gradients and weights."""
+
     def join(self) -> None:
-        """Wait until every rank is ready, and send the weights.
+        """Wait until every rank is ready.
 
         Raises:
             WorkersLostError: a launched worker died or was refused.
             Interrupted: the user asked to stop.
         """
+        orders = Orders(
+            self.address,
+            self._setting.key,
+            self._max_frame,
+            pin=bool(self._setting.execution.pin),
+        )
         for worker in self._launched:
-            worker.order(Orders(self.address, self._key, self._max_frame, self._pin))
+            worker.order(orders)
         self._await_result(interruptible=True)
 
-    def train(self, begin: int, end: int) -> Iterator[StepDone]:
-        """Carry out steps; after each the iteration may be left, and the cluster then closed."""
-        started = time.perf_counter()
+    def _ask_to_train(self, begin: int, end: int) -> None:
         self._tell(TrainAsked(begin, end, self.job.rows, time.monotonic()))
-        for _ in range(begin, end):
-            done = self._await_result(interruptible=False)
-            assert isinstance(done, Commit)
-            if not math.isfinite(done.loss):
-                raise NonFiniteError(f"step {done.step} has a loss that is not finite")
-            now = time.perf_counter()
-            update, self._update_seconds = self._update_seconds, 0.0
-            waited = max(0.0, now - started - done.compute - update)
-            started = now
-            yield StepDone(done.step, done.loss, done.compute, waited, update)
 
     def evaluate(self, split: str) -> Score:
         """Evaluate the present weights, the pieces spread over the ranks."""
@@ -170,11 +185,10 @@ class Cluster:
             assert isinstance(done, Scored)
             losses += done.losses
             correct += done.correct
+            if self._timeline is not None:
+                for rank, span in done.spans.items():
+                    self._timeline.add(rank, "evaluate", *span, None)
         return score(self.job, split, losses, correct)
-
-    def state(self) -> State:
-        """Return the weights and optimizer state after the last committed step."""
-        return self._reducer.state()
 
     def close(self) -> None:
         """Send the workers home, kill those that stay, and leave nothing behind."""
@@ -184,7 +198,7 @@ class Cluster:
         finally:
             self._endpoint.close()
 
-    def _await_result(self, *, interruptible: bool) -> Commit | Scored | Broadcast:
+    def _await_result(self, *, interruptible: bool) -> Commit | Committed | Scored | Broadcast:
         while not self._results:
             if interruptible and self._stop():
                 raise Interrupted("stopped")
@@ -202,7 +216,10 @@ class Cluster:
                 self._bury(worker)
         if now - self._pinged > PING_SECONDS:
             self._pinged = now
-            self._tell(Clock(now))
+            self._look_around(now)
+
+    def _look_around(self, now: float) -> None:
+        self._tell(Clock(now))
 
     def _dead(self, ready: dict[Any, int]) -> list[LocalWorker]:
         if self._by_pidfd:
@@ -235,43 +252,14 @@ class Cluster:
     def _follow(self, instructions: Sequence[Instruction]) -> None:
         for each in instructions:
             match each:
-                case Take(rank, bucket, roots):
-                    self._take(rank, bucket, roots)
-                case Reduce(step, bucket, rows):
-                    self._reduce(step, bucket, rows)
                 case Send(peer, message):
                     self._send(peer, encode(message))
-                case Commit():
-                    self._reducer.commit()
-                    self._results.append(each)
                 case Scored():
-                    self._results.append(each)
-                case Broadcast():
-                    for bucket in range(len(self._reducer.buckets)):
-                        self._send_weights(self._first_step, bucket, committed=True)
                     self._results.append(each)
                 case End(error):
                     raise error
-
-    def _take(self, rank: int, bucket: int, roots: tuple[int, ...]) -> None:
-        try:
-            self._reducer.take(bucket, roots, [frame.buffer for frame in self._frames])
-        except ProtocolError as error:
-            peer = self._machine.admission.members[rank]
-            self._tell(Garbled(peer, str(error)))
-
-    def _reduce(self, step: int, bucket: int, rows: int) -> None:
-        started = time.perf_counter()
-        updated = self._reducer.reduce(step, bucket, rows)
-        self._update_seconds += time.perf_counter() - started
-        for each in updated:
-            self._send_weights(step + 1, each, committed=False)
-
-    def _send_weights(self, step: int, bucket: int, *, committed: bool) -> None:
-        data = self._reducer.weights(bucket, committed=committed)
-        header = encode(Weights(self._machine.generation, step, bucket))
-        for peer in self._machine.admission.members.values():
-            self._send(peer, header, data)
+                case _:
+                    self._carry_out(each)
 
     def _send(self, peer: bytes, header: bytes, frame: memoryview | None = None) -> None:
         try:

@@ -5,6 +5,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from dptrain.exchange.engine import StepSplit
 from dptrain.experiment.job import Job
 from dptrain.experiment.schema import Execution
 from dptrain.metrics.records import EpochRecord, Record
@@ -26,7 +27,7 @@ class Outcome:
         seconds: what the training steps alone took.
         steps_per_second: of the training steps alone.
         samples_per_second: likewise.
-        step_split: seconds per step in compute, exchange and update.
+        step_split: what an average step consisted of.
         startup_seconds: from the beginning to the first step.
         finished: False where the user stopped the run.
         exit_code: 0; what the signal that stopped the run asks for; or 1 where the last checkpoint
@@ -43,7 +44,7 @@ class Outcome:
     seconds: float
     steps_per_second: float
     samples_per_second: float
-    step_split: tuple[float, float, float]
+    step_split: StepSplit
     startup_seconds: float
     finished: bool
     exit_code: int
@@ -73,6 +74,7 @@ class Outcome:
             "training_seconds": self.seconds,
             "steps_per_second": self.steps_per_second,
             "samples_per_second": self.samples_per_second,
+            "step_seconds": self.step_split._asdict(),
             "workers": self.execution.workers,
             "shards": self.job.shards,
             "exchange": self.execution.exchange,

@@ -12,10 +12,12 @@ from threadpoolctl import threadpool_limits
 from dptrain.arithmetic.digest import digest
 from dptrain.checkpoint.atomic import atomic_write
 from dptrain.checkpoint.checkpoint import Checkpoint, load_checkpoint
-from dptrain.coordinator.cluster import Cluster
+from dptrain.coordinator.cluster import Cluster, Setting
 from dptrain.coordinator.observer import Observer
 from dptrain.coordinator.outcome import Outcome
+from dptrain.coordinator.shared import SharedCluster
 from dptrain.coordinator.signals import StopSignal
+from dptrain.coordinator.star import StarCluster
 from dptrain.coordinator.trainer import Progress, Trainer
 from dptrain.data.dataset import Dataset, open_dataset
 from dptrain.errors import (
@@ -28,6 +30,7 @@ from dptrain.errors import (
 from dptrain.exchange.engine import Engine, State
 from dptrain.exchange.inline import InlineEngine
 from dptrain.exchange.rank import initial_state
+from dptrain.exchange.timeline import Timeline
 from dptrain.experiment.files import to_toml
 from dptrain.experiment.job import Job, check_digest, prepared_data
 from dptrain.experiment.schema import Execution, Experiment
@@ -55,6 +58,7 @@ class Run:
         *,
         resumes: bool,
         prepared: Path | None,
+        timeline: Timeline | None = None,
     ) -> None:
         self._experiment = experiment
         self._execution = execution
@@ -65,6 +69,7 @@ class Run:
         self._began = began
         self._resumes = resumes
         self._prepared = prepared
+        self._timeline = timeline
 
     def carry_out(self) -> Outcome:
         """Train to the end or until stopped."""
@@ -127,11 +132,20 @@ class Run:
         self, stack: ExitStack, job: Job, data: Path, state: State, first_step: int
     ) -> Engine:
         if self._execution.exchange == "inline":
-            return InlineEngine(job, state.parameters, state.slots)
+            return InlineEngine(job, state.parameters, state.slots, self._timeline)
         key = new_key()
-        cluster = Cluster(
-            job, self._execution, str(data), key, self._crew, state, first_step, self._stop
+        setting = Setting(
+            job,
+            self._execution,
+            str(data),
+            key,
+            self._crew,
+            first_step,
+            self._stop,
+            self._timeline,
         )
+        kind = SharedCluster if self._execution.exchange == "shared" else StarCluster
+        cluster: Cluster = kind(setting, state)
         stack.callback(cluster.close)
         if self._execution.join:
             path = self._folder.path / "worker.key"
@@ -173,7 +187,7 @@ class Run:
             seconds=total.seconds,
             steps_per_second=total.steps / total.seconds if total.seconds else 0.0,
             samples_per_second=total.rate(),
-            step_split=total.shares(),
+            step_split=total.split(),
             startup_seconds=startup,
             finished=finished,
             exit_code=self._stop.exit_code or (0 if trainer.saved else EXIT_ERROR),

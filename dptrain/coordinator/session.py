@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from dptrain.coordinator.observer import Observer
 from dptrain.coordinator.signals import StopSignal, stop_on_signals
+from dptrain.exchange.barrier import suitable
 from dptrain.experiment.execution import settle_execution
 from dptrain.experiment.schema import OWN_LAYERS, Execution, Experiment
 from dptrain.launch.local import Crew
@@ -93,4 +94,6 @@ class Session:
     def _crew(self, folder: RunFolder) -> Crew:
         inline = self._execution.exchange == "inline"
         count = 0 if inline else int(self._execution.workers or 0) - self._execution.join
-        return Crew([folder.rank_log(rank) for rank in range(count)])
+        logs = [folder.rank_log(rank) for rank in range(count)]
+        shares_memory = self._execution.exchange == "shared"
+        return Crew(logs, (self._execution.barrier or suitable()) if shares_memory else None)

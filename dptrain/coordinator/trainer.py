@@ -3,7 +3,6 @@
 import math
 import time
 from collections.abc import Sequence
-from typing import Protocol
 
 import numpy as np
 
@@ -11,7 +10,7 @@ from dptrain.arithmetic.digest import digest
 from dptrain.checkpoint.checkpoint import Checkpoint, save_checkpoint
 from dptrain.coordinator.observer import Observer
 from dptrain.errors import NonFiniteError, RunFolderError
-from dptrain.exchange.engine import Engine, Score, State, StepDone
+from dptrain.exchange.engine import Engine, Score, State, StepDone, StepSplit, Stop
 from dptrain.experiment.job import SPLITS, Job
 from dptrain.metrics.records import EpochRecord, StepRecord
 from dptrain.metrics.writer import MetricsWriter
@@ -70,7 +69,7 @@ class Trainer:
         self._interval = Interval()
         self._epoch = Interval()
 
-    def run(self, stop: "Stop") -> bool:
+    def run(self, stop: Stop) -> bool:
         """Train to the end; return False where ``stop`` ended it before, after a checkpoint.
 
         Raises:
@@ -101,10 +100,10 @@ class Trainer:
         ends = [step - step % span + span for span in spans if span]
         return min(self.job.total_steps, *ends)
 
-    def _train(self, end: int, stop: "Stop") -> None:
+    def _train(self, end: int, stop: Stop) -> None:
         begin = self.progress.step
         started = time.perf_counter()
-        for done in self.engine.train(begin, end):
+        for done in self.engine.train(begin, end, stop):
             now = time.perf_counter()
             self._interval.add(done, self.job.rows(done.step), now - started)
             started = now
@@ -112,13 +111,11 @@ class Trainer:
             if self.progress.step % self._log_every == 0 or done.step == 0:
                 self._log(done)
             self._observer.step(done)
-            if stop():
-                break
         self._flush()
 
     def _log(self, done: StepDone) -> None:
         interval = self._flush()
-        compute, exchange, update = interval.shares()
+        split = interval.split()
         self._record(
             StepRecord(
                 step=done.step + 1,
@@ -126,9 +123,10 @@ class Trainer:
                 loss=done.loss,
                 lr=self.job.updater.schedule(done.step),
                 samples_per_second=interval.rate(),
-                compute_seconds=compute,
-                exchange_seconds=exchange,
-                update_seconds=update,
+                compute_seconds=split.compute,
+                exchange_seconds=split.exchange,
+                wait_seconds=split.wait,
+                update_seconds=split.update,
             )
         )
 
@@ -215,14 +213,6 @@ class Trainer:
         )
 
 
-class Stop(Protocol):
-    """Whether somebody wants the run to stop."""
-
-    def __call__(self) -> bool:
-        """Return whether to stop after the present step."""
-        ...
-
-
 class Interval:
     """Sums over some steps."""
 
@@ -230,7 +220,7 @@ class Interval:
         self.steps = 0
         self.rows = 0
         self.seconds = 0.0
-        self._compute = self._exchange = self._update = 0.0
+        self._compute = self._exchange = self._wait = self._update = 0.0
 
     def add(self, done: StepDone, rows: int, seconds: float) -> None:
         """Add a step that took ``seconds`` for ``rows`` rows."""
@@ -239,6 +229,7 @@ class Interval:
         self.seconds += seconds
         self._compute += done.compute
         self._exchange += done.exchange
+        self._wait += done.wait
         self._update += done.update
 
     def include(self, other: "Interval") -> None:
@@ -248,16 +239,18 @@ class Interval:
         self.seconds += other.seconds
         self._compute += other._compute
         self._exchange += other._exchange
+        self._wait += other._wait
         self._update += other._update
 
     def rate(self) -> float:
         """Return rows per second."""
         return self.rows / self.seconds if self.seconds else 0.0
 
-    def shares(self) -> tuple[float, float, float]:
-        """Return seconds per step in compute, exchange and update."""
+    def split(self) -> StepSplit:
+        """Return what an average step consisted of."""
         steps = max(1, self.steps)
-        return self._compute / steps, self._exchange / steps, self._update / steps
+        parts = (self._compute, self._exchange, self._wait, self._update)
+        return StepSplit(*(each / steps for each in parts))
 
 
 def _merit(scores: Sequence[Score | None]) -> float:

@@ -16,15 +16,26 @@ class StepDone(NamedTuple):
     Attributes:
         step: counted from 0.
         loss: mean over the global minibatch.
-        compute: seconds the slowest rank took for forward and backward.
-        exchange: seconds in which nothing was computed: moving arrays, waiting.
-        update: seconds to reduce the last sums and apply the optimizer.
+        compute: seconds a rank took, on average, to gather its rows and for both passes.
+        exchange: seconds that are none of the others: moving arrays and messages.
+        wait: seconds a rank waited for others, on average.
+        update: seconds to finish the sums and apply the optimizer.
     """
 
     step: int
     loss: float
     compute: float
     exchange: float
+    wait: float
+    update: float
+
+
+class StepSplit(NamedTuple):
+    """Seconds of an average step; see `StepDone`."""
+
+    compute: float
+    exchange: float
+    wait: float
     update: float
 
 
@@ -42,14 +53,25 @@ class State(NamedTuple):
     slots: Sequence[NDArray[Any]]
 
 
+class Stop(Protocol):
+    """Whether somebody wants the run to stop."""
+
+    def __call__(self) -> bool:
+        """Return whether to stop soon."""
+        ...
+
+
 class Engine(Protocol):
     """Carries out steps and evaluations."""
 
     workers: int
     exchange: str
 
-    def train(self, begin: int, end: int) -> Iterator[StepDone]:
-        """Carry out the steps ``begin`` to ``end - 1``; whoever iterates may stop in between."""
+    def train(self, begin: int, end: int, stop: Stop) -> Iterator[StepDone]:
+        """Carry out the steps ``begin`` to ``end - 1``, or fewer where ``stop`` says so.
+
+        Every committed step is yielded, also those before an error.
+        """
         ...
 
     def evaluate(self, split: str) -> Score:

@@ -11,8 +11,10 @@ from typing import Any, NoReturn
 import numpy as np
 from numpy.typing import NDArray
 
-from dptrain.exchange.engine import Score, State, StepDone, score
-from dptrain.exchange.rank import Rank
+from dptrain.exchange.engine import Score, State, StepDone, Stop, score
+from dptrain.exchange.marks import Marks
+from dptrain.exchange.rank import Rank, Share
+from dptrain.exchange.timeline import Timeline
 from dptrain.experiment.job import Job
 from dptrain.nn.passes import Pass
 from dptrain.optim.updater import Piece
@@ -30,30 +32,46 @@ class InlineEngine:
     workers = 1
     exchange = "inline"
 
-    def __init__(self, job: Job, parameters: NDArray[Any], slots: Sequence[NDArray[Any]]) -> None:
+    def __init__(
+        self,
+        job: Job,
+        parameters: NDArray[Any],
+        slots: Sequence[NDArray[Any]],
+        timeline: Timeline | None = None,
+    ) -> None:
         self.job = job
+        self._timeline = timeline
         self.parameters = parameters
         self.slots = list(slots)
-        self._rank = Rank(job, parameters)
+        self._rank = Rank(job, [parameters])
         self._pieces: list[Piece] = []
 
-    def train(self, begin: int, end: int) -> Iterator[StepDone]:
-        """Carry out steps."""
+    def train(self, begin: int, end: int, stop: Stop) -> Iterator[StepDone]:
+        """Carry out steps, until ``stop``."""
         for step in range(begin, end):
+            if stop():
+                return
             with np.errstate(all="ignore"):  # not around the yield: the caller would inherit it
                 done = self._step(step)
             yield done
 
     def _step(self, step: int) -> StepDone:
-        rank = self._rank
-        found = rank.gather(step, 0, self.job.shards)
+        rank, now = self._rank, time.perf_counter
+        began = now()
+        found = rank.gather(Share(step, 0, self.job.shards))
+        gathered = now()
         (loss,) = rank.forward(found)
         if not math.isfinite(loss):
             self._non_finite(step, found)
+        forwarded = now()
         rank.backward(found)
-        started = time.perf_counter()
+        computed = now()
         self._update(step, found.gradients[0])
-        return StepDone(step, loss, rank.seconds, 0.0, time.perf_counter() - started)
+        updated = now()
+        if self._timeline is not None:
+            marks = Marks._make([began, gathered, forwarded, *[computed] * 5, updated, updated])
+            self._timeline.add_steps(step, [[marks]])
+        return StepDone(step, loss, computed - began, 0.0, 0.0, updated - computed)
 
     def _update(self, step: int, gradient: NDArray[Any]) -> None:
         updater = self.job.updater
@@ -71,8 +89,12 @@ class InlineEngine:
 
     def evaluate(self, split: str) -> Score:
         """Evaluate the present weights."""
+        began = time.perf_counter()
         with np.errstate(all="ignore"):
-            return score(self.job, split, *self._rank.evaluate(split, 0, self.job.pieces(split)))
+            found = self._rank.evaluate(split, 0, self.job.pieces(split))
+        if self._timeline is not None:
+            self._timeline.add(0, "evaluate", began, time.perf_counter(), None)
+        return score(self.job, split, *found)
 
     def state(self) -> State:
         """Return the present weights and optimizer state."""

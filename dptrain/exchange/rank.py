@@ -1,8 +1,7 @@
 """What one rank computes: gradients of its shards, and pieces of evaluations."""
 
-import time
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,40 +11,47 @@ from dptrain.experiment.job import EVALUATION_ROWS, Job
 from dptrain.nn.passes import Arrangement, Pass, Trouble
 
 
+class Share(NamedTuple):
+    """What a rank computes in a step: the shards ``first`` to ``last - 1``."""
+
+    step: int
+    first: int
+    last: int
+
+
 class Rank:
     """A replica with the data it is trained on.
 
     The caller sees to it that NumPy does not warn: infinities are found in the loss, and named.
 
     Attributes:
-        parameters: the flat vector that the replica computes with.
-        seconds: what the present step has taken so far, gathering its rows included.
+        versions: the flat vectors that the replica computes with.
     """
 
-    def __init__(self, job: Job, parameters: NDArray[Any]) -> None:
+    def __init__(
+        self, job: Job, versions: Sequence[NDArray[Any]], gradients: NDArray[Any] | None = None
+    ) -> None:
+        """Make the replica; arguments as of `Job.replica`."""
         self.job = job
-        self.parameters = parameters
-        self._replica = job.replica(parameters)
-        self.seconds = 0.0
-        self._since: float | None = None
-        self._passes: dict[tuple[int, int, int], Pass] = {}
-        self._gathered: tuple[tuple[int, int, int], Pass] | None = None
+        self.versions = tuple(versions)
+        self._replica = job.replica(versions, gradients)
+        self._passes: dict[tuple[int, int, int, int], Pass] = {}
+        self._gathered: Share | None = None
 
-    def gather(self, step: int, first: int, last: int) -> Pass:
-        """Copy the rows of a step's shards to where they are computed, if that is not done yet."""
-        key = (step, first, last)
-        if self._gathered is not None and self._gathered[0] == key:
-            return self._gathered[1]
-        started = time.perf_counter()
-        order = self.job.minibatch(step)
-        place = (len(order), first, last)
+    def gather(self, share: Share, version: int = 0) -> Pass:
+        """Return the pass over a step's shards, with their rows in place.
+
+        They are copied now unless the call before was for the same shards.
+        """
+        order = self.job.minibatch(share.step)
+        place = (len(order), share.first, share.last, version)
         found = self._passes.get(place)
         if found is None:
-            arrangement = Arrangement(len(order), self.job.shards, first, last)
-            found = self._passes[place] = self._replica.pass_over(arrangement)
-        self._fill(found, self.job.dataset.train, order)
-        self._gathered = (key, found)
-        self.seconds = time.perf_counter() - started
+            arrangement = Arrangement(len(order), self.job.shards, share.first, share.last)
+            found = self._passes[place] = self._replica.pass_over(arrangement, version)
+        if self._gathered != share:
+            self._fill(found, self.job.dataset.train, order)
+            self._gathered = share
         return found
 
     def _fill(self, found: Pass, split: Split, order: NDArray[np.intp]) -> None:
@@ -55,28 +61,19 @@ class Rank:
     def forward(self, found: Pass) -> list[float]:
         """Return the losses of a gathered pass's roots, divided by the global rows."""
         self._gathered = None
-        started = time.perf_counter()
-        losses = found.summed_losses(found.forward())
-        self.seconds += time.perf_counter() - started
-        return losses
+        return found.summed_losses(found.forward())
 
     def backward(self, found: Pass, ready: Callable[[int], None] | None = None) -> None:
         """Compute the gradients after `forward`; ``ready`` is told each layer that is final."""
-        self._since = time.perf_counter()
         found.backward(ready)
-        self.seconds = self.elapsed()
-        self._since = None
-
-    def elapsed(self) -> float:
-        """Return what the present step has taken so far, also in the middle of `backward`."""
-        running = 0.0 if self._since is None else time.perf_counter() - self._since
-        return self.seconds + running
 
     def trouble(self, found: Pass) -> Trouble | None:
         """Return where the first infinity or NaN of a gathered pass stands."""
         return found.trouble()
 
-    def evaluate(self, split: str, first: int, last: int) -> tuple[list[float], list[int]]:
+    def evaluate(
+        self, split: str, first: int, last: int, version: int = 0
+    ) -> tuple[list[float], list[int]]:
         """Return the losses and correct rows of each piece from ``first`` to ``last - 1``."""
         source = self.job.split(split)
         losses: list[float] = []
@@ -84,7 +81,7 @@ class Rank:
         for piece in range(first, last):
             start = piece * EVALUATION_ROWS
             rows = min(EVALUATION_ROWS, len(source) - start)
-            found = self._replica.pass_over(Arrangement(rows, 1, 0, 1))
+            found = self._replica.pass_over(Arrangement(rows, 1, 0, 1), version)
             self._fill(found, source, np.arange(start, start + rows))
             losses += found.forward()
             correct += found.loss.correct() if self.job.dataset.classes else [0]

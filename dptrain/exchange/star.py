@@ -26,7 +26,7 @@ from dptrain.exchange.buckets import Bucket, buckets
 from dptrain.exchange.engine import State
 from dptrain.experiment.job import Job
 from dptrain.optim.updater import Piece
-from dptrain.protocol.coordinator import edges
+from dptrain.protocol.events import edges
 
 Array = NDArray[Any]
 

@@ -18,13 +18,21 @@ def settle_execution(execution: Execution, shards: int | None) -> Execution:
     """
     exchange = execution.exchange
     workers = _settled_workers(execution, shards)
+    networked = execution.join or execution.listen or execution.transport == "tcp"
     if exchange is None:
-        exchange = "inline" if workers == 1 and not execution.join else "star"
+        exchange = "star" if networked else "inline" if workers == 1 else "shared"
     if exchange == "inline" and workers > 1:
         raise UsageError(
             f"exchange inline runs in one process, not with workers={workers}; use --workers 1 "
-            "or --exchange star"
+            "or --exchange shared"
         )
+    if exchange == "shared" and networked:
+        raise UsageError(
+            "exchange shared is for workers that this command starts on this machine; leave out "
+            "--join, --listen and --transport tcp, or use --exchange star"
+        )
+    if execution.barrier and exchange != "shared":
+        raise UsageError(f"exchange {exchange} has no barrier; leave out --barrier")
     if execution.join > workers:
         raise UsageError(f"join={execution.join} is more than workers={workers}")
     if exchange == "inline" and (execution.join or execution.listen):

@@ -1,5 +1,6 @@
 """A settled experiment and its data, ready to compute with: the same object in every process."""
 
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -76,10 +77,12 @@ class Job:
         """Return into how many pieces the evaluation of a split is cut."""
         return -(-len(self.split(name)) // EVALUATION_ROWS)
 
-    def replica(self, parameters: NDArray[Any]) -> Replica:
-        """Return the network bound to a flat parameter vector."""
+    def replica(
+        self, versions: Sequence[NDArray[Any]], gradients: NDArray[Any] | None = None
+    ) -> Replica:
+        """Return the network bound to flat parameter vectors, and to memory for gradients."""
         targets = Targets(self.dataset.target_shape, self.dataset.train.targets.dtype)
-        return Replica(self.network, self.loss, parameters, targets)
+        return Replica(self.network, self.loss, versions, targets, gradients)
 
     def initial_parameters(self) -> NDArray[Any]:
         """Return the flat vector that the run begins with."""

@@ -117,8 +117,15 @@ class Execution(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         Meta(description="Worker processes, 2 unless given; auto: one for each core."),
     ] = None
     exchange: Annotated[
-        Literal["inline", "star"] | None,
-        Meta(description="How gradients travel; by default inline for one worker, else star."),
+        Literal["inline", "star", "shared"] | None,
+        Meta(
+            description="How gradients travel; by default inline for one worker, shared for more, "
+            "star where workers join over a network."
+        ),
+    ] = None
+    barrier: Annotated[
+        Literal["flags", "events"] | None,
+        Meta(description="How workers in shared memory wait; by default what suits the machine."),
     ] = None
     transport: Annotated[
         Literal["ipc", "tcp"], Meta(description="What ZeroMQ runs over, for the star.")

@@ -19,6 +19,8 @@ from pathlib import Path
 from typing import Self
 
 import dptrain
+from dptrain.exchange.barrier import Kind
+from dptrain.exchange.memory import SharedMemory
 
 ONE_THREAD = dict.fromkeys(
     (
@@ -59,9 +61,10 @@ class LocalWorker:
         pidfd: readable once the process has ended; -1 where the system has no pidfds.
     """
 
-    def __init__(self, rank: int, log: Path) -> None:
+    def __init__(self, rank: int, log: Path, inherited: "Inheritance") -> None:
         self.rank = rank
         self.log = log
+        self._inherited = inherited
         with log.open("ab") as sink:
             self._process = subprocess.Popen(
                 [sys.executable, "-P", "-m", "dptrain.worker"],
@@ -69,6 +72,7 @@ class LocalWorker:
                 stdout=sink,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
+                pass_fds=inherited.descriptors,
                 env=_environment(),
             )
         self.pidfd = os.pidfd_open(self._process.pid) if hasattr(os, "pidfd_open") else -1
@@ -82,6 +86,8 @@ class LocalWorker:
             "parent": os.getpid(),
             "max_frame": orders.max_frame,
             "pin": orders.pin,
+            "memory": self._inherited.memory.descriptor if self._inherited.memory else -1,
+            "bells": self._inherited.bells,
         }
         assert self._process.stdin is not None
         with contextlib.suppress(BrokenPipeError):  # it is dead already; how() will tell
@@ -132,18 +138,51 @@ def _environment() -> dict[str, str]:
     return os.environ | ONE_THREAD | {"PYTHONPATH": os.pathsep.join(paths)}
 
 
+class Inheritance:
+    """What all workers of a run share from their birth on: file descriptors, until `close`.
+
+    Attributes:
+        memory: shared, of no size yet; None where the exchange needs none.
+        bells: one eventfd for each rank, where ranks wait for events.
+    """
+
+    def __init__(self, ranks: int, barrier: Kind | None) -> None:
+        """Open what the shared exchange needs with this barrier; nothing for None."""
+        self.memory = SharedMemory() if barrier is not None else None
+        flags = os.EFD_CLOEXEC | os.EFD_NONBLOCK
+        self.bells = [os.eventfd(0, flags) for _ in range(ranks if barrier == "events" else 0)]
+
+    @property
+    def descriptors(self) -> list[int]:
+        """What a child process must keep open."""
+        return [*self.bells, *([self.memory.descriptor] if self.memory else [])]
+
+    def close(self) -> None:
+        """Give up the descriptors."""
+        bells, self.bells = self.bells, []
+        for bell in bells:
+            os.close(bell)
+        if self.memory is not None:
+            self.memory.close()
+
+
 class Crew:
     """The workers that one run has launched.
 
     Attributes:
         workers: by rank, from 0.
+        memory: that they share, if any.
     """
 
-    def __init__(self, logs: Sequence[Path]) -> None:
-        """Start a worker for every log file."""
+    def __init__(self, logs: Sequence[Path], barrier: Kind | None = None) -> None:
+        """Start a worker for every log file; with shared memory where a barrier is given."""
         self.workers: list[LocalWorker] = []
+        self._inheritance = Inheritance(len(logs), barrier)
+        self.memory = self._inheritance.memory
         try:
-            self.workers += (LocalWorker(rank, log) for rank, log in enumerate(logs))
+            self.workers += (
+                LocalWorker(rank, log, self._inheritance) for rank, log in enumerate(logs)
+            )
         except BaseException:
             self.end(0.0)
             raise
@@ -165,6 +204,7 @@ class Crew:
                     worker.signal_group(signal.SIGKILL)
         for worker in workers:
             worker.release()
+        self._inheritance.close()
 
 
 def _ended(workers: Sequence[LocalWorker], seconds: float) -> bool:

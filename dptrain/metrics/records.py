@@ -13,8 +13,9 @@ class StepRecord(msgspec.Struct, frozen=True, tag_field="kind", tag="step"):
         lr: learning rate of the step.
         samples_per_second: rows trained on per second since the record before.
         compute_seconds: per step, forward and backward passes.
-        exchange_seconds: per step, moving and summing gradients and weights.
-        update_seconds: per step, applying the optimizer.
+        exchange_seconds: per step, moving gradients, weights and messages.
+        wait_seconds: per step, waiting for other ranks.
+        update_seconds: per step, finishing the sums and applying the optimizer.
     """
 
     step: int
@@ -24,6 +25,7 @@ class StepRecord(msgspec.Struct, frozen=True, tag_field="kind", tag="step"):
     samples_per_second: float | None
     compute_seconds: float | None
     exchange_seconds: float | None
+    wait_seconds: float | None
     update_seconds: float | None
 
 

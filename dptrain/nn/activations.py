@@ -76,16 +76,25 @@ class ReLU(Activation, frozen=True, tag="relu"):
 
 
 class ReLUOperation(Elementwise):
-    """Multiplying by a mask of booleans measured faster than copying or selecting by one."""
+    """Measured: the number 0 takes longer than an array of zeros, a choice than a masked product.
 
-    def make_scratch(self) -> Blocks:
+    The zeros are those of one shard.
+    """
+
+    def __init__(self, site: Site) -> None:
+        super().__init__(site)
+        self.zeros = [site.workspace.empty(x.shape[1:], x.dtype) for x in site.inputs]
+        for each in self.zeros:
+            each.fill(0)
+
+    def make_scratch(self, site: Site) -> Blocks:
         """Return the masks."""
-        return [np.empty(y.shape, np.bool_) for y in self.outputs]
+        return site.like(self.outputs, np.bool_)
 
     def forward(self) -> None:
         """Compute the output."""
-        for x, y in zip(self.inputs, self.outputs, strict=True):
-            np.maximum(x, 0, out=y)
+        for x, y, zeros in zip(self.inputs, self.outputs, self.zeros, strict=True):
+            np.maximum(x, zeros, out=y)
 
     def backward(self, gradients: Blocks) -> Blocks:
         """Let the gradient through where the output is positive."""

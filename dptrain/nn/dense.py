@@ -53,13 +53,12 @@ class DenseOperation(Operation):
     def __init__(self, site: Site, units: int) -> None:
         self.inputs = site.inputs
         self.transposed = [x.transpose(0, 2, 1) for x in site.inputs]
-        self.outputs = [np.empty((*x.shape[:2], units), x.dtype) for x in site.inputs]
+        empty = site.workspace.empty
+        self.outputs = [empty((*x.shape[:2], units), x.dtype) for x in site.inputs]
         self.W, self.b = site.weights
         self.W_transposed = self.W.T
         self.weight_gradients, self.bias_gradients = site.gradients
-        self.input_gradients: Blocks = (
-            [np.empty(x.shape, x.dtype) for x in site.inputs] if site.passes_back else []
-        )
+        self.input_gradients: Blocks = site.like(site.inputs) if site.passes_back else []
 
     def forward(self) -> None:
         """``y = x W + b``."""

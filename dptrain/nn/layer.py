@@ -10,14 +10,14 @@ is more than one block only where the shards are uneven.
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-import numpy as np
 from msgspec import Struct
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from dptrain.nn.initializers import Initializer
+from dptrain.nn.workspace import Workspace
 
 Shape = tuple[int, ...]
 Array = NDArray[Any]
@@ -52,6 +52,7 @@ class Site:
         gradients: for each parameter, one array ``(shards, *shape)`` per block, to be written.
         overwrites: whether the layer may put its output where its input stands.
         passes_back: whether anybody needs the gradient of the input.
+        workspace: where all buffers of the pass come from.
     """
 
     inputs: Blocks
@@ -59,6 +60,11 @@ class Site:
     gradients: Sequence[Blocks]
     overwrites: bool
     passes_back: bool
+    workspace: Workspace = field(default_factory=Workspace)
+
+    def like(self, arrays: Blocks, dtype: DTypeLike | None = None) -> Blocks:
+        """Return uninitialised arrays of the same shapes; of the same dtypes unless one is given."""
+        return [self.workspace.empty(x.shape, x.dtype if dtype is None else dtype) for x in arrays]
 
 
 class Operation(ABC):
@@ -115,9 +121,9 @@ class Elementwise(Operation):
 
     def __init__(self, site: Site) -> None:
         self.inputs = site.inputs
-        self.outputs = site.inputs if site.overwrites else [np.empty_like(x) for x in site.inputs]
-        self.scratch = self.make_scratch()
+        self.outputs = site.inputs if site.overwrites else site.like(site.inputs)
+        self.scratch = self.make_scratch(site)
 
-    def make_scratch(self) -> Blocks:
+    def make_scratch(self, site: Site) -> Blocks:
         """Return what the backward pass needs beside the output."""
-        return [np.empty_like(y) for y in self.outputs]
+        return site.like(self.outputs)

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from dptrain.errors import ShapeError
 from dptrain.nn.layer import Array, Blocks, Shape
+from dptrain.nn.workspace import Workspace
 
 
 class BoundLoss(ABC):
@@ -24,14 +25,15 @@ class BoundLoss(ABC):
         gradients: of the outputs, the same shapes as the outputs.
     """
 
-    def __init__(self, outputs: Blocks, targets: Blocks) -> None:
+    def __init__(self, outputs: Blocks, targets: Blocks, workspace: Workspace) -> None:
         self.outputs = outputs
         self.targets = targets
-        self.gradients = [np.empty_like(y) for y in outputs]
+        empty = workspace.empty
+        self.gradients = [empty(y.shape, y.dtype) for y in outputs]
         self.flat_gradients = [g.reshape(-1) for g in self.gradients]
-        self.rows = [np.empty(y.shape[:2], y.dtype) for y in outputs]
+        self.rows = [empty(y.shape[:2], y.dtype) for y in outputs]
         self.labels = [t.ndim == 2 for t in targets]
-        self.cells = [np.empty(y.shape[:2], np.intp) for y in outputs]
+        self.cells = [empty(y.shape[:2], np.intp) for y in outputs]
         self.first_cells = [_first_cells(y) for y in outputs]
 
     @abstractmethod
@@ -82,8 +84,16 @@ class Loss(Struct, frozen=True, tag_field="loss", forbid_unknown_fields=True):
             )
 
     @abstractmethod
-    def bind(self, outputs: Blocks, targets: Blocks) -> BoundLoss:
-        """Return the loss bound to the buffers of one pass."""
+    def bind(
+        self, outputs: Blocks, targets: Blocks, workspace: Workspace | None = None
+    ) -> BoundLoss:
+        """Return the loss bound to the buffers of one pass.
+
+        Args:
+            outputs: of the network.
+            targets: of the same rows.
+            workspace: where all buffers of the pass come from; by default one of the loss's own.
+        """
 
 
 class SoftmaxCrossEntropy(Loss, frozen=True, tag="softmax-cross-entropy"):
@@ -101,17 +111,19 @@ class SoftmaxCrossEntropy(Loss, frozen=True, tag="softmax-cross-entropy"):
             )
         super().check(output_shape, classes, target_shape)
 
-    def bind(self, outputs: Blocks, targets: Blocks) -> BoundLoss:
+    def bind(
+        self, outputs: Blocks, targets: Blocks, workspace: Workspace | None = None
+    ) -> BoundLoss:
         """Return the loss bound to the buffers of one pass."""
-        return BoundSoftmaxCrossEntropy(outputs, targets)
+        return BoundSoftmaxCrossEntropy(outputs, targets, workspace or Workspace())
 
 
 class BoundSoftmaxCrossEntropy(BoundLoss):
     """Softmax and cross-entropy in one: the gradient is ``(softmax(y) - onehot(t)) / N``."""
 
-    def __init__(self, outputs: Blocks, targets: Blocks) -> None:
-        super().__init__(outputs, targets)
-        self.totals = [np.empty((*y.shape[:2], 1), y.dtype) for y in outputs]
+    def __init__(self, outputs: Blocks, targets: Blocks, workspace: Workspace) -> None:
+        super().__init__(outputs, targets, workspace)
+        self.totals = [workspace.empty((*y.shape[:2], 1), y.dtype) for y in outputs]
 
     def losses(self) -> list[float]:
         """``log Σ exp(y - max y) - (y[t] - max y)`` of every row."""
@@ -145,17 +157,19 @@ class BoundSoftmaxCrossEntropy(BoundLoss):
 class SumOfSquares(Loss, frozen=True, tag="sum-of-squares"):
     """``½ Σ (y - t)²`` over the outputs of a row; class labels stand for one-hot rows."""
 
-    def bind(self, outputs: Blocks, targets: Blocks) -> BoundLoss:
+    def bind(
+        self, outputs: Blocks, targets: Blocks, workspace: Workspace | None = None
+    ) -> BoundLoss:
         """Return the loss bound to the buffers of one pass."""
-        return BoundSumOfSquares(outputs, targets)
+        return BoundSumOfSquares(outputs, targets, workspace or Workspace())
 
 
 class BoundSumOfSquares(BoundLoss):
     """The gradient is ``(y - t) / N``."""
 
-    def __init__(self, outputs: Blocks, targets: Blocks) -> None:
-        super().__init__(outputs, targets)
-        self.squares = [np.empty_like(y) for y in outputs]
+    def __init__(self, outputs: Blocks, targets: Blocks, workspace: Workspace) -> None:
+        super().__init__(outputs, targets, workspace)
+        self.squares = [workspace.empty(y.shape, y.dtype) for y in outputs]
 
     def losses(self) -> list[float]:
         """``½ Σ (y - t)²`` of every row."""

@@ -15,6 +15,7 @@ from dptrain.arithmetic.tree import owned_additions, roots
 from dptrain.nn.layer import Blocks, Operation, Site
 from dptrain.nn.losses import AnyLoss
 from dptrain.nn.network import Network
+from dptrain.nn.workspace import Workspace, aligned_empty
 
 
 class Targets(NamedTuple):
@@ -69,7 +70,9 @@ class Pass:
         gradients: NDArray[Any],
         arrangement: Arrangement,
         targets: Targets,
+        workspace: Workspace,
     ) -> None:
+        empty = workspace.empty
         rows, shards, self.first, last = arrangement
         self.rows = rows
         self.names = network.names
@@ -82,12 +85,12 @@ class Pass:
         self.additions = [(a.into - self.first, a.other - self.first) for a in pairs]
         self.gradients = gradients
         dtype = parameters.dtype
-        samples = [np.empty((b.shards, b.rows, *network.input_shape), dtype) for b in self.blocks]
-        goals = [np.empty((b.shards, b.rows, *targets.shape), targets.dtype) for b in self.blocks]
+        samples = [empty((b.shards, b.rows, *network.input_shape), dtype) for b in self.blocks]
+        goals = [empty((b.shards, b.rows, *targets.shape), targets.dtype) for b in self.blocks]
         self.inputs = [x.reshape(-1, *network.input_shape) for x in samples]
         self.targets = [t.reshape(-1, *targets.shape) for t in goals]
-        self.operations = self._bind(network, parameters, samples)
-        self.loss = loss.bind(self.outputs, goals)
+        self.operations = self._bind(network, parameters, samples, workspace)
+        self.loss = loss.bind(self.outputs, goals, workspace)
         self.sums = [self._sums(*_span(own)) for own in network.tensors]
         self.weights = [[parameters[t.start : t.stop] for t in own] for own in network.tensors]
 
@@ -96,7 +99,9 @@ class Pass:
         """The network's outputs, blocks of shape ``(shards, rows, *output_shape)``."""
         return self.operations[-1].outputs
 
-    def _bind(self, network: Network, parameters: NDArray[Any], x: Blocks) -> list[Operation]:
+    def _bind(
+        self, network: Network, parameters: NDArray[Any], x: Blocks, workspace: Workspace
+    ) -> list[Operation]:
         operations: list[Operation] = []
         overwrites = passes_back = False
         for layer, tensors in zip(network.layers, network.tensors, strict=True):
@@ -106,6 +111,7 @@ class Pass:
                 gradients=[self._gradient_blocks(t.start, t.stop, t.shape) for t in tensors],
                 overwrites=overwrites,
                 passes_back=passes_back,
+                workspace=workspace,
             )
             operation = layer.bind(site)
             operations.append(operation)
@@ -184,37 +190,63 @@ def _span(tensors: Sequence[Any]) -> tuple[int, int]:
 
 
 class Replica:
-    """A network bound to a flat parameter vector of its own.
+    """A network bound to flat parameter vectors of its own.
+
+    There is more than one vector where a step reads one and writes another. The passes over all of
+    them compute in the same buffers.
 
     Attributes:
         network: the description.
-        parameters: ``(network.size,)``; whoever updates it in place changes what is computed.
+        versions: flat vectors ``(network.size,)``; whoever updates one in place changes what is
+            computed with it.
     """
 
     def __init__(
-        self, network: Network, loss: AnyLoss, parameters: NDArray[Any], targets: Targets
+        self,
+        network: Network,
+        loss: AnyLoss,
+        versions: Sequence[NDArray[Any]],
+        targets: Targets,
+        gradients: NDArray[Any] | None = None,
     ) -> None:
+        """Bind.
+
+        Args:
+            network: the description.
+            loss: the description.
+            versions: of the parameters.
+            targets: what the data set's targets look like.
+            gradients: ``(shards, network.size)``, for at least as many shards as any arrangement
+                has; by default memory of the replica's own.
+        """
         self.network = network
         self.loss = loss
-        self.parameters = parameters
+        self.versions = tuple(versions)
         self.targets = targets
-        self._gradients = np.empty((0, network.size), parameters.dtype)
-        self._passes: dict[Arrangement, Pass] = {}
+        self._gradients = gradients
+        self._workspaces: dict[Arrangement, Workspace] = {}
+        self._passes: dict[tuple[Arrangement, int], Pass] = {}
 
-    def pass_over(self, arrangement: Arrangement) -> Pass:
+    def pass_over(self, arrangement: Arrangement, version: int = 0) -> Pass:
         """Return the pass for an arrangement of shards, made at the first call and then kept."""
-        found = self._passes.get(arrangement)
+        found = self._passes.get((arrangement, version))
         if found is None:
-            local = arrangement.last - arrangement.first
-            if local > len(self._gradients):
-                self._gradients = np.empty((local, self.network.size), self.parameters.dtype)
+            workspace = self._workspaces.setdefault(arrangement, Workspace())
+            workspace.rewind()
             found = Pass(
                 self.network,
                 self.loss,
-                self.parameters,
-                self._gradients,
+                self.versions[version],
+                self._gradient_rows(arrangement.last - arrangement.first),
                 arrangement,
                 self.targets,
+                workspace,
             )
-            self._passes[arrangement] = found
+            self._passes[arrangement, version] = found
         return found
+
+    def _gradient_rows(self, local: int) -> NDArray[Any]:
+        if self._gradients is None or local > len(self._gradients):
+            shape = (local, self.network.size)
+            self._gradients = aligned_empty(shape, self.versions[0].dtype)
+        return self._gradients

@@ -1,8 +1,8 @@
 """From a reduced gradient to new parameters, in chunks that stay in the cache.
 
 The order is: clip the reduced gradient by its global norm, add weight decay, apply the rule. The
-squared norm is summed chunk by chunk in float64 and over the chunks by the tree; the chunks belong
-to the flat vector alone, so it does not matter who computes which.
+squared norm is summed chunk by chunk in float64 and over the chunks by the tree; these chunks, of
+`NORM_CHUNK` elements, belong to the flat vector alone, so it does not matter who computes which.
 """
 
 import math
@@ -17,8 +17,14 @@ from dptrain.optim.rules import AdamW, AnyRule, Arrays
 from dptrain.optim.schedules import AnySchedule
 
 CHUNK = 65536  # measured: smaller ones cost more in calls than they save in cache misses
+NORM_CHUNK = 4096  # small, so that a small network can be shared out over several workers
 
 Array = NDArray[Any]
+
+
+def norm_chunks(size: int) -> int:
+    """Return of how many chunks the squared norm of a flat vector is summed."""
+    return -(-size // NORM_CHUNK)
 
 
 class Piece(NamedTuple):
@@ -76,13 +82,16 @@ class Updater:
     def squared_norms(self, gradient: Array) -> list[float]:
         """Return the squared norm of each chunk of a gradient ``(n,)``, in float64.
 
-        The gradient is the whole flat vector, or a part of it that begins at a multiple of `CHUNK`.
+        The gradient is the whole flat vector, or a part of it that begins with a norm chunk.
         """
-        norms = []
+        norms: list[float] = []
         for start in range(0, len(gradient), CHUNK):
             part = gradient[start : start + CHUNK]
             squares = np.multiply(part, part, dtype=np.float64, out=self._squares[: len(part)])
-            norms.append(float(np.add.reduce(squares)))
+            whole = len(part) // NORM_CHUNK * NORM_CHUNK
+            norms += np.add.reduce(squares[:whole].reshape(-1, NORM_CHUNK), axis=1).tolist()
+            if whole < len(part):
+                norms.append(float(np.add.reduce(squares[whole:])))
         return norms
 
     def clip_factor(self, squared_norms: Sequence[float]) -> float:

@@ -22,6 +22,8 @@ class Terms:
         parameters: length of the flat vector.
         buckets: in how many messages a gradient comes.
         shards: of a minibatch.
+        exchange: ``star`` or ``shared``.
+        first_step: how many steps are done already.
         fingerprint: of the coordinator's arithmetic.
         timeout: seconds of silence after which a rank is given up.
         logs: where each launched rank writes, for messages.
@@ -35,6 +37,8 @@ class Terms:
     parameters: int
     buckets: int
     shards: int
+    exchange: str
+    first_step: int
     fingerprint: str
     timeout: float
     logs: tuple[str, ...]
@@ -106,6 +110,8 @@ class Admission:
             self.terms.timeout,
             self.terms.job,
             self.terms.data,
+            self.terms.exchange,
+            self.terms.first_step,
         )
         return [Send(event.peer, welcome)]
 

@@ -9,33 +9,39 @@ JOINING until every rank is ready, then IDLE; TRAINING and EVALUATING while a re
 IDLE again; OVER from the first failure or the request to stop on.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from dptrain.arithmetic.shards import assign, present_shards
-from dptrain.arithmetic.tree import remaining_additions, roots
-from dptrain.errors import DptrainError, NonFiniteError, UsageError, WorkersLostError
+from dptrain.arithmetic.shards import assign
+from dptrain.errors import (
+    DptrainError,
+    NonFiniteError,
+    ProtocolError,
+    UsageError,
+    WorkersLostError,
+)
 from dptrain.protocol.admission import Admission, Terms, refuse
+from dptrain.protocol.collecting import Collecting
 from dptrain.protocol.events import (
+    Advanced,
     Broadcast,
     Clock,
-    Commit,
     End,
     EvaluationAsked,
     Event,
     Garbled,
     Gone,
+    HaltAsked,
     Heard,
     Instruction,
-    Reduce,
     Scored,
     Send,
+    Span,
     State,
     StopAsked,
-    Take,
     TrainAsked,
 )
+from dptrain.protocol.lockstep import Lockstep
 from dptrain.protocol.messages import (
     Answer,
     Evaluate,
@@ -46,22 +52,12 @@ from dptrain.protocol.messages import (
     NonFinite,
     Ping,
     Plan,
+    Progress,
     Ready,
     Stop,
 )
 
 Instructions = list[Instruction]
-
-
-@dataclass
-class OpenStep:
-    """What has been handed in of the step under way: buckets by rank, losses by root."""
-
-    step: int
-    rows: int
-    buckets: list[int]
-    losses: dict[int, float] = field(default_factory=dict)
-    compute: float = 0.0
 
 
 class CoordinatorMachine:
@@ -80,9 +76,11 @@ class CoordinatorMachine:
         self.request = 0
         self._heard = [now] * terms.world_size
         self._ready: set[int] = set()
-        self._end = 0
-        self._rows: Callable[[int], int] = lambda _: 0
-        self._open: OpenStep | None = None
+        self.training: Collecting | Lockstep = (
+            Lockstep(terms.world_size)
+            if terms.exchange == "shared"
+            else Collecting(self.bounds, terms.buckets)
+        )
         self._pieces: dict[int, tuple[int, int]] = {}
         self._scores: dict[int, Evaluated] = {}
 
@@ -121,51 +119,49 @@ class CoordinatorMachine:
         return [Broadcast()]
 
     def train(self, event: Any) -> Instructions:
-        """Send every rank its plan."""
+        """Send every rank its first plans."""
         self.state = State.TRAINING
-        self._end, self._rows = event.end, event.rows
-        self._begin_step(event.begin)
         self._heard = [event.now] * self.terms.world_size
-        return [
-            Send(name, Plan(self.generation, event.begin, event.end, *self.bounds[rank]))
-            for rank, name in self.admission.members.items()
-        ]
+        return self._planned(self.training.begin(self.generation, event))
 
-    def _begin_step(self, step: int) -> None:
-        self._open = OpenStep(step, self._rows(step), [0] * self.terms.world_size)
-
-    def gradient(self, event: Any) -> Instructions:
-        """Take a bucket in its turn; reduce it when it is the last rank's."""
-        rank, now = self._member(event), self._open
-        if rank is None or now is None:
-            return []
-        message: Gradient = event.message
-        leaves = present_shards(now.rows, self.terms.shards)
-        own = roots(leaves, *self.bounds[rank])
-        due = (self.generation, now.step, now.buckets[rank], len(own))
-        found = (message.generation, message.step, message.bucket, len(message.losses))
-        if found != due or message.bucket >= self.terms.buckets:
-            return self._broke(rank, f"(generation, step, bucket, roots) is {found}, due was {due}")
-        now.buckets[rank] += 1
-        now.compute = max(now.compute, message.seconds)
-        now.losses.update(zip(own, message.losses, strict=True))
-        instructions: Instructions = [Take(rank, message.bucket, own)]
-        if min(now.buckets) == message.bucket + 1:
-            instructions.append(Reduce(now.step, message.bucket, now.rows))
-            if message.bucket + 1 == self.terms.buckets:
-                instructions.append(self._commit(leaves, now))
+    def _planned(self, found: Sequence[Instruction | Span]) -> Instructions:
+        """Make messages to everybody of the plans among some instructions."""
+        instructions: Instructions = []
+        for each in found:
+            if isinstance(each, Span):
+                instructions += [
+                    Send(name, Plan(self.generation, *each, *self.bounds[rank]))
+                    for rank, name in self.admission.members.items()
+                ]
+            else:
+                instructions.append(each)
         return instructions
 
-    def _commit(self, leaves: int, done: OpenStep) -> Commit:
-        losses = done.losses
-        for into, other, _ in remaining_additions(leaves, edges(self.bounds)):
-            losses[into] += losses[other]
-        if done.step + 1 < self._end:
-            self._begin_step(done.step + 1)
-        else:
-            self._open = None
+    def contribution(self, event: Any) -> Instructions:
+        """Count what a rank has done for the step or plan under way."""
+        rank = self._member(event)
+        if rank is None:
+            return []
+        try:
+            found = self.training.take(rank, event)
+        except ProtocolError as error:
+            return self._broke(rank, str(error))
+        if self.training.step is None:
             self.state = State.IDLE
-        return Commit(done.step, losses[0], done.compute)
+        return self._planned(found)
+
+    def advanced(self, event: Any) -> Instructions:
+        """Take movement in shared memory for a sign of life."""
+        if isinstance(self.training, Lockstep):
+            for rank in self.training.advanced(event.arrivals):
+                self._heard[rank] = event.now
+        return []
+
+    def halt(self, event: Any) -> Instructions:  # noqa: ARG002 - one signature for all handlers
+        """Plan no more."""
+        if isinstance(self.training, Lockstep):
+            self.training.halt()
+        return []
 
     def evaluate(self, event: Any) -> Instructions:
         """Share out the pieces of an evaluation."""
@@ -207,6 +203,7 @@ class CoordinatorMachine:
             Scored(
                 [loss for each in ordered for loss in each.losses],
                 [count for each in ordered for count in each.correct],
+                {rank: (each.began, each.ended) for rank, each in self._scores.items()},
             )
         ]
 
@@ -277,18 +274,15 @@ class CoordinatorMachine:
             return [rank for rank in ranks if rank in joined and rank not in self._ready]
         if self.state is State.EVALUATING:
             return [rank for rank in self._pieces if rank not in self._scores]
-        if self._open is not None:
-            behind = min(self._open.buckets)
-            return [rank for rank in ranks if self._open.buckets[rank] == behind]
-        return []
+        return self.training.awaited()
 
     def _where(self, rank: int) -> str:
         doing = {
             State.JOINING: " while it was joining",
             State.EVALUATING: " in an evaluation",
         }.get(self.state, "")
-        if self._open is not None:
-            doing = f" in step {self._open.step}"
+        if self.state is State.TRAINING:
+            doing = f" in step {self.training.step}"
         log = f"; see {self.terms.logs[rank]}" if rank < len(self.terms.logs) else ""
         return doing + log
 
@@ -316,11 +310,6 @@ class CoordinatorMachine:
         return self._broke(rank, f"{type(event.message).__name__} while {self.state.value}")
 
 
-def edges(bounds: tuple[tuple[int, int], ...]) -> tuple[int, ...]:
-    """Return the ranks' ranges as ascending edges, as `remaining_additions` takes them."""
-    return (*(low for low, _ in bounds), bounds[-1][1])
-
-
 def non_finite_error(step: int, where: str, layer: str, what: str) -> NonFiniteError:
     """Return the error that names where the first infinity or NaN of a step stood."""
     place = {
@@ -341,7 +330,10 @@ TRANSITIONS: dict[tuple[State, type], Handler] = {
     (State.IDLE, TrainAsked): M.train,
     (State.IDLE, EvaluationAsked): M.evaluate,
     (State.TRAINING, Hello): M.latecomer,
-    (State.TRAINING, Gradient): M.gradient,
+    (State.TRAINING, Gradient): M.contribution,
+    (State.TRAINING, Progress): M.contribution,
+    (State.TRAINING, Advanced): M.advanced,
+    (State.TRAINING, HaltAsked): M.halt,
     (State.TRAINING, NonFinite): M.non_finite,
     (State.EVALUATING, Hello): M.latecomer,
     (State.EVALUATING, Evaluated): M.evaluated,

@@ -60,6 +60,17 @@ class TrainAsked(NamedTuple):
     now: float
 
 
+class Advanced(NamedTuple):
+    """Where the ranks' words in shared memory stand; whoever has moved is alive."""
+
+    arrivals: list[int]
+    now: float
+
+
+class HaltAsked(NamedTuple):
+    """Let the ranks carry out what is planned, and plan no more."""
+
+
 class EvaluationAsked(NamedTuple):
     """Evaluate the pieces ``first`` to ``last - 1`` of a split."""
 
@@ -103,18 +114,36 @@ class Reduce(NamedTuple):
 
 
 class Commit(NamedTuple):
-    """A step is done; ``compute`` is the slowest rank's time."""
+    """A step is done; ``marks`` are every rank's, as in its message."""
 
     step: int
     loss: float
-    compute: float
+    marks: list[list[float]]
+
+
+class Committed(NamedTuple):
+    """The ranks have carried out the steps ``begin`` to ``end - 1`` in shared memory."""
+
+    begin: int
+    end: int
+
+
+class Span(NamedTuple):
+    """Steps ``begin`` to ``end - 1`` that every rank shall carry out."""
+
+    begin: int
+    end: int
 
 
 class Scored(NamedTuple):
-    """An evaluation is done: losses and correct rows of each piece, in order."""
+    """An evaluation is done: losses and correct rows of each piece, in order.
+
+    ``spans`` tells from when to when each rank was at it.
+    """
 
     losses: list[float]
     correct: list[int]
+    spans: dict[int, tuple[float, float]]
 
 
 class End(NamedTuple):
@@ -123,5 +152,12 @@ class End(NamedTuple):
     error: DptrainError
 
 
-Event = Heard | Garbled | Gone | Clock | TrainAsked | EvaluationAsked | StopAsked
-Instruction = Send | Broadcast | Take | Reduce | Commit | Scored | End
+Event = (
+    Heard | Garbled | Gone | Clock | TrainAsked | Advanced | HaltAsked | EvaluationAsked | StopAsked
+)
+Instruction = Send | Broadcast | Take | Reduce | Commit | Committed | Scored | End
+
+
+def edges(bounds: tuple[tuple[int, int], ...]) -> tuple[int, ...]:
+    """Return the ranks' ranges as ascending edges, as `remaining_additions` takes them."""
+    return (*(low for low, _ in bounds), bounds[-1][1])

@@ -1,7 +1,8 @@
 """The control messages: typed, versioned, and fixed arrays on the wire.
 
 ``[kind, field, …]`` in MessagePack; no maps (a duplicate key silently wins), no extension types.
-Gradients and weights travel as raw frames behind the message that announces them.
+Gradients and weights travel as raw frames behind the message that announces them, or lie in shared
+memory and are not spoken of at all.
 
 ============  =======================  ========================================================
 message       direction                meaning
@@ -15,6 +16,7 @@ Ready         worker to coordinator    the job is built, work may come
 Plan          coordinator to worker    compute these shards in these steps
 Weights       coordinator to worker    a bucket of the weights for a step, in the next frame
 Gradient      worker to coordinator    a bucket of a step's sums, one frame for each root
+Progress      worker to coordinator    the steps of a plan are done, in shared memory
 Evaluate      coordinator to worker    compute these pieces of a split
 Evaluated     worker to coordinator    their losses and correct rows
 NonFinite     worker to coordinator    an infinity or NaN, and where it first stood
@@ -32,7 +34,7 @@ from msgspec import Meta, Struct
 
 from dptrain.errors import ProtocolError
 
-VERSION = 1
+VERSION = 2
 
 Count = Annotated[int, Meta(ge=0, le=2**53)]
 Text = Annotated[str, Meta(max_length=65536)]
@@ -80,7 +82,11 @@ class Answer(Message, frozen=True):
 
 
 class Welcome(Message, frozen=True):
-    """The coordinator's proof and the job; ``data`` is where the prepared data set lies."""
+    """The coordinator's proof and the job.
+
+    ``data`` is where the prepared data set lies, ``exchange`` how gradients travel, ``step`` how
+    many steps are done already.
+    """
 
     proof: Proof
     rank: Count
@@ -88,6 +94,8 @@ class Welcome(Message, frozen=True):
     timeout: float
     job: dict[str, Any]
     data: Text
+    exchange: Annotated[str, Meta(max_length=16)]
+    step: Count
 
 
 class Refused(Message, frozen=True):
@@ -123,14 +131,22 @@ class Weights(Message, frozen=True):
 class Gradient(Message, frozen=True):
     """A bucket of a step's gradient sums, a frame for each root.
 
-    ``losses`` are the losses of the roots, ``seconds`` what computing took so far.
+    ``losses`` are the losses of the roots, ``marks`` when the step was begun, its rows were there,
+    its forward pass was over and this bucket was ready, by the worker's monotonic clock.
     """
 
     generation: Count
     step: Count
     bucket: Count
     losses: Sums
-    seconds: float
+    marks: Annotated[list[float], Meta(min_length=4, max_length=4)]
+
+
+class Progress(Message, frozen=True):
+    """All steps before ``step`` are committed, as this worker sees it."""
+
+    generation: Count
+    step: Count
 
 
 class Evaluate(Message, frozen=True):
@@ -143,11 +159,13 @@ class Evaluate(Message, frozen=True):
 
 
 class Evaluated(Message, frozen=True):
-    """The losses and correct rows of each piece."""
+    """The losses and correct rows of each piece, and when the worker computed them."""
 
     request: Count
     losses: Sums
     correct: Counts
+    began: float
+    ended: float
 
 
 class NonFinite(Message, frozen=True):
@@ -177,7 +195,7 @@ class Stop(Message, frozen=True):
     reason: Text
 
 
-FromWorker = Hello | Answer | Ready | Gradient | Evaluated | NonFinite | Failed
+FromWorker = Hello | Answer | Ready | Gradient | Progress | Evaluated | NonFinite | Failed
 FromCoordinator = Challenge | Welcome | Refused | Plan | Weights | Evaluate | Ping | Stop
 
 

@@ -1,9 +1,10 @@
 """The worker's protocol as a pure state machine: events in, instructions out.
 
 GREETING until the coordinator's challenge, PROVING until its welcome, BUILDING until the job is
-built, WAITING for weights and plans, OVER from the order to stop on. A step is computed when its
-weights are complete and a plan covers it. Transitions stand in `TRANSITIONS`; a message that has no
-entry for the present state ends the worker, because its coordinator is not what it seems.
+built, WAITING for weights and plans, OVER from the order to stop on. In the star a step is computed
+when its weights are complete and a plan covers it; in shared memory a plan is carried out at once.
+Transitions stand in `TRANSITIONS`; a message that has no entry for the present state ends the
+worker, because its coordinator is not what it seems.
 """
 
 import enum
@@ -19,6 +20,7 @@ from dptrain.protocol.messages import (
     Message,
     Ping,
     Plan,
+    Progress,
     Ready,
     Refused,
     Stop,
@@ -49,6 +51,13 @@ class Built(NamedTuple):
 
     parameters: int
     buckets: int
+    now: float
+
+
+class Ran(NamedTuple):
+    """The steps of a plan are done."""
+
+    plan: Plan
     now: float
 
 
@@ -93,10 +102,17 @@ class Compute(NamedTuple):
     more: bool
 
 
+class Run(NamedTuple):
+    """Carry out a plan in shared memory, and say so: `Ran`."""
+
+    plan: Plan
+
+
 class Score(NamedTuple):
-    """Compute pieces of an evaluation."""
+    """Compute pieces of an evaluation with the weights after ``step`` steps."""
 
     request: Evaluate
+    step: int
 
 
 class Exit(NamedTuple):
@@ -106,8 +122,8 @@ class Exit(NamedTuple):
     expected: bool
 
 
-Event = Heard | Built | Clock | Orphaned
-Instruction = Send | Build | Take | Compute | Score | Exit
+Event = Heard | Built | Ran | Clock | Orphaned
+Instruction = Send | Build | Take | Compute | Run | Score | Exit
 Instructions = list[Instruction]
 
 JOIN_TIMEOUT = 60.0
@@ -134,6 +150,7 @@ class WorkerMachine:
         self._buckets = 0
         self._step = -1
         self._arrived = 0
+        self._shares_memory = False
 
     def start(self) -> Instructions:
         """Return the first thing to do."""
@@ -168,6 +185,9 @@ class WorkerMachine:
         self.state = State.BUILDING
         self.rank = welcome.rank
         self._timeout = welcome.timeout
+        self._shares_memory = welcome.exchange == "shared"
+        if self._shares_memory:
+            self._step = welcome.step
         return [Build(welcome)]
 
     def built(self, event: Any) -> Instructions:
@@ -178,9 +198,22 @@ class WorkerMachine:
         return [Send(Ready(event.parameters))]
 
     def plan(self, event: Any) -> Instructions:
-        """Keep the plan; it may cover the step whose weights are here already."""
+        """Keep the plan: the weights of its first step may be here already, or are shared."""
         self._plan = event.message
-        return self._compute()
+        if not self._shares_memory:
+            return self._compute()
+        if event.message.begin != self._step:
+            return self._exit(
+                f"a plan of step {event.message.begin} came where step {self._step} was due",
+                expected=False,
+            )
+        return [Run(event.message)]
+
+    def ran(self, event: Any) -> Instructions:
+        """Report the end of the plan."""
+        self._step = event.plan.end
+        self._heard = event.now  # nothing could be heard meanwhile
+        return [Send(Progress(event.plan.generation, event.plan.end))]
 
     def weights(self, event: Any) -> Instructions:
         """Take a bucket of weights in its turn; compute when they are complete."""
@@ -206,7 +239,7 @@ class WorkerMachine:
 
     def evaluate(self, event: Any) -> Instructions:
         """Compute pieces of an evaluation with the weights that are here."""
-        return [Score(event.message)]
+        return [Score(event.message, self._step)]
 
     def refused(self, event: Any) -> Instructions:
         """Go home."""
@@ -245,6 +278,7 @@ TRANSITIONS: dict[tuple[State, type], Handler] = {
     (State.PROVING, Welcome): M.welcome,
     (State.BUILDING, Built): M.built,
     (State.WAITING, Plan): M.plan,
+    (State.WAITING, Ran): M.ran,
     (State.WAITING, Weights): M.weights,
     (State.WAITING, Evaluate): M.evaluate,
 } | {

@@ -67,5 +67,8 @@ def score_rows(summary: dict[str, Any]) -> list[tuple[str, str]]:
 
 def step_split(outcome: Outcome) -> str:
     """Return what an average step consisted of."""
-    parts = zip(("compute", "exchange", "update"), outcome.step_split, strict=True)
-    return ", ".join(f"{name} {1e6 * seconds:,.0f} µs" for name, seconds in parts)
+    split = outcome.step_split._asdict()
+    whole = sum(split.values()) or 1.0
+    return ", ".join(
+        f"{name} {1e6 * seconds:,.0f} µs ({seconds / whole:.0%})" for name, seconds in split.items()
+    )

@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 
-from dptrain.worker.shell import Connection, WorkerShell
+from dptrain.worker.shell import Connection, Inherited, WorkerShell
 
 _PR_SET_PDEATHSIG = 1
 
@@ -23,15 +23,20 @@ def main() -> int:
     orders = json.loads(line)
     if os.getppid() != orders["parent"]:
         return 1  # the parent died before the tie was made
-    if orders["pin"] and hasattr(os, "sched_setaffinity"):
-        cores = sorted(os.sched_getaffinity(0))
+    cores = sorted(os.sched_getaffinity(0))
+    if orders["pin"]:
         os.sched_setaffinity(0, {cores[orders["rank"] % len(cores)]})
+    inherited = None
+    if orders["memory"] >= 0:
+        bells = tuple(orders["bells"])
+        inherited = Inherited(orders["memory"], bells, len(cores), orders["parent"])
     connection = Connection(
         endpoint=orders["connect"],
         key=bytes.fromhex(orders["key"]),
         rank=orders["rank"],
         parent_pipe=sys.stdin.fileno(),
         max_frame=orders["max_frame"],
+        inherited=inherited,
     )
     return WorkerShell(connection).run()
 

@@ -14,21 +14,23 @@ import zmq
 
 from dptrain.arithmetic.digest import fingerprint
 from dptrain.errors import EXIT_WORKERS_LOST, DptrainError, ProtocolError
-from dptrain.exchange.buckets import BUCKET_BYTES, Bucket, buckets
-from dptrain.exchange.rank import Rank
-from dptrain.experiment.job import open_job, prepared_data
+from dptrain.exchange.barrier import Barrier, EventBarrier, FlagBarrier, Recalled
+from dptrain.exchange.buckets import BUCKET_BYTES
+from dptrain.exchange.lockstep import LockstepRank, LossNotFinite
+from dptrain.exchange.memory import map_memory
+from dptrain.exchange.segment import segment
+from dptrain.experiment.job import Job, open_job, prepared_data
 from dptrain.experiment.schema import Experiment
 from dptrain.experiment.validate import build
-from dptrain.nn.passes import Pass
 from dptrain.protocol.handshake import new_nonce
 from dptrain.protocol.messages import (
     VERSION,
     Evaluated,
     Failed,
-    Gradient,
     Hello,
     Message,
     NonFinite,
+    Plan,
     Welcome,
     decode_from_coordinator,
     encode,
@@ -42,14 +44,34 @@ from dptrain.protocol.worker import (
     Exit,
     Heard,
     Orphaned,
+    Ran,
+    Run,
     Score,
     Send,
     Take,
     WorkerMachine,
 )
+from dptrain.worker.gradients import StarRank
 
 TICK_MS = 1000
 FAREWELL_MS = 1000
+
+
+@dataclass(frozen=True)
+class Inherited:
+    """What a launched worker has from its coordinator for the shared exchange.
+
+    Attributes:
+        memory: descriptor of the shared memory.
+        bells: descriptors of all ranks' eventfds; none where ranks watch flags.
+        cores: that the ranks can use.
+        parent: the coordinator's pid.
+    """
+
+    memory: int
+    bells: tuple[int, ...]
+    cores: int
+    parent: int
 
 
 @dataclass(frozen=True)
@@ -62,6 +84,7 @@ class Connection:
         rank: to ask for; -1 takes any rank that waits for a worker started by hand.
         parent_pipe: ends when the coordinator does; None where there is no such pipe.
         max_frame: bytes of the longest frame to accept.
+        inherited: what only a child of the coordinator can have.
     """
 
     endpoint: str
@@ -69,6 +92,7 @@ class Connection:
     rank: int = -1
     parent_pipe: int | None = None
     max_frame: int = 1 << 30
+    inherited: Inherited | None = None
 
 
 class WorkerShell:
@@ -87,8 +111,8 @@ class WorkerShell:
         self._poller.register(self._socket, zmq.POLLIN)
         if connection.parent_pipe is not None:
             self._poller.register(connection.parent_pipe, zmq.POLLIN)
-        self._rank: Rank | None = None
-        self._buckets: tuple[Bucket, ...] = ()
+        self._star: StarRank | None = None
+        self._lockstep: LockstepRank | None = None
         self._exit: Exit | None = None
 
     def run(self) -> int:
@@ -146,14 +170,13 @@ class WorkerShell:
                 case Send(message):
                     self._send(message)
                 case Take(bucket):
-                    self._take(bucket)
+                    self._in_star().take(bucket)
                 case Compute():
                     self._compute(each)
-                case Score(request):
-                    losses, correct = self._computing().evaluate(
-                        request.split, request.first, request.last
-                    )
-                    self._send(Evaluated(request.request, losses, correct))
+                case Run(plan):
+                    self._run(plan)
+                case Score():
+                    self._evaluate(each)
                 case Build(welcome):
                     self._build(welcome)
                 case Exit():
@@ -162,9 +185,20 @@ class WorkerShell:
     def _send(self, message: Message) -> None:
         self._socket.send(encode(message))
 
-    def _computing(self) -> Rank:
-        assert self._rank is not None
-        return self._rank
+    def _evaluate(self, order: Score) -> None:
+        request = order.request
+        where = (request.split, request.first, request.last)
+        began = time.perf_counter()
+        if self._lockstep is not None:
+            losses, correct = self._lockstep.evaluate(*where, order.step)
+        else:
+            losses, correct = self._in_star().evaluate(*where)
+        ended = time.perf_counter()
+        self._send(Evaluated(request.request, losses, correct, began, ended))
+
+    def _in_star(self) -> StarRank:
+        assert self._star is not None
+        return self._star
 
     def _build(self, welcome: Welcome) -> None:
         experiment = build(Experiment, welcome.job, "the coordinator")
@@ -172,79 +206,48 @@ class WorkerShell:
         if not folder.is_dir():  # another machine: its own copy of the data, checked by digest
             folder = prepared_data(experiment)
         job = open_job(experiment, folder)
-        parameters = np.empty(job.network.size, job.dtype)
-        self._rank = Rank(job, parameters)
-        self._buckets = buckets(job.network, job.dtype.itemsize)
+        if welcome.exchange == "shared":
+            self._lockstep = self._share_memory(job, welcome)
+        else:
+            self._star = StarRank(job, self._socket)
         self._tell_log(
             f"joined {self._connection.endpoint} as one of {welcome.world_size}, pid {os.getpid()}"
         )
-        self._tell(Built(job.network.size, len(self._buckets), time.monotonic()))
+        count = self._star.buckets if self._star is not None else 1
+        self._tell(Built(job.network.size, count, time.monotonic()))
 
-    def _take(self, bucket: int) -> None:
-        _, start, stop = self._buckets[bucket]
-        target = self._computing().parameters[start:stop]
-        if not self._socket.get(zmq.RCVMORE):
-            raise ProtocolError("weights came without their frame")
-        if self._socket.recv_into(target.data) != target.nbytes:
-            raise ProtocolError("weights came in a frame of the wrong length")
+    def _share_memory(self, job: Job, welcome: Welcome) -> LockstepRank:
+        inherited = self._connection.inherited
+        if inherited is None:
+            raise ProtocolError("the run is in shared memory, which this worker has not inherited")
+        shared = segment(job, welcome.world_size, map_memory(inherited.memory))
+        words, rank, ranks = shared.words, welcome.rank, welcome.world_size
+        generation = words[shared.generation_word]
+
+        def recalled() -> bool:
+            parent = os.getppid()
+            return words[shared.generation_word] != generation or parent != inherited.parent
+
+        barrier: Barrier
+        if inherited.bells:
+            barrier = EventBarrier(words, rank, inherited.bells, recalled)
+        else:
+            barrier = FlagBarrier(words, rank, ranks, inherited.cores, recalled)
+        return LockstepRank(job, shared, barrier, rank, ranks)
+
+    def _run(self, plan: Plan) -> None:
+        assert self._lockstep is not None
+        try:
+            self._lockstep.run(plan.begin, plan.end)
+        except Recalled:
+            return  # whoever recalls says next what is to be done
+        except LossNotFinite as error:
+            if error.trouble is not None:
+                self._send(NonFinite(error.step, *error.trouble))
+            return
+        self._tell(Ran(plan, time.monotonic()))
 
     def _compute(self, order: Compute) -> None:
-        rank = self._computing()
-        found = rank.gather(order.step, order.first, order.last)
-        losses = rank.forward(found)
-        if not np.isfinite(losses).all():
-            self._report_trouble(order.step, found)
-            return
-        sender = GradientSender(self._socket, self._buckets, order, found, losses, rank)
-        if found.blocks:
-            rank.backward(found, sender.ready)
-        else:
-            sender.ready(0)
-        if order.more:
-            rank.gather(order.step + 1, order.first, order.last)
-
-    def _report_trouble(self, step: int, found: Pass) -> None:
-        trouble = self._computing().trouble(found)
-        if trouble is None:
-            message = NonFinite(step, found.first, "sum over the shards", "value")
-        else:
-            message = NonFinite(step, trouble.shard, trouble.layer, trouble.what)
-        self._send(message)
-
-
-class GradientSender:
-    """Sends each bucket of a gradient as soon as the backward pass has completed it."""
-
-    def __init__(
-        self,
-        target: "zmq.Socket[bytes]",
-        plan: tuple[Bucket, ...],
-        order: Compute,
-        found: Pass,
-        losses: list[float],
-        rank: Rank,
-    ) -> None:
-        self._socket = target
-        self._buckets = plan
-        self._order = order
-        self._pass = found
-        self._losses = losses
-        self._rank = rank
-        self._next = 0
-
-    def ready(self, layer: int) -> None:
-        """Send the buckets that are complete once ``layer`` is."""
-        while self._next < len(self._buckets) and self._buckets[self._next].layer >= layer:
-            self._send(self._next)
-            self._next += 1
-
-    def _send(self, number: int) -> None:
-        _, start, stop = self._buckets[number]
-        order = self._order
-        header = Gradient(order.generation, order.step, number, self._losses, self._rank.elapsed())
-        rows = self._pass.gradients
-        frames = [rows[root, start:stop].data for root in self._pass.roots]
-        self._socket.send(encode(header), zmq.SNDMORE if frames else 0)
-        for i, frame in enumerate(frames):
-            more = zmq.SNDMORE if i < len(frames) - 1 else 0
-            self._socket.send(frame, more, copy=False)
+        trouble = self._in_star().compute(order)
+        if trouble is not None:
+            self._send(NonFinite(order.step, *trouble))

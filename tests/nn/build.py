@@ -47,7 +47,7 @@ class Problem:
         else:
             self.t = random.standard_normal((rows, units)).astype(dtype)
             targets = Targets((units,), np.dtype(dtype))
-        self.replica = Replica(network, loss, self.parameters, targets)
+        self.replica = Replica(network, loss, [self.parameters], targets)
 
     def filled(self, shards: int, first: int = 0, last: int | None = None) -> Pass:
         """Return the pass over some shards, with their rows in place."""

@@ -15,7 +15,9 @@ from dptrain.protocol import events, worker
 from dptrain.protocol.admission import Terms
 from dptrain.protocol.coordinator import CoordinatorMachine
 from dptrain.protocol.handshake import proof
+from dptrain.protocol.lockstep import LONGEST_PLAN
 from dptrain.protocol.messages import (
+    VERSION,
     Answer,
     Challenge,
     Evaluated,
@@ -24,6 +26,8 @@ from dptrain.protocol.messages import (
     Hello,
     Message,
     NonFinite,
+    Plan,
+    Progress,
     Ready,
     Refused,
     Stop,
@@ -35,7 +39,12 @@ KEY = b"k" * 32
 BUCKETS = 2
 
 
-def terms(world_size: int, shards: int, *, launched: int | None = None) -> Terms:
+MARKS = [0.0, 1.0, 2.0, 3.0]
+
+
+def terms(
+    world_size: int, shards: int, *, launched: int | None = None, exchange: str = "star"
+) -> Terms:
     return Terms(
         world_size=world_size,
         launched=world_size if launched is None else launched,
@@ -45,6 +54,8 @@ def terms(world_size: int, shards: int, *, launched: int | None = None) -> Terms
         parameters=100,
         buckets=BUCKETS,
         shards=shards,
+        exchange=exchange,
+        first_step=0,
         fingerprint="f",
         timeout=10.0,
         logs=tuple(f"rank-{rank}.log" for rank in range(world_size)),
@@ -58,14 +69,22 @@ def loss_of(step: int, shard: int) -> float:
 class Run:
     """A coordinator, workers, and the messages under way between them."""
 
-    def __init__(self, world_size: int, shards: int, rows: Callable[[int], int]) -> None:
-        self.machine = CoordinatorMachine(terms(world_size, shards), 0.0)
+    def __init__(
+        self,
+        world_size: int,
+        shards: int,
+        rows: Callable[[int], int],
+        exchange: str = "star",
+    ) -> None:
+        self.machine = CoordinatorMachine(terms(world_size, shards, exchange=exchange), 0.0)
+        self.ran: list[list[tuple[int, int]]] = [[] for _ in range(world_size)]
+        self.now = 0.0
         self.shards, self.rows = shards, rows
         self.up: list[deque[Message]] = [deque() for _ in range(world_size)]
         self.down: list[deque[Message]] = [deque() for _ in range(world_size)]
         self.results: list[Any] = []
         self.workers = [
-            worker.WorkerMachine(KEY, Hello(1, bytes([i]) * 32, i, i, "h"), "f", 0.0)
+            worker.WorkerMachine(KEY, Hello(VERSION, bytes([i]) * 32, i, i, "h"), "f", 0.0)
             for i in range(world_size)
         ]
         for i, each in enumerate(self.workers):
@@ -80,9 +99,14 @@ class Run:
                     self.at_worker(i, self.workers[i].handle(worker.Built(100, BUCKETS, 0.0)))
                 case worker.Compute(generation, step, first, last):
                     self.compute(i, generation, step, first, last)
+                case worker.Run(plan):
+                    self.ran[i].append((plan.begin, plan.end))
+                    self.at_worker(i, self.workers[i].handle(worker.Ran(plan, 0.0)))
                 case worker.Score(request):
                     pieces = range(request.first, request.last)
-                    answer = Evaluated(request.request, [float(p) for p in pieces], list(pieces))
+                    answer = Evaluated(
+                        request.request, [float(p) for p in pieces], list(pieces), 0.0, 0.0
+                    )
                     self.up[i].append(answer)
                 case worker.Exit(reason, expected):
                     assert expected, reason
@@ -94,7 +118,7 @@ class Run:
             losses[into] += losses[other]
         own = [losses[root] for root in roots(leaves, first, last)]
         for bucket in range(BUCKETS):
-            self.up[i].append(Gradient(generation, step, bucket, own, 0.0))
+            self.up[i].append(Gradient(generation, step, bucket, own, MARKS))
 
     def at_coordinator(self, instructions: list[Any]) -> None:
         for each in instructions:
@@ -102,11 +126,12 @@ class Run:
                 case events.Send(peer, message):
                     self.down[peer[0]].append(message)
                 case events.Broadcast():
-                    self.send_weights(0)
+                    if self.machine.terms.exchange == "star":
+                        self.send_weights(0)
                 case events.Reduce(step, bucket):
                     for queue in self.down:
                         queue.append(Weights(1, step + 1, bucket))
-                case events.Commit() | events.Scored():
+                case events.Commit() | events.Committed() | events.Scored():
                     self.results.append(each)
                 case events.End(error):
                     raise error
@@ -122,7 +147,8 @@ class Run:
             message = queue.popleft()
             if any(queue is each for each in self.up):
                 i = next(i for i, each in enumerate(self.up) if each is queue)
-                heard = events.Heard(bytes([i]), message, 0.0, b"c" * 32)
+                self.now += 0.001
+                heard = events.Heard(bytes([i]), message, self.now, b"c" * 32)
                 self.at_coordinator(self.machine.handle(heard))
             else:
                 i = next(i for i, each in enumerate(self.down) if each is queue)
@@ -163,10 +189,96 @@ def test_any_order_of_delivery_gives_the_same_losses(
     assert all(each.state is worker.State.OVER for each in run.workers)
 
 
-def ready_run(world_size: int = 2) -> Run:
-    run = Run(world_size, 4, lambda _: 8)
+@settings(max_examples=80)
+@given(st.integers(1, 4), st.integers(1, 2000), st.integers(0, 300), st.data())
+def test_plans_cover_every_step_once_whatever_the_order_of_delivery(
+    world_size: int, steps: int, halt_after: int, data: st.DataObject
+) -> None:
+    run = Run(world_size, 4, lambda _: 8, "shared")
+    run.deliver(lambda count: data.draw(st.integers(0, count - 1)))
+    run.at_coordinator(run.machine.handle(events.TrainAsked(0, steps, lambda _: 8, 0.0)))
+    random = data.draw(st.randoms(use_true_random=False))
+    delivered = 0
+
+    def choose(count: int) -> int:
+        nonlocal delivered
+        delivered += 1
+        if delivered == halt_after:
+            run.at_coordinator(run.machine.handle(events.HaltAsked()))
+        return random.randrange(count)
+
+    run.deliver(choose)
+    assert run.machine.state is events.State.IDLE
+    spans = [(each.begin, each.end) for each in run.results]
+    assert all(ran == spans for ran in run.ran)
+    assert all(1 <= end - begin <= LONGEST_PLAN for begin, end in spans)
+    assert [begin for begin, _ in spans] == [0, *(end for _, end in spans[:-1])]
+    done = spans[-1][1]
+    assert done == steps or 0 < halt_after <= delivered
+    run.results.clear()
+    # and the same ranks go on from there
+    run.at_coordinator(run.machine.handle(events.TrainAsked(done, done + 3, lambda _: 8, 0.0)))
+    run.deliver(choose)
+    assert run.results[-1].end == done + 3
+
+
+def ready_run(world_size: int = 2, exchange: str = "star") -> Run:
+    run = Run(world_size, 4, lambda _: 8, exchange)
     run.deliver(lambda _: 0)
     return run
+
+
+@pytest.mark.parametrize(
+    "message",
+    [Progress(1, 4), Progress(2, 1), Progress(1, 0), Gradient(1, 0, 0, [0.5], MARKS)],
+    ids=["step", "generation", "again", "gradient"],
+)
+def test_progress_out_of_turn_ends_the_run(message: Message) -> None:
+    run = ready_run(exchange="shared")
+    run.at_coordinator(run.machine.handle(events.TrainAsked(0, 5, lambda _: 8, 0.0)))
+    with pytest.raises(WorkersLostError, match=r"rank 1 broke the protocol.*in step 0"):
+        heard(run, 1, message)
+
+
+def test_two_plans_are_with_the_ranks_until_the_last() -> None:
+    run = ready_run(1, "shared")
+
+    def count(instructions: list[Any]) -> int:
+        return sum(
+            isinstance(each, events.Send) and isinstance(each.message, Plan)
+            for each in instructions
+        )
+
+    now = 0.0
+    handed_out = [count(run.machine.handle(events.TrainAsked(0, 10_000, lambda _: 8, now)))]
+    ends = [plan.end for plan in run.machine.training._plans]  # type: ignore[union-attr]
+    while run.machine.state is events.State.TRAINING:
+        now += 0.0001
+        (end, *_) = ends
+        done = events.Heard(bytes([0]), Progress(1, end), now, b"c" * 32)
+        handed_out.append(count(run.machine.handle(done)))
+        ends = [plan.end for plan in run.machine.training._plans]  # type: ignore[union-attr]
+    assert handed_out[0] == 2
+    assert set(handed_out[1:-2]) == {1}
+    assert handed_out[-2:] == [0, 0]
+
+
+def test_who_moves_in_shared_memory_is_alive_and_who_is_behind_is_named() -> None:
+    run = ready_run(exchange="shared")
+    handle = run.machine.handle
+    handle(events.TrainAsked(0, 5, lambda _: 8, 0.0))
+    assert handle(events.Advanced([1, 0], 5.0)) == []
+    assert handle(events.Advanced([1, 1], 9.0)) == []
+    assert not any(isinstance(each, events.End) for each in handle(events.Clock(14.0)))
+    handle(events.Advanced([2, 1], 14.5))
+    with pytest.raises(WorkersLostError, match="rank 1 has not been heard of for 10 s in step 0"):
+        run.at_coordinator(handle(events.Clock(19.1)))
+
+
+def test_a_plan_of_other_steps_than_the_next_ends_the_worker() -> None:
+    run = ready_run(1, "shared")
+    (out,) = run.workers[0].handle(worker.Heard(Plan(1, 3, 4, 0, 4), 0.0))
+    assert out == worker.Exit("a plan of step 3 came where step 0 was due", expected=False)
 
 
 def heard(run: Run, rank: int, message: Message) -> None:
@@ -183,14 +295,15 @@ def training_run() -> Run:
 @pytest.mark.parametrize(
     "message",
     [
-        Gradient(1, 1, 0, [0.5], 0.0),
-        Gradient(2, 0, 0, [0.5], 0.0),
-        Gradient(1, 0, 1, [0.5], 0.0),
-        Gradient(1, 0, 0, [0.5, 0.5], 0.0),
+        Gradient(1, 1, 0, [0.5], MARKS),
+        Gradient(2, 0, 0, [0.5], MARKS),
+        Gradient(1, 0, 1, [0.5], MARKS),
+        Gradient(1, 0, 0, [0.5, 0.5], MARKS),
         Ready(100),
-        Evaluated(1, [], []),
+        Progress(1, 1),
+        Evaluated(1, [], [], 0.0, 0.0),
     ],
-    ids=["step", "generation", "bucket", "roots", "ready", "evaluated"],
+    ids=["step", "generation", "bucket", "roots", "ready", "progress", "evaluated"],
 )
 def test_a_message_out_of_turn_ends_the_run(message: Message) -> None:
     run = training_run()
@@ -203,14 +316,14 @@ def test_a_message_out_of_turn_ends_the_run(message: Message) -> None:
 def test_strangers_have_no_say() -> None:
     run = training_run()
     for message in (
-        Gradient(1, 0, 0, [0.5], 0.0),
+        Gradient(1, 0, 0, [0.5], MARKS),
         Failed(False, "x", ""),
         NonFinite(0, 0, "l", "w"),
     ):
         event = events.Heard(b"stranger", message, 0.0, b"c" * 32)
         assert run.machine.handle(event) == []
     assert run.machine.handle(events.Garbled(b"stranger", "noise")) == []
-    late = events.Heard(b"stranger", Hello(1, b"n" * 32, -1, 1, "h"), 0.0, b"c" * 32)
+    late = events.Heard(b"stranger", Hello(VERSION, b"n" * 32, -1, 1, "h"), 0.0, b"c" * 32)
     (answer,) = run.machine.handle(late)
     assert isinstance(answer, events.Send)
     assert isinstance(answer.message, Refused)
@@ -273,7 +386,7 @@ class Joining:
         return [each.message for each in sent if isinstance(each, events.Send)]
 
     def join(self, peer: bytes, rank: int, key: bytes = KEY, fingerprint: str = "f") -> Message:
-        self.say(peer, Hello(1, b"n" * 32, rank, 1, "h"))
+        self.say(peer, Hello(VERSION, b"n" * 32, rank, 1, "h"))
         sent = proof(key, "worker", b"n" * 32, b"c" * 32)
         answer: Message = self.say(peer, Answer(sent, fingerprint))[0]
         return answer
@@ -309,15 +422,15 @@ def test_another_arithmetic_is_refused() -> None:
 
 def test_a_reflected_proof_is_no_proof() -> None:
     joining = Joining()
-    joining.say(b"a", Hello(1, b"n" * 32, 0, 1, "h"))
+    joining.say(b"a", Hello(VERSION, b"n" * 32, 0, 1, "h"))
     mirrored = proof(KEY, "coordinator", b"n" * 32, b"c" * 32)
     (refused,) = joining.say(b"a", Answer(mirrored, "f"))
     assert isinstance(refused, Refused)
 
 
 def test_a_worker_wants_proof_from_the_coordinator_too() -> None:
-    machine = worker.WorkerMachine(KEY, Hello(1, b"n" * 32, 0, 0, "h"), "f", 0.0)
+    machine = worker.WorkerMachine(KEY, Hello(VERSION, b"n" * 32, 0, 0, "h"), "f", 0.0)
     machine.handle(worker.Heard(Challenge(b"c" * 32), 0.0))
-    welcome = Welcome(b"p" * 32, 0, 1, 1.0, {}, "/data")
+    welcome = Welcome(b"p" * 32, 0, 1, 1.0, {}, "/data", "star", 0)
     (out,) = machine.handle(worker.Heard(welcome, 0.0))
     assert out == worker.Exit("the coordinator does not hold the key of this run", expected=False)

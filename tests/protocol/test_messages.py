@@ -20,6 +20,7 @@ from dptrain.protocol.messages import (
     Gradient,
     Hello,
     Message,
+    Progress,
     Stop,
     Welcome,
     decode_from_coordinator,
@@ -29,10 +30,11 @@ from dptrain.protocol.messages import (
 
 EXAMPLES: list[Message] = [
     Hello(1, b"n" * 32, -1, 4711, "host"),
-    Gradient(1, 41, 0, [0.25, -1.5], 1e-3),
-    Evaluated(3, [1.0], [2]),
+    Gradient(1, 41, 0, [0.25, -1.5], [1.0, 1.5, 2.0, 2.5]),
+    Progress(1, 42),
+    Evaluated(3, [1.0], [2], 1.0, 1.5),
     Failed(True, "no", ""),
-    Welcome(b"p" * 32, 0, 2, 60.0, {"layers": [{"units": 3}], "lr": None}, "/data"),
+    Welcome(b"p" * 32, 0, 2, 60.0, {"layers": [{"units": 3}], "lr": None}, "/data", "star", 7),
     Evaluate(3, "train", 0, 7),
     Stop("over"),
 ]
@@ -54,7 +56,13 @@ def test_the_other_side_does_not_take_it(message: Message) -> None:
 
 
 def gradient(**changes: object) -> bytes:
-    fields = {"generation": 1, "step": 2, "bucket": 0, "losses": [0.5], "seconds": 0.1} | changes
+    fields = {
+        "generation": 1,
+        "step": 2,
+        "bucket": 0,
+        "losses": [0.5],
+        "marks": [0.1, 0.2, 0.3, 0.4],
+    } | changes
     return bytes(msgpack.packb(["gradient", *fields.values()]))
 
 
@@ -78,7 +86,8 @@ def gradient(**changes: object) -> bytes:
         gradient(losses=["x"]),
         gradient(losses=[0.0] * (MAX_LIST + 1)),
         gradient(losses=msgpack.ExtType(1, b"x")),
-        gradient(seconds=None),
+        gradient(marks=None),
+        gradient(marks=[0.1]),
         msgpack.packb(["hello", 1, b"short", 0, 1, "host"]),
         msgpack.packb(["hello", 1, b"n" * 32, 0, 1, b"host"]),
         msgpack.packb(["hello", 1, b"n" * 32, -2, 1, "host"]),

@@ -1,0 +1,119 @@
+"""A cluster whose gradients and weights stay in shared memory; the workers sum and update."""
+
+import time
+from collections.abc import Iterator
+
+import numpy as np
+
+from dptrain.coordinator.cluster import Cluster, Setting
+from dptrain.errors import DptrainError
+from dptrain.exchange.barrier import LINE_WORDS
+from dptrain.exchange.collective import ARRIVALS, committed
+from dptrain.exchange.engine import State, StepDone, Stop
+from dptrain.exchange.marks import COMPUTE, UPDATE, WAIT
+from dptrain.exchange.memory import map_memory
+from dptrain.exchange.segment import RING, Segment, segment, segment_bytes
+from dptrain.protocol.events import Advanced, Broadcast, Committed, HaltAsked, Instruction
+from dptrain.protocol.messages import MAX_HEADER
+
+
+class SharedCluster(Cluster):
+    """Trains with worker processes over the shared exchange.
+
+    Attributes:
+        exchange: ``"shared"``.
+    """
+
+    exchange = "shared"
+
+    def __init__(self, setting: Setting, state: State) -> None:
+        """Bind and fill the memory; ``state`` is what the first step begins with.
+
+        Raises:
+            ResourceError: there is too little memory.
+        """
+        job, workers = setting.job, setting.workers
+        memory = setting.crew.memory
+        assert memory is not None
+        memory.reserve(
+            segment_bytes(job, workers),
+            f"the network of {job.network.size:,} parameters with {job.shards} shards",
+        )
+        self._segment: Segment = segment(job, workers, map_memory(memory.descriptor))
+        self._began = setting.first_step
+        into = self._segment.states[self._began % 2]
+        np.copyto(into.parameters, state.parameters)
+        for slot, value in zip(into.slots, state.slots, strict=True):
+            np.copyto(slot, value)
+        for rank in range(workers):
+            self._segment.words[rank * LINE_WORDS] = self._began * ARRIVALS
+        super().__init__(setting, MAX_HEADER, 1)
+
+    def train(self, begin: int, end: int, stop: Stop) -> Iterator[StepDone]:
+        """Carry out steps; they are heard of plan by plan."""
+        self._ask_to_train(begin, end)
+        drained, halted, since = begin, False, time.perf_counter()
+        while self._machine.training.step is not None or self._results:
+            if stop() and not halted:
+                self._tell(HaltAsked())
+                halted = True
+            try:
+                self._turn_for_result()
+            except DptrainError:
+                done = committed(self._segment.arrivals(self.workers))
+                yield from self._unmeasured(drained, done)
+                raise
+            for each in self._results:
+                assert isinstance(each, Committed)
+                now = time.perf_counter()
+                steps = self._measured(each.begin, each.end, now - since)
+                drained, since = each.end, now
+                yield from steps
+            self._results.clear()
+
+    def _turn_for_result(self) -> None:
+        if not self._results:
+            self._turn()
+
+    def _measured(self, begin: int, end: int, seconds: float) -> list[StepDone]:
+        """Return the records of a plan; what its steps leave of its time is exchange."""
+        places = np.arange(begin, end) % RING
+        records = self._segment.records[places]
+        losses = self._segment.step_losses[places].tolist()
+        if self._timeline is not None:
+            self._timeline.add_steps(begin, records)
+        phases = np.diff(records, axis=2).mean(axis=1)
+        compute, wait, update = (
+            phases[:, [end - 1 for end in ends]].sum(axis=1) for ends in (COMPUTE, WAIT, UPDATE)
+        )
+        whole = np.full(end - begin, seconds / (end - begin))
+        rest = np.maximum(0.0, whole - compute - wait - update)
+        columns = (each.tolist() for each in (compute, rest, wait, update))
+        return [StepDone(*each) for each in zip(range(begin, end), losses, *columns, strict=True)]
+
+    def _unmeasured(self, begin: int, end: int) -> Iterator[StepDone]:
+        for step in range(begin, end):
+            loss = float(self._segment.step_losses[step % RING])
+            yield StepDone(step, loss, 0.0, 0.0, 0.0, 0.0)
+
+    def state(self) -> State:
+        """Return the weights and optimizer state after the last committed step.
+
+        Also after a death: what belongs to it is not written before the next step is committed,
+        for which the dead rank is missing.
+        """
+        done = committed(self._segment.arrivals(self.workers))
+        return self._segment.states[done % 2]
+
+    def close(self) -> None:
+        """Call the ranks back from their barriers, and end."""
+        self._segment.words[self._segment.generation_word] += 1
+        super().close()
+
+    def _carry_out(self, instruction: Instruction) -> None:
+        if isinstance(instruction, Committed | Broadcast):
+            self._results.append(instruction)
+
+    def _look_around(self, now: float) -> None:
+        self._tell(Advanced(self._segment.arrivals(self.workers), now))
+        super()._look_around(now)

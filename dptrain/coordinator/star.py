@@ -1,0 +1,99 @@
+"""A cluster whose gradients and weights travel over ZeroMQ; the coordinator sums and updates."""
+
+import math
+import time
+from collections.abc import Iterator
+from typing import Any
+
+from dptrain.coordinator.cluster import Cluster, Setting
+from dptrain.errors import NonFiniteError, ProtocolError
+from dptrain.exchange.engine import State, StepDone, Stop
+from dptrain.exchange.star import StarReducer
+from dptrain.exchange.timeline import COORDINATOR
+from dptrain.protocol.events import Broadcast, Commit, Garbled, Instruction, Reduce, Take
+from dptrain.protocol.messages import Weights, encode
+
+
+class StarCluster(Cluster):
+    """Trains with worker processes over the star exchange.
+
+    Attributes:
+        exchange: ``"star"``.
+    """
+
+    exchange = "star"
+
+    def __init__(self, setting: Setting, state: State) -> None:
+        """Bind; ``state`` is what the first step begins with."""
+        job, workers = setting.job, setting.workers
+        self._reducer = StarReducer(job, workers, state.parameters, state.slots)
+        longest = max((b.stop - b.start) * job.dtype.itemsize for b in self._reducer.buckets)
+        self._update_seconds = 0.0
+        super().__init__(setting, longest, len(self._reducer.buckets))
+
+    def train(self, begin: int, end: int, stop: Stop) -> Iterator[StepDone]:
+        """Carry out steps; stopped, the cluster can only be closed."""
+        started = time.perf_counter()
+        self._ask_to_train(begin, end)
+        for _ in range(begin, end):
+            if stop():
+                return
+            done = self._await_result(interruptible=False)
+            assert isinstance(done, Commit)
+            if not math.isfinite(done.loss):
+                raise NonFiniteError(f"step {done.step} has a loss that is not finite")
+            now = time.perf_counter()
+            yield self._done(done, now - started)
+            started = now
+
+    def _done(self, commit: Commit, seconds: float) -> StepDone:
+        took = [marks[-1] - marks[0] for marks in commit.marks]
+        compute = sum(took) / len(took)
+        wait = max(took) - compute
+        update, self._update_seconds = self._update_seconds, 0.0
+        exchange = max(0.0, seconds - compute - wait - update)
+        if self._timeline is not None:
+            marks = [[*each, *[each[-1]] * 6] for each in commit.marks]
+            self._timeline.add_steps(commit.step, [marks])
+        return StepDone(commit.step, commit.loss, compute, exchange, wait, update)
+
+    def state(self) -> State:
+        """Return the weights and optimizer state after the last committed step."""
+        return self._reducer.state()
+
+    def _carry_out(self, instruction: Instruction) -> None:
+        match instruction:
+            case Take(rank, bucket, roots):
+                self._take(rank, bucket, roots)
+            case Reduce(step, bucket, rows):
+                self._reduce(step, bucket, rows)
+            case Commit():
+                self._reducer.commit()
+                self._results.append(instruction)
+            case Broadcast():
+                for bucket in range(len(self._reducer.buckets)):
+                    self._send_weights(self._setting.first_step, bucket, committed=True)
+                self._results.append(instruction)
+
+    def _take(self, rank: int, bucket: int, roots: tuple[int, ...]) -> None:
+        try:
+            self._reducer.take(bucket, roots, [frame.buffer for frame in self._frames])
+        except ProtocolError as error:
+            peer = self._machine.admission.members[rank]
+            self._tell(Garbled(peer, str(error)))
+
+    def _reduce(self, step: int, bucket: int, rows: int) -> None:
+        started = time.perf_counter()
+        updated = self._reducer.reduce(step, bucket, rows)
+        ended = time.perf_counter()
+        self._update_seconds += ended - started
+        if self._timeline is not None:
+            self._timeline.add(COORDINATOR, "reduce+update", started, ended, step)
+        for each in updated:
+            self._send_weights(step + 1, each, committed=False)
+
+    def _send_weights(self, step: int, bucket: int, *, committed: bool) -> None:
+        data: Any = self._reducer.weights(bucket, committed=committed)
+        header = encode(Weights(self._machine.generation, step, bucket))
+        for peer in self._machine.admission.members.values():
+            self._send(peer, header, data)
