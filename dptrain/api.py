@@ -65,7 +65,7 @@ class Settings(TypedDict, total=False):
     seed: int
     dtype: Dtype
     workers: int | Literal["auto"]
-    exchange: Literal["inline", "star"]
+    exchange: Literal["inline", "star", "shared"]
     transport: Literal["ipc", "tcp"]
     worker_timeout: float
     log_every: int

@@ -63,7 +63,7 @@ class Site:
     workspace: Workspace = field(default_factory=Workspace)
 
     def like(self, arrays: Blocks, dtype: DTypeLike | None = None) -> Blocks:
-        """Return uninitialised arrays of the same shapes; of the same dtypes unless one is given."""
+        """Return uninitialised arrays of these shapes, and of these dtypes unless one is given."""
         return [self.workspace.empty(x.shape, x.dtype if dtype is None else dtype) for x in arrays]
 
 

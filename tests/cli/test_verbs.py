@@ -151,7 +151,7 @@ def test_flag_over_environment_over_file_over_default(
 def test_off_a_terminal_there_is_a_line_per_epoch(job: tuple[object, ...], tmp_path: Path) -> None:
     done = dptrain("train", *job, "--out", tmp_path / "run")
     lines = done.stderr.splitlines()
-    assert "minibatch global batch 20 = 4 shards of 5 over 2 workers (star over ipc)" in lines
+    assert "minibatch global batch 20 = 4 shards of 5 over 2 workers (shared)" in lines
     assert [line.split()[:2] for line in lines if line.startswith("epoch")] == [
         ["epoch", "1"],
         ["epoch", "2"],

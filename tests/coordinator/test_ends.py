@@ -1,6 +1,7 @@
 """How runs end: deaths, signals, resumption. Real processes throughout."""
 
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from dptrain.checkpoint.checkpoint import load_checkpoint
 from tests.commands import (
     dptrain,
     finish,
@@ -37,12 +39,13 @@ def job(tmp_path_factory: pytest.TempPathFactory) -> tuple[object, ...]:
     return ("--dataset", data, "--model", "mlp:20-7-3", "--batch-size", 20)
 
 
+@pytest.mark.parametrize("exchange", ["shared", "star"])
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSEGV])
-def test_a_killed_worker_ends_the_run(
-    number: signal.Signals, job: tuple[object, ...], tmp_path: Path
+def test_a_killed_worker_ends_the_run_and_its_last_step_is_saved(
+    number: signal.Signals, exchange: str, job: tuple[object, ...], tmp_path: Path
 ) -> None:
     run = tmp_path / "run"
-    process = start("train", *job, *ENDLESS, "--out", run)
+    process = start("train", *job, *ENDLESS, "--exchange", exchange, "--out", run)
     wait_until(lambda: steps_logged(run) > 3, process)
     os.kill(workers_of(process)[1].pid, number)
     code, _, err = finish(process)
@@ -52,7 +55,11 @@ def test_a_killed_worker_ends_the_run(
     assert "rank-1.log" in err
     assert "Traceback" not in err
     assert "dptrain train --resume" in err
-    assert (run / "checkpoints" / "last.safetensors").exists()
+    saved = re.search(r"step (\d+) is saved", err)
+    assert saved
+    steps = ("--steps", saved[1])
+    complete = result("train", *job, *steps, "--workers", 1, "--out", tmp_path / "whole")
+    assert load_checkpoint(run / "checkpoints" / "last.safetensors").digest == complete["digest"]
 
 
 def test_a_worker_killed_while_joining(job: tuple[object, ...], tmp_path: Path) -> None:
@@ -65,9 +72,13 @@ def test_a_worker_killed_while_joining(job: tuple[object, ...], tmp_path: Path) 
     assert "SIGKILL" in err
 
 
-def test_a_silent_worker_is_given_up(job: tuple[object, ...], tmp_path: Path) -> None:
+@pytest.mark.parametrize("exchange", ["shared", "star"])
+def test_a_silent_worker_is_given_up(
+    exchange: str, job: tuple[object, ...], tmp_path: Path
+) -> None:
     run = tmp_path / "run"
-    process = start("train", *job, *ENDLESS, "--out", run, "--worker-timeout", 1.5)
+    ways = ("--exchange", exchange, "--worker-timeout", 1.5)
+    process = start("train", *job, *ENDLESS, "--out", run, *ways)
     wait_until(lambda: steps_logged(run) > 3, process)
     os.kill(workers_of(process)[0].pid, signal.SIGSTOP)
     code, _, err = finish(process)
@@ -76,14 +87,17 @@ def test_a_silent_worker_is_given_up(job: tuple[object, ...], tmp_path: Path) ->
     assert "--worker-timeout" in err
 
 
-@pytest.mark.parametrize(("number", "expected"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    ("number", "expected", "exchange"),
+    [(signal.SIGINT, 130, "shared"), (signal.SIGTERM, 143, "shared"), (signal.SIGINT, 130, "star")],
+)
 def test_a_signal_stops_cleanly_and_the_run_goes_on(
-    number: signal.Signals, expected: int, job: tuple[object, ...], tmp_path: Path
+    number: signal.Signals, expected: int, exchange: str, job: tuple[object, ...], tmp_path: Path
 ) -> None:
     whole, run = tmp_path / "whole", tmp_path / "run"
     length = ("--epochs", 30, "--log-every", 1)
     complete = result("train", *job, *length, "--workers", 1, "--out", whole)
-    process = start("train", *job, *length, "--out", run)
+    process = start("train", *job, *length, "--exchange", exchange, "--out", run)
     wait_until(lambda: steps_logged(run) > 10, process)
     process.send_signal(number)
     code, out, err = finish(process)
@@ -172,7 +186,7 @@ RAISES = """
 def forward(self, found):
     raise ZeroDivisionError("one too many")
 
-shell.Rank.forward = forward
+rank.Rank.forward = forward
 """
 DIFFERS = """
 shell.fingerprint = lambda: "another"
@@ -180,6 +194,7 @@ shell.fingerprint = lambda: "another"
 FIRST = """
 import sys
 from pathlib import Path
+from dptrain.exchange import rank
 from dptrain.worker import shell
 """
 LAST = """

@@ -14,6 +14,7 @@ def a_step(step: int, **changes: Any) -> StepRecord:
         "samples_per_second": 1e5,
         "compute_seconds": 1e-3,
         "exchange_seconds": 1e-4,
+        "wait_seconds": 5e-5,
         "update_seconds": 1e-5,
     }
     return StepRecord(**fields | changes)
