@@ -4,10 +4,7 @@ Each epoch is shuffled, the rows of a minibatch are gathered from the training a
 and the loss is computed in every step, because dptrain does all of this too.
 """
 
-import argparse
-import json
-import time
-from collections.abc import Callable
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -17,9 +14,16 @@ from dptrain.data.dataset import open_dataset
 from dptrain.data.prepared import prepare
 from dptrain.data.sampling import epoch_order
 
+# Settings of the optimizers, the defaults of dptrain and of PyTorch
+MOMENTUM = 0.9
+BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8
+
 
 class Job(NamedTuple):
-    """A network, how it is trained, and how many steps are timed."""
+    """A network, how it is trained, and how many steps are timed.
+
+    Momentum is ``v ← μ v + g``, ``w ← w - lr v``, as in PyTorch.
+    """
 
     sizes: tuple[int, ...]
     activation: str
@@ -28,10 +32,22 @@ class Job(NamedTuple):
     lr: float
     steps: int
 
+    @property
+    def net(self) -> str:
+        """The sizes, joined by hyphens."""
+        return "-".join(map(str, self.sizes))
+
+    def part(self, rank: int, world: int) -> slice:
+        """Return which rows of a minibatch are a rank's."""
+        size = self.batch // world
+        return slice(rank * size, (rank + 1) * size)
+
 
 JOBS = {
     "small": Job((784, 50, 10), "sigmoid", 100, "sgd", 0.1, 3000),
+    "three-layer": Job((784, 50, 30, 20, 10), "relu", 100, "momentum", 0.01, 3000),
     "large": Job((784, 1024, 1024, 10), "relu", 512, "adam", 1e-3, 60),
+    "large-128": Job((784, 1024, 1024, 10), "relu", 128, "adam", 1e-3, 200),
 }
 
 
@@ -57,34 +73,10 @@ class Rows:
 def initial_weights(job: Job) -> list[tuple[NDArray[np.float32], NDArray[np.float32]]]:
     """Return He weights and zero biases, the same for every program."""
     random = np.random.default_rng(0)
-    pairs = zip(job.sizes[:-1], job.sizes[1:], strict=True)
     return [
         (
             (random.standard_normal((i, o)) * np.sqrt(2 / i)).astype(np.float32),
             np.zeros(o, np.float32),
         )
-        for i, o in pairs
+        for i, o in pairwise(job.sizes)
     ]
-
-
-def arguments(*, threads: bool = False) -> argparse.Namespace:
-    """Return the parsed command line of a peer."""
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--job", choices=list(JOBS), required=True)
-    parser.add_argument("--steps", type=int, default=0)
-    if threads:
-        parser.add_argument("--threads", type=int, default=1)
-    return parser.parse_args()
-
-
-def timed(step: Callable[[int], float], steps: int) -> str:
-    """Run ``step`` with a tenth of the steps as warm-up; return the JSON line."""
-    warm_up = max(5, steps // 10)
-    loss = 0.0
-    for i in range(warm_up):
-        loss = step(i)
-    started = time.perf_counter()
-    for i in range(warm_up, warm_up + steps):
-        loss = step(i)
-    seconds = time.perf_counter() - started
-    return json.dumps({"step_seconds": seconds / steps, "steps": steps, "final_loss": loss})

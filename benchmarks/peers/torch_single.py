@@ -2,12 +2,10 @@
 
 import torch
 
-from benchmarks.peers.jobs import JOBS, arguments, timed
+from benchmarks.peers.timing import options, timed
 from benchmarks.peers.torch_job import Trainer, build
 
 if __name__ == "__main__":
-    options = arguments(threads=True)
-    torch.set_num_threads(options.threads)
-    job = JOBS[options.job]
-    trainer = Trainer(job, build(job))
-    print(timed(trainer.step, options.steps or job.steps))
+    asked = options()
+    torch.set_num_threads(asked.threads)
+    print(timed(Trainer(asked.job, build(asked.job)).step, asked.steps).line())
