@@ -56,8 +56,9 @@ class Rows:
 
     def __init__(self, job: Job) -> None:
         dataset = open_dataset(prepare("mnist", dtype="float32"), validation=0.0, test=0.0, seed=0)
-        self.x: NDArray[np.float32] = np.array(dataset.train.inputs).reshape(-1, 784)
-        self.t: NDArray[np.int64] = np.array(dataset.train.targets)
+        x, t = dataset.train.take(np.arange(len(dataset.train)), np.float32)
+        self.x: NDArray[np.float32] = x.reshape(-1, 784)
+        self.t: NDArray[np.int64] = t
         self.batch = job.batch
         self._order = epoch_order(0, 0, len(self.x))
         self._epoch = 0

@@ -61,8 +61,8 @@ class Rank:
 
 def _gathered(split: Split, rows: NDArray[np.intp]) -> tuple[torch.Tensor, torch.Tensor]:
     """Return inputs ``(rows, 784)`` and labels ``(rows,)``."""
-    x = torch.from_numpy(split.inputs.take(rows, 0)).flatten(1)
-    return x, torch.from_numpy(split.targets.take(rows, 0))
+    x, t = split.take(rows, np.float32)
+    return torch.from_numpy(x).flatten(1), torch.from_numpy(t)
 
 
 def main() -> None:

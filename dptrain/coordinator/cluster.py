@@ -11,7 +11,7 @@ import zmq
 from dptrain.arithmetic.digest import fingerprint
 from dptrain.coordinator.endpoint import Endpoint
 from dptrain.errors import Interrupted, ProtocolError
-from dptrain.exchange.engine import Score, State, StepDone, Stop, score
+from dptrain.exchange.engine import Score, State, StepsDone, Stop, score
 from dptrain.exchange.timeline import Timeline
 from dptrain.experiment.job import Job, plain_job
 from dptrain.experiment.schema import Execution
@@ -141,7 +141,7 @@ class Cluster(ABC):
         )
 
     @abstractmethod
-    def train(self, begin: int, end: int, stop: Stop) -> Iterator[StepDone]:
+    def train(self, begin: int, end: int, stop: Stop, every: int) -> Iterator[StepsDone]:
         """Carry out steps; see `Engine`."""
 
     @abstractmethod

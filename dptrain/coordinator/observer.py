@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:  # the observer is there before the mathematics is imported
-    from dptrain.exchange.engine import StepDone
+    from dptrain.exchange.engine import StepsDone
     from dptrain.experiment.job import Job
     from dptrain.experiment.schema import Execution
     from dptrain.metrics.records import EpochRecord
@@ -19,8 +19,8 @@ class Observer(Protocol):
     def waiting(self, address: str, key: Path, missing: int) -> None:
         """The run waits for workers that somebody starts by hand."""
 
-    def step(self, done: "StepDone") -> None:
-        """A step is committed."""
+    def step(self, done: "StepsDone") -> None:
+        """A step is committed, or several."""
 
     def epoch(self, record: "EpochRecord") -> None:
         """An epoch is done and evaluated."""

@@ -9,7 +9,7 @@ from dptrain.coordinator.cluster import Cluster, Setting
 from dptrain.errors import DptrainError
 from dptrain.exchange.barrier import LINE_WORDS
 from dptrain.exchange.collective import ARRIVALS, committed
-from dptrain.exchange.engine import State, StepDone, Stop
+from dptrain.exchange.engine import State, StepsDone, Stop, is_logged
 from dptrain.exchange.marks import COMPUTE, UPDATE, WAIT
 from dptrain.exchange.memory import map_memory
 from dptrain.exchange.segment import RING, Segment, segment, segment_bytes
@@ -49,7 +49,7 @@ class SharedCluster(Cluster):
             self._segment.words[rank * LINE_WORDS] = self._began * ARRIVALS
         super().__init__(setting, MAX_HEADER, 1)
 
-    def train(self, begin: int, end: int, stop: Stop) -> Iterator[StepDone]:
+    def train(self, begin: int, end: int, stop: Stop, every: int) -> Iterator[StepsDone]:
         """Carry out steps; they are heard of plan by plan."""
         self._ask_to_train(begin, end)
         drained, halted, since = begin, False, time.perf_counter()
@@ -63,38 +63,41 @@ class SharedCluster(Cluster):
                 done = committed(self._segment.arrivals(self.workers))
                 yield from self._unmeasured(drained, done)
                 raise
-            for each in self._results:
-                assert isinstance(each, Committed)
+            for plan in self._results:
+                assert isinstance(plan, Committed)
                 now = time.perf_counter()
-                steps = self._measured(each.begin, each.end, now - since)
-                drained, since = each.end, now
-                yield from steps
+                measured = self._measured(plan, now - since, every)
+                drained, since = plan.end, now
+                yield from measured
             self._results.clear()
 
     def _turn_for_result(self) -> None:
         if not self._results:
             self._turn()
 
-    def _measured(self, begin: int, end: int, seconds: float) -> list[StepDone]:
-        """Return the records of a plan; what its steps leave of its time is exchange."""
-        places = np.arange(begin, end) % RING
+    def _measured(self, plan: Committed, seconds: float, every: int) -> list[StepsDone]:
+        """Return what a plan came to; what its steps leave of its time is exchange."""
+        places = np.arange(plan.begin, plan.end) % RING
         records = self._segment.records[places]
-        losses = self._segment.step_losses[places].tolist()
         if self._timeline is not None:
-            self._timeline.add_steps(begin, records)
+            self._timeline.add_steps(plan.begin, records)
         phases = np.diff(records, axis=2).mean(axis=1)
-        compute, wait, update = (
-            phases[:, [end - 1 for end in ends]].sum(axis=1) for ends in (COMPUTE, WAIT, UPDATE)
-        )
-        whole = np.full(end - begin, seconds / (end - begin))
-        rest = np.maximum(0.0, whole - compute - wait - update)
-        columns = (each.tolist() for each in (compute, rest, wait, update))
-        return [StepDone(*each) for each in zip(range(begin, end), losses, *columns, strict=True)]
+        found = []
+        for begin, end in _between_logged(plan, every):
+            part = phases[begin - plan.begin : end - plan.begin].sum(axis=0)
+            compute, wait, update = (
+                float(part[[mark - 1 for mark in ends]].sum()) for ends in (COMPUTE, WAIT, UPDATE)
+            )
+            whole = seconds * (end - begin) / (plan.end - plan.begin)
+            rest = max(0.0, whole - compute - wait - update)
+            loss = float(self._segment.step_losses[(end - 1) % RING])
+            found.append(StepsDone(begin, end, loss, compute, rest, wait, update))
+        return found
 
-    def _unmeasured(self, begin: int, end: int) -> Iterator[StepDone]:
+    def _unmeasured(self, begin: int, end: int) -> Iterator[StepsDone]:
         for step in range(begin, end):
             loss = float(self._segment.step_losses[step % RING])
-            yield StepDone(step, loss, 0.0, 0.0, 0.0, 0.0)
+            yield StepsDone(step, step + 1, loss, 0.0, 0.0, 0.0, 0.0)
 
     def state(self) -> State:
         """Return the weights and optimizer state after the last committed step.
@@ -117,3 +120,11 @@ class SharedCluster(Cluster):
     def _look_around(self, now: float) -> None:
         self._tell(Advanced(self._segment.arrivals(self.workers), now))
         super()._look_around(now)
+
+
+def _between_logged(plan: Committed, every: int) -> Iterator[tuple[int, int]]:
+    begin = plan.begin
+    for end in range(plan.begin + 1, plan.end + 1):
+        if end == plan.end or is_logged(end, every):
+            yield begin, end
+            begin = end

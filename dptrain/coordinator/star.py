@@ -7,7 +7,7 @@ from typing import Any
 
 from dptrain.coordinator.cluster import Cluster, Setting
 from dptrain.errors import NonFiniteError, ProtocolError
-from dptrain.exchange.engine import State, StepDone, Stop
+from dptrain.exchange.engine import State, StepsDone, Stop
 from dptrain.exchange.star import StarReducer
 from dptrain.exchange.timeline import COORDINATOR
 from dptrain.protocol.events import Broadcast, Commit, Garbled, Instruction, Reduce, Take
@@ -31,7 +31,7 @@ class StarCluster(Cluster):
         self._update_seconds = 0.0
         super().__init__(setting, longest, len(self._reducer.buckets))
 
-    def train(self, begin: int, end: int, stop: Stop) -> Iterator[StepDone]:
+    def train(self, begin: int, end: int, stop: Stop, every: int) -> Iterator[StepsDone]:  # noqa: ARG002
         """Carry out steps; stopped, the cluster can only be closed."""
         started = time.perf_counter()
         self._ask_to_train(begin, end)
@@ -46,7 +46,7 @@ class StarCluster(Cluster):
             yield self._done(done, now - started)
             started = now
 
-    def _done(self, commit: Commit, seconds: float) -> StepDone:
+    def _done(self, commit: Commit, seconds: float) -> StepsDone:
         took = [marks[-1] - marks[0] for marks in commit.marks]
         compute = sum(took) / len(took)
         wait = max(took) - compute
@@ -55,7 +55,8 @@ class StarCluster(Cluster):
         if self._timeline is not None:
             marks = [[*each, *[each[-1]] * 6] for each in commit.marks]
             self._timeline.add_steps(commit.step, [marks])
-        return StepDone(commit.step, commit.loss, compute, exchange, wait, update)
+        step = commit.step
+        return StepsDone(step, step + 1, commit.loss, compute, exchange, wait, update)
 
     def state(self) -> State:
         """Return the weights and optimizer state after the last committed step."""

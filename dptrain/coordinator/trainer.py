@@ -1,7 +1,6 @@
 """The course of a run: steps, evaluations, checkpoints and records, whoever carries them out."""
 
 import math
-import time
 from collections.abc import Sequence
 
 import numpy as np
@@ -10,7 +9,7 @@ from dptrain.arithmetic.digest import digest
 from dptrain.checkpoint.checkpoint import Checkpoint, save_checkpoint
 from dptrain.coordinator.observer import Observer
 from dptrain.errors import NonFiniteError, RunFolderError
-from dptrain.exchange.engine import Engine, Score, State, StepDone, StepSplit, Stop
+from dptrain.exchange.engine import Engine, Score, State, StepsDone, StepSplit, Stop, is_logged
 from dptrain.experiment.job import SPLITS, Job
 from dptrain.metrics.records import EpochRecord, StepRecord
 from dptrain.metrics.writer import MetricsWriter
@@ -102,26 +101,23 @@ class Trainer:
 
     def _train(self, end: int, stop: Stop) -> None:
         begin = self.progress.step
-        started = time.perf_counter()
-        for done in self.engine.train(begin, end, stop):
-            now = time.perf_counter()
-            self._interval.add(done, self.job.rows(done.step), now - started)
-            started = now
-            self.progress.step = done.step + 1
-            if self.progress.step % self._log_every == 0 or done.step == 0:
+        for done in self.engine.train(begin, end, stop, self._log_every):
+            self._interval.add(done, sum(map(self.job.rows, range(done.begin, done.end))))
+            self.progress.step = done.end
+            if is_logged(done.end, self._log_every):
                 self._log(done)
             self._observer.step(done)
         self._flush()
 
-    def _log(self, done: StepDone) -> None:
+    def _log(self, done: StepsDone) -> None:
         interval = self._flush()
         split = interval.split()
         self._record(
             StepRecord(
-                step=done.step + 1,
-                epoch=(done.step + 1) / self.job.steps_per_epoch,
+                step=done.end,
+                epoch=done.end / self.job.steps_per_epoch,
                 loss=done.loss,
-                lr=self.job.updater.schedule(done.step),
+                lr=self.job.updater.schedule(done.end - 1),
                 samples_per_second=interval.rate(),
                 compute_seconds=split.compute,
                 exchange_seconds=split.exchange,
@@ -222,11 +218,11 @@ class Interval:
         self.seconds = 0.0
         self._compute = self._exchange = self._wait = self._update = 0.0
 
-    def add(self, done: StepDone, rows: int, seconds: float) -> None:
-        """Add a step that took ``seconds`` for ``rows`` rows."""
-        self.steps += 1
+    def add(self, done: StepsDone, rows: int) -> None:
+        """Add steps of so many rows."""
+        self.steps += done.end - done.begin
         self.rows += rows
-        self.seconds += seconds
+        self.seconds += done.seconds
         self._compute += done.compute
         self._exchange += done.exchange
         self._wait += done.wait

@@ -5,10 +5,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from dptrain.arithmetic.randomness import Purpose, generator
 from dptrain.data.folder import open_folder
+from dptrain.data.inputs import scale_grey
 from dptrain.errors import UsageError
 
 # They enter the random streams that choose the rows: never renumber.
@@ -19,9 +20,10 @@ _SPLIT_KEYS = {"test": 0, "validation": 1}
 class Split:
     """Some rows of a data set, possibly none.
 
-    ``inputs``: (n, *sample_shape), memory-mapped. ``targets``: class labels (n,) int64, or
-    regression targets (n, k). ``index``: which of the n rows belong to the split, ascending;
-    None for all of them.
+    ``inputs``: (n, *sample_shape), memory-mapped: numbers of the run's dtype, or uint8 grey values
+    that are divided by 255 on the way out. ``targets``: class labels (n,) int64, or regression
+    targets (n, k). ``index``: which of the n rows belong to the split, ascending; None for all of
+    them.
     """
 
     inputs: NDArray[Any]
@@ -31,17 +33,41 @@ class Split:
     def __len__(self) -> int:
         return len(self.inputs) if self.index is None else len(self.index)
 
-    def gather(self, order: NDArray[np.intp], x_out: NDArray[Any], t_out: NDArray[Any]) -> None:
+    @property
+    def grey(self) -> bool:
+        """Whether the inputs are grey values."""
+        return self.inputs.dtype == np.uint8
+
+    def gather(
+        self,
+        order: NDArray[np.intp],
+        x_out: NDArray[Any],
+        t_out: NDArray[Any],
+        grey: NDArray[np.uint8] | None = None,
+    ) -> None:
         """Copy the split's rows number ``order``, shape (m,), into ``x_out`` and ``t_out``.
 
-        Both are C-contiguous, have m rows, and the dtypes of inputs and targets. The numbers lie
-        in [0, len(self)); that is not checked. Nothing is allocated where ``index`` is None.
+        Both are C-contiguous and have m rows; ``x_out`` has the run's dtype, ``t_out`` that of the
+        targets. The numbers lie in [0, len(self)); that is not checked. Nothing is allocated where
+        ``index`` is None and grey values have a place on the way: ``grey``, shaped as ``x_out``.
         """
         rows = order if self.index is None else self.index[order]
         # mode="raise" would gather into a buffer first, to leave x_out alone on an error.
         # The methods, since the functions around them cost 2 µs more a call.
-        self.inputs.take(rows, 0, x_out, "clip")
+        if self.inputs.dtype == np.uint8:
+            grey = np.empty(x_out.shape, np.uint8) if grey is None else grey
+            self.inputs.take(rows, 0, grey, "clip")
+            scale_grey(grey, x_out)
+        else:
+            self.inputs.take(rows, 0, x_out, "clip")
         self.targets.take(rows, 0, t_out, "clip")
+
+    def take(self, order: NDArray[np.intp], dtype: DTypeLike) -> tuple[NDArray[Any], NDArray[Any]]:
+        """Return the split's rows number ``order`` as new arrays: inputs in ``dtype``, targets."""
+        x = np.empty((len(order), *self.inputs.shape[1:]), dtype)
+        t = np.empty((len(order), *self.targets.shape[1:]), self.targets.dtype)
+        self.gather(order, x, t)
+        return x, t
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,9 +1,9 @@
 """The folder of a prepared data set: memory-mappable .npy files and meta.json.
 
-``x_train.npy`` and ``x_test.npy`` have shape (n, *sample_shape), ``t_train.npy`` and
-``t_test.npy`` (n,) int64 or (n, k); the test files are there only if the data set brings a test
-part. meta.json records the size of every file, so that a folder without it, or with a file of
-another size, is known to be unfinished or damaged.
+``x_train.npy`` and ``x_test.npy`` have shape (n, *sample_shape) and the dtype of the meta data, or
+uint8 for grey values; ``t_train.npy`` and ``t_test.npy`` (n,) int64 or (n, k). The test files are
+there only if the data set brings a test part. meta.json records the size of every file, so that a
+folder without it, or with a file of another size, is known to be unfinished or damaged.
 """
 
 from pathlib import Path
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from dptrain.data.npy import DAMAGE
 from dptrain.errors import DataError
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 META = "meta.json"
 _TRAIN_FILES = {"x_train.npy", "t_train.npy"}
 _ALL_FILES = _TRAIN_FILES | {"x_test.npy", "t_test.npy"}

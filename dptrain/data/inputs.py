@@ -18,12 +18,20 @@ def normalise_inputs(
     ``first_row`` for the sake of arrays converted in pieces.
     """
     if x.dtype == np.uint8:
-        converted: NDArray[Any] = np.divide(x, dtype.type(255), dtype=dtype)
+        converted: NDArray[Any] = np.empty(x.shape, dtype)
+        scale_grey(x, converted)
     else:
         with np.errstate(over="ignore"):  # what is too large for float32 is reported below
             converted = x.astype(dtype)
         check_finite(converted, x, name=name, first_row=first_row)
     return converted[:, np.newaxis] if converted.ndim == 1 else converted
+
+
+def scale_grey(grey: NDArray[np.uint8], out: NDArray[Any]) -> None:
+    """Write grey values divided by 255 into ``out``, of the same shape."""
+    # two steps: dividing uint8 by a float goes through small buffers, and takes as long again
+    np.copyto(out, grey)
+    np.divide(out, out.dtype.type(255), out=out)
 
 
 def check_finite(

@@ -70,7 +70,10 @@ def write_folder(
         _write_synced(temporary / META, [msgspec.json.encode(meta)])
         _publish(temporary, folder, meta)
     except OSError as error:
-        needed = sum(values.size for values in inputs.values()) * scalar.itemsize
+        needed = sum(
+            values.size * (1 if values.dtype == np.uint8 else scalar.itemsize)
+            for values in inputs.values()
+        )
         needed += sum(values.nbytes for values in outputs.values())
         raise DataError(
             f"{folder.parent}: the prepared data set ({needed / 1e6:.1f} MB) cannot be written "
@@ -81,7 +84,13 @@ def write_folder(
 
 
 def _normalised(values: NDArray[Any], dtype: np.dtype[Any], name: str) -> Iterator[NDArray[Any]]:
-    """Yield the inputs piece by piece, so that they are never whole in memory."""
+    """Yield the inputs piece by piece, so that they are never whole in memory.
+
+    Grey values stay uint8, a quarter of the memory to read in every step.
+    """
+    if values.dtype == np.uint8:
+        yield values[:, np.newaxis] if values.ndim == 1 else values
+        return
     rows = max(1, _PIECE_BYTES // (dtype.itemsize * math.prod(values.shape[1:])))
     for first in range(0, len(values), rows):
         yield normalise_inputs(values[first : first + rows], dtype, name=name, first_row=first)

@@ -10,28 +10,40 @@ from dptrain.arithmetic.tree import tree_sum
 from dptrain.experiment.job import Job
 
 
-class StepDone(NamedTuple):
-    """A committed step.
+class StepsDone(NamedTuple):
+    """Committed steps, ``begin`` to ``end - 1``.
 
     Attributes:
-        step: counted from 0.
-        loss: mean over the global minibatch.
+        begin: counted from 0.
+        end: behind the last.
+        loss: of the last, the mean over its global minibatch.
         compute: seconds a rank took, on average, to gather its rows and for both passes.
-        exchange: seconds that are none of the others: moving arrays and messages.
+        exchange: seconds that are none of the others: moving arrays and messages, keeping records.
         wait: seconds a rank waited for others, on average.
         update: seconds to finish the sums and apply the optimizer.
     """
 
-    step: int
+    begin: int
+    end: int
     loss: float
     compute: float
     exchange: float
     wait: float
     update: float
 
+    @property
+    def seconds(self) -> float:
+        """All that the steps took."""
+        return self.compute + self.exchange + self.wait + self.update
+
+
+def is_logged(done: int, every: int) -> bool:
+    """Return whether a run logs the step after which ``done`` steps are done."""
+    return done % every == 0 or done == 1
+
 
 class StepSplit(NamedTuple):
-    """Seconds of an average step; see `StepDone`."""
+    """Seconds of an average step; see `StepsDone`."""
 
     compute: float
     exchange: float
@@ -67,10 +79,11 @@ class Engine(Protocol):
     workers: int
     exchange: str
 
-    def train(self, begin: int, end: int, stop: Stop) -> Iterator[StepDone]:
+    def train(self, begin: int, end: int, stop: Stop, every: int) -> Iterator[StepsDone]:
         """Carry out the steps ``begin`` to ``end - 1``, or fewer where ``stop`` says so.
 
-        Every committed step is yielded, also those before an error.
+        Every committed step is yielded, also those before an error: one by one, or those from one
+        logged step to the next together, as `is_logged` has it for ``every``.
         """
         ...
 

@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 import numpy as np
 from numpy.typing import NDArray
 
-from dptrain.exchange.engine import Score, State, StepDone, Stop, score
+from dptrain.exchange.engine import Score, State, StepsDone, Stop, score
 from dptrain.exchange.marks import Marks
 from dptrain.exchange.rank import Rank, Share
 from dptrain.exchange.timeline import Timeline
@@ -46,16 +46,22 @@ class InlineEngine:
         self._rank = Rank(job, [parameters])
         self._pieces: list[Piece] = []
 
-    def train(self, begin: int, end: int, stop: Stop) -> Iterator[StepDone]:
+    def train(self, begin: int, end: int, stop: Stop, every: int) -> Iterator[StepsDone]:  # noqa: ARG002
         """Carry out steps, until ``stop``."""
+        since = time.perf_counter()
         for step in range(begin, end):
             if stop():
                 return
             with np.errstate(all="ignore"):  # not around the yield: the caller would inherit it
-                done = self._step(step)
-            yield done
+                loss, marks = self._step(step)
+            if self._timeline is not None:
+                self._timeline.add_steps(step, [[marks]])
+            compute, update = marks.computed - marks.began, marks.updated - marks.computed
+            rest = marks.updated - since - compute - update
+            since = marks.updated
+            yield StepsDone(step, step + 1, loss, compute, rest, 0.0, update)
 
-    def _step(self, step: int) -> StepDone:
+    def _step(self, step: int) -> tuple[float, Marks]:
         rank, now = self._rank, time.perf_counter
         began = now()
         found = rank.gather(Share(step, 0, self.job.shards))
@@ -68,10 +74,9 @@ class InlineEngine:
         computed = now()
         self._update(step, found.gradients[0])
         updated = now()
-        if self._timeline is not None:
-            marks = Marks._make([began, gathered, forwarded, *[computed] * 5, updated, updated])
-            self._timeline.add_steps(step, [[marks]])
-        return StepDone(step, loss, computed - began, 0.0, 0.0, updated - computed)
+        return loss, Marks._make(
+            [began, gathered, forwarded, *[computed] * 5, updated, updated],
+        )
 
     def _update(self, step: int, gradient: NDArray[Any]) -> None:
         updater = self.job.updater

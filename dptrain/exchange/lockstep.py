@@ -92,11 +92,11 @@ class LockstepRank:
         meeting.begin(step)
         found = computes.gather(Share(step, self._first, self._last), step % 2)
         gathered = now()
-        losses = computes.forward(found)
-        for root, loss in zip(found.roots, losses, strict=True):
+        finite = True
+        for root, loss in zip(found.roots, computes.forward(found), strict=True):
             self._losses[self._first + root] = loss
+            finite = finite and math.isfinite(loss)
         forwarded = now()
-        finite = all(map(math.isfinite, losses))
         if finite and found.blocks:
             computes.backward(found)
         computed = now()

@@ -37,6 +37,7 @@ class Rank:
         self._replica = job.replica(versions, gradients)
         self._passes: dict[tuple[int, int, int, int], Pass] = {}
         self._gathered: Share | None = None
+        self._grey: dict[int, NDArray[np.uint8]] = {}
 
     def gather(self, share: Share, version: int = 0) -> Pass:
         """Return the pass over a step's shards, with their rows in place.
@@ -56,7 +57,14 @@ class Rank:
 
     def _fill(self, found: Pass, split: Split, order: NDArray[np.intp]) -> None:
         for block, x, t in zip(found.blocks, found.inputs, found.targets, strict=True):
-            split.gather(order[block.start : block.start + block.shards * block.rows], x, t)
+            rows = order[block.start : block.start + block.shards * block.rows]
+            split.gather(rows, x, t, self._grey_buffer(x) if split.grey else None)
+
+    def _grey_buffer(self, x: NDArray[Any]) -> NDArray[np.uint8]:
+        found = self._grey.get(len(x))
+        if found is None:
+            found = self._grey[len(x)] = np.empty(x.shape, np.uint8)
+        return found
 
     def forward(self, found: Pass) -> list[float]:
         """Return the losses of a gathered pass's roots, divided by the global rows."""

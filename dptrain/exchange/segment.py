@@ -32,7 +32,7 @@ from dptrain.optim.updater import norm_chunks
 
 PAGE = 4096
 # Steps whose records are kept until the coordinator has read them; see `protocol.lockstep`.
-RING = 2048
+RING = 4096
 # Most elements of an array that is all-reduced in the middle of a pass.
 SMALL = 4096
 

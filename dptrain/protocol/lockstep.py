@@ -11,10 +11,10 @@ from dptrain.errors import ProtocolError
 from dptrain.protocol.events import Committed, Heard, Instruction, Span, TrainAsked
 from dptrain.protocol.messages import Progress
 
-PLAN_SECONDS = 0.05
+PLAN_SECONDS = 0.2
 # The coordinator reads the records of a plan while the ranks carry out at most two more; the ring
 # of `exchange.segment` must hold three plans.
-LONGEST_PLAN = 512
+LONGEST_PLAN = 1024
 AHEAD = 2
 
 

@@ -13,7 +13,7 @@ from dptrain.experiment.schema import Execution
 from dptrain.metrics.records import EpochRecord
 
 if TYPE_CHECKING:  # an observer is made before the mathematics is imported
-    from dptrain.exchange.engine import StepDone
+    from dptrain.exchange.engine import StepsDone
     from dptrain.experiment.job import Job
 
 REFRESH_SECONDS = 0.1
@@ -33,7 +33,7 @@ class SilentObserver:
     def waiting(self, address: str, key: Path, missing: int) -> None:
         """Show nothing."""
 
-    def step(self, done: "StepDone") -> None:
+    def step(self, done: "StepsDone") -> None:
         """Show nothing."""
 
     def epoch(self, record: EpochRecord) -> None:
@@ -63,7 +63,7 @@ class LineObserver:
         """Print how to start the workers that are waited for."""
         self._print(invitation(address, key, missing))
 
-    def step(self, done: "StepDone") -> None:
+    def step(self, done: "StepsDone") -> None:
         """Print nothing: a log file wants epochs."""
 
     def epoch(self, record: EpochRecord) -> None:
@@ -95,12 +95,12 @@ class TerminalObserver(LineObserver):
         super().begin(job, execution, folder, first_step)
         self._bar = Bar(self._stream, job, first_step)
 
-    def step(self, done: "StepDone") -> None:
+    def step(self, done: "StepsDone") -> None:
         """Move the bar, at most ten times a second."""
         now = time.monotonic()
         if self._bar is not None and now - self._shown > REFRESH_SECONDS:
             self._shown = now
-            self._bar.move(done.step + 1, f"loss {done.loss:.4f}{self._accuracy}")
+            self._bar.move(done.end, f"loss {done.loss:.4f}{self._accuracy}")
 
     def epoch(self, record: EpochRecord) -> None:
         """Print what the epoch came to above the bar, and show its accuracy in it."""

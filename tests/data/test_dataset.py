@@ -135,13 +135,22 @@ def test_gather_equals_fancy_indexing(data: st.DataObject, indexed: bool) -> Non
     np.testing.assert_array_equal(t, labels[rows_of(split)][order], strict=True)
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_grey_values_are_divided_by_255_on_the_way_out(dtype: type) -> None:
+    grey = np.arange(256, dtype=np.uint8).reshape(64, 4)
+    split = Split(grey, np.zeros(64, np.int64))
+    x, _ = split.take(np.arange(63, -1, -1), dtype)
+    np.testing.assert_array_equal(x[::-1], grey.astype(dtype) / dtype(255), strict=True)
+
+
 def test_gather_allocates_nothing(mnist_folder: Path) -> None:
     split = open_dataset(mnist_folder, validation=0, test=0, seed=0).train
     order = np.arange(0, 60000, 100)
     x, t = np.empty((600, 28, 28), np.float32), np.empty(600, np.int64)
-    split.gather(order, x, t)
+    grey = np.empty(x.shape, np.uint8)
+    split.gather(order, x, t, grey)
     tracemalloc.start()
-    split.gather(order, x, t)
+    split.gather(order, x, t, grey)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 2000, "an index of 600 rows alone is 4800 bytes"

@@ -66,6 +66,7 @@ def test_the_prepared_images_are_grey_values_from_0_to_1(mnist_folder: Path) -> 
     ]  # fmt: skip
     raw = gzip.decompress((FOLDER / "t10k-images-idx3-ubyte.gz").read_bytes())
     expected = [np.float32(value) / np.float32(255) for value in raw[16 : 16 + 784]]
-    np.testing.assert_array_equal(dataset.test.inputs[0].ravel(), expected, strict=False)
-    assert dataset.test.inputs.dtype == np.float32
+    x, _ = dataset.test.take(np.array([0]), np.float32)
+    np.testing.assert_array_equal(x.ravel(), expected, strict=False)
+    assert dataset.test.inputs.dtype == np.uint8
     assert dataset.test.targets[:5].tolist() == [7, 2, 1, 0, 4]

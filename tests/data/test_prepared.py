@@ -57,7 +57,7 @@ def test_the_folder_holds_plain_npy_files_and_what_they_are(source: str, cache: 
     digest = meta.pop("digest")
     assert len(bytes.fromhex(digest)) == 32
     assert meta == {
-        "version": 1,
+        "version": 2,
         "name": "small",
         "source": source,
         "dtype": "float32",
@@ -202,7 +202,7 @@ def test_processes_may_prepare_at_once(damaged: bool, tmp_path: Path, cache: Pat
     assert answers == {str(next(cache.iterdir()))}
     assert len(list(cache.iterdir())) == 1, "a temporary folder was left behind"
     dataset = open_dataset(Path(answers.pop()), validation=0, test=0, seed=0)
-    np.testing.assert_array_equal(dataset.train.inputs, x / 255.0, strict=True)
+    np.testing.assert_array_equal(dataset.train.inputs, x, strict=True)
 
 
 FULL_DISK = """
