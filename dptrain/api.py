@@ -67,6 +67,7 @@ class Settings(TypedDict, total=False):
     workers: int | Literal["auto"]
     exchange: Literal["inline", "star", "shared"]
     transport: Literal["ipc", "tcp"]
+    trace: bool
     worker_timeout: float
     log_every: int
     checkpoint_every: int

@@ -105,6 +105,11 @@ class RunFolder:
         return self.path / "metrics.jsonl"
 
     @property
+    def trace(self) -> Path:
+        """The timeline of the run, where one was asked for."""
+        return self.path / "trace.json"
+
+    @property
     def curves(self) -> Path:
         """The picture of loss and accuracy over epochs."""
         return self.path / "curves.png"

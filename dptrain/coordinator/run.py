@@ -25,18 +25,20 @@ from dptrain.errors import (
     CheckpointError,
     Interrupted,
     NonFiniteError,
+    RunFolderError,
     WorkersLostError,
 )
 from dptrain.exchange.engine import Engine, State
 from dptrain.exchange.inline import InlineEngine
 from dptrain.exchange.rank import initial_state
-from dptrain.exchange.timeline import Timeline
+from dptrain.exchange.timeline import COORDINATOR, MOST_STEPS, Timeline
 from dptrain.experiment.files import to_toml
 from dptrain.experiment.job import Job, check_digest, prepared_data
 from dptrain.experiment.schema import Execution, Experiment
 from dptrain.experiment.settle import settle
 from dptrain.launch.local import Crew
 from dptrain.metrics.lines import read_metrics
+from dptrain.metrics.trace import write_trace
 from dptrain.metrics.writer import MetricsWriter
 from dptrain.protocol.handshake import new_key
 from dptrain.runfolder import RunFolder
@@ -58,7 +60,6 @@ class Run:
         *,
         resumes: bool,
         prepared: Path | None,
-        timeline: Timeline | None = None,
     ) -> None:
         self._experiment = experiment
         self._execution = execution
@@ -69,7 +70,7 @@ class Run:
         self._began = began
         self._resumes = resumes
         self._prepared = prepared
-        self._timeline = timeline
+        self._timeline = Timeline() if execution.trace else None
 
     def carry_out(self) -> Outcome:
         """Train to the end or until stopped."""
@@ -92,6 +93,7 @@ class Run:
         metrics = stack.enter_context(MetricsWriter(folder.metrics, self._observer.warn))
         if checkpoint is not None:
             metrics.truncate_after(checkpoint.step)
+        stack.callback(self._write_timeline)
         engine = self._engine(stack, job, data, state, progress.step)
         trainer = Trainer(
             job,
@@ -103,6 +105,7 @@ class Run:
             progress,
             log_every=self._execution.log_every,
             checkpoint_every=self._execution.checkpoint_every,
+            timeline=self._timeline,
         )
         startup = time.perf_counter() - self._began
         finished = self._trained(trainer)
@@ -172,6 +175,18 @@ class Run:
                 f"{error}\nstep {trainer.progress.step} is saved; continue with: "
                 f"dptrain train --resume {self._folder.path}"
             ) from None
+
+    def _write_timeline(self) -> None:
+        if self._timeline is None:
+            return
+        if self._timeline.full:
+            self._observer.warn(f"the timeline holds the first {MOST_STEPS:,} steps only")
+        ranks = range(int(self._execution.workers or 1))
+        lanes = [(COORDINATOR, "coordinator"), *((rank, f"rank {rank}") for rank in ranks)]
+        try:
+            write_trace(self._folder.trace, lanes, self._timeline)
+        except RunFolderError as error:  # the run matters more than its timeline
+            self._observer.warn(str(error))
 
     def _outcome(self, trainer: Trainer, startup: float, *, finished: bool) -> Outcome:
         parameters = np.array(trainer.engine.state().parameters)

@@ -29,12 +29,15 @@ class StarCluster(Cluster):
         self._reducer = StarReducer(job, workers, state.parameters, state.slots)
         longest = max((b.stop - b.start) * job.dtype.itemsize for b in self._reducer.buckets)
         self._update_seconds = 0.0
+        # when each rank had sent its last gradient: then it waits, while its next rows are gathered
+        self._sent: dict[int, float] = {}
         super().__init__(setting, longest, len(self._reducer.buckets))
 
     def train(self, begin: int, end: int, stop: Stop, every: int) -> Iterator[StepsDone]:  # noqa: ARG002
         """Carry out steps; stopped, the cluster can only be closed."""
         started = time.perf_counter()
         self._ask_to_train(begin, end)
+        self._sent.clear()
         for _ in range(begin, end):
             if stop():
                 return
@@ -55,6 +58,10 @@ class StarCluster(Cluster):
         if self._timeline is not None:
             marks = [[*each, *[each[-1]] * 6] for each in commit.marks]
             self._timeline.add_steps(commit.step, [marks])
+            for rank, each in enumerate(commit.marks):
+                if rank in self._sent:
+                    self._timeline.add(rank, "wait", self._sent[rank], each[0], commit.step)
+                self._sent[rank] = each[-1]
         step = commit.step
         return StepsDone(step, step + 1, commit.loss, compute, exchange, wait, update)
 

@@ -1,7 +1,9 @@
 """The course of a run: steps, evaluations, checkpoints and records, whoever carries them out."""
 
 import math
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import numpy as np
 
@@ -10,6 +12,7 @@ from dptrain.checkpoint.checkpoint import Checkpoint, save_checkpoint
 from dptrain.coordinator.observer import Observer
 from dptrain.errors import NonFiniteError, RunFolderError
 from dptrain.exchange.engine import Engine, Score, State, StepsDone, StepSplit, Stop, is_logged
+from dptrain.exchange.timeline import COORDINATOR, Timeline
 from dptrain.experiment.job import SPLITS, Job
 from dptrain.metrics.records import EpochRecord, StepRecord
 from dptrain.metrics.writer import MetricsWriter
@@ -52,6 +55,7 @@ class Trainer:
         *,
         log_every: int,
         checkpoint_every: int | None,
+        timeline: Timeline | None = None,
     ) -> None:
         self.job = job
         self.engine = engine
@@ -63,6 +67,7 @@ class Trainer:
         self._observer = observer
         self._log_every = log_every
         self._checkpoint_every = checkpoint_every
+        self._timeline = timeline
         self.saved = True
         self._told_of_disk = False
         self._interval = Interval()
@@ -138,10 +143,11 @@ class Trainer:
 
     def _close_epoch(self) -> None:
         interval, self._epoch = self._epoch, Interval()
-        scores = {
-            split: self.engine.evaluate(split) if len(self.job.split(split)) else None
-            for split in SPLITS
-        }
+        with self._span("evaluate"):
+            scores = {
+                split: self.engine.evaluate(split) if len(self.job.split(split)) else None
+                for split in SPLITS
+            }
         step = self.progress.step
         if not all(s is None or math.isfinite(s.loss) for s in scores.values()):
             raise NonFiniteError(f"the evaluation after step {step} has a loss that is not finite")
@@ -177,6 +183,18 @@ class Trainer:
         Raises:
             NonFiniteError: the weights are not finite; the checkpoints stay as they were.
         """
+        with self._span("checkpoint"):
+            self._save(best=best)
+
+    @contextmanager
+    def _span(self, name: str) -> Iterator[None]:
+        """Note in the timeline, if there is one, how long the block takes."""
+        began = time.perf_counter()
+        yield
+        if self._timeline is not None:
+            self._timeline.add(COORDINATOR, name, began, time.perf_counter(), self.progress.step)
+
+    def _save(self, *, best: bool) -> None:
         state = self.engine.state()
         if not np.isfinite(state.parameters).all():
             raise NonFiniteError(f"the weights after step {self.progress.step} are not finite")

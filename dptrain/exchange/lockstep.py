@@ -18,9 +18,10 @@ whole gradient.
 import math
 import struct
 import time
+from typing import NamedTuple
 
 from dptrain.arithmetic.shards import assign, present_shards
-from dptrain.arithmetic.tree import remaining_additions
+from dptrain.arithmetic.tree import Addition, remaining_additions
 from dptrain.errors import DptrainError
 from dptrain.exchange.barrier import Barrier
 from dptrain.exchange.collective import Collective
@@ -50,6 +51,18 @@ class LossNotFinite(DptrainError):  # noqa: N818 - reported, not raised to a use
         self.trouble = trouble
 
 
+class _Shape(NamedTuple):
+    """What steps with the same number of rows and the same parity have in common.
+
+    Attributes:
+        additions: of the tree, those that are left to whoever reduces.
+        update: of this rank's slice.
+    """
+
+    additions: tuple[Addition, ...]
+    update: SliceUpdate
+
+
 class LockstepRank:
     """One rank of the shared exchange."""
 
@@ -64,7 +77,7 @@ class LockstepRank:
         self._collective = Collective(shared, barrier, rank, ranks)
         versions = [state.parameters for state in shared.states]
         self._computes = Rank(job, versions, shared.gradients[self._first : self._last])
-        self._updates: dict[tuple[int, int], SliceUpdate] = {}
+        self._shapes: dict[tuple[int, int], _Shape] = {}
         self._losses = floats(shared.losses)
         self._step_losses = floats(shared.step_losses)
         self._records = shared.records.data.cast("B")
@@ -107,8 +120,9 @@ class LockstepRank:
         prefetched = now()
         meeting.wait()
         met = now()
-        self._check_loss(step, found)
-        reduced, normed = self._reduce_and_update(step, found.rows, met)
+        shape = self._shape(found.rows, step % 2)
+        self._check_loss(step, found, shape)
+        reduced, normed = self._reduce_and_update(step, shape.update, met)
         updated = now()
         meeting.finish()
         meeting.wait()
@@ -119,11 +133,10 @@ class LockstepRank:
             now(),
         )
 
-    def _check_loss(self, step: int, found: Pass) -> None:
+    def _check_loss(self, step: int, found: Pass, shape: _Shape) -> None:
         """Complete the step's loss; end the step on all ranks alike where it is not finite."""
         values = self._losses.tolist()
-        leaves = present_shards(found.rows, self.job.shards)
-        for into, other, _ in remaining_additions(leaves, self._edges):
+        for into, other, _ in shape.additions:
             values[into] += values[other]
         if self.rank == 0:
             self._step_losses[step % RING] = values[0]
@@ -132,15 +145,11 @@ class LockstepRank:
         own = [self._losses[self._first + root] for root in found.roots]
         if not all(map(math.isfinite, own)):
             raise LossNotFinite(step, self._computes.trouble(found) or _sum(found))
-        roots_are_finite = all(math.isfinite(value) for value in self._losses.tolist())
+        roots_are_finite = all(map(math.isfinite, self._losses.tolist()))
         raise LossNotFinite(step, _sum(found) if self.rank == 0 and roots_are_finite else None)
 
-    def _reduce_and_update(self, step: int, rows: int, met: float) -> tuple[float, float]:
+    def _reduce_and_update(self, step: int, update: SliceUpdate, met: float) -> tuple[float, float]:
         """Return when the slice was reduced, and when its norm was known."""
-        leaves = present_shards(rows, self.job.shards)
-        update = self._updates.get((leaves, step % 2))
-        if update is None:
-            update = self._bind(leaves, step)
         updater = self.job.updater
         if not updater.clips:
             update.run(step)
@@ -156,19 +165,24 @@ class LockstepRank:
         update.update(step, updater.clip_factor(norms.tolist()))
         return reduced, normed
 
-    def _bind(self, leaves: int, step: int) -> SliceUpdate:
-        states = self._shared.states
-        update = self._updates[leaves, step % 2] = SliceUpdate(
-            self.job,
-            self._shared.gradients,
-            self._edges,
-            (self._first, self._last),
-            self._slice,
-            leaves,
-            old=states[step % 2],
-            new=states[(step + 1) % 2],
-        )
-        return update
+    def _shape(self, rows: int, version: int) -> _Shape:
+        found = self._shapes.get((rows, version))
+        if found is None:
+            leaves = present_shards(rows, self.job.shards)
+            states = self._shared.states
+            update = SliceUpdate(
+                self.job,
+                self._shared.gradients,
+                self._edges,
+                (self._first, self._last),
+                self._slice,
+                leaves,
+                old=states[version],
+                new=states[1 - version],
+            )
+            found = _Shape(remaining_additions(leaves, self._edges), update)
+            self._shapes[rows, version] = found
+        return found
 
 
 def _sum(found: Pass) -> Trouble:

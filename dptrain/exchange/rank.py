@@ -36,23 +36,24 @@ class Rank:
         self.versions = tuple(versions)
         self._replica = job.replica(versions, gradients)
         self._passes: dict[tuple[int, int, int, int], Pass] = {}
-        self._gathered: Share | None = None
+        self._gathered: tuple[Share, int, Pass] | None = None
         self._grey: dict[int, NDArray[np.uint8]] = {}
 
     def gather(self, share: Share, version: int = 0) -> Pass:
         """Return the pass over a step's shards, with their rows in place.
 
-        They are copied now unless the call before was for the same shards.
+        They are copied now unless the call before was for the same shards and version.
         """
+        if self._gathered is not None and self._gathered[:2] == (share, version):
+            return self._gathered[2]
         order = self.job.minibatch(share.step)
         place = (len(order), share.first, share.last, version)
         found = self._passes.get(place)
         if found is None:
             arrangement = Arrangement(len(order), self.job.shards, share.first, share.last)
             found = self._passes[place] = self._replica.pass_over(arrangement, version)
-        if self._gathered != share:
-            self._fill(found, self.job.dataset.train, order)
-            self._gathered = share
+        self._fill(found, self.job.dataset.train, order)
+        self._gathered = share, version, found
         return found
 
     def _fill(self, found: Pass, split: Split, order: NDArray[np.intp]) -> None:

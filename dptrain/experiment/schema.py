@@ -142,6 +142,10 @@ class Execution(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         bool | None,
         Meta(description="Bind each launched worker to a core; for a machine of your own."),
     ] = None
+    trace: Annotated[
+        bool | None,
+        Meta(description="Write a timeline, trace.json in the run folder, for ui.perfetto.dev."),
+    ] = None
     worker_timeout: Annotated[
         Positive, Meta(description="Seconds without a word after which a worker is given up.")
     ] = 60.0

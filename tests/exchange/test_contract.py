@@ -1,0 +1,129 @@
+"""The experiment decides the numbers: the same weights after every step, whoever computes them."""
+
+import contextlib
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from dptrain.arithmetic.digest import digest
+from dptrain.coordinator.cluster import Cluster, Setting
+from dptrain.coordinator.shared import SharedCluster
+from dptrain.coordinator.star import StarCluster
+from dptrain.exchange.engine import State
+from dptrain.exchange.rank import initial_state
+from dptrain.experiment.execution import settle_execution
+from dptrain.experiment.job import Job
+from dptrain.experiment.schema import Execution
+from dptrain.launch.local import Crew
+from dptrain.protocol.handshake import new_key
+from tests.exchange.build import Data, experiments, inline_digests, lockstep_digests, never
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Data:
+    return Data(tmp_path_factory.mktemp("data"))
+
+
+@contextlib.contextmanager
+def cluster(
+    job: Job, folder: Path, logs: Path, exchange: str, workers: int, **ways: Any
+) -> Iterator[tuple[Cluster, Crew]]:
+    """Start workers for a job and end them with the block."""
+    execution = settle_execution(Execution(workers=workers, exchange=exchange, **ways), job.shards)  # type: ignore[arg-type]
+    barrier = (execution.barrier or "flags") if exchange == "shared" else None
+    with Crew([logs / f"{rank}.log" for rank in range(workers)], barrier) as crew:
+        setting = Setting(job, execution, str(folder), new_key(), crew, 0, never)
+        kind = SharedCluster if exchange == "shared" else StarCluster
+        found: Cluster = kind(setting, State(*initial_state(job)))
+        try:
+            found.join()
+            yield found, crew
+        finally:
+            found.close()
+
+
+def digests(found: Cluster, job: Job) -> list[str]:
+    """Return the digest after every step."""
+    seen = []
+    for step in range(job.total_steps):
+        assert [each.end for each in found.train(step, step + 1, never, 1)] == [step + 1]
+        seen.append(digest(found.state().parameters))
+    return seen
+
+
+@settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow])
+@given(st.data(), st.integers(1, 5), st.sampled_from(["flags", "events"]), st.integers(0, 2**32))
+def test_lockstep_in_any_order_of_arrival_equals_inline(
+    data: Data, draws: st.DataObject, workers: int, kind: str, seed: int
+) -> None:
+    experiment = draws.draw(experiments(st.integers(workers, 7)))
+    expected = inline_digests(data.job(experiment))
+    found = lockstep_digests(lambda: data.job(experiment), workers, kind, Random(seed))
+    assert found == expected
+
+
+@settings(max_examples=16, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    st.data(),
+    st.sampled_from(["shared", "star"]),
+    st.integers(1, 5),
+    st.sampled_from(["flags", "events"]),
+)
+def test_processes_of_any_number_and_exchange_equal_inline(
+    data: Data,
+    tmp_path_factory: pytest.TempPathFactory,
+    draws: st.DataObject,
+    exchange: str,
+    workers: int,
+    barrier: str,
+) -> None:
+    experiment = draws.draw(experiments(st.integers(workers, 7)))
+    job = data.job(experiment)
+    ways = {"barrier": barrier} if exchange == "shared" else {}
+    logs = tmp_path_factory.mktemp("logs")
+    with cluster(job, data.folder(experiment), logs, exchange, workers, **ways) as (found, _):
+        assert digests(found, job) == inline_digests(data.job(experiment))
+
+
+@pytest.mark.parametrize(
+    ("exchange", "barrier"), [("shared", "flags"), ("shared", "events"), ("star", None)]
+)
+def test_workers_that_are_held_up_at_random_change_nothing(
+    exchange: str, barrier: str | None, data: Data, tmp_path: Path
+) -> None:
+    experiment = {
+        "dataset": "classes", "dtype": "float32", "model": "mlp:20-9-3", "optimizer": "adam",
+        "batch_size": 20, "shards": 5, "clip_norm": 0.5, "steps": 900,
+    }  # fmt: skip
+    job = data.job(experiment)
+    random, over = Random(3), threading.Event()
+
+    def disturb(crew: Crew) -> None:
+        while not over.is_set():
+            worker = random.choice(crew.workers)
+            worker.signal_group(signal.SIGSTOP)
+            time.sleep(random.random() * 0.005)
+            worker.signal_group(signal.SIGCONT)
+            time.sleep(random.random() * 0.002)
+
+    with cluster(job, data.folder(experiment), tmp_path, exchange, 3, barrier=barrier) as (
+        found,
+        crew,
+    ):
+        thread = threading.Thread(target=disturb, args=[crew])
+        thread.start()
+        try:
+            done = [each.end for each in found.train(0, 900, never, 300)]
+        finally:
+            over.set()
+            thread.join()
+        assert done[-1] == 900
+        assert digest(found.state().parameters) == inline_digests(data.job(experiment))[-1]
