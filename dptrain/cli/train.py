@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, Any
 from dptrain.cli import BEGAN
 from dptrain.cli.flags import ExecutionFlags, ExperimentFlags, given
 from dptrain.cli.output import print_json
+from dptrain.coordinator.observer import Observer
 from dptrain.coordinator.session import Session
 from dptrain.errors import RunFolderError, UsageError
 from dptrain.experiment.files import read_toml
 from dptrain.experiment.override import override
 from dptrain.experiment.schema import Execution, Experiment
 from dptrain.experiment.validate import build
+from dptrain.report.artist import Artist
 from dptrain.report.observers import observer_for
 from dptrain.runfolder import RunFolder
 
@@ -50,12 +52,12 @@ def train(
     """
     decides = given(experiment_flags) if experiment_flags is not None else {}
     runs_as = given(execution_flags) if execution_flags is not None else {}
-    if resume is not None:
-        session = _resumed(resume, experiment, decides, runs_as, out)
-    else:
-        session = _new(experiment, decides, runs_as, out)
-    outcome = session.run()
-    return _report(outcome, as_json=json)
+    with Artist(observer_for(sys.stderr)) as artist:
+        if resume is not None:
+            session = _resumed(resume, experiment, decides, runs_as, out, artist)
+        else:
+            session = _new(experiment, decides, runs_as, out, artist)
+        return _report(session.run(), artist, as_json=json)
 
 
 def _new(
@@ -63,6 +65,7 @@ def _new(
     decides: dict[str, Any],
     runs_as: dict[str, Any],
     out: Path | None,
+    observer: Observer,
 ) -> Session:
     origin = "the command line"
     tables: dict[str, dict[str, Any]] = {"experiment": {}, "execution": {}}
@@ -73,7 +76,7 @@ def _new(
     return Session(
         build(Experiment, override(tables["experiment"], decides), origin),
         build(Execution, override(tables["execution"], runs_as), origin),
-        observer_for(sys.stderr),
+        observer,
         out=out,
         began=BEGAN,
     )
@@ -85,6 +88,7 @@ def _resumed(
     decides: dict[str, Any],
     runs_as: dict[str, Any],
     out: Path | None,
+    observer: Observer,
 ) -> Session:
     for value, name in ((file, "an experiment file"), (out, "--out")):
         if value is not None:
@@ -103,7 +107,7 @@ def _resumed(
         return Session(
             build(Experiment, override(experiment, decides), str(path)),
             build(Execution, override(execution, runs_as), "the command line"),
-            observer_for(sys.stderr),
+            observer,
             resumed=folder,
             began=BEGAN,
         )
@@ -112,13 +116,12 @@ def _resumed(
         raise
 
 
-def _report(outcome: "Outcome", *, as_json: bool) -> int:
-    from dptrain.report.curves import draw_curves
+def _report(outcome: "Outcome", artist: Artist, *, as_json: bool) -> int:
     from dptrain.report.tables import print_outcome
 
     if outcome.finished:
         try:
-            draw_curves([(outcome.folder.path.name, outcome.records)], outcome.folder.curves)
+            artist.draw(outcome.folder.path)
         except RunFolderError as error:  # the weights matter more than their picture
             print(f"dptrain: warning: {error}", file=sys.stderr)  # noqa: T201
     if as_json:
