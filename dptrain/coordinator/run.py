@@ -12,12 +12,11 @@ from threadpoolctl import threadpool_limits
 from dptrain.arithmetic.digest import digest
 from dptrain.checkpoint.atomic import atomic_write
 from dptrain.checkpoint.checkpoint import Checkpoint, load_checkpoint
-from dptrain.coordinator.cluster import Cluster, Setting
+from dptrain.coordinator.cluster import Setting
+from dptrain.coordinator.engines import cluster_of, inline_engine
 from dptrain.coordinator.observer import Observer
 from dptrain.coordinator.outcome import Outcome
-from dptrain.coordinator.shared import SharedCluster
 from dptrain.coordinator.signals import StopSignal
-from dptrain.coordinator.star import StarCluster
 from dptrain.coordinator.trainer import Progress, Trainer
 from dptrain.data.dataset import Dataset, open_dataset
 from dptrain.errors import (
@@ -29,7 +28,6 @@ from dptrain.errors import (
     WorkersLostError,
 )
 from dptrain.exchange.engine import Engine, State
-from dptrain.exchange.inline import InlineEngine
 from dptrain.exchange.rank import initial_state
 from dptrain.exchange.timeline import COORDINATOR, MOST_STEPS, Timeline
 from dptrain.experiment.files import to_toml
@@ -134,8 +132,6 @@ class Run:
     def _engine(
         self, stack: ExitStack, job: Job, data: Path, state: State, first_step: int
     ) -> Engine:
-        if self._execution.exchange == "inline":
-            return InlineEngine(job, state.parameters, state.slots, self._timeline)
         key = new_key()
         setting = Setting(
             job,
@@ -147,9 +143,9 @@ class Run:
             self._stop,
             self._timeline,
         )
-        kind = SharedCluster if self._execution.exchange == "shared" else StarCluster
-        cluster: Cluster = kind(setting, state)
-        stack.callback(cluster.close)
+        if self._execution.exchange == "inline":
+            return inline_engine(setting, state)
+        cluster = cluster_of(stack, setting, state)
         if self._execution.join:
             path = self._folder.path / "worker.key"
             stack.callback(path.unlink, missing_ok=True)

@@ -17,6 +17,8 @@ from threadpoolctl import threadpool_info
 from dptrain import __version__
 from dptrain.arithmetic.digest import fingerprint
 from dptrain.data.prepared import cache_folder
+from dptrain.exchange.barrier import suitable
+from dptrain.exchange.memory import available_memory
 
 LIBRARIES = ("numpy", "pyzmq", "msgpack", "msgspec", "safetensors", "matplotlib")
 
@@ -41,6 +43,7 @@ def examine() -> list[Finding]:
         Finding("arithmetic", f"fingerprint {fingerprint()}"),
         _shared_memory(),
         _memfd(),
+        _barrier(),
         _pidfd(),
         _ipc(),
         _tcp(),
@@ -98,7 +101,19 @@ def _shared_memory() -> Finding:
 
 
 def _memfd() -> Finding:
-    return Finding("memfd", "available" if hasattr(os, "memfd_create") else "not on this system")
+    memory = f"{available_memory() >> 20:,} MB can be shared"
+    if hasattr(os, "memfd_create"):
+        return Finding("exchange", f"{memory}, without a name (memfd)")
+    return Finding("exchange", f"{memory}, in an unlinked file of {tempfile.gettempdir()}")
+
+
+def _barrier() -> Finding:
+    kind = suitable()
+    why = {
+        "flags": "stores are seen in order on this processor",
+        "events": "this processor may reorder stores, so the kernel orders them",
+    }[kind]
+    return Finding("barrier", f"{kind}: {why}")
 
 
 def _pidfd() -> Finding:
