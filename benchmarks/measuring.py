@@ -36,9 +36,9 @@ def seconds(program: Program, job: str, steps: int) -> float:
             cwd=ROOT,
             check=False,
         )
-    if done.returncode:
-        raise SystemExit(f"{program.name} failed:\n{done.stderr}")
-    return program.step_seconds(json.loads(done.stdout.strip().splitlines()[-1]))
+        if done.returncode:
+            raise SystemExit(f"{program.name} failed:\n{done.stderr}")
+        return program.step_seconds(json.loads(done.stdout.strip().splitlines()[-1]))
 
 
 def measure(programs: Sequence[Program], jobs: Sequence[str], rounds: int, share: float) -> Results:

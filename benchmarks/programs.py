@@ -1,13 +1,17 @@
 """What `benchmarks.steps` times: dptrain's ways to exchange gradients, and the peers."""
 
+import json
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
+from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 from benchmarks.peers.jobs import JOBS
+from benchmarks.peers.timing import warm_up_of
 
 NUMPY = "NumPy by hand, 1 process"
 MPI = "NumPy by hand with MPI, 2 processes"
@@ -50,7 +54,7 @@ class Program(ABC):
         """Return the command line that does a job; ``out`` does not exist yet."""
 
     @abstractmethod
-    def step_seconds(self, result: Mapping[str, float]) -> float:
+    def step_seconds(self, result: Mapping[str, Any]) -> float:
         """Return the seconds per step from the JSON that the command prints."""
 
     def missing(self) -> list[str]:
@@ -68,9 +72,9 @@ class Peer(Program):
         """Return the command line that does a job."""
         return [sys.executable, "-m", *self.arguments, "--job", job, "--steps", str(steps)]
 
-    def step_seconds(self, result: Mapping[str, float]) -> float:
+    def step_seconds(self, result: Mapping[str, Any]) -> float:
         """Return what the peer measured, without its warm-up."""
-        return result["step_seconds"]
+        return float(result["step_seconds"])
 
 
 @dataclass(frozen=True)
@@ -83,18 +87,30 @@ class Own(Program):
 
     def command(self, job: str, steps: int, out: Path) -> list[str]:
         """Return the command line that does a job."""
-        what = JOBS[job]
+        what, warm_up = JOBS[job], warm_up_of(steps)
         settings = f"""
             --model mlp:{what.net} --activation {what.activation} --init he
             --optimizer {what.optimizer} --lr {what.lr} --batch-size {what.batch}
             --exchange {self.exchange} --workers {self.workers} --shards {self.shards}
-            --steps {steps} --log-every 1000 --pin --json
+            --steps {steps + warm_up} --log-every {warm_up} --pin --json
             """.split()
         return [sys.executable, "-m", "dptrain.cli", "train", *settings, "--out", str(out)]
 
-    def step_seconds(self, result: Mapping[str, float]) -> float:
-        """Return the mean over all steps, from the first."""
-        return 1 / result["steps_per_second"]
+    def step_seconds(self, result: Mapping[str, Any]) -> float:
+        """Return the mean over all steps but the first tenth, the peers' warm-up as well."""
+        lines = Path(result["run"], "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+        logged = [line for line in map(json.loads, lines) if line["kind"] == "step"]
+        spans = [
+            (
+                after["step"] - before["step"],
+                after["update_seconds"]
+                + after["wait_seconds"]
+                + after["compute_seconds"]
+                + after["exchange_seconds"],
+            )
+            for before, after in pairwise(logged)
+        ][1:]
+        return sum(n * each for n, each in spans) / sum(n for n, _ in spans)
 
 
 _PEERS = "benchmarks.peers"

@@ -40,9 +40,14 @@ def options() -> Options:
     return Options(job, found.steps or job.steps, found.threads)
 
 
+def warm_up_of(steps: int) -> int:
+    """Return how many steps go before those that are timed."""
+    return max(5, steps // 10)
+
+
 def timed(step: Callable[[int], float], steps: int) -> Timing:
     """Time ``step``, which returns its loss, after a tenth of the steps as warm-up."""
-    warm_up = max(5, steps // 10)
+    warm_up = warm_up_of(steps)
     loss = 0.0
     for i in range(warm_up):
         loss = step(i)
