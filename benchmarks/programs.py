@@ -110,7 +110,7 @@ class Own(Program):
             )
             for before, after in pairwise(logged)
         ][1:]
-        return sum(n * each for n, each in spans) / sum(n for n, _ in spans)
+        return float(sum(n * each for n, each in spans) / sum(n for n, _ in spans))
 
 
 _PEERS = "benchmarks.peers"

@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from dptrain.nn.layer import Blocks, Elementwise, Layer, Operation, Site
+from dptrain.nn.calls import Call, call
+from dptrain.nn.layer import Array, Blocks, Elementwise, Layer, Operation, Site
 
 
 class Activation(Layer, frozen=True):
@@ -25,21 +26,24 @@ class Sigmoid(Activation, frozen=True, tag="sigmoid"):
 class SigmoidOperation(Elementwise):
     """exp overflows to infinity for very negative inputs; the quotient is then 0, as it should."""
 
-    def forward(self) -> None:
+    def calls(self, x: Array, y: Array) -> list[Call]:
         """Compute the output."""
-        for x, y in zip(self.inputs, self.outputs, strict=True):
-            np.negative(x, out=y)
-            np.exp(y, out=y)
-            np.add(y, 1, out=y)
-            np.reciprocal(y, out=y)
+        one = y.dtype.type(1)
+        return [
+            call(np.negative, x, y),
+            call(np.exp, y, y),
+            call(np.add, y, one, y),
+            call(np.reciprocal, y, y),
+        ]
 
-    def backward(self, gradients: Blocks) -> Blocks:
+    def slope_calls(self, dy: Array, y: Array, scratch: Array) -> list[Call]:
         """Multiply by ``y (1 - y)``."""
-        for dy, y, slope in zip(gradients, self.outputs, self.scratch, strict=True):
-            np.subtract(1, y, out=slope)
-            np.multiply(slope, y, out=slope)
-            np.multiply(dy, slope, out=dy)
-        return gradients
+        one = y.dtype.type(1)
+        return [
+            call(np.subtract, one, y, scratch),
+            call(np.multiply, scratch, y, scratch),
+            call(np.multiply, dy, scratch, dy),
+        ]
 
 
 class Tanh(Activation, frozen=True, tag="tanh"):
@@ -53,18 +57,18 @@ class Tanh(Activation, frozen=True, tag="tanh"):
 class TanhOperation(Elementwise):
     """The hyperbolic tangent."""
 
-    def forward(self) -> None:
+    def calls(self, x: Array, y: Array) -> list[Call]:
         """Compute the output."""
-        for x, y in zip(self.inputs, self.outputs, strict=True):
-            np.tanh(x, out=y)
+        return [call(np.tanh, x, y)]
 
-    def backward(self, gradients: Blocks) -> Blocks:
+    def slope_calls(self, dy: Array, y: Array, scratch: Array) -> list[Call]:
         """Multiply by ``1 - y²``."""
-        for dy, y, slope in zip(gradients, self.outputs, self.scratch, strict=True):
-            np.multiply(y, y, out=slope)
-            np.subtract(1, slope, out=slope)
-            np.multiply(dy, slope, out=dy)
-        return gradients
+        one = y.dtype.type(1)
+        return [
+            call(np.multiply, y, y, scratch),
+            call(np.subtract, one, scratch, scratch),
+            call(np.multiply, dy, scratch, dy),
+        ]
 
 
 class ReLU(Activation, frozen=True, tag="relu"):
@@ -76,32 +80,20 @@ class ReLU(Activation, frozen=True, tag="relu"):
 
 
 class ReLUOperation(Elementwise):
-    """Measured: the number 0 takes longer than an array of zeros, a choice than a masked product.
+    """The number 0 takes longer than an array of zeros, a choice longer than a masked product."""
 
-    The zeros are those of one shard.
-    """
+    scratch_dtype = np.bool_
 
-    def __init__(self, site: Site) -> None:
-        super().__init__(site)
-        self.zeros = [site.workspace.empty(x.shape[1:], x.dtype) for x in site.inputs]
-        for each in self.zeros:
-            each.fill(0)
-
-    def make_scratch(self, site: Site) -> Blocks:
-        """Return the masks."""
-        return site.like(self.outputs, np.bool_)
-
-    def forward(self) -> None:
+    def calls(self, x: Array, y: Array) -> list[Call]:
         """Compute the output."""
-        for x, y, zeros in zip(self.inputs, self.outputs, self.zeros, strict=True):
-            np.maximum(x, zeros, out=y)
+        zeros = self.site.workspace.empty(x.shape[1:], x.dtype)  # those of one shard
+        zeros.fill(0)
+        return [call(np.maximum, x, zeros, out=y)]
 
-    def backward(self, gradients: Blocks) -> Blocks:
+    def slope_calls(self, dy: Array, y: Array, scratch: Array) -> list[Call]:
         """Let the gradient through where the output is positive."""
-        for dy, y, mask in zip(gradients, self.outputs, self.scratch, strict=True):
-            np.greater(y, 0, out=mask)
-            np.multiply(dy, mask, out=dy)
-        return gradients
+        zero = y.dtype.type(0)
+        return [call(np.greater, y, zero, scratch), call(np.multiply, dy, scratch, dy)]
 
 
 class Identity(Layer, frozen=True, tag="identity"):
@@ -123,9 +115,6 @@ class IdentityOperation(Operation):
     def __init__(self, site: Site) -> None:
         self.outputs = site.inputs
 
-    def forward(self) -> None:
-        """Nothing to do: the output is the input."""
-
-    def backward(self, gradients: Blocks) -> Blocks:
+    def backward_calls(self, gradients: Blocks) -> tuple[list[Call], Blocks]:
         """Return the gradients as they are."""
-        return gradients
+        return [], gradients

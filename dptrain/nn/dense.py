@@ -7,6 +7,7 @@ import numpy as np
 from msgspec import Meta
 
 from dptrain.errors import ShapeError, UsageError
+from dptrain.nn.calls import Call, call, product
 from dptrain.nn.initializers import Initializer, Normal, Zeros
 from dptrain.nn.layer import Blocks, Layer, Operation, Parameter, Shape, Site
 
@@ -52,28 +53,28 @@ class DenseOperation(Operation):
 
     def __init__(self, site: Site, units: int) -> None:
         self.inputs = site.inputs
-        self.transposed = [x.transpose(0, 2, 1) for x in site.inputs]
         empty = site.workspace.empty
         self.outputs = [empty((*x.shape[:2], units), x.dtype) for x in site.inputs]
-        self.W, self.b = site.weights
-        self.W_transposed = self.W.T
+        self.W, b = site.weights
         self.weight_gradients, self.bias_gradients = site.gradients
         self.input_gradients: Blocks = site.like(site.inputs) if site.passes_back else []
+        self.forward_calls = [
+            each
+            for x, y in zip(self.inputs, self.outputs, strict=True)
+            for each in (product(x, self.W, y), call(np.add, y, b, y))
+        ]
 
-    def forward(self) -> None:
-        """``y = x W + b``."""
-        for x, y in zip(self.inputs, self.outputs, strict=True):
-            np.matmul(x, self.W, out=y)
-            np.add(y, self.b, out=y)
-
-    def backward(self, gradients: Blocks) -> Blocks:
+    def backward_calls(self, gradients: Blocks) -> tuple[list[Call], Blocks]:
         """``dW = xᵀ dy``, ``db = Σ_rows dy``, ``dx = dy Wᵀ``."""
-        for i, dy in enumerate(gradients):
-            np.matmul(self.transposed[i], dy, out=self.weight_gradients[i])
-            np.add.reduce(dy, axis=1, out=self.bias_gradients[i])
+        calls: list[Call] = []
+        for x, dy, dW, db in zip(
+            self.inputs, gradients, self.weight_gradients, self.bias_gradients, strict=True
+        ):
+            calls.append(product(x.transpose(0, 2, 1), dy, dW))
+            calls.append(call(np.add.reduce, dy, 1, None, db))
         for dy, dx in zip(gradients, self.input_gradients, strict=False):
-            np.matmul(dy, self.W_transposed, out=dx)
-        return self.input_gradients
+            calls.append(product(dy, self.W.T, dx))
+        return calls, self.input_gradients
 
 
 class Flatten(Layer, frozen=True, tag="flatten"):
@@ -100,9 +101,6 @@ class FlattenOperation(Operation):
         self.shapes = [x.shape for x in site.inputs]
         self.outputs = [x.reshape(*x.shape[:2], -1) for x in site.inputs]
 
-    def forward(self) -> None:
-        """Nothing to do: the view is of the same memory."""
-
-    def backward(self, gradients: Blocks) -> Blocks:
+    def backward_calls(self, gradients: Blocks) -> tuple[list[Call], Blocks]:
         """Return the gradients in the shape of the input."""
-        return [dy.reshape(s) for dy, s in zip(gradients, self.shapes, strict=True)]
+        return [], [dy.reshape(s) for dy, s in zip(gradients, self.shapes, strict=True)]

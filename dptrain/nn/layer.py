@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 from msgspec import Struct
 from numpy.typing import DTypeLike, NDArray
 
+from dptrain.nn.calls import Call, run
 from dptrain.nn.initializers import Initializer
 from dptrain.nn.workspace import Workspace
 
@@ -68,21 +69,33 @@ class Site:
 
 
 class Operation(ABC):
-    """A layer bound to the buffers of one pass."""
+    """A layer bound to the buffers of one pass.
+
+    Attributes:
+        outputs: what it computes.
+        forward_calls: compute ``outputs`` from the inputs.
+    """
 
     outputs: Blocks
+    forward_calls: Sequence[Call] = ()
 
     @abstractmethod
-    def forward(self) -> None:
-        """Compute ``outputs`` from the inputs, in place."""
-
-    @abstractmethod
-    def backward(self, gradients: Blocks) -> Blocks:
-        """Write the parameters' gradients and return those of the input.
+    def backward_calls(self, gradients: Blocks) -> tuple[list[Call], Blocks]:
+        """Return the calls that write the gradients of parameters and input, and the latter.
 
         Args:
-            gradients: of ``outputs``; they may be overwritten.
+            gradients: of ``outputs``, always these arrays; they may be overwritten.
         """
+
+    def forward(self) -> None:
+        """Compute ``outputs`` from the inputs."""
+        run(self.forward_calls)
+
+    def backward(self, gradients: Blocks) -> Blocks:
+        """Write the parameters' gradients and return those of the input."""
+        calls, found = self.backward_calls(gradients)
+        run(calls)
+        return found
 
 
 class Layer(Struct, frozen=True, tag_field="layer", forbid_unknown_fields=True):
@@ -117,13 +130,36 @@ class Layer(Struct, frozen=True, tag_field="layer", forbid_unknown_fields=True):
 
 
 class Elementwise(Operation):
-    """An activation function: forward where the input stands if it may, backward in place."""
+    """An activation function: forward where the input stands if it may, backward in place.
+
+    Attributes:
+        scratch_dtype: of what the backward pass needs beside the output; by default the output's.
+    """
+
+    scratch_dtype: DTypeLike | None = None
 
     def __init__(self, site: Site) -> None:
-        self.inputs = site.inputs
+        self.site = site
         self.outputs = site.inputs if site.overwrites else site.like(site.inputs)
-        self.scratch = self.make_scratch(site)
+        self.scratch = site.like(self.outputs, self.scratch_dtype)
+        self.forward_calls = [
+            each
+            for x, y in zip(site.inputs, self.outputs, strict=True)
+            for each in self.calls(x, y)
+        ]
 
-    def make_scratch(self, site: Site) -> Blocks:
-        """Return what the backward pass needs beside the output."""
-        return site.like(self.outputs)
+    @abstractmethod
+    def calls(self, x: Array, y: Array) -> list[Call]:
+        """Return the calls that compute the function of one block ``x`` into ``y``."""
+
+    @abstractmethod
+    def slope_calls(self, dy: Array, y: Array, scratch: Array) -> list[Call]:
+        """Return the calls that multiply ``dy`` by the function's slope where its value is ``y``.
+
+        ``scratch`` has the shape of ``y`` and the dtype `scratch_dtype`.
+        """
+
+    def backward_calls(self, gradients: Blocks) -> tuple[list[Call], Blocks]:
+        """Multiply by the slope."""
+        blocks = zip(gradients, self.outputs, self.scratch, strict=True)
+        return [each for block in blocks for each in self.slope_calls(*block)], gradients

@@ -12,6 +12,7 @@ from msgspec import Struct
 from numpy.typing import NDArray
 
 from dptrain.errors import ShapeError
+from dptrain.nn.calls import Call, call, run
 from dptrain.nn.layer import Array, Blocks, Shape
 from dptrain.nn.workspace import Workspace
 
@@ -124,23 +125,27 @@ class BoundSoftmaxCrossEntropy(BoundLoss):
     def __init__(self, outputs: Blocks, targets: Blocks, workspace: Workspace) -> None:
         super().__init__(outputs, targets, workspace)
         self.totals = [workspace.empty((*y.shape[:2], 1), y.dtype) for y in outputs]
+        self.at_labels = [workspace.empty(y.shape[:2], y.dtype) for y in outputs]
+        self.calls = [each for i in range(len(outputs)) for each in self._block_calls(i)]
+
+    def _block_calls(self, i: int) -> list[Call]:
+        """``log Σ exp(y - max y) - (y[t] - max y)`` of every row."""
+        y, shifted, total, row = self.outputs[i], self.gradients[i], self.totals[i], self.rows[i]
+        cells, at_label = self.cells[i], self.at_labels[i]
+        return [
+            call(np.maximum.reduce, y, -1, None, total, keepdims=True),
+            call(np.subtract, y, total, shifted),
+            call(np.add, self.first_cells[i], self.targets[i], cells),
+            call(self.flat_gradients[i].take, cells, None, at_label, "clip"),
+            call(np.exp, shifted, shifted),
+            call(np.add.reduce, shifted, -1, None, total, keepdims=True),
+            call(np.log, total[..., 0], row),
+            call(np.subtract, row, at_label, row),
+        ]
 
     def losses(self) -> list[float]:
-        """``log Σ exp(y - max y) - (y[t] - max y)`` of every row."""
-        for i, y in enumerate(self.outputs):
-            shifted, flat, total, row = (
-                self.gradients[i],
-                self.flat_gradients[i],
-                self.totals[i],
-                self.rows[i],
-            )
-            np.maximum.reduce(y, axis=-1, out=total, keepdims=True)
-            np.subtract(y, total, out=shifted)
-            at_label = flat.take(self.label_cells(i))
-            np.exp(shifted, out=shifted)
-            np.add.reduce(shifted, axis=-1, out=total, keepdims=True)
-            np.log(total[..., 0], out=row)
-            np.subtract(row, at_label, out=row)
+        """Compute the rows' losses, and sum them."""
+        run(self.calls)
         return self.summed()
 
     def backward(self, rows: int) -> Blocks:
@@ -148,8 +153,8 @@ class BoundSoftmaxCrossEntropy(BoundLoss):
         share = 1 / rows
         for i, gradient in enumerate(self.gradients):
             total = self.totals[i]
-            np.multiply(total, rows, out=total)
-            np.divide(gradient, total, out=gradient)
+            np.multiply(total, rows, total)
+            np.divide(gradient, total, gradient)
             self.flat_gradients[i][self.cells[i]] -= share
         return self.gradients
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from dptrain.arithmetic.shards import Block, blocks, present_shards
 from dptrain.arithmetic.tree import owned_additions, roots
+from dptrain.nn.calls import Call, call, run
 from dptrain.nn.layer import Blocks, Operation, Site
 from dptrain.nn.losses import AnyLoss
 from dptrain.nn.network import Network
@@ -91,7 +92,8 @@ class Pass:
         self.targets = [t.reshape(-1, *targets.shape) for t in goals]
         self.operations = self._bind(network, parameters, samples, workspace)
         self.loss = loss.bind(self.outputs, goals, workspace)
-        self.sums = [self._sums(*_span(own)) for own in network.tensors]
+        self._forward = [each for op in self.operations for each in op.forward_calls]
+        self._backward = self._bind_backward(network)
         self.weights = [[parameters[t.start : t.stop] for t in own] for own in network.tensors]
 
     @property
@@ -124,16 +126,21 @@ class Pass:
         local = [(b.first - self.first, b.shards) for b in self.blocks]
         return [self.gradients[i : i + n, start:stop].reshape(n, *shape) for i, n in local]
 
-    def _sums(self, start: int, stop: int) -> list[tuple[NDArray[Any], NDArray[Any]]]:
-        if start == stop:
-            return []
-        rows = self.gradients[:, start:stop]
-        return [(rows[into], rows[other]) for into, other in self.additions]
+    def _bind_backward(self, network: Network) -> list[tuple[int, list[Call]]]:
+        """Return each layer's calls, the last layer first, with the sums over its shards."""
+        found = []
+        gradients = self.loss.gradients
+        for i in range(len(self.operations) - 1, self.lowest - 1, -1):
+            calls, gradients = self.operations[i].backward_calls(gradients)
+            if network.tensors[i]:
+                rows = self.gradients[:, network.tensors[i][0].start : network.tensors[i][-1].stop]
+                calls += [call(np.add, rows[a], rows[b], rows[a]) for a, b in self.additions]
+            found.append((i, calls))
+        return found
 
     def infer(self) -> Blocks:
         """Compute the outputs of the inputs, and return them."""
-        for operation in self.operations:
-            operation.forward()
+        run(self._forward)
         return self.outputs
 
     def forward(self) -> list[float]:
@@ -147,13 +154,11 @@ class Pass:
         Args:
             ready: told the index of each layer whose gradients are final, last layer first.
         """
-        gradients = self.loss.backward(self.rows)
-        for i in range(len(self.operations) - 1, self.lowest - 1, -1):
-            gradients = self.operations[i].backward(gradients)
-            for into, other in self.sums[i]:
-                np.add(into, other, out=into)
+        self.loss.backward(self.rows)
+        for layer, calls in self._backward:
+            run(calls)
             if ready is not None:
-                ready(i)
+                ready(layer)
 
     def summed_losses(self, losses: Sequence[float]) -> list[float]:
         """Return the losses of `forward`, divided by the global rows and summed to the roots."""
@@ -183,10 +188,6 @@ class Pass:
 def _bad_shard(block: Block, values: NDArray[Any]) -> int | None:
     finite = np.isfinite(values.reshape(block.shards, -1)).all(axis=1)
     return None if finite.all() else block.first + int(np.argmin(finite))
-
-
-def _span(tensors: Sequence[Any]) -> tuple[int, int]:
-    return (tensors[0].start, tensors[-1].stop) if tensors else (0, 0)
 
 
 class Replica:
