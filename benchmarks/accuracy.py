@@ -25,17 +25,9 @@ from benchmarks.measuring import ROOT, machine
 from benchmarks.peers.cores import available, on_cores, threads
 from benchmarks.programs import installed
 from benchmarks.tables import markdown
-from dptrain.errors import DptrainError
-from dptrain.experiment.files import plain, read_toml
-from dptrain.experiment.models import sizes
-from dptrain.experiment.schema import Experiment
-from dptrain.experiment.settle import settle
-from dptrain.experiment.validate import build
 
 TARGET = 0.97
 CORES = 2
-CLASSES, TRAIN_ROWS = 10, 60_000  # of MNIST
-OPTIMIZERS = ("sgd", "momentum", "adam")
 
 
 class Command(NamedTuple):
@@ -54,45 +46,6 @@ class Run(NamedTuple):
     epochs: float
 
 
-def settled(example: Path) -> Experiment:
-    """Return the example's experiment with its defaults filled in.
-
-    Raises:
-        SystemExit: it has settings that `peers.torch_accuracy` does not know.
-    """
-    given = build(Experiment, read_toml(example)["experiment"], str(example))
-    found = settle(given, 1, CLASSES, TRAIN_ROWS, digest="")
-    known = Experiment(
-        model=found.model,
-        activation=found.activation,
-        init="he",
-        optimizer=found.optimizer,
-        lr=found.lr,
-        batch_size=found.batch_size,
-        shards=found.shards,
-        epochs=found.epochs,
-        seed=found.seed,
-    )
-    mine, theirs = plain(found), plain(settle(known, 1, CLASSES, TRAIN_ROWS, digest=""))
-    strange = sorted(key for key in mine | theirs if mine.get(key) != theirs.get(key))
-    if found.optimizer not in OPTIMIZERS:
-        strange.append("optimizer")
-    if strange:
-        raise SystemExit(
-            f"{example}: benchmarks.peers.torch_accuracy cannot do its {', '.join(strange)}"
-        )
-    return found
-
-
-def torch_settings(experiment: Experiment) -> list[str]:
-    """Return the same settings for `peers.torch_accuracy`."""
-    return f"""
-        --sizes {" ".join(map(str, sizes(experiment.model)))} --activation {experiment.activation}
-        --optimizer {experiment.optimizer} --lr {experiment.lr} --batch {experiment.batch_size}
-        --epochs {experiment.epochs} --seed {experiment.seed} --target {TARGET}
-        """.split()
-
-
 def commands(example: Path) -> dict[str, Command]:
     """Return what is run, by name; without PyTorch, dptrain alone."""
     train = ["dptrain.cli", "train", str(example.resolve()), "--json"]
@@ -100,7 +53,8 @@ def commands(example: Path) -> dict[str, Command]:
     if installed("torch") is None:
         print("left out: PyTorch, which is not installed", file=sys.stderr)
         return found
-    peer = ["benchmarks.peers.torch_accuracy", *torch_settings(settled(example)), "--threads"]
+    asked = ["--example", str(example.resolve()), "--target", str(TARGET), "--threads"]
+    peer = ["benchmarks.peers.torch_accuracy", *asked]
     return found | {
         "PyTorch, 1 thread": Command([*peer, "1"], 1),
         "PyTorch, 2 threads": Command([*peer, "2"], 2),
@@ -154,10 +108,7 @@ def main() -> None:
     parser.add_argument("--example", type=Path, default=Path("examples/mnist-97.toml"))
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "accuracy.md")
     options = parser.parse_args()
-    try:
-        wanted = commands(options.example)
-    except DptrainError as error:
-        raise SystemExit(f"benchmarks.accuracy: {error}") from None
+    wanted = commands(options.example)
     results: dict[str, list[Run]] = {name: [] for name in wanted}
     for number in range(options.rounds):
         for name, command in wanted.items():

@@ -149,8 +149,10 @@ class Inheritance:
     def __init__(self, ranks: int, barrier: Kind | None) -> None:
         """Open what the shared exchange needs with this barrier; nothing for None."""
         self.memory = SharedMemory() if barrier is not None else None
-        flags = os.EFD_CLOEXEC | os.EFD_NONBLOCK
-        self.bells = [os.eventfd(0, flags) for _ in range(ranks if barrier == "events" else 0)]
+        self.bells: list[int] = []
+        if barrier == "events":
+            flags = os.EFD_CLOEXEC | os.EFD_NONBLOCK
+            self.bells += (os.eventfd(0, flags) for _ in range(ranks))
 
     @property
     def descriptors(self) -> list[int]:
