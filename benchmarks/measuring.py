@@ -41,8 +41,13 @@ def seconds(program: Program, job: str, steps: int) -> float:
         return program.step_seconds(json.loads(done.stdout.strip().splitlines()[-1]))
 
 
-def measure(programs: Sequence[Program], jobs: Sequence[str], rounds: int, share: float) -> Results:
-    """Run every program on every job once a round, with this share of the job's steps."""
+def measure(
+    programs: Sequence[Program], jobs: Sequence[str], rounds: int, share: float, path: Path
+) -> Results:
+    """Run every program on every job once a round, with this share of the job's steps.
+
+    After each round the results so far are written to ``path``, as JSON.
+    """
     found: Results = {job: {} for job in jobs}
     for number in range(rounds):
         for job in jobs:
@@ -52,7 +57,8 @@ def measure(programs: Sequence[Program], jobs: Sequence[str], rounds: int, share
                 each = seconds(program, job, max(LEAST_STEPS, int(JOBS[job].steps * share)))
                 found[job].setdefault(program.name, []).append(each)
                 told = f"round {number + 1} {job:11} {program.name:36} {each * 1e6:9,.0f} µs"
-                print(told, file=sys.stderr)
+                print(told, file=sys.stderr, flush=True)
+        path.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     return found
 
 

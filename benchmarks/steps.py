@@ -8,7 +8,6 @@ them. A peer that is not installed is left out and said so.
 
 import argparse
 import datetime
-import json
 import shlex
 import sys
 from pathlib import Path
@@ -68,11 +67,10 @@ def main() -> None:
     for each in left_out:
         print(f"left out: {each}", file=sys.stderr)
     present = [program for program in programs if not program.missing()]
-    results = measure(present, options.jobs, options.rounds, options.share)
+    numbers = options.out.with_suffix(".json")
+    results = measure(present, options.jobs, options.rounds, options.share, numbers)
     text = report(results, options.rounds, left_out)
     options.out.write_text(text, encoding="utf-8")
-    numbers = options.out.with_suffix(".json")
-    numbers.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
     draw(results, options.out.with_suffix(".png"))
     print(text)
 

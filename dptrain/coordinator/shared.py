@@ -60,6 +60,9 @@ class SharedCluster(Cluster):
             try:
                 self._turn_for_result()
             except DptrainError:
+                # only the dead no longer change what is committed
+                self._recall()
+                self._crew.end()
                 done = committed(self._segment.arrivals(self.workers))
                 yield from self._unmeasured(drained, done)
                 raise
@@ -102,16 +105,18 @@ class SharedCluster(Cluster):
     def state(self) -> State:
         """Return the weights and optimizer state after the last committed step.
 
-        Also after a death: what belongs to it is not written before the next step is committed,
-        for which the dead rank is missing.
+        Also after a death in the middle of the next one, which writes elsewhere.
         """
         done = committed(self._segment.arrivals(self.workers))
         return self._segment.states[done % 2]
 
     def close(self) -> None:
         """Call the ranks back from their barriers, and end."""
-        self._segment.words[self._segment.generation_word] += 1
+        self._recall()
         super().close()
+
+    def _recall(self) -> None:
+        self._segment.words[self._segment.generation_word] += 1
 
     def _carry_out(self, instruction: Instruction) -> None:
         if isinstance(instruction, Committed | Broadcast):
