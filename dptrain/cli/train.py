@@ -120,12 +120,13 @@ def _report(outcome: "Outcome", artist: Artist, *, as_json: bool) -> int:
     from dptrain.report.tables import print_outcome
 
     if outcome.finished:
-        try:
-            artist.draw(outcome.folder.path)
-        except RunFolderError as error:  # the weights matter more than their picture
-            print(f"dptrain: warning: {error}", file=sys.stderr)  # noqa: T201
+        artist.ask_for(outcome.folder.path)
     if as_json:
         print_json(outcome.summary() | {"wall_seconds": time.perf_counter() - BEGAN})
     else:
         print_outcome(outcome, time.perf_counter() - BEGAN)
+    try:
+        artist.wait()
+    except RunFolderError as error:  # the weights matter more than their picture
+        print(f"dptrain: warning: {error}", file=sys.stderr)  # noqa: T201
     return outcome.exit_code

@@ -38,6 +38,7 @@ class Artist:
     def __init__(self, observer: Observer) -> None:
         self.observer = observer
         self._process: subprocess.Popen[str] | None = None
+        self._run: Path | None = None
         self._free = False
         self._began = 0.0
         self._first = self._total = 0
@@ -88,18 +89,28 @@ class Artist:
         """The run is over, however it ended."""
         self.observer.close()
 
-    def draw(self, run: Path) -> None:
-        """Draw the curves of a finished run.
+    def ask_for(self, run: Path) -> None:
+        """Ask for the curves of a finished run; whoever has been engaged begins to draw."""
+        self._run = run
+        if self._process is not None and self._process.stdin is not None:
+            with contextlib.suppress(BrokenPipeError):  # `wait` finds out why
+                self._process.stdin.write(f"{run}\n")
+                self._process.stdin.flush()
+
+    def wait(self) -> None:
+        """Return when the curves that were asked for, if any, are drawn.
 
         Raises:
             RunFolderError: there is nothing to draw, or the picture cannot be written.
         """
-        if self._process is None:
-            draw_run(run)
+        if self._run is None:
             return
-        said, _ = self._process.communicate(f"{run}\n")
+        if self._process is None:
+            draw_run(self._run)
+            return
+        said, _ = self._process.communicate()
         if self._process.returncode:
-            raise RunFolderError(said.strip() or f"{run}: the curves could not be drawn")
+            raise RunFolderError(said.strip() or f"{self._run}: the curves could not be drawn")
 
 
 def draw_run(run: Path) -> None:

@@ -35,13 +35,23 @@ def test_what_it_draws_is_what_would_be_drawn_at_the_end(outcome: Outcome) -> No
     expected = outcome.folder.curves.read_bytes()
     outcome.folder.curves.unlink()
     with engaged(outcome) as artist:
-        artist.draw(outcome.folder.path)
+        artist.ask_for(outcome.folder.path)
+        artist.wait()
     assert outcome.folder.curves.read_bytes() == expected
 
 
 def test_its_errors_are_told(outcome: Outcome, tmp_path: Path) -> None:
-    with engaged(outcome) as artist, pytest.raises(RunFolderError, match="run"):
-        artist.draw(tmp_path)
+    with engaged(outcome) as artist:
+        artist.ask_for(tmp_path)
+        with pytest.raises(RunFolderError, match="run"):
+            artist.wait()
+
+
+def test_a_run_that_was_stopped_is_not_drawn(outcome: Outcome) -> None:
+    outcome.folder.curves.unlink(missing_ok=True)
+    with engaged(outcome) as artist:
+        artist.wait()
+    assert not outcome.folder.curves.exists()
 
 
 def test_a_run_that_fails_sends_it_home(outcome: Outcome) -> None:
