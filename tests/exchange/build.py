@@ -32,7 +32,8 @@ OPTIMIZERS = ("sgd", "momentum", "nesterov", "adagrad", "rmsprop", "adam", "adam
 def experiments(draw: st.DrawFn, shards: st.SearchStrategy[int]) -> dict[str, Any]:
     """Draw an experiment: ragged tails, and minibatches smaller than the shards, among them."""
     regression = draw(st.booleans())
-    widths = draw(st.lists(st.integers(1, 9), max_size=3))
+    # wide layers too: of a vector of less than 4096 elements, rank 0 alone has a slice
+    widths = draw(st.lists(st.one_of(st.integers(1, 9), st.sampled_from([130, 300])), max_size=3))
     return {
         "dataset": "regression" if regression else "classes",
         "model": "mlp:" + "-".join(map(str, [20, *widths, 2 if regression else 3])),
