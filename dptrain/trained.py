@@ -19,7 +19,7 @@ from dptrain.experiment.validate import build
 from dptrain.nn.functions import softmax
 from dptrain.nn.losses import LOSSES
 from dptrain.nn.network import Network
-from dptrain.nn.passes import Arrangement, Replica, Targets
+from dptrain.nn.passes import Replica, Targets, evaluation
 from dptrain.runfolder import RunFolder
 
 ROWS = 500
@@ -64,7 +64,7 @@ class TrainedNetwork:
         found = np.empty((len(samples), *self.network.output_shape), dtype)
         for start in range(0, len(samples), ROWS):
             part = samples[start : start + ROWS]
-            each = replica.pass_over(Arrangement(len(part), 1, 0, 1))
+            each = replica.pass_over(evaluation(len(part)))
             each.inputs[0][...] = part
             with np.errstate(over="ignore"):
                 found[start : start + len(part)] = each.infer()[0][0]

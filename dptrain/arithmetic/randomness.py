@@ -6,8 +6,10 @@ numbers: as easy as 1, 2, 3", SC'11), whose key is derived by ``SeedSequence``.
 """
 
 import enum
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from dptrain.errors import UsageError
 
@@ -43,3 +45,23 @@ def generator(seed: int, purpose: Purpose, *key: int) -> np.random.Generator:
     assert all(0 <= part < _KEY_LIMIT for part in key), key
     sequence = np.random.SeedSequence(seed, spawn_key=(int(purpose), *key))
     return np.random.Generator(np.random.Philox(sequence))
+
+
+class SteppedUniform:
+    """Random numbers for one purpose and key, anew for every step, made at little cost.
+
+    The key of ``Philox`` comes from seed, purpose and key as in `generator`; the step is the
+    highest word of its counter, so the streams of two steps have nothing in common.
+    """
+
+    def __init__(self, seed: int, purpose: Purpose, *key: int) -> None:
+        """Prepare; arguments as of `generator`."""
+        self._philox = generator(seed, purpose, *key).bit_generator
+        self._generator = np.random.Generator(self._philox)
+        self._state: Any = self._philox.state
+
+    def fill(self, step: int, out: NDArray[np.float32]) -> None:
+        """Fill an array with numbers from 0 up to, but not including, 1."""
+        self._state["state"]["counter"][...] = (0, 0, 0, step)
+        self._philox.state = self._state
+        self._generator.random(out=out, dtype=np.float32)

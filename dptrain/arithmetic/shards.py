@@ -34,6 +34,11 @@ def present_shards(rows: int, shards: int) -> int:
     return min(rows, shards)
 
 
+def shard_sizes(rows: int, shards: int) -> tuple[int, ...]:
+    """Return the rows of every shard that has any."""
+    return tuple(b.rows for b in blocks(rows, shards, 0, shards) for _ in range(b.shards))
+
+
 def blocks(rows: int, shards: int, first: int, last: int) -> tuple[Block, ...]:
     """Return the blocks of the shards ``first`` to ``last - 1`` of a minibatch of ``rows`` rows.
 

@@ -132,6 +132,7 @@ class Cluster(ABC):
             data=setting.data,
             parameters=self.job.network.size,
             buckets=buckets,
+            tables=len(self.job.network.tables),
             shards=self.job.shards,
             exchange=self.exchange,
             first_step=setting.first_step,

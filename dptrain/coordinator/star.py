@@ -10,8 +10,17 @@ from dptrain.errors import NonFiniteError, ProtocolError
 from dptrain.exchange.engine import State, StepsDone, Stop
 from dptrain.exchange.star import StarReducer
 from dptrain.exchange.timeline import COORDINATOR
-from dptrain.protocol.events import Broadcast, Commit, Garbled, Instruction, Reduce, Take
-from dptrain.protocol.messages import Weights, encode
+from dptrain.protocol.events import (
+    Broadcast,
+    Commit,
+    Garbled,
+    Instruction,
+    Reduce,
+    Spread,
+    Take,
+    TakeRows,
+)
+from dptrain.protocol.messages import Table, Weights, encode
 
 
 class StarCluster(Cluster):
@@ -27,7 +36,8 @@ class StarCluster(Cluster):
         """Bind; ``state`` is what the first step begins with."""
         job, workers = setting.job, setting.workers
         self._reducer = StarReducer(job, workers, state.parameters, state.slots)
-        longest = max((b.stop - b.start) * job.dtype.itemsize for b in self._reducer.buckets)
+        spans = ((b.stop - b.start) * job.dtype.itemsize for b in self._reducer.buckets)
+        longest = max(*spans, *(table.nbytes for table in self._reducer.tables), 0)
         self._update_seconds = 0.0
         # when each rank had sent its last gradient: then it waits, while its next rows are gathered
         self._sent: dict[int, float] = {}
@@ -73,6 +83,10 @@ class StarCluster(Cluster):
         match instruction:
             case Take(rank, bucket, roots):
                 self._take(rank, bucket, roots)
+            case TakeRows(rank, table, low, high):
+                self._take_rows(rank, table, low, high)
+            case Spread(step, table, shards):
+                self._spread(step, table, shards)
             case Reduce(step, bucket, rows):
                 self._reduce(step, bucket, rows)
             case Commit():
@@ -87,8 +101,22 @@ class StarCluster(Cluster):
         try:
             self._reducer.take(bucket, roots, [frame.buffer for frame in self._frames])
         except ProtocolError as error:
-            peer = self._machine.admission.members[rank]
-            self._tell(Garbled(peer, str(error)))
+            self._garbled(rank, error)
+
+    def _take_rows(self, rank: int, table: int, low: int, high: int) -> None:
+        try:
+            self._reducer.take_rows(table, low, high, [frame.buffer for frame in self._frames])
+        except ProtocolError as error:
+            self._garbled(rank, error)
+
+    def _garbled(self, rank: int, error: ProtocolError) -> None:
+        self._tell(Garbled(self._machine.admission.members[rank], str(error)))
+
+    def _spread(self, step: int, table: int, shards: int) -> None:
+        data = self._reducer.tables[table][:shards].data.cast("B")
+        header = encode(Table(self._machine.generation, step, table))
+        for peer in self._machine.admission.members.values():
+            self._send(peer, header, data)
 
     def _reduce(self, step: int, bucket: int, rows: int) -> None:
         started = time.perf_counter()

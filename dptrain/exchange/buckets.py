@@ -31,7 +31,7 @@ def buckets(network: Network, itemsize: int) -> tuple[Bucket, ...]:
     """Return the buckets in the order in which the backward pass completes them."""
     found: list[Bucket] = []
     stop = network.size
-    for layer in range(len(network.layers) - 1, -1, -1):
+    for layer in range(len(network.row) - 1, -1, -1):
         tensors = network.tensors[layer]
         if not tensors:
             continue

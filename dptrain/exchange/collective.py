@@ -1,13 +1,12 @@
-"""What ranks that share memory do together in a step: meet, and all-reduce small arrays."""
+"""What ranks that share memory do together in a step: meet, and show each other small tables."""
+
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dptrain.arithmetic.shards import assign
-from dptrain.arithmetic.tree import owned_additions, remaining_additions, roots
 from dptrain.exchange.barrier import Barrier
-from dptrain.exchange.segment import SMALL, Segment
-from dptrain.protocol.events import edges
+from dptrain.nn.context import Meet
 
 # A rank's word is its step times this, plus how often it has arrived in the step. So it grows
 # from step to step, and its quotient is the number of steps that the rank has completed.
@@ -22,13 +21,8 @@ def committed(arrivals: list[int]) -> int:
 class Collective:
     """One rank's part in what all ranks do in the same order."""
 
-    def __init__(self, shared: Segment, barrier: Barrier, rank: int, ranks: int) -> None:
+    def __init__(self, barrier: Barrier) -> None:
         self._barrier = barrier
-        self._bounds = assign(len(shared.losses), ranks)
-        self._edges = edges(self._bounds)
-        self._first, self._last = self._bounds[rank]
-        self._small = shared.small
-        self._turn = 0
         self._value = 0
 
     def begin(self, step: int) -> None:
@@ -49,30 +43,31 @@ class Collective:
         """Wait until everybody has arrived as often as this rank; raise `Recalled` otherwise."""
         self._barrier.wait(self._value)
 
-    def all_reduce(self, values: NDArray[np.float64], leaves: int) -> NDArray[np.float64]:
-        """Return the sum over all shards, of every rank's ``values``, by the tree.
-
-        One arrival: every rank writes the sums of its complete subtrees and adds up all ranks'
-        itself, W x k x 8 bytes read by each. Two buffers in turns: a rank that is early for the
-        next sum cannot write where another still reads this one.
-
-        Args:
-            values: ``(local shards with rows, k)``, k at most `SMALL`; used up.
-            leaves: how many shards of the minibatch have rows.
-        """
-        columns = values.shape[1]
-        assert columns <= SMALL
-        assert values.dtype == np.float64  # one precision for every addition
-        for into, other, _ in owned_additions(leaves, self._first, self._last):
-            values[into - self._first] += values[other - self._first]
-        buffer = self._small[self._turn, :, :columns]
-        self._turn = 1 - self._turn
-        for root in roots(leaves, self._first, self._last):
-            buffer[root] = values[root - self._first]
+    def meet(self) -> None:
+        """Arrive, and wait for everybody else."""
         self.arrive()
         self.wait()
-        sums: dict[int, NDArray[np.float64]] = {}
-        for into, other, _ in remaining_additions(leaves, self._edges):
-            sums[into] = sums.get(into, buffer[into]) + sums.get(other, buffer[other])
-        total: NDArray[np.float64] = sums[0] if sums else buffer[0].copy()
-        return total
+
+
+class SharedMeeting:
+    """Tables in shared memory, which every rank reads as soon as all have written their rows.
+
+    One arrival, and each rank reads shards x columns x 8 bytes. Nobody can write the next step's
+    rows where another still reads this step's: the end of the step lies between.
+    """
+
+    def __init__(self, tables: Sequence[NDArray[np.float64]], collective: Collective) -> None:
+        self._tables = tables
+        self._collective = collective
+        self._next = 0
+
+    def rewind(self) -> None:
+        """Begin anew with the first table."""
+        self._next = 0
+
+    def table(self, shards: int, columns: int) -> tuple[NDArray[np.float64], Meet]:
+        """Return the next table, and the call that waits for the others' rows."""
+        found = self._tables[self._next]
+        assert found.shape[1] == columns
+        self._next += 1
+        return found[:shards], Meet(self._collective.meet)

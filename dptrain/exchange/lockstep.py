@@ -24,7 +24,7 @@ from dptrain.arithmetic.shards import assign, present_shards
 from dptrain.arithmetic.tree import Addition, remaining_additions
 from dptrain.errors import DptrainError
 from dptrain.exchange.barrier import Barrier
-from dptrain.exchange.collective import Collective
+from dptrain.exchange.collective import Collective, SharedMeeting
 from dptrain.exchange.marks import Marks
 from dptrain.exchange.rank import Rank, Share
 from dptrain.exchange.segment import RING, Segment, floats
@@ -74,9 +74,11 @@ class LockstepRank:
         self._first, self._last = bounds[rank]
         self._edges = edges(bounds)
         self._slice = slices(job.network.size, ranks)[rank]
-        self._collective = Collective(shared, barrier, rank, ranks)
+        self._collective = Collective(barrier)
         versions = [state.parameters for state in shared.states]
-        self._computes = Rank(job, versions, shared.gradients[self._first : self._last])
+        own = shared.gradients[self._first : self._last]
+        meeting = SharedMeeting(shared.tables, self._collective)
+        self._computes = Rank(job, versions, own, meeting)
         self._shapes: dict[tuple[int, int], _Shape] = {}
         self._losses = floats(shared.losses)
         self._step_losses = floats(shared.step_losses)
@@ -110,7 +112,7 @@ class LockstepRank:
             self._losses[self._first + root] = loss
             finite = finite and math.isfinite(loss)
         forwarded = now()
-        if finite and found.blocks:
+        if self.job.network.tables or (finite and found.blocks):  # others may wait for this rank
             computes.backward(found)
         computed = now()
         meeting.arrive()

@@ -8,7 +8,8 @@ from numpy.typing import NDArray
 
 from dptrain.data.dataset import Split
 from dptrain.experiment.job import EVALUATION_ROWS, Job
-from dptrain.nn.passes import Arrangement, Pass, Trouble
+from dptrain.nn.context import Meeting
+from dptrain.nn.passes import Arrangement, Pass, Trouble, evaluation
 
 
 class Share(NamedTuple):
@@ -29,12 +30,16 @@ class Rank:
     """
 
     def __init__(
-        self, job: Job, versions: Sequence[NDArray[Any]], gradients: NDArray[Any] | None = None
+        self,
+        job: Job,
+        versions: Sequence[NDArray[Any]],
+        gradients: NDArray[Any] | None = None,
+        meeting: Meeting | None = None,
     ) -> None:
         """Make the replica; arguments as of `Job.replica`."""
         self.job = job
         self.versions = tuple(versions)
-        self._replica = job.replica(versions, gradients)
+        self._replica = job.replica(versions, gradients, meeting)
         self._passes: dict[tuple[int, int, int, int], Pass] = {}
         self._gathered: tuple[Share, int, Pass] | None = None
         self._grey: dict[int, NDArray[np.uint8]] = {}
@@ -53,6 +58,7 @@ class Rank:
             arrangement = Arrangement(len(order), self.job.shards, share.first, share.last)
             found = self._passes[place] = self._replica.pass_over(arrangement, version)
         self._fill(found, self.job.dataset.train, order)
+        found.moment.step = share.step
         self._gathered = share, version, found
         return found
 
@@ -90,7 +96,7 @@ class Rank:
         for piece in range(first, last):
             start = piece * EVALUATION_ROWS
             rows = min(EVALUATION_ROWS, len(source) - start)
-            found = self._replica.pass_over(Arrangement(rows, 1, 0, 1), version)
+            found = self._replica.pass_over(evaluation(rows), version)
             self._fill(found, source, np.arange(start, start + rows))
             losses += found.forward()
             correct += found.loss.correct() if self.job.dataset.classes else [0]

@@ -12,7 +12,7 @@ slots           2 x slots x (size,)                    every rank its slice, in 
 gradients       (shards, size)                         the shard's rank; its slice by every rank
 losses          (shards,) float64                      the shard's rank
 squared norms   (norm chunks,) float64                 every rank those of its slice
-small sums      2 x (shards, SMALL) float64            the shard's rank, in turns
+tables          (shards, columns) float64 each         the shard's rank
 records         (RING, ranks, len(Marks)) float64      every rank its row
 step losses     (RING,) float64                        rank 0
 ==============  =====================================  ===========================================
@@ -33,8 +33,6 @@ from dptrain.optim.updater import norm_chunks
 PAGE = 4096
 # Steps whose records are kept until the coordinator has read them; see `protocol.lockstep`.
 RING = 4096
-# Most elements of an array that is all-reduced in the middle of a pass.
-SMALL = 4096
 
 
 def floats(values: NDArray[np.float64]) -> "memoryview[float]":
@@ -69,7 +67,7 @@ class Segment(NamedTuple):
     gradients: NDArray[Any]
     losses: NDArray[np.float64]
     norms: NDArray[np.float64]
-    small: NDArray[np.float64]
+    tables: tuple[NDArray[np.float64], ...]
     records: NDArray[np.float64]
     step_losses: NDArray[np.float64]
 
@@ -105,7 +103,7 @@ def _lay_out(job: Job, ranks: int, layout: _Layout) -> Segment:
         gradients=layout.region((shards, size), dtype),
         losses=layout.region((shards,), np.float64),
         norms=layout.region((norm_chunks(size),), np.float64),
-        small=layout.region((2, shards, SMALL), np.float64),
+        tables=tuple(layout.region((shards, n), np.float64) for n in job.network.tables),
         records=layout.region((RING, ranks, len(Marks._fields)), np.float64),
         step_losses=layout.region((RING,), np.float64),
     )

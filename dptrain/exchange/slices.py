@@ -73,6 +73,7 @@ class SliceUpdate:
         self._updater: Updater = job.updater
         additions, row = _plan(remaining_additions(leaves, tuple(edges)), own)
         low, high = where
+        self._low = low
         self.gradient = gradients[row, low:high]
         cuts = [*range(low, high, CHUNK), high] if low < high else []
         self._chunks = [
@@ -103,7 +104,7 @@ class SliceUpdate:
         for sums, _ in self._chunks:
             for into, other, out in sums:
                 np.add(into, other, out)
-        return self._updater.squared_norms(self.gradient)
+        return self._updater.squared_norms(self.gradient, self._low)
 
     def update(self, step: int, factor: float) -> None:
         """Update with the reduced gradient times a factor."""

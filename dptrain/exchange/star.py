@@ -4,6 +4,8 @@ One step, with W workers and P bytes of parameters:
 
 1. Each worker sends every bucket of its gradient as soon as it is final, one frame for each root
    (a complete subtree of shards), W x P bytes where every worker has one root.
+   Where a layer needs to know of all shards in the middle of a pass, each worker sends its rows of
+   a small table, and the coordinator sends the whole table back when all rows are there.
 2. When all ranks have sent a bucket, the coordinator completes the tree sum, applies the optimizer
    to that span, and sends the new weights of the span to every rank, W x P bytes.
 
@@ -36,6 +38,8 @@ class StarReducer:
 
     Attributes:
         buckets: of the flat vector.
+        tables: that the ranks fill together in a step, ``(shards, columns)`` each. They are sent
+            without copying: nobody sends rows of the next step before every rank has all of this.
     """
 
     def __init__(
@@ -43,6 +47,7 @@ class StarReducer:
     ) -> None:
         self.job = job
         self.buckets: tuple[Bucket, ...] = buckets(job.network, job.dtype.itemsize)
+        self.tables = [np.empty((job.shards, columns)) for columns in job.network.tables]
         self._edges = edges(assign(job.shards, world_size))
         self._states = (
             State(parameters, list(slots)),
@@ -90,6 +95,19 @@ class StarReducer:
             )
         for root, frame in zip(roots, frames, strict=True):
             self._arrived[bucket][root] = np.frombuffer(frame, self.job.dtype)
+
+    def take_rows(self, table: int, low: int, high: int, frames: Sequence[Any]) -> None:
+        """Put a rank's rows ``low`` to ``high - 1`` into a table.
+
+        Raises:
+            ProtocolError: the frames are not these rows.
+        """
+        rows = self.tables[table][low:high]
+        lengths = [len(frame) for frame in frames]
+        if lengths != [rows.nbytes]:
+            raise ProtocolError(f"frames of {lengths} bytes for rows of {rows.nbytes} bytes")
+        if low < high:
+            rows[...] = np.frombuffer(frames[0], rows.dtype).reshape(rows.shape)
 
     def reduce(self, step: int, bucket: int, rows: int) -> list[int]:
         """Sum a bucket over all ranks and update; return the buckets whose new weights can be sent.

@@ -15,6 +15,7 @@ from dptrain.data.sampling import epoch_order
 from dptrain.errors import DataError
 from dptrain.experiment.models import build_network
 from dptrain.experiment.schema import Experiment
+from dptrain.nn.context import Meeting
 from dptrain.nn.losses import LOSSES
 from dptrain.nn.network import Network
 from dptrain.nn.passes import Replica, Targets
@@ -78,11 +79,22 @@ class Job:
         return -(-len(self.split(name)) // EVALUATION_ROWS)
 
     def replica(
-        self, versions: Sequence[NDArray[Any]], gradients: NDArray[Any] | None = None
+        self,
+        versions: Sequence[NDArray[Any]],
+        gradients: NDArray[Any] | None = None,
+        meeting: Meeting | None = None,
     ) -> Replica:
-        """Return the network bound to flat parameter vectors, and to memory for gradients."""
+        """Return the network bound to flat parameter vectors; arguments as of `Replica`."""
         targets = Targets(self.dataset.target_shape, self.dataset.train.targets.dtype)
-        return Replica(self.network, self.loss, versions, targets, gradients)
+        return Replica(
+            self.network,
+            self.loss,
+            versions,
+            targets,
+            gradients,
+            seed=self.experiment.seed,
+            meeting=meeting,
+        )
 
     def initial_parameters(self) -> NDArray[Any]:
         """Return the flat vector that the run begins with."""
@@ -98,6 +110,11 @@ class Job:
             clip_norm=self.experiment.clip_norm,
             decaying=[(t.start, t.stop) for t in self.network.all_tensors() if t.decays],
             dtype=self.dtype,
+            moving=[
+                (t.start, t.stop, 0.0 if t.frozen else t.average or 0.0)
+                for t in self.network.all_tensors()
+                if not t.trained
+            ],
         )
 
     def _rule(self) -> Any:

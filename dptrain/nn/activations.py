@@ -99,11 +99,6 @@ class ReLUOperation(Elementwise):
 class Identity(Layer, frozen=True, tag="identity"):
     """``y = x``."""
 
-    @property
-    def aliases_input(self) -> bool:
-        """The output is the input."""
-        return True
-
     def bind(self, site: Site) -> Operation:
         """Return the operation that passes everything on."""
         return IdentityOperation(site)

@@ -80,11 +80,6 @@ class DenseOperation(Operation):
 class Flatten(Layer, frozen=True, tag="flatten"):
     """Lays out each sample as a vector."""
 
-    @property
-    def aliases_input(self) -> bool:
-        """The output is a view."""
-        return True
-
     def output_shape(self, input_shape: Shape) -> Shape:
         """Return one axis with as many elements as the sample has."""
         return (math.prod(input_shape),)

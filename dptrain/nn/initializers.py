@@ -52,7 +52,15 @@ class Zeros(Struct, frozen=True, tag="zeros", tag_field="init", forbid_unknown_f
         return 0.0
 
 
-Initializer = Normal | Xavier | He | Zeros
+class Ones(Struct, frozen=True, tag="ones", tag_field="init", forbid_unknown_fields=True):
+    """Begins at one."""
+
+    def scale(self, fan_in: int, fan_out: int) -> float:  # noqa: ARG002 - one signature for all
+        """Return 0: nothing is drawn."""
+        return 0.0
+
+
+Initializer = Normal | Xavier | He | Zeros | Ones
 InitName = Literal["normal", "xavier", "glorot", "he", "zeros"]
 _BY_NAME: dict[str, type[Initializer]] = {
     "normal": Normal,
@@ -83,4 +91,6 @@ def draw(
     init: Initializer, shape: tuple[int, ...], fans: tuple[int, int], random: np.random.Generator
 ) -> NDArray[np.float64]:
     """Return initial values of ``shape``, in float64, for ``fans = (fan_in, fan_out)``."""
+    if isinstance(init, Ones):
+        return np.ones(shape)
     return random.standard_normal(shape) * init.scale(*fans)

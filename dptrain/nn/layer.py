@@ -17,6 +17,7 @@ from msgspec import Struct
 from numpy.typing import DTypeLike, NDArray
 
 from dptrain.nn.calls import Call, run
+from dptrain.nn.context import Context
 from dptrain.nn.initializers import Initializer
 from dptrain.nn.workspace import Workspace
 
@@ -26,7 +27,10 @@ Blocks = list[Array]
 
 
 class Parameter(NamedTuple):
-    """One trainable tensor of a layer.
+    """One tensor of a layer in the flat vector: trained, unless it is a running average.
+
+    The "gradient" of a running average is what is averaged: each shard writes its share of the
+    minibatch's value, and the shares are summed over the shards as all gradients are.
 
     Attributes:
         name: within the layer, such as ``"W"``.
@@ -34,6 +38,8 @@ class Parameter(NamedTuple):
         init: how it begins.
         fans: ``(fan_in, fan_out)``, for initializers that scale by them.
         decays: whether weight decay applies (weights yes, biases no).
+        average: None for what is trained; otherwise how far a running average moves towards the
+            minibatch's value in a step, from 0 to 1.
     """
 
     name: str
@@ -41,6 +47,7 @@ class Parameter(NamedTuple):
     init: Initializer
     fans: tuple[int, int]
     decays: bool
+    average: float | None = None
 
 
 @dataclass(frozen=True)
@@ -54,6 +61,10 @@ class Site:
         overwrites: whether the layer may put its output where its input stands.
         passes_back: whether anybody needs the gradient of the input.
         workspace: where all buffers of the pass come from.
+        context: of the pass.
+        place: of the layer in the network: its index, then that within a layer that holds it.
+        frozen: whether the layer's tensors stay as they are; one bool for each.
+        input_shape: of one sample.
     """
 
     inputs: Blocks
@@ -62,6 +73,10 @@ class Site:
     overwrites: bool
     passes_back: bool
     workspace: Workspace = field(default_factory=Workspace)
+    context: Context = field(default_factory=Context)
+    place: tuple[int, ...] = (0,)
+    frozen: Sequence[bool] = ()
+    input_shape: Shape = ()
 
     def like(self, arrays: Blocks, dtype: DTypeLike | None = None) -> Blocks:
         """Return uninitialised arrays of these shapes, and of these dtypes unless one is given."""
@@ -111,17 +126,16 @@ class Layer(Struct, frozen=True, tag_field="layer", forbid_unknown_fields=True):
         """Whether the backward pass reads the output, so that nobody may overwrite it."""
         return False
 
-    @property
-    def aliases_input(self) -> bool:
-        """Whether the output is the very memory of the input."""
-        return False
-
     def output_shape(self, input_shape: Shape) -> Shape:
         """Return the shape of one sample's output; raise `ShapeError` where there is none."""
         return input_shape
 
     def parameters(self, input_shape: Shape) -> tuple[Parameter, ...]:  # noqa: ARG002
         """Return the trainable tensors for inputs of this shape."""
+        return ()
+
+    def tables(self, input_shape: Shape) -> tuple[int, ...]:  # noqa: ARG002
+        """Return the columns of every table that the layer takes from the `Meeting`, in order."""
         return ()
 
     @abstractmethod

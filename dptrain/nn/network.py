@@ -1,6 +1,5 @@
 """A network: layers in a row over samples of one shape, with all parameters in one flat vector."""
 
-from collections import Counter
 from collections.abc import Sequence
 from typing import Any, NamedTuple, get_args
 
@@ -10,16 +9,14 @@ from numpy.typing import NDArray
 
 from dptrain.arithmetic.randomness import Purpose, generator
 from dptrain.errors import ShapeError, UsageError, suggestion
-from dptrain.nn.activations import Identity, ReLU, Sigmoid, Tanh
-from dptrain.nn.dense import Dense, Flatten
+from dptrain.nn.composite import AnyLayer as AnyLayer
 from dptrain.nn.initializers import Initializer, draw
 from dptrain.nn.layer import Layer, Shape
-
-AnyLayer = Dense | Flatten | Sigmoid | ReLU | Tanh | Identity
+from dptrain.nn.row import Placed, place, shape_after
 
 
 class Tensor(NamedTuple):
-    """One trainable tensor and its place in the flat vector.
+    """One tensor and its place in the flat vector.
 
     Attributes:
         name: such as ``"dense1.W"``.
@@ -27,6 +24,8 @@ class Tensor(NamedTuple):
         start: offset of its first element.
         stop: offset behind its last element.
         decays: whether weight decay applies.
+        average: None for what is trained; otherwise as in `Parameter`.
+        frozen: whether it stays as it is.
     """
 
     name: str
@@ -36,24 +35,47 @@ class Tensor(NamedTuple):
     decays: bool
     init: Initializer
     fans: tuple[int, int]
+    average: float | None = None
+    frozen: bool = False
+
+    @property
+    def trained(self) -> bool:
+        """Whether the optimizer changes it."""
+        return self.average is None and not self.frozen
 
 
 class Network:
     """A description only: immutable, the same for all workers, without a single weight.
 
     Attributes:
-        layers: in forward order.
-        names: of the layers, such as ``("dense1", "sigmoid1", "dense2")``.
-        shapes: of one sample before the first layer, between the layers and after the last.
-        tensors: per layer, its trainable tensors in the flat vector.
+        layers: as given, in forward order.
+        row: the same with those of chains in their chain's place, and what each needs.
+        names: of the row, such as ``("dense1", "sigmoid1", "chain1.dense1")``.
+        shapes: of one sample before the row's first layer, between and after the last.
+        tensors: per layer of the row, its tensors in the flat vector.
+        tables: columns of the tables that ranks fill together in a step; see `Meeting`.
         size: length of the flat parameter vector.
 
     Raises:
-        UsageError: ``input_shape`` is no shape, there are no layers, or none has parameters.
+        UsageError: ``input_shape`` is no shape, there are no layers, none has parameters, or
+            ``freeze`` names none or leaves nothing to train.
         ShapeError: a layer does not fit what comes before it.
     """
 
-    def __init__(self, input_shape: int | Sequence[int], layers: Sequence[AnyLayer]) -> None:
+    def __init__(
+        self,
+        input_shape: int | Sequence[int],
+        layers: Sequence[AnyLayer],
+        freeze: Sequence[str] = (),
+    ) -> None:
+        """Place the layers.
+
+        Args:
+            input_shape: of one sample.
+            layers: in forward order.
+            freeze: names of layers or tensors that stay as they are, such as ``"dense1"`` or
+                ``"dense2.W"``.
+        """
         shape = tuple(input_shape) if isinstance(input_shape, Sequence) else (input_shape,)
         if not shape or any(type(n) is not int or n < 1 for n in shape):
             raise UsageError(f"input_shape={input_shape!r} needs axes of at least 1, each an int")
@@ -63,18 +85,16 @@ class Network:
             if not isinstance(layer, Layer):
                 raise UsageError(f"{layer!r} is not a layer; give objects such as Dense(10)")
         self.layers = tuple(layers)
-        self.names = _names(self.layers)
-        self.shapes = [shape]
-        tensors: list[tuple[Tensor, ...]] = []
-        offset = 0
-        for name, layer in zip(self.names, self.layers, strict=True):
-            own, offset = _place(name, layer, self.shapes[-1], offset)
-            tensors.append(own)
-            self.shapes.append(layer.output_shape(self.shapes[-1]))
-        self.tensors = tuple(tensors)
-        self.size = offset
+        self.row = place(self.layers, shape)
+        self.names = tuple(each.name for each in self.row)
+        self.shapes = [*(each.input_shape for each in self.row), shape_after(self.row, shape)]
+        self.tensors, self.size = _lay_out(self.row, tuple(freeze))
+        self.tables = tuple(
+            columns for each in self.row for columns in each.layer.tables(each.input_shape)
+        )
         if not self.size:
             raise UsageError("a network needs at least one layer with parameters, such as Dense")
+        _check_freeze(self.all_tensors(), freeze)
 
     @property
     def input_shape(self) -> Shape:
@@ -87,7 +107,7 @@ class Network:
         return self.shapes[-1]
 
     def all_tensors(self) -> list[Tensor]:
-        """Return the trainable tensors in the order of the flat vector."""
+        """Return the tensors in the order of the flat vector."""
         return [tensor for own in self.tensors for tensor in own]
 
     def check_input(self, sample_shape: Shape) -> None:
@@ -138,36 +158,48 @@ def layers_from(description: object) -> tuple[AnyLayer, ...]:
         raise UsageError(f"layers: {error}") from None
 
 
-def _names(layers: Sequence[Layer]) -> tuple[str, ...]:
-    counts: Counter[str] = Counter()
-    names = []
-    for layer in layers:
-        counts[layer.kind] += 1
-        names.append(f"{layer.kind}{counts[layer.kind]}")
-    return tuple(names)
-
-
-def _place(
-    name: str, layer: Layer, input_shape: Shape, offset: int
-) -> tuple[tuple[Tensor, ...], int]:
-    own = []
-    try:
-        parameters = layer.parameters(input_shape)
-        layer.output_shape(input_shape)
-    except ShapeError as error:
-        raise ShapeError(f"{name}: {error}") from None
-    for parameter in parameters:
-        stop = offset + int(np.prod(parameter.shape))
-        own.append(
-            Tensor(
-                f"{name}.{parameter.name}",
-                parameter.shape,
-                offset,
-                stop,
-                parameter.decays,
-                parameter.init,
-                parameter.fans,
+def _lay_out(
+    row: Sequence[Placed], freeze: tuple[str, ...]
+) -> tuple[tuple[tuple[Tensor, ...], ...], int]:
+    """Return every layer's tensors one behind the other, and the length of the flat vector."""
+    found = []
+    offset = 0
+    for placed in row:
+        own = []
+        for parameter in placed.parameters:
+            name = f"{placed.name}.{parameter.name}"
+            start, offset = offset, offset + int(np.prod(parameter.shape, dtype=np.int64))
+            own.append(
+                Tensor(
+                    name,
+                    parameter.shape,
+                    start,
+                    offset,
+                    parameter.decays,
+                    parameter.init,
+                    parameter.fans,
+                    parameter.average,
+                    frozen=any(_names(each, name) for each in freeze),
+                )
             )
-        )
-        offset = stop
-    return tuple(own), offset
+        found.append(tuple(own))
+    return tuple(found), offset
+
+
+def _names(frozen: str, tensor: str) -> bool:
+    """Return whether a name is that of a tensor, or of a layer that it belongs to."""
+    return f"{tensor}.".startswith(f"{frozen}.")
+
+
+def _check_freeze(tensors: Sequence[Tensor], freeze: Sequence[str]) -> None:
+    known = [t.name for t in tensors]
+    for name in freeze:
+        if not any(_names(name, each) for each in known):
+            layers = list(dict.fromkeys(each.rpartition(".")[0] for each in known))
+            near = suggestion(name, [*layers, *known]) or ";"
+            raise UsageError(
+                f"freeze={name!r} is no layer with parameters{near} choose from: "
+                f"{', '.join(layers)}"
+            )
+    if not any(t.trained for t in tensors):
+        raise UsageError(f"freeze={list(freeze)!r} leaves nothing to train; freeze fewer layers")

@@ -10,12 +10,14 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from dptrain.arithmetic.shards import Block, blocks, present_shards
+from dptrain.arithmetic.shards import Block, blocks, present_shards, shard_sizes
 from dptrain.arithmetic.tree import owned_additions, roots
 from dptrain.nn.calls import Call, call, run
-from dptrain.nn.layer import Blocks, Operation, Site
+from dptrain.nn.context import Alone, Context, Meet, Meeting, Moment
+from dptrain.nn.layer import Blocks, Site
 from dptrain.nn.losses import AnyLoss
 from dptrain.nn.network import Network
+from dptrain.nn.row import Bound, bind_row
 from dptrain.nn.workspace import Workspace, aligned_empty
 
 
@@ -27,12 +29,21 @@ class Targets(NamedTuple):
 
 
 class Arrangement(NamedTuple):
-    """Which shards of a minibatch of ``rows`` rows a replica computes."""
+    """Which shards of a minibatch of ``rows`` rows a replica computes, and what for.
+
+    In training there are gradients, and layers such as dropout do what they do in training.
+    """
 
     rows: int
     shards: int
     first: int
     last: int
+    training: bool = True
+
+
+def evaluation(rows: int) -> Arrangement:
+    """Return the arrangement of rows of which only the outputs or losses are wanted."""
+    return Arrangement(rows, 1, 0, 1, training=False)
 
 
 class Trouble(NamedTuple):
@@ -61,6 +72,7 @@ class Pass:
         roots: rows of ``gradients`` to hand in, as indices among the local shards.
         first: the first local shard's index in the minibatch.
         additions: the tree's additions among the local shards.
+        moment: to be set before the pass is computed.
     """
 
     def __init__(
@@ -72,55 +84,61 @@ class Pass:
         arrangement: Arrangement,
         targets: Targets,
         workspace: Workspace,
+        *,
+        seed: int = 0,
+        meeting: Meeting | None = None,
     ) -> None:
         empty = workspace.empty
-        rows, shards, self.first, last = arrangement
-        self.rows = rows
+        self.rows, shards, self.first, last, training = arrangement
         self.names = network.names
-        # below the first layer with parameters nobody needs a gradient
-        self.lowest = next(i for i, own in enumerate(network.tensors) if own)
-        self.blocks = blocks(*arrangement)
-        leaves = present_shards(rows, shards)
+        self.blocks = blocks(*arrangement[:4])
+        leaves = present_shards(self.rows, shards)
         self.roots = tuple(i - self.first for i in roots(leaves, self.first, last))
         pairs = owned_additions(leaves, self.first, last)
         self.additions = [(a.into - self.first, a.other - self.first) for a in pairs]
         self.gradients = gradients
+        self.moment = Moment()
+        context = Context(
+            training,
+            self.blocks,
+            shard_sizes(self.rows, shards),
+            seed,
+            self.moment,
+            meeting if meeting is not None and training else Alone(),
+        )
         dtype = parameters.dtype
         samples = [empty((b.shards, b.rows, *network.input_shape), dtype) for b in self.blocks]
         goals = [empty((b.shards, b.rows, *targets.shape), targets.dtype) for b in self.blocks]
         self.inputs = [x.reshape(-1, *network.input_shape) for x in samples]
         self.targets = [t.reshape(-1, *targets.shape) for t in goals]
-        self.operations = self._bind(network, parameters, samples, workspace)
+        self.operations, self.outputs = self._bind(network, parameters, samples, workspace, context)
         self.loss = loss.bind(self.outputs, goals, workspace)
-        self._forward = [each for op in self.operations for each in op.forward_calls]
-        self._backward = self._bind_backward(network)
+        self._forward = [each for bound in self.operations for each in bound.forward_calls]
+        self._backward = self._bind_backward(network) if training else []
         self.weights = [[parameters[t.start : t.stop] for t in own] for own in network.tensors]
 
-    @property
-    def outputs(self) -> Blocks:
-        """The network's outputs, blocks of shape ``(shards, rows, *output_shape)``."""
-        return self.operations[-1].outputs
-
     def _bind(
-        self, network: Network, parameters: NDArray[Any], x: Blocks, workspace: Workspace
-    ) -> list[Operation]:
-        operations: list[Operation] = []
-        overwrites = passes_back = False
-        for layer, tensors in zip(network.layers, network.tensors, strict=True):
-            site = Site(
-                inputs=x,
-                weights=[parameters[t.start : t.stop].reshape(t.shape) for t in tensors],
-                gradients=[self._gradient_blocks(t.start, t.stop, t.shape) for t in tensors],
-                overwrites=overwrites,
-                passes_back=passes_back,
-                workspace=workspace,
-            )
-            operation = layer.bind(site)
-            operations.append(operation)
-            x = operation.outputs
-            overwrites = not layer.keeps_output and (overwrites or not layer.aliases_input)
-            passes_back = passes_back or bool(tensors)
-        return operations
+        self,
+        network: Network,
+        parameters: NDArray[Any],
+        samples: Blocks,
+        workspace: Workspace,
+        context: Context,
+    ) -> tuple[list[Bound], Blocks]:
+        tensors = network.all_tensors()
+        site = Site(
+            inputs=samples,
+            weights=[parameters[t.start : t.stop].reshape(t.shape) for t in tensors],
+            gradients=[self._gradient_blocks(t.start, t.stop, t.shape) for t in tensors],
+            overwrites=False,
+            passes_back=False,
+            workspace=workspace,
+            context=context,
+            place=(),
+            frozen=[t.frozen for t in tensors],
+        )
+        operations, end = bind_row(network.row, site)
+        return operations, end.inputs
 
     def _gradient_blocks(self, start: int, stop: int, shape: tuple[int, ...]) -> Blocks:
         local = [(b.first - self.first, b.shards) for b in self.blocks]
@@ -130,10 +148,15 @@ class Pass:
         """Return each layer's calls, the last layer first, with the sums over its shards."""
         found = []
         gradients = self.loss.gradients
-        for i in range(len(self.operations) - 1, self.lowest - 1, -1):
-            calls, gradients = self.operations[i].backward_calls(gradients)
+        for i in range(len(self.operations) - 1, -1, -1):
+            operation, learns = self.operations[i]
+            calls: list[Call] = []
+            if learns:
+                calls, gradients = operation.backward_calls(gradients)
             if network.tensors[i]:
                 rows = self.gradients[:, network.tensors[i][0].start : network.tensors[i][-1].stop]
+                if not learns:
+                    rows[...] = 0  # nobody computes the gradients of frozen layers at the bottom
                 calls += [call(np.add, rows[a], rows[b], rows[a]) for a, b in self.additions]
             found.append((i, calls))
         return found
@@ -168,14 +191,17 @@ class Pass:
         return [shares[i] for i in self.roots]
 
     def trouble(self) -> Trouble | None:
-        """Run forward again and return where the first infinity or NaN stands, if anywhere."""
+        """Run forward again and return where the first infinity or NaN stands, if anywhere.
+
+        Without meeting anybody: what other ranks' shards came to is still there.
+        """
         for block, x in zip(self.blocks, self.inputs, strict=True):
             if (shard := _bad_shard(block, x)) is not None:
                 return Trouble(shard, "input", "value")
-        for i, operation in enumerate(self.operations):
+        for i, (operation, _) in enumerate(self.operations):
             if not all(np.isfinite(w).all() for w in self.weights[i]):
                 return Trouble(self.first, self.names[i], "weights")
-            operation.forward()
+            run(each for each in operation.forward_calls if not isinstance(each, Meet))
             for block, y in zip(self.blocks, operation.outputs, strict=True):
                 if (shard := _bad_shard(block, y)) is not None:
                     return Trouble(shard, self.names[i], "output")
@@ -209,6 +235,9 @@ class Replica:
         versions: Sequence[NDArray[Any]],
         targets: Targets,
         gradients: NDArray[Any] | None = None,
+        *,
+        seed: int = 0,
+        meeting: Meeting | None = None,
     ) -> None:
         """Bind.
 
@@ -219,12 +248,16 @@ class Replica:
             targets: what the data set's targets look like.
             gradients: ``(shards, network.size)``, for at least as many shards as any arrangement
                 has; by default memory of the replica's own.
+            seed: of the experiment.
+            meeting: with the other ranks of a training step; by default there are none.
         """
         self.network = network
         self.loss = loss
         self.versions = tuple(versions)
         self.targets = targets
         self._gradients = gradients
+        self._seed = seed
+        self._meeting = meeting or Alone()
         self._workspaces: dict[Arrangement, Workspace] = {}
         self._passes: dict[tuple[Arrangement, int], Pass] = {}
 
@@ -234,20 +267,26 @@ class Replica:
         if found is None:
             workspace = self._workspaces.setdefault(arrangement, Workspace())
             workspace.rewind()
+            self._meeting.rewind()
             found = Pass(
                 self.network,
                 self.loss,
                 self.versions[version],
-                self._gradient_rows(arrangement.last - arrangement.first),
+                self._gradient_rows(arrangement),
                 arrangement,
                 self.targets,
                 workspace,
+                seed=self._seed,
+                meeting=self._meeting,
             )
             self._passes[arrangement, version] = found
         return found
 
-    def _gradient_rows(self, local: int) -> NDArray[Any]:
+    def _gradient_rows(self, arrangement: Arrangement) -> NDArray[Any]:
+        dtype = self.versions[0].dtype
+        local = arrangement.last - arrangement.first
+        if not arrangement.training:  # nothing is ever written there
+            return np.broadcast_to(np.zeros((), dtype), (local, self.network.size))
         if self._gradients is None or local > len(self._gradients):
-            shape = (local, self.network.size)
-            self._gradients = aligned_empty(shape, self.versions[0].dtype)
+            self._gradients = aligned_empty((local, self.network.size), dtype)
         return self._gradients

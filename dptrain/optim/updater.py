@@ -1,12 +1,15 @@
 """From a reduced gradient to new parameters, in chunks that stay in the cache.
 
-The order is: clip the reduced gradient by its global norm, add weight decay, apply the rule. The
+The order is: clip the reduced gradient by its global norm, add weight decay, apply the rule. What
+is frozen stays as it is, and running averages move towards what stands in the gradient's place;
+neither belongs to the norm. The
 squared norm is summed chunk by chunk in float64 and over the chunks by the tree; these chunks, of
 `NORM_CHUNK` elements, belong to the flat vector alone, so it does not matter who computes which.
 """
 
 import math
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -27,18 +30,31 @@ def norm_chunks(size: int) -> int:
     return -(-size // NORM_CHUNK)
 
 
+class Kind(NamedTuple):
+    """How an element is updated.
+
+    Attributes:
+        decays: whether weight decay applies.
+        moves: None where the rule applies; otherwise how far the element moves towards the value
+            in its gradient's place: 0 for what is frozen.
+    """
+
+    decays: bool = False
+    moves: float | None = None
+
+
 class Piece(NamedTuple):
     """The update of one chunk.
 
     Attributes:
         arrays: what the rule reads and writes.
         decayed: where decayed parameters go before they are updated.
-        decays: whether weight decay applies.
+        kind: of all its elements.
     """
 
     arrays: Arrays
     decayed: Array
-    decays: bool
+    kind: Kind
 
 
 class Updater:
@@ -57,6 +73,7 @@ class Updater:
         clip_norm: float | None,
         decaying: Sequence[tuple[int, int]],
         dtype: np.dtype[Any],
+        moving: Sequence[tuple[int, int, float]] = (),
     ) -> None:
         """Prepare the scratch memory.
 
@@ -67,6 +84,8 @@ class Updater:
             clip_norm: largest global norm of the reduced gradient, or None.
             decaying: ascending spans of the flat vector to which weight decay applies.
             dtype: of all arrays.
+            moving: ascending spans that are not trained, each with how far its elements move
+                towards the values in their gradient's place: 0 for what is frozen.
         """
         self.rule = rule
         self.schedule = schedule
@@ -74,20 +93,24 @@ class Updater:
         self.clip_norm = clip_norm
         self.clips = clip_norm is not None
         self.decaying = list(decaying) if weight_decay else []
+        self.moving = list(moving)
         self.decoupled = isinstance(rule, AdamW)
         self._scratch = np.empty(CHUNK, dtype)
         self._decayed = np.empty(CHUNK, dtype)
         self._squares = np.empty(CHUNK, np.float64)
 
-    def squared_norms(self, gradient: Array) -> list[float]:
+    def squared_norms(self, gradient: Array, first: int = 0) -> list[float]:
         """Return the squared norm of each chunk of a gradient ``(n,)``, in float64.
 
-        The gradient is the whole flat vector, or a part of it that begins with a norm chunk.
+        The gradient is the whole flat vector, or a part of it that begins with a norm chunk, at
+        element ``first``. What is not trained counts nothing.
         """
         norms: list[float] = []
         for start in range(0, len(gradient), CHUNK):
             part = gradient[start : start + CHUNK]
             squares = np.multiply(part, part, dtype=np.float64, out=self._squares[: len(part)])
+            for low, high, _ in self.moving:
+                squares[max(0, low - first - start) : max(0, high - first - start)] = 0
             whole = len(part) // NORM_CHUNK * NORM_CHUNK
             norms += np.add.reduce(squares[:whole].reshape(-1, NORM_CHUNK), axis=1).tolist()
             if whole < len(part):
@@ -135,16 +158,19 @@ class Updater:
                     self._scratch[: high - low],
                 ),
                 self._decayed[: high - low],
-                decays,
+                kind,
             )
-            for low, high, decays in self._chunks(start, stop)
+            for low, high, kind in self._chunks(start, stop)
         ]
 
     def update(self, step: int, pieces: Sequence[Piece], factor: float = 1.0) -> None:
         """Carry out the update of a step, counted from 0; ``factor`` is from `clip_factor`."""
         lr = self.schedule(step)
         apply = self.rule.update
-        for arrays, decayed, decays in pieces:
+        for arrays, decayed, (decays, moves) in pieces:
+            if moves is not None:
+                _move(arrays, moves)
+                continue
             if factor != 1.0:
                 np.multiply(arrays.g, factor, out=arrays.g)
             if decays and self.decoupled:
@@ -156,13 +182,27 @@ class Updater:
                 np.add(arrays.g, arrays.scratch, out=arrays.g)
             apply(arrays, lr, step)
 
-    def _chunks(self, start: int, stop: int) -> Iterator[tuple[int, int, bool]]:
-        """Yield chunks of a span, cut where weight decay begins or ends."""
-        edges = [start]
-        for low, high in self.decaying:
-            edges += [edge for edge in (low, high) if start < edge < stop]
-        edges.append(stop)
-        for i in range(len(edges) - 1):
-            decays = any(low <= edges[i] < high for low, high in self.decaying)
-            for low in range(edges[i], edges[i + 1], CHUNK):
-                yield low, min(low + CHUNK, edges[i + 1]), decays
+    def _chunks(self, start: int, stop: int) -> Iterator[tuple[int, int, Kind]]:
+        """Yield chunks of a span, cut where elements of another kind begin."""
+        special = [*self.decaying, *((low, high) for low, high, _ in self.moving)]
+        inside = {edge for span in special for edge in span if start < edge < stop}
+        for begin, end in pairwise([start, *sorted(inside), stop]):
+            kind = self._kind(begin)
+            for low in range(begin, end, CHUNK):
+                yield low, min(low + CHUNK, end), kind
+
+    def _kind(self, place: int) -> Kind:
+        for low, high, rate in self.moving:
+            if low <= place < high:
+                return Kind(moves=rate)
+        return Kind(decays=any(low <= place < high for low, high in self.decaying))
+
+
+def _move(arrays: Arrays, rate: float) -> None:
+    """``w += rate (g - w)``; the state of the rule is not touched."""
+    if rate:
+        np.subtract(arrays.g, arrays.w, out=arrays.g)
+        np.multiply(arrays.g, rate, out=arrays.g)
+        np.add(arrays.w, arrays.g, out=arrays.new_w)
+    elif arrays.new_w is not arrays.w:
+        np.copyto(arrays.new_w, arrays.w)

@@ -21,6 +21,7 @@ class Terms:
         data: where the prepared data set lies.
         parameters: length of the flat vector.
         buckets: in how many messages a gradient comes.
+        tables: how many the ranks fill together in a step.
         shards: of a minibatch.
         exchange: ``star`` or ``shared``.
         first_step: how many steps are done already.
@@ -36,6 +37,7 @@ class Terms:
     data: str
     parameters: int
     buckets: int
+    tables: int
     shards: int
     exchange: str
     first_step: int

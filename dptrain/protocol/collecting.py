@@ -12,20 +12,32 @@ from dptrain.protocol.events import (
     Instruction,
     Reduce,
     Span,
+    Spread,
     Take,
+    TakeRows,
     TrainAsked,
     edges,
 )
-from dptrain.protocol.messages import Gradient
+from dptrain.protocol.messages import Gradient, Rows
 
 
 @dataclass
 class OpenStep:
-    """What has been handed in of the step under way: buckets by rank, losses by root."""
+    """What has been handed in of the step under way.
+
+    Attributes:
+        step: counted from 0.
+        rows: of its minibatch.
+        buckets: how many each rank has handed in.
+        tables: of how many each rank has handed in its rows.
+        losses: by root.
+        marks: by rank.
+    """
 
     step: int
     rows: int
     buckets: list[int]
+    tables: list[int]
     losses: dict[int, float] = field(default_factory=dict)
     marks: dict[int, list[float]] = field(default_factory=dict)
 
@@ -37,9 +49,10 @@ class Collecting:
         step: the step under way, or None.
     """
 
-    def __init__(self, bounds: tuple[tuple[int, int], ...], buckets: int) -> None:
+    def __init__(self, bounds: tuple[tuple[int, int], ...], buckets: int, tables: int) -> None:
         self._bounds = bounds
         self._buckets = buckets
+        self._tables = tables
         self._generation = 0
         self._end = 0
         self._rows: Callable[[int], int] = lambda _: 0
@@ -57,19 +70,40 @@ class Collecting:
         return [Span(asked.begin, asked.end)]
 
     def _begin_step(self, step: int) -> None:
-        self._open = OpenStep(step, self._rows(step), [0] * len(self._bounds))
+        ranks = len(self._bounds)
+        self._open = OpenStep(step, self._rows(step), [0] * ranks, [0] * ranks)
 
     def take(self, rank: int, heard: Heard) -> list[Instruction | Span]:
-        """Take a bucket in its turn; reduce it when it is the last rank's.
+        """Take a bucket, or rows of a table, in its turn; pass them on when it is the last rank's.
 
         Raises:
             ProtocolError: it is not what is due.
         """
-        message = heard.message
-        if not isinstance(message, Gradient):
-            raise ProtocolError(f"{type(message).__name__} where gradients are collected")
-        open_step = self._open
+        message, open_step = heard.message, self._open
         assert open_step is not None
+        if isinstance(message, Gradient):
+            return self._take_bucket(rank, message, open_step)
+        if isinstance(message, Rows):
+            return self._take_rows(rank, message, open_step)
+        raise ProtocolError(f"{type(message).__name__} where gradients are collected")
+
+    def _take_rows(self, rank: int, message: Rows, open_step: OpenStep) -> list[Instruction | Span]:
+        number = open_step.tables[rank]
+        due = (self._generation, open_step.step, number)
+        found = (message.generation, message.step, message.table)
+        if found != due or number >= self._tables:
+            raise ProtocolError(f"(generation, step, table) is {found}, due was {due}")
+        open_step.tables[rank] += 1
+        leaves = present_shards(open_step.rows, self._bounds[-1][1])
+        low, high = (min(edge, leaves) for edge in self._bounds[rank])
+        instructions: list[Instruction | Span] = [TakeRows(rank, number, low, high)]
+        if min(open_step.tables) == number + 1:
+            instructions.append(Spread(open_step.step, number, leaves))
+        return instructions
+
+    def _take_bucket(
+        self, rank: int, message: Gradient, open_step: OpenStep
+    ) -> list[Instruction | Span]:
         leaves = present_shards(open_step.rows, self._bounds[-1][1])
         own = roots(leaves, *self._bounds[rank])
         due = (self._generation, open_step.step, open_step.buckets[rank], len(own))
@@ -101,5 +135,6 @@ class Collecting:
         """Return the ranks that hold up the step."""
         if self._open is None:
             return []
-        behind = min(self._open.buckets)
-        return [rank for rank, count in enumerate(self._open.buckets) if count == behind]
+        counts = map(int.__add__, self._open.buckets, self._open.tables)
+        done = list(counts)  # every rank hands in the same things in the same order
+        return [rank for rank, count in enumerate(done) if count == min(done)]

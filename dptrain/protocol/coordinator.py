@@ -54,6 +54,7 @@ from dptrain.protocol.messages import (
     Plan,
     Progress,
     Ready,
+    Rows,
     Stop,
 )
 
@@ -79,7 +80,7 @@ class CoordinatorMachine:
         self.training: Collecting | Lockstep = (
             Lockstep(terms.world_size)
             if terms.exchange == "shared"
-            else Collecting(self.bounds, terms.buckets)
+            else Collecting(self.bounds, terms.buckets, terms.tables)
         )
         self._pieces: dict[int, tuple[int, int]] = {}
         self._scores: dict[int, Evaluated] = {}
@@ -331,6 +332,7 @@ TRANSITIONS: dict[tuple[State, type], Handler] = {
     (State.IDLE, EvaluationAsked): M.evaluate,
     (State.TRAINING, Hello): M.latecomer,
     (State.TRAINING, Gradient): M.contribution,
+    (State.TRAINING, Rows): M.contribution,
     (State.TRAINING, Progress): M.contribution,
     (State.TRAINING, Advanced): M.advanced,
     (State.TRAINING, HaltAsked): M.halt,

@@ -105,6 +105,23 @@ class Take(NamedTuple):
     roots: tuple[int, ...]
 
 
+class TakeRows(NamedTuple):
+    """The frame behind this message holds rows ``low`` to ``high - 1`` of a table."""
+
+    rank: int
+    table: int
+    low: int
+    high: int
+
+
+class Spread(NamedTuple):
+    """All ranks' rows of a table are there: send its first ``shards`` rows to every rank."""
+
+    step: int
+    table: int
+    shards: int
+
+
 class Reduce(NamedTuple):
     """All ranks' sums of a bucket are there: reduce, update and send the new weights."""
 
@@ -155,7 +172,9 @@ class End(NamedTuple):
 Event = (
     Heard | Garbled | Gone | Clock | TrainAsked | Advanced | HaltAsked | EvaluationAsked | StopAsked
 )
-Instruction = Send | Broadcast | Take | Reduce | Commit | Committed | Scored | End
+Instruction = (
+    Send | Broadcast | Take | TakeRows | Spread | Reduce | Commit | Committed | Scored | End
+)
 
 
 def edges(bounds: tuple[tuple[int, int], ...]) -> tuple[int, ...]:

@@ -16,6 +16,8 @@ Ready         worker to coordinator    the job is built, work may come
 Plan          coordinator to worker    compute these shards in these steps
 Weights       coordinator to worker    a bucket of the weights for a step, in the next frame
 Gradient      worker to coordinator    a bucket of a step's sums, one frame for each root
+Rows          worker to coordinator    the rank's rows of a table, in the next frame
+Table         coordinator to worker    all ranks' rows of a table, in the next frame
 Progress      worker to coordinator    the steps of a plan are done, in shared memory
 Evaluate      coordinator to worker    compute these pieces of a split
 Evaluated     worker to coordinator    their losses and correct rows
@@ -34,7 +36,7 @@ from msgspec import Meta, Struct
 
 from dptrain.errors import ProtocolError
 
-VERSION = 2
+VERSION = 3
 
 Count = Annotated[int, Meta(ge=0, le=2**53)]
 Text = Annotated[str, Meta(max_length=65536)]
@@ -142,6 +144,22 @@ class Gradient(Message, frozen=True):
     marks: Annotated[list[float], Meta(min_length=4, max_length=4)]
 
 
+class Rows(Message, frozen=True):
+    """A rank's rows of the table with number ``table`` of a step; the bytes follow in a frame."""
+
+    generation: Count
+    step: Count
+    table: Count
+
+
+class Table(Message, frozen=True):
+    """All ranks' rows of a table; the bytes follow in a frame."""
+
+    generation: Count
+    step: Count
+    table: Count
+
+
 class Progress(Message, frozen=True):
     """All steps before ``step`` are committed, as this worker sees it."""
 
@@ -195,8 +213,8 @@ class Stop(Message, frozen=True):
     reason: Text
 
 
-FromWorker = Hello | Answer | Ready | Gradient | Progress | Evaluated | NonFinite | Failed
-FromCoordinator = Challenge | Welcome | Refused | Plan | Weights | Evaluate | Ping | Stop
+FromWorker = Hello | Answer | Ready | Gradient | Rows | Progress | Evaluated | NonFinite | Failed
+FromCoordinator = Challenge | Welcome | Refused | Plan | Weights | Table | Evaluate | Ping | Stop
 
 
 def encode(message: Message) -> bytes:

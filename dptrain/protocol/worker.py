@@ -24,6 +24,7 @@ from dptrain.protocol.messages import (
     Ready,
     Refused,
     Stop,
+    Table,
     Weights,
     Welcome,
 )
@@ -89,6 +90,12 @@ class Take(NamedTuple):
     bucket: int
 
 
+class TakeTable(NamedTuple):
+    """The frame behind this message is the table with this number."""
+
+    table: int
+
+
 class Compute(NamedTuple):
     """Compute the gradient of the shards ``first`` to ``last - 1`` in a step, and hand it in.
 
@@ -123,7 +130,7 @@ class Exit(NamedTuple):
 
 
 Event = Heard | Built | Ran | Clock | Orphaned
-Instruction = Send | Build | Take | Compute | Run | Score | Exit
+Instruction = Send | Build | Take | TakeTable | Compute | Run | Score | Exit
 Instructions = list[Instruction]
 
 JOIN_TIMEOUT = 60.0
@@ -237,6 +244,15 @@ class WorkerMachine:
         more = self._step + 1 < plan.end
         return [Compute(plan.generation, self._step, plan.first, plan.last, more)]
 
+    def table(self, event: Any) -> Instructions:
+        """Take a table of the step that is being computed."""
+        message: Table = event.message
+        if message.step != self._step:
+            return self._exit(
+                f"a table of step {message.step} came in step {self._step}", expected=False
+            )
+        return [TakeTable(message.table)]
+
     def evaluate(self, event: Any) -> Instructions:
         """Compute pieces of an evaluation with the weights that are here."""
         return [Score(event.message, self._step)]
@@ -280,6 +296,7 @@ TRANSITIONS: dict[tuple[State, type], Handler] = {
     (State.WAITING, Plan): M.plan,
     (State.WAITING, Ran): M.ran,
     (State.WAITING, Weights): M.weights,
+    (State.WAITING, Table): M.table,
     (State.WAITING, Evaluate): M.evaluate,
 } | {
     (state, kind): handler

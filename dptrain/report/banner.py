@@ -26,13 +26,13 @@ def network_line(job: Job) -> str:
     """Return the network as its layers' widths, such as ``784-50-10 sigmoid``."""
     widths = [str(s[0]) if len(s) == 1 else "x".join(map(str, s)) for s in job.network.shapes]
     chain = [widths[0]]
-    for layer, width in zip(job.network.layers, widths[1:], strict=True):
+    for layer, width in zip([each.layer for each in job.network.row], widths[1:], strict=True):
         if layer.kind in ("dense", "flatten"):
             chain.append(width)
-    if len(chain) > 1 and job.network.layers[0].kind == "flatten":
+    if len(chain) > 1 and job.network.row[0].layer.kind == "flatten":
         chain = chain[1:]
     kinds = dict.fromkeys(
-        layer.kind for layer in job.network.layers if layer.kind not in ("dense", "flatten")
+        each.layer.kind for each in job.network.row if each.layer.kind not in ("dense", "flatten")
     )
     return " ".join(["-".join(chain), *kinds])
 

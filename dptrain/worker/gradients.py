@@ -1,6 +1,8 @@
 """The star exchange, as a worker carries it out: weights in, gradients out, bucket by bucket."""
 
 import time
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -11,9 +13,75 @@ from dptrain.errors import ProtocolError
 from dptrain.exchange.buckets import buckets
 from dptrain.exchange.rank import Rank, Share
 from dptrain.experiment.job import Job
+from dptrain.nn.context import Meet
 from dptrain.nn.passes import Pass, Trouble
-from dptrain.protocol.messages import Gradient, encode
+from dptrain.protocol.messages import Gradient, Rows, encode
 from dptrain.protocol.worker import Compute
+
+
+def receive(connection: "zmq.Socket[bytes]", target: NDArray[Any], what: str) -> None:
+    """Receive the frame behind a message into an array.
+
+    Raises:
+        ProtocolError: there is no such frame, or it is not as long.
+    """
+    if not connection.get(zmq.RCVMORE):
+        raise ProtocolError(f"{what} came without their frame")
+    if connection.recv_into(target.data.cast("B")) != target.nbytes:
+        raise ProtocolError(f"{what} came in a frame of the wrong length")
+
+
+class StarMeeting:
+    """Tables that go to the coordinator by rows and come back whole; see `Meeting`.
+
+    Attributes:
+        order: the step under way.
+    """
+
+    def __init__(self, connection: "zmq.Socket[bytes]", listen: Callable[[], None]) -> None:
+        """Bind.
+
+        Args:
+            connection: to the coordinator.
+            listen: handles the next message, from within a pass; raises `Recalled` where the run
+                ends.
+        """
+        self.order: Compute | None = None
+        self._socket = connection
+        self._listen = listen
+        self._next = 0
+        self._awaited: tuple[int, NDArray[np.float64]] | None = None
+
+    def rewind(self) -> None:
+        """Begin anew with the first table."""
+        self._next = 0
+
+    def table(self, shards: int, columns: int) -> tuple[NDArray[np.float64], Meet]:
+        """Return the next table, and the call that has it filled."""
+        table = np.empty((shards, columns))
+        number = self._next
+        self._next += 1
+        return table, Meet(partial(self._meet, number, table))
+
+    def _meet(self, number: int, table: NDArray[np.float64]) -> None:
+        order = self.order
+        assert order is not None
+        self._awaited = number, table
+        self._socket.send(encode(Rows(order.generation, order.step, number)), zmq.SNDMORE)
+        self._socket.send(table[order.first : order.last].tobytes())
+        while self._awaited is not None:
+            self._listen()
+
+    def take(self, number: int) -> None:
+        """Receive the frame of a table.
+
+        Raises:
+            ProtocolError: this table is not awaited, or there is no such frame.
+        """
+        if self._awaited is None or self._awaited[0] != number:
+            raise ProtocolError(f"table {number} came where it was not awaited")
+        receive(self._socket, self._awaited[1], "rows")
+        self._awaited = None
 
 
 class StarRank:
@@ -23,12 +91,26 @@ class StarRank:
         buckets: in how many messages weights and gradients travel.
     """
 
-    def __init__(self, job: Job, connection: "zmq.Socket[bytes]") -> None:
+    def __init__(
+        self, job: Job, connection: "zmq.Socket[bytes]", listen: Callable[[], None]
+    ) -> None:
+        """Bind.
+
+        Args:
+            job: of the run.
+            connection: to the coordinator.
+            listen: handles the next message, from within a pass; raises `Recalled` at the end.
+        """
         self._socket = connection
         self._buckets = buckets(job.network, job.dtype.itemsize)
         self.buckets = len(self._buckets)
         self._weights: NDArray[Any] = np.empty(job.network.size, job.dtype)
-        self._rank = Rank(job, [self._weights])
+        self._meeting = StarMeeting(connection, listen)
+        self._rank = Rank(job, [self._weights], meeting=self._meeting)
+
+    def take_table(self, number: int) -> None:
+        """Receive the frame of a table; see `StarMeeting.take`."""
+        self._meeting.take(number)
 
     def take(self, bucket: int) -> None:
         """Receive the frame of a bucket of the weights.
@@ -38,14 +120,12 @@ class StarRank:
         """
         _, start, stop = self._buckets[bucket]
         target = self._weights[start:stop]
-        if not self._socket.get(zmq.RCVMORE):
-            raise ProtocolError("weights came without their frame")
-        if self._socket.recv_into(target.data) != target.nbytes:
-            raise ProtocolError("weights came in a frame of the wrong length")
+        receive(self._socket, target, "weights")
 
     def compute(self, order: Compute) -> Trouble | None:
         """Compute a step's gradient and send it; return where the loss is no number, if so."""
         rank = self._rank
+        self._meeting.order = order
         began = time.perf_counter()
         found = rank.gather(Share(order.step, order.first, order.last))
         gathered = time.perf_counter()
@@ -53,10 +133,7 @@ class StarRank:
         if not np.isfinite(losses).all():
             return rank.trouble(found) or Trouble(order.first, "sum over the shards", "value")
         sender = _Sender(self, order, found, losses, [began, gathered, time.perf_counter()])
-        if found.blocks:
-            rank.backward(found, sender.ready)
-        else:
-            sender.ready(0)
+        rank.backward(found, sender.ready)
         if order.more:
             rank.gather(Share(order.step + 1, order.first, order.last))
         return None

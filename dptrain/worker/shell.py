@@ -49,6 +49,7 @@ from dptrain.protocol.worker import (
     Score,
     Send,
     Take,
+    TakeTable,
     WorkerMachine,
 )
 from dptrain.worker.gradients import StarRank
@@ -155,6 +156,12 @@ class WorkerShell:
         else:
             self._tell(Clock(now))
 
+    def _wait_in_pass(self) -> None:
+        """Wait while a step is being computed."""
+        self._wait()
+        if self._exit is not None:
+            raise Recalled
+
     def _hear(self, now: float) -> None:
         header = self._socket.recv()
         self._tell(Heard(decode_from_coordinator(header), now))
@@ -171,6 +178,8 @@ class WorkerShell:
                     self._send(message)
                 case Take(bucket):
                     self._in_star().take(bucket)
+                case TakeTable(table):
+                    self._in_star().take_table(table)
                 case Compute():
                     self._compute(each)
                 case Run(plan):
@@ -209,7 +218,7 @@ class WorkerShell:
         if welcome.exchange == "shared":
             self._lockstep = self._share_memory(job, welcome)
         else:
-            self._star = StarRank(job, self._socket)
+            self._star = StarRank(job, self._socket, self._wait_in_pass)
         self._tell_log(
             f"joined {self._connection.endpoint} as one of {welcome.world_size}, pid {os.getpid()}"
         )
@@ -248,6 +257,9 @@ class WorkerShell:
         self._tell(Ran(plan, time.monotonic()))
 
     def _compute(self, order: Compute) -> None:
-        trouble = self._in_star().compute(order)
+        try:
+            trouble = self._in_star().compute(order)
+        except Recalled:
+            return  # the run is over
         if trouble is not None:
             self._send(NonFinite(order.step, *trouble))

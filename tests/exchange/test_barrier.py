@@ -3,7 +3,6 @@
 import mmap
 import threading
 from collections.abc import Callable, Iterator
-from typing import cast
 
 import numpy as np
 import pytest
@@ -11,7 +10,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dptrain.arithmetic.shards import assign
-from dptrain.arithmetic.tree import tree_sum
 from dptrain.exchange.barrier import (
     LINE_WORDS,
     Barrier,
@@ -21,8 +19,7 @@ from dptrain.exchange.barrier import (
     Recalled,
     suitable,
 )
-from dptrain.exchange.collective import ARRIVALS, Collective, committed
-from dptrain.exchange.segment import Segment
+from dptrain.exchange.collective import ARRIVALS, Collective, SharedMeeting, committed
 from dptrain.launch.local import Inheritance
 from tests.exchange.build import never
 
@@ -109,10 +106,7 @@ def test_only_x86_orders_stores(machine: str, kind: str) -> None:
 
 def test_a_word_tells_the_steps_completed() -> None:
     shared = words()
-    barrier = FlagBarrier(shared, 0, 1, 1, never)
-    losses = np.zeros(1)
-    segment = cast("Segment", type("Part", (), {"losses": losses, "small": np.zeros((2, 1, 4))}))
-    meeting = Collective(segment, barrier, 0, 1)
+    meeting = Collective(FlagBarrier(shared, 0, 1, 1, never))
     meeting.begin(5)
     meeting.arrive()
     assert committed([shared[0]]) == 5
@@ -125,32 +119,35 @@ def test_a_word_tells_the_steps_completed() -> None:
 
 @settings(max_examples=40)
 @given(st.integers(1, 4), st.integers(1, 9), st.integers(1, 9), st.integers(1, 5), st.data())
-def test_small_sums_are_the_trees_for_any_number_of_ranks(
+def test_every_rank_sees_all_rows_of_a_table(
     ranks: int, shards: int, leaves: int, columns: int, data: st.DataObject
 ) -> None:
     shards = max(shards, ranks)
     leaves = min(leaves, shards)
     random = np.random.default_rng(data.draw(st.integers(0, 2**32)))
-    rounds = [random.standard_normal((leaves, columns)) for _ in range(3)]
-    expected = [tree_sum(list(each)).tobytes() for each in rounds]
+    steps = [[random.standard_normal((leaves, columns)) for _ in range(3)] for _ in range(2)]
     shared = words()
-    small = np.zeros((2, shards, columns))
-    segment = cast("Segment", type("Part", (), {"losses": np.zeros(shards), "small": small}))
+    tables = [np.full((shards, columns), np.nan) for _ in range(3)]
     bounds = assign(shards, ranks)
     found: list[list[bytes]] = [[] for _ in range(ranks)]
 
     def carry_out(rank: int) -> None:
-        barrier = FlagBarrier(shared, rank, ranks, 1, never)
-        meeting = Collective(segment, barrier, rank, ranks)
-        meeting.begin(0)
+        collective = Collective(FlagBarrier(shared, rank, ranks, 1, never))
+        meeting = SharedMeeting(tables, collective)
+        bound = [meeting.table(leaves, columns) for _ in tables]
         first, last = bounds[rank]
-        for each in rounds:
-            own = each[first : min(last, leaves)].copy()
-            found[rank].append(meeting.all_reduce(own, leaves).tobytes())
+        for step, rows in enumerate(steps):
+            collective.begin(step)
+            for (table, meet), each in zip(bound, rows, strict=True):
+                table[first:last] = each[first:last]
+                meet()
+                found[rank].append(table.tobytes())
+            collective.finish()
+            collective.wait()
 
     threads = [threading.Thread(target=carry_out, args=[rank]) for rank in range(ranks)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join(timeout=30)
-    assert found == [expected] * ranks
+    assert found == [[each.tobytes() for rows in steps for each in rows]] * ranks

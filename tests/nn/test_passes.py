@@ -61,7 +61,7 @@ def test_shards_without_rows_are_no_work() -> None:
     assert found.forward() == found.summed_losses([]) == found.loss.correct() == []
     told: list[int] = []
     found.backward(told.append)
-    assert told == [5, 4, 3, 2, 1]  # whoever waits for the layers of this rank must hear of them
+    assert told == [5, 4, 3, 2, 1, 0]  # whoever waits for the layers of this rank must hear of them
     assert found.trouble() is None
     half = task.filled(5, 2, 5)
     assert len(half.forward()) == 1
@@ -80,7 +80,7 @@ def test_a_layers_gradient_is_final_when_it_is_said_to_be() -> None:
         copies.extend((span, found.gradients[0, span].copy()) for span in spans)
 
     found.backward(ready)
-    assert told == [5, 4, 3, 2, 1]  # layer 0 has nothing below it that wants a gradient
+    assert told == [5, 4, 3, 2, 1, 0]
     assert len(copies) == 6
     for span, copy in copies:
         np.testing.assert_array_equal(found.gradients[0, span], copy)

@@ -86,7 +86,7 @@ def test_pieces_cover_a_span_once_and_know_what_decays(a: int, b: int, cuts: lis
         assert (slot - 100).tolist() == (new_slot - 100).tolist() == piece.arrays.w.tolist()
         assert len(piece.arrays.scratch) == len(piece.decayed) == len(piece.arrays.w)
         for place in piece.arrays.w:
-            assert piece.decays is any(low <= place < high for low, high in decaying)
+            assert piece.kind.decays is any(low <= place < high for low, high in decaying)
 
 
 # Chunks
@@ -117,7 +117,7 @@ def test_pieces_are_no_longer_than_a_chunk() -> None:
     flat = np.zeros(LARGE, np.float32)
     pieces = apply.bind(0, LARGE, flat, flat, [], flat, [])
     assert [len(p.arrays.w) for p in pieces] == [5, CHUNK, CHUNK, 67, 5]
-    assert [p.decays for p in pieces] == [False, True, True, True, False]
+    assert [p.kind.decays for p in pieces] == [False, True, True, True, False]
 
 
 def test_a_step_allocates_no_arrays() -> None:

@@ -53,6 +53,7 @@ def terms(
         data="/data",
         parameters=100,
         buckets=BUCKETS,
+        tables=0,
         shards=shards,
         exchange=exchange,
         first_step=0,
