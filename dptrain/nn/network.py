@@ -196,7 +196,7 @@ def _check_freeze(tensors: Sequence[Tensor], freeze: Sequence[str]) -> None:
     for name in freeze:
         if not any(_names(name, each) for each in known):
             layers = list(dict.fromkeys(each.rpartition(".")[0] for each in known))
-            near = suggestion(name, [*layers, *known]) or ";"
+            near = suggestion(name, layers) or ";"
             raise UsageError(
                 f"freeze={name!r} is no layer with parameters{near} choose from: "
                 f"{', '.join(layers)}"

@@ -29,7 +29,7 @@ class OpenStep:
         step: counted from 0.
         rows: of its minibatch.
         buckets: how many each rank has handed in.
-        tables: of how many each rank has handed in its rows.
+        tables: of which each rank has handed in its rows.
         losses: by root.
         marks: by rank.
     """
@@ -37,7 +37,7 @@ class OpenStep:
     step: int
     rows: int
     buckets: list[int]
-    tables: list[int]
+    tables: list[set[int]]
     losses: dict[int, float] = field(default_factory=dict)
     marks: dict[int, list[float]] = field(default_factory=dict)
 
@@ -71,7 +71,7 @@ class Collecting:
 
     def _begin_step(self, step: int) -> None:
         ranks = len(self._bounds)
-        self._open = OpenStep(step, self._rows(step), [0] * ranks, [0] * ranks)
+        self._open = OpenStep(step, self._rows(step), [0] * ranks, [set() for _ in range(ranks)])
 
     def take(self, rank: int, heard: Heard) -> list[Instruction | Span]:
         """Take a bucket, or rows of a table, in its turn; pass them on when it is the last rank's.
@@ -88,16 +88,19 @@ class Collecting:
         raise ProtocolError(f"{type(message).__name__} where gradients are collected")
 
     def _take_rows(self, rank: int, message: Rows, open_step: OpenStep) -> list[Instruction | Span]:
-        number = open_step.tables[rank]
-        due = (self._generation, open_step.step, number)
-        found = (message.generation, message.step, message.table)
-        if found != due or number >= self._tables:
-            raise ProtocolError(f"(generation, step, table) is {found}, due was {due}")
-        open_step.tables[rank] += 1
+        number = message.table
+        due = (self._generation, open_step.step)
+        found = (message.generation, message.step)
+        if found != due or number >= self._tables or number in open_step.tables[rank]:
+            raise ProtocolError(
+                f"rows of table {number} with (generation, step) {found} came in {due}, after "
+                f"tables {sorted(open_step.tables[rank])} of {self._tables}"
+            )
+        open_step.tables[rank].add(number)
         leaves = present_shards(open_step.rows, self._bounds[-1][1])
         low, high = (min(edge, leaves) for edge in self._bounds[rank])
         instructions: list[Instruction | Span] = [TakeRows(rank, number, low, high)]
-        if min(open_step.tables) == number + 1:
+        if all(number in each for each in open_step.tables):
             instructions.append(Spread(open_step.step, number, leaves))
         return instructions
 
@@ -135,6 +138,6 @@ class Collecting:
         """Return the ranks that hold up the step."""
         if self._open is None:
             return []
-        counts = map(int.__add__, self._open.buckets, self._open.tables)
-        done = list(counts)  # every rank hands in the same things in the same order
+        handed_in = zip(self._open.buckets, self._open.tables, strict=True)
+        done = [buckets + len(tables) for buckets, tables in handed_in]
         return [rank for rank, count in enumerate(done) if count == min(done)]

@@ -32,18 +32,15 @@ OPTIMIZERS = ("sgd", "momentum", "nesterov", "adagrad", "rmsprop", "adam", "adam
 def experiments(draw: st.DrawFn, shards: st.SearchStrategy[int]) -> dict[str, Any]:
     """Draw an experiment: ragged tails, and minibatches smaller than the shards, among them."""
     regression = draw(st.booleans())
-    # wide layers too: of a vector of less than 4096 elements, rank 0 alone has a slice
-    widths = draw(st.lists(st.one_of(st.integers(1, 9), st.sampled_from([130, 300])), max_size=3))
     return {
         "dataset": "regression" if regression else "classes",
-        "model": "mlp:" + "-".join(map(str, [20, *widths, 2 if regression else 3])),
-        "activation": draw(st.sampled_from(["sigmoid", "relu", "tanh", "identity"])),
+        "layers": draw(layers(2 if regression else 3)),
+        "input_shape": [4, 5],
         "loss": "sum-of-squares" if regression else draw(
             st.sampled_from(["softmax-cross-entropy", "sum-of-squares"])
         ),
         "optimizer": draw(st.sampled_from(OPTIMIZERS)),
         "lr": 0.01,
-        "init": "xavier",
         "batch_size": draw(st.integers(1, 25)),
         "shards": draw(shards),
         "clip_norm": draw(st.sampled_from([None, 0.05, 1.0])),
@@ -53,6 +50,36 @@ def experiments(draw: st.DrawFn, shards: st.SearchStrategy[int]) -> dict[str, An
         "seed": draw(st.integers(0, 99)),
         "steps": 7,
     }  # fmt: skip
+
+
+ACTIVATIONS = ("sigmoid", "relu", "tanh", "identity")
+BESIDE = (
+    {"layer": "batchnorm"},
+    {"layer": "batchnorm", "sync": False},
+    {"layer": "layernorm"},
+    {"layer": "dropout", "rate": 0.3},
+)
+
+
+@st.composite
+def layers(draw: st.DrawFn, units: int) -> list[dict[str, Any]]:
+    """Draw a network: mostly plain, some with what has to know of other shards."""
+    xavier = {"init": "xavier"}
+    found: list[dict[str, Any]] = [{"layer": "flatten"}]
+    # wide layers too: of a vector of less than 4096 elements, rank 0 alone has a slice
+    widths = draw(st.lists(st.one_of(st.integers(1, 9), st.sampled_from([130, 300])), max_size=3))
+    for width in widths:
+        row: list[dict[str, Any]] = [
+            {"layer": "dense", "units": width, "init": xavier},
+            *draw(st.lists(st.sampled_from(BESIDE), max_size=1)),
+            {"layer": draw(st.sampled_from(ACTIVATIONS))},
+        ]
+        way = draw(st.sampled_from(["plain", "plain", "chain", "residual"]))
+        if way == "residual":
+            shortcut = [{"layer": "dense", "units": width, "init": xavier}]
+            row = [{"layer": "residual", "layers": row, "shortcut": shortcut}]
+        found += [{"layer": "chain", "layers": row}] if way == "chain" else row
+    return [*found, {"layer": "dense", "units": units, "init": xavier}]
 
 
 class Data:

@@ -17,6 +17,7 @@ from dptrain.arithmetic.digest import digest
 from dptrain.coordinator.cluster import Cluster, Setting
 from dptrain.coordinator.shared import SharedCluster
 from dptrain.coordinator.star import StarCluster
+from dptrain.errors import NonFiniteError, WorkersLostError
 from dptrain.exchange.engine import State
 from dptrain.exchange.rank import initial_state
 from dptrain.experiment.execution import settle_execution
@@ -127,3 +128,70 @@ def test_workers_that_are_held_up_at_random_change_nothing(
             thread.join()
         assert done[-1] == 900
         assert digest(found.state().parameters) == inline_digests(data.job(experiment))[-1]
+
+
+NORMAL: list[dict[str, Any]] = [
+    {"layer": "flatten"},
+    {"layer": "batchnorm"},
+    {"layer": "dense", "units": 300, "init": {"init": "he"}},
+    {
+        "layer": "residual",
+        "layers": [
+            {"layer": "batchnorm", "epsilon": 0.01},
+            {"layer": "relu"},
+            {"layer": "dense", "units": 300, "init": {"init": "he"}},
+            {"layer": "dropout"},
+        ],
+    },
+    {"layer": "batchnorm", "momentum": 0.5},
+    {"layer": "dense", "units": 3},
+]
+
+
+@pytest.mark.parametrize("exchange", ["shared", "star"])
+@pytest.mark.parametrize("workers", [2, 3, 5])
+@pytest.mark.parametrize("batch_size", [25, 4])
+def test_ranks_meet_in_the_middle_of_a_pass_also_those_without_rows(
+    exchange: str, workers: int, batch_size: int, data: Data, tmp_path: Path
+) -> None:
+    experiment = {
+        "dataset": "classes", "dtype": "float32", "layers": NORMAL, "input_shape": [4, 5],
+        "optimizer": "momentum", "batch_size": batch_size, "shards": 6, "clip_norm": 0.5,
+        "weight_decay": 0.01, "steps": 20,
+    }  # fmt: skip
+    job = data.job(experiment)
+    with cluster(job, data.folder(experiment), tmp_path, exchange, workers) as (found, _):
+        assert digests(found, job) == inline_digests(data.job(experiment))
+
+
+@pytest.mark.parametrize("exchange", ["shared", "star"])
+def test_nobody_waits_for_a_rank_whose_loss_is_no_number(
+    exchange: str, data: Data, tmp_path: Path
+) -> None:
+    experiment = {
+        "dataset": "classes", "dtype": "float32", "layers": NORMAL, "input_shape": [4, 5],
+        "lr": 1e30, "batch_size": 9, "shards": 4, "steps": 50,
+    }  # fmt: skip
+    job = data.job(experiment)
+    with (
+        cluster(job, data.folder(experiment), tmp_path, exchange, 3) as (found, _),
+        pytest.raises(NonFiniteError, match="has a loss that is not finite: rank"),
+    ):
+        list(found.train(0, 50, never, 1))
+
+
+@pytest.mark.parametrize("exchange", ["shared", "star"])
+def test_a_death_ends_the_wait_for_a_rank_in_the_middle_of_a_pass(
+    exchange: str, data: Data, tmp_path: Path
+) -> None:
+    experiment = {
+        "dataset": "classes", "dtype": "float32", "layers": NORMAL, "input_shape": [4, 5],
+        "batch_size": 25, "shards": 4, "steps": 1_000_000,
+    }  # fmt: skip
+    job = data.job(experiment)
+    with cluster(job, data.folder(experiment), tmp_path, exchange, 3) as (found, crew):
+        steps = found.train(0, job.total_steps, never, 1)
+        next(steps)
+        crew.workers[1].signal_group(signal.SIGKILL)
+        with pytest.raises(WorkersLostError, match=r"rank 1 \(pid \d+\) was killed by SIGKILL"):
+            list(steps)

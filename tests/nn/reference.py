@@ -11,7 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dptrain.nn.activations import Identity, ReLU, Sigmoid, Tanh
+from dptrain.nn.batchnorm import BatchNorm
+from dptrain.nn.composite import Chain, Residual
 from dptrain.nn.dense import Dense, Flatten
+from dptrain.nn.layernorm import LayerNorm
 from dptrain.nn.network import AnyLayer
 
 Array = NDArray[Any]
@@ -19,17 +22,50 @@ TINY = 1e-100
 
 
 def activations(layers: Sequence[AnyLayer], parameters: Array, x: Array) -> list[Array]:
-    """Return the batch ``(n, …)`` and what each layer makes of it."""
+    """Return the batch ``(n, …)`` and what each layer makes of it, in training."""
     found = [x]
     rest = parameters
     for layer in layers:
-        if isinstance(layer, Dense):
-            fan_in, units = found[-1].shape[1], layer.units
-            weights, bias, rest = np.split(rest, [fan_in * units, (fan_in + 1) * units])
-            found.append(np.einsum("ni,ij->nj", found[-1], weights.reshape(fan_in, units)) + bias)
-        else:
-            found.append(_FUNCTIONS[type(layer)](found[-1]))
+        y, rest = _applied(layer, rest, found[-1])
+        found.append(y)
+    assert not len(rest)
     return found
+
+
+def _applied(layer: AnyLayer, parameters: Array, x: Array) -> tuple[Array, Array]:
+    """Return what a layer makes of a batch, and the parameters that it leaves."""
+    if isinstance(layer, Dense):
+        fan_in, units = x.shape[1], layer.units
+        weights, bias, rest = np.split(parameters, [fan_in * units, (fan_in + 1) * units])
+        return np.einsum("ni,ij->nj", x, weights.reshape(fan_in, units)) + bias, rest
+    if isinstance(layer, BatchNorm):
+        features = x.shape[-1]
+        gamma, beta, _, _, rest = np.split(parameters, np.arange(1, 5) * features)
+        axes = tuple(range(x.ndim - 1))
+        assert layer.sync
+        return gamma * _standardised(x, axes, layer.epsilon) + beta, rest
+    if isinstance(layer, LayerNorm):
+        gamma, beta, rest = np.split(parameters, np.arange(1, 3) * x.shape[-1])
+        return gamma * _standardised(x, (-1,), layer.epsilon) + beta, rest
+    if isinstance(layer, Chain):
+        return _in_a_row(layer.layers, parameters, x)
+    if isinstance(layer, Residual):
+        f, rest = _in_a_row(layer.layers, parameters, x)
+        g, rest = _in_a_row(layer.shortcut, rest, x)
+        return f + g, rest
+    return _FUNCTIONS[type(layer)](x), parameters
+
+
+def _in_a_row(layers: Sequence[AnyLayer], parameters: Array, x: Array) -> tuple[Array, Array]:
+    for layer in layers:
+        x, parameters = _applied(layer, parameters, x)
+    return x, parameters
+
+
+def _standardised(x: Array, axes: tuple[int, ...], epsilon: float) -> Array:
+    distance = x - x.mean(axis=axes, keepdims=True)
+    variance = (distance * distance).mean(axis=axes, keepdims=True)
+    return np.asarray(distance / np.sqrt(variance + epsilon))
 
 
 _FUNCTIONS: dict[type[AnyLayer], Any] = {
