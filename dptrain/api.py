@@ -6,21 +6,21 @@ script is run twice.
 
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, TypedDict, Unpack
+from typing import Any, Literal, TypedDict, Unpack
 
 import numpy as np
 from msgspec.structs import replace
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from dptrain.coordinator.observer import Observer
 from dptrain.coordinator.outcome import Outcome
 from dptrain.coordinator.session import Session
 from dptrain.data.prepared import prepare_arrays
 from dptrain.errors import UsageError
-from dptrain.experiment.job import MEMORY
+from dptrain.experiment.code import MEMORY
 from dptrain.experiment.schema import (
     Dtype,
     Execution,
@@ -32,6 +32,10 @@ from dptrain.experiment.schema import (
 from dptrain.experiment.validate import build
 from dptrain.metrics.records import EpochRecord, Record, StepRecord
 from dptrain.nn.network import Network
+from dptrain.own.given import Given
+from dptrain.own.model import Params
+from dptrain.own.network import OwnNetwork, drawing_kept
+from dptrain.own.origin import Origin
 from dptrain.report.observers import SilentObserver, observer_for
 from dptrain.scratch import scratch_folder
 from dptrain.trained import TrainedNetwork
@@ -103,10 +107,12 @@ class Result:
 
 
 def fit(
-    network: Network,
+    network: object,
     data: Arrays,
     *,
     test_data: Arrays | None = None,
+    params: Params | None = None,
+    predict: Callable[[Params, NDArray[Any]], ArrayLike] | None = None,
     out: str | Path | None = None,
     progress: bool = True,
     **settings: Unpack[Settings],
@@ -114,28 +120,38 @@ def fit(
     """Train a network on arrays, with several workers.
 
     Args:
-        network: built from layers, such as ``Network(784, [Dense(50), Sigmoid(), Dense(10)])``.
+        network: built from layers, such as ``Network(784, [Dense(50), Sigmoid(), Dense(10)])``; or
+            an object of your own with the protocol of `dptrain.own.model`, which gets rows and
+            targets in the form they have in ``data`` and holds the trained weights in the end; or a
+            function ``loss_and_gradient(params, x, t)``, which returns the mean loss of the rows
+            and a dict of its gradients.
         data: inputs ``(n, *input_shape)`` and targets: class numbers ``(n,)``, one-hot rows
             ``(n, classes)``, or real values ``(n,)`` or ``(n, units)``. uint8 inputs are grey
             values and divided by 255; other numbers are taken as they are.
         test_data: likewise; without it a fraction ``test`` of the rows is held out.
+        params: the arrays that the function begins with, by name; trained in place.
+        predict: of the function, if there is one: ``predict(params, x)`` returns outputs.
         out: the run folder; by default a new one under ``logs/``.
         progress: whether to show it on standard error.
         settings: any field of `Experiment` or `Execution`, such as ``epochs=5, lr=0.1, workers=2``.
 
     Raises:
         UsageError, DataError, ShapeError: something cannot be used as given.
+        OwnCodeError: a network of your own raised.
         NonFiniteError, WorkersLostError: the run could not go on.
         KeyboardInterrupt: after Ctrl-C, when the checkpoint has been written.
     """
     values = dict(settings)
     execution = {k: values.pop(k) for k in list(values) if k in Execution.__struct_fields__}
-    experiment = replace(
-        build(Experiment, values, "fit"),
-        layers=network.description(),
-        input_shape=list(network.input_shape),
-        dataset=MEMORY,
-    )
+    experiment = replace(build(Experiment, values, "fit"), dataset=MEMORY)
+    origin = None
+    if isinstance(network, Network):
+        layers, shape = network.description(), list(network.input_shape)
+        experiment = replace(experiment, layers=layers, input_shape=shape)
+    else:
+        origin = Given(network, params, predict)
+        targets: Literal["rows", "flat"] = "flat" if np.ndim(data[1]) == 1 else "rows"
+        experiment = replace(experiment, model=origin.model, model_targets=targets)
     folder = scratch_folder("data")
     try:
         x_test, t_test = test_data if test_data is not None else (None, None)
@@ -148,7 +164,12 @@ def fit(
             dtype=experiment.dtype,
         )
         return _trained(
-            experiment, build(Execution, execution, "fit"), out, progress, prepared=prepared
+            experiment,
+            build(Execution, execution, "fit"),
+            out,
+            progress,
+            prepared=prepared,
+            origin=origin,
         )
     finally:
         shutil.rmtree(folder)
@@ -158,6 +179,7 @@ def train(
     experiment: Experiment,
     execution: Execution | None = None,
     *,
+    network: object | None = None,
     out: str | Path | None = None,
     progress: bool = True,
 ) -> Result:
@@ -166,6 +188,7 @@ def train(
     Args:
         experiment: such as ``Experiment(model="mlp:784-100-10", epochs=5)``.
         execution: such as ``Execution(workers=4)``.
+        network: an object of your own, as for `fit`, in place of the experiment's model.
         out: the run folder; by default a new one under ``logs/``.
         progress: whether to show it on standard error.
 
@@ -174,7 +197,10 @@ def train(
     """
     if experiment.dataset == MEMORY:
         raise UsageError(f"dataset={MEMORY!r} is for fit, which has the arrays; name a data set")
-    return _trained(experiment, execution or Execution(), out, progress)
+    origin = None if network is None else Given(network)
+    if origin is not None:
+        experiment = replace(experiment, model=origin.model)
+    return _trained(experiment, execution or Execution(), out, progress, origin=origin)
 
 
 def _trained(
@@ -183,10 +209,15 @@ def _trained(
     out: str | Path | None,
     progress: bool,
     prepared: Path | None = None,
+    origin: Origin | None = None,
 ) -> Result:
     observer: Observer = observer_for(sys.stderr) if progress else SilentObserver()
     where = None if out is None else Path(out)
-    outcome = Session(experiment, execution, observer, out=where, prepared=prepared).run()
+    session = Session(experiment, execution, observer, out=where, prepared=prepared, origin=origin)
+    with drawing_kept():
+        outcome = session.run()
+    if isinstance(outcome.job.network, OwnNetwork):
+        outcome.job.network.load(outcome.parameters)
     if not outcome.finished:
         raise KeyboardInterrupt(f"stopped after step {outcome.steps}; see {outcome.folder.path}")
     return _result(outcome)

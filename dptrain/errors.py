@@ -59,6 +59,20 @@ class NonFiniteError(DptrainError, RuntimeError):
     exit_code = EXIT_NON_FINITE
 
 
+class OwnCodeError(DptrainError, RuntimeError):
+    """The user's own network raised.
+
+    Attributes:
+        what: which code raised, and what.
+        traceback: from the user's code on.
+    """
+
+    def __init__(self, what: str, traceback: str) -> None:
+        super().__init__(f"{what}\n{traceback.rstrip()}" if traceback else what)
+        self.what = what
+        self.traceback = traceback
+
+
 class WorkersLostError(DptrainError, RuntimeError):
     """A worker died, raised or fell silent, and the run cannot go on without it."""
 

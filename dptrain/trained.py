@@ -18,8 +18,11 @@ from dptrain.experiment.schema import Experiment
 from dptrain.experiment.validate import build
 from dptrain.nn.functions import softmax
 from dptrain.nn.losses import LOSSES
-from dptrain.nn.network import Network
+from dptrain.nn.network import Layout, Network
 from dptrain.nn.passes import Replica, Targets, evaluation
+from dptrain.own.given import Given
+from dptrain.own.network import Form, OwnNetwork
+from dptrain.own.origin import Origin, is_own
 from dptrain.runfolder import RunFolder
 
 ROWS = 500
@@ -30,13 +33,13 @@ class TrainedNetwork:
     """A network with its weights.
 
     Attributes:
-        network: the description.
+        network: the description; of a network of the user's own perhaps without its code.
         parameters: the flat vector ``(network.size,)``.
         experiment: settled, with which it was trained.
         class_names: one per class; empty for a regression.
     """
 
-    network: Network
+    network: Network | OwnNetwork
     parameters: NDArray[Any]
     experiment: Experiment
     class_names: tuple[str, ...]
@@ -55,8 +58,11 @@ class TrainedNetwork:
         Raises:
             ShapeError: the samples do not fit the network.
             DataError: a value is not finite.
+            UsageError: the network is the user's own, and its code is not at hand.
         """
         samples = self._samples(np.asarray(x))
+        if isinstance(self.network, OwnNetwork):
+            return self.network.outputs(self.parameters, samples)
         dtype = self.parameters.dtype
         loss = LOSSES["sum-of-squares"]()
         targets = Targets(self.network.output_shape, dtype)
@@ -71,7 +77,10 @@ class TrainedNetwork:
         return found
 
     def predict(self, x: ArrayLike) -> NDArray[Any]:
-        """Return probabilities ``(n, classes)`` of a classifier, or the outputs of a regression."""
+        """Return probabilities ``(n, classes)`` of a classifier, or the outputs of a regression.
+
+        Of a network of the user's own, what its ``predict`` returns.
+        """
         outputs = self.outputs(x)
         if self.experiment.loss == "softmax-cross-entropy":
             return softmax(outputs)
@@ -79,7 +88,10 @@ class TrainedNetwork:
 
     def classify(self, x: ArrayLike) -> NDArray[np.intp]:
         """Return the most likely class number of each sample, ``(n,)``."""
-        found: NDArray[np.intp] = np.argmax(self.outputs(x), axis=-1)
+        outputs = self.outputs(x)
+        if outputs.ndim == 1 and isinstance(self.network, OwnNetwork):
+            return outputs.astype(np.intp)  # class numbers already
+        found: NDArray[np.intp] = np.argmax(outputs, axis=-1)
         return found
 
     def accuracy(self, x: ArrayLike, t: ArrayLike) -> float:
@@ -103,15 +115,21 @@ class TrainedNetwork:
         return normalise_inputs(samples, self.parameters.dtype, name="input").reshape(samples.shape)
 
 
-def load_run(path: Path, which: Literal["last", "best"]) -> tuple[TrainedNetwork, Checkpoint]:
+def load_run(
+    path: Path, which: Literal["last", "best"], network: object | None = None
+) -> tuple[TrainedNetwork, Checkpoint]:
     """Return the network of a run's checkpoint.
 
     Args:
         path: the run folder.
         which: the newest checkpoint, or the one with the best score.
+        network: where it is one of the user's own, such a network to put the weights into, or what
+            was named on the command line (`dptrain.own.origin.Named`). Without it the weights can
+            be read, but nothing computed.
 
     Raises:
         RunFolderError, CheckpointError: there is no such run, or its checkpoint is damaged.
+        UsageError: the network lacks something.
     """
     file = RunFolder.open(path).existing_checkpoint(which)
     checkpoint = load_checkpoint(file)
@@ -119,15 +137,29 @@ def load_run(path: Path, which: Literal["last", "best"]) -> tuple[TrainedNetwork
         tables = parse_toml(checkpoint.experiment, str(file))
         experiment = build(Experiment, tables["experiment"], str(file))
         names = checkpoint.progress.get("class_names")
-        network = build_network(experiment, tuple(experiment.input_shape or ()))
+        classes = tuple(str(names).split("\n")) if names else ()
+        built = _built(experiment, checkpoint, len(classes))
     except DptrainError as error:
         raise CheckpointError(f"{file}: {error}") from None
-    parameters = flat_parameters(network, np.dtype(experiment.dtype), checkpoint)
-    classes = tuple(str(names).split("\n")) if names else ()
-    return TrainedNetwork(network, parameters, experiment, classes), checkpoint
+    if isinstance(built, OwnNetwork) and network is not None:
+        origin = network if isinstance(network, Origin) else Given(network)
+        if origin is network:
+            origin.check(experiment.model, None)
+        built = built.with_code(origin.make(experiment.model_args, experiment.seed))
+    parameters = flat_parameters(built, np.dtype(experiment.dtype), checkpoint)
+    return TrainedNetwork(built, parameters, experiment, classes), checkpoint
 
 
-def flat_parameters(network: Network, dtype: np.dtype[Any], checkpoint: Checkpoint) -> NDArray[Any]:
+def _built(experiment: Experiment, checkpoint: Checkpoint, classes: int) -> Network | OwnNetwork:
+    shape = tuple(experiment.input_shape or ())
+    if experiment.layers is not None or not is_own(experiment.model):
+        return build_network(experiment, shape)
+    form = Form(shape, classes, experiment.model_targets == "flat")
+    shapes = {name: tensor.shape for name, tensor in checkpoint.tensors.items()}
+    return OwnNetwork(experiment.model, shapes, form)
+
+
+def flat_parameters(network: Layout, dtype: np.dtype[Any], checkpoint: Checkpoint) -> NDArray[Any]:
     """Return a checkpoint's weights as the flat vector of a network.
 
     Raises:

@@ -20,6 +20,7 @@ from dptrain.experiment.job import Job, prepared_data
 from dptrain.experiment.schema import Experiment
 from dptrain.experiment.settle import settle
 from dptrain.experiment.validate import build
+from dptrain.nn.network import Network
 
 ACTIVATIONS = {"relu": torch.nn.ReLU, "sigmoid": torch.nn.Sigmoid, "tanh": torch.nn.Tanh}
 
@@ -33,6 +34,7 @@ def job_of(example: Path) -> Job:
 
 def model_of(job: Job) -> torch.nn.Sequential:
     """Return the network, which must be of dense layers and activations, with its weights."""
+    assert isinstance(job.network, Network)
     weights = job.network.views(job.initial_parameters())
     found: list[torch.nn.Module] = []
     for name, layer in zip(job.network.names, job.network.layers, strict=True):

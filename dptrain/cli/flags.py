@@ -1,16 +1,25 @@
 """Command-line flags made from the schema, so that a setting is described in one place only."""
 
+import json
+import sys
 import types
-from dataclasses import field, make_dataclass
-from typing import Annotated, Any, get_args, get_origin, get_type_hints
+from dataclasses import dataclass, field, make_dataclass
+from typing import Annotated, Any, cast, get_args, get_origin, get_type_hints
 
 import msgspec
 from cyclopts import Parameter, Token
 
 from dptrain.experiment.schema import Execution, Experiment
+from dptrain.own.origin import Named, is_own
 
 # Settings that have no sensible form on a command line; they come from a file or the Python API.
-NOT_FLAGS = {"input_shape", "layers", "dataset_digest"}
+NOT_FLAGS = {"layers", "dataset_digest", "model_digest"}
+# Settings of a network of the user's own, as parts of --model.
+MODEL_FLAGS = {
+    "model_args": "--model.args",
+    "model_targets": "--model.targets",
+    "input_shape": "--model.input-shape",
+}
 
 
 def flags_of(schema: type[msgspec.Struct], name: str) -> Any:
@@ -20,9 +29,10 @@ def flags_of(schema: type[msgspec.Struct], name: str) -> Any:
         if key in NOT_FLAGS:
             continue
         description = next((m.description for m in _metas(hint) if m.description), "")
-        converter = _whole_number if int in _leaves(hint) else None
-        parameter = Parameter(help=description, converter=converter)
-        fields.append((key, Annotated[_bare(hint) | None, parameter], field(default=None)))
+        converter = CONVERTERS.get(key, _whole_number if int in _leaves(hint) else None)
+        parameter = Parameter(MODEL_FLAGS.get(key), help=description, converter=converter)
+        kind = str if key in CONVERTERS else _bare(hint)
+        fields.append((key, Annotated[kind | None, parameter], field(default=None)))
     made = make_dataclass(name, fields)
     made.__module__ = __name__  # where the annotations are looked up
     return Parameter(name="*")(made)
@@ -46,6 +56,89 @@ def _whole_number(hint: Any, tokens: tuple[Token, ...]) -> Any:
     except ValueError:
         words = [repr(leaf) for leaf in _leaves(hint) if isinstance(leaf, str)]
         raise ValueError(" or ".join(["needs a whole number", *words])) from None
+
+
+def _model(hint: Any, tokens: tuple[Token, ...]) -> str:  # noqa: ARG001 - the library's signature
+    """Return the name of a model; of code only where it stands on the command line itself."""
+    model, source = tokens[0].value, tokens[0].source
+    if is_own(model) and source != "cli":
+        raise ValueError("code is imported only where you name it on the command line")
+    return model
+
+
+def json_object(hint: Any, tokens: tuple[Token, ...]) -> dict[str, Any]:  # noqa: ARG001
+    """Return a JSON object as plain data without null, which TOML does not have."""
+    try:
+        found = json.loads(tokens[0].value)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"it is no JSON: {error}") from None
+    if not isinstance(found, dict):
+        raise ValueError("needs a JSON object, such as '{\"hidden_size\": 50}'")
+    if _has_null(found):
+        raise ValueError("null cannot be recorded; leave the argument out")
+    return found
+
+
+def _has_null(value: Any) -> bool:
+    parts = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return value is None or any(map(_has_null, parts))
+
+
+def _shape(hint: Any, tokens: tuple[Token, ...]) -> list[int]:  # noqa: ARG001
+    """Return a shape such as ``1,28,28``."""
+    try:
+        return [int(part) for part in tokens[0].value.split(",")]
+    except ValueError:
+        raise ValueError("needs whole numbers, such as 1,28,28") from None
+
+
+CONVERTERS = {"model": _model, "model_args": json_object, "input_shape": _shape}
+
+
+@Parameter(name="*")
+@dataclass
+class CodeFlags:
+    """The network of the user's own that a verb may import."""
+
+    model: Annotated[
+        str | None,
+        Parameter(
+            help="The run's network, FILE.py:NAME, where it is code of your own.",
+            converter=_model,
+        ),
+    ] = None
+    model_args: Annotated[
+        str | None,
+        Parameter(
+            "--model.args",
+            help="What its constructor takes, as JSON, where the run did not record it.",
+            converter=json_object,
+        ),
+    ] = None
+
+    def named(self) -> Named | None:
+        """Return what the flags name."""
+        if self.model is None:
+            return None
+        return Named(self.model, cast("dict[str, Any] | None", self.model_args))
+
+
+def named_code(flags: dict[str, Any]) -> Named | None:
+    """Return the network of the user's own that the flags name, if any."""
+    model = flags.get("model")
+    return Named(model) if model is not None and is_own(model) else None
+
+
+def warn_of_change(experiment: Experiment, code: Named | None) -> Experiment:
+    """Return a recorded experiment that accepts the code as it is; say so where it has changed."""
+    recorded = experiment.model_digest
+    if code is None or recorded is None or recorded == code.digest:
+        return experiment
+    print(  # noqa: T201 - the command line's own output
+        f"dptrain: warning: {code.path} is not as it was when the run was trained",
+        file=sys.stderr,
+    )
+    return msgspec.structs.replace(experiment, model_digest=None)
 
 
 def _metas(hint: Any) -> list[msgspec.Meta]:

@@ -10,6 +10,7 @@ from dptrain.experiment.files import plain
 from dptrain.metrics.lines import read_metrics
 from dptrain.metrics.records import EpochRecord
 from dptrain.nn.network import Network
+from dptrain.own.network import OwnNetwork
 from dptrain.report.observers import epoch_line
 from dptrain.report.tables import print_table
 from dptrain.runfolder import RunFolder
@@ -49,7 +50,18 @@ def inspect(run: Path, /, *, json: bool = False) -> int:
     return 0
 
 
-def _layers(network: Network) -> list[dict[str, Any]]:
+def _layers(network: Network | OwnNetwork) -> list[dict[str, Any]]:
+    if isinstance(network, OwnNetwork):  # whose code is not imported: its tensors tell enough
+        return [
+            {
+                "name": t.name,
+                "input_shape": None,
+                "output_shape": None,
+                "parameters": {t.name: list(t.shape)},
+                "size": t.stop - t.start,
+            }
+            for t in network.all_tensors()
+        ]
     shapes = network.shapes
     return [
         {
@@ -63,7 +75,7 @@ def _layers(network: Network) -> list[dict[str, Any]]:
     ]
 
 
-def _print_network(layers: list[dict[str, Any]], network: Network) -> None:
+def _print_network(layers: list[dict[str, Any]], network: Network | OwnNetwork) -> None:
     rows = [
         (
             layer["name"],
@@ -78,8 +90,8 @@ def _print_network(layers: list[dict[str, Any]], network: Network) -> None:
     print_table("network", rows, ("layer", "input", "output", "parameters", "count"))
 
 
-def _shape(shape: list[int]) -> str:
-    return "x".join(map(str, shape))
+def _shape(shape: list[int] | None) -> str:
+    return "x".join(map(str, shape or []))
 
 
 def _progress(

@@ -6,8 +6,10 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from dptrain.cli.flags import CodeFlags, warn_of_change
 from dptrain.cli.output import print_json
 from dptrain.cli.samples import read_samples
+from dptrain.own.network import OwnNetwork
 from dptrain.report.tables import print_table
 from dptrain.trained import TrainedNetwork, load_run
 
@@ -18,6 +20,7 @@ def predict(
     *,
     input: Path,  # noqa: A002 - the flag's name
     checkpoint: Literal["last", "best"] = "last",
+    code: CodeFlags | None = None,
     json: bool = False,
 ) -> int:
     """Print the class and the probabilities of new samples.
@@ -26,42 +29,48 @@ def predict(
         run: A run folder.
         input: An .npy array, a picture (light on dark, as in MNIST), or a .csv file of features.
         checkpoint: The newest weights, or those with the best score.
+        code: Of a network of your own.
         json: Print the result as one JSON object.
     """
-    trained, _ = load_run(run, checkpoint)
+    named = code.named() if code is not None else None
+    trained, _ = load_run(run, checkpoint, named)
+    warn_of_change(trained.experiment, named)
     outputs = trained.predict(read_samples(input, trained.network.input_shape))
-    classifies = bool(trained.class_names)
+    classifies = bool(trained.class_names) and outputs.ndim == 2
     if json:
         print_json({"run": str(run), "input": str(input)} | _plain(trained, outputs))
     elif classifies:
-        print_table("", _class_rows(trained, outputs), ("row", "class", "probability", "next"))
+        what = "output" if isinstance(trained.network, OwnNetwork) else "probability"
+        print_table("", _class_rows(trained, outputs), ("row", "class", what, "next"))
     else:
-        rows = [(str(i), *(f"{v:.6g}" for v in row)) for i, row in enumerate(outputs)]
-        print_table("", rows, ("row", *(f"output {k}" for k in range(outputs.shape[1]))))
+        values = outputs.reshape(len(outputs), -1)
+        rows = [(str(i), *(f"{v:.6g}" for v in row)) for i, row in enumerate(values)]
+        print_table("", rows, ("row", *(f"output {k}" for k in range(values.shape[1]))))
     return 0
 
 
 def _plain(trained: TrainedNetwork, outputs: NDArray[Any]) -> dict[str, Any]:
-    if not trained.class_names:
+    if not trained.class_names or outputs.ndim != 2:
         return {"outputs": outputs.tolist()}
     best = outputs.argmax(axis=1)
     return {
         "classes": [trained.class_names[i] for i in best],
-        "probabilities": outputs.tolist(),
+        "outputs" if isinstance(trained.network, OwnNetwork) else "probabilities": outputs.tolist(),
         "class_names": list(trained.class_names),
     }
 
 
 def _class_rows(trained: TrainedNetwork, outputs: NDArray[Any]) -> list[tuple[str, ...]]:
     rows: list[tuple[str, ...]] = []
+    form = ".6g" if isinstance(trained.network, OwnNetwork) else ".2%"
     for i, row in enumerate(outputs):
         first, second = np.argsort(-row, kind="stable")[:2]
         rows.append(
             (
                 str(i),
                 trained.class_names[first],
-                f"{row[first]:.2%}",
-                f"{trained.class_names[second]} {row[second]:.2%}",
+                f"{row[first]:{form}}",
+                f"{trained.class_names[second]} {row[second]:{form}}",
             )
         )
     return rows

@@ -4,7 +4,7 @@ import sys
 from pathlib import Path
 from typing import Any, Literal
 
-from dptrain.cli.flags import ExperimentFlags, given
+from dptrain.cli.flags import ExperimentFlags, given, named_code
 from dptrain.cli.output import print_json
 from dptrain.errors import EXIT_CHECK_FAILED, UsageError, suggestion
 from dptrain.experiment.files import read_toml
@@ -63,7 +63,7 @@ def scaling(
     warnings = warnings_about(counts, cores)
     for warning in warnings:
         _tell(f"warning: {warning}")
-    data, what = cases(described, counts, kinds, ways, cores)
+    data, what = cases(described, counts, kinds, ways, cores, named_code(flags))
     found = study(data, what, steps=steps, rounds=rounds, told=_tell)
     draw_study(found, out)
     if json:

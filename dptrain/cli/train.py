@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dptrain.cli import BEGAN
-from dptrain.cli.flags import ExecutionFlags, ExperimentFlags, given
+from dptrain.cli.flags import ExecutionFlags, ExperimentFlags, given, named_code
 from dptrain.cli.output import print_json
 from dptrain.coordinator.observer import Observer
 from dptrain.coordinator.session import Session
@@ -78,6 +78,7 @@ def _new(
         build(Execution, override(tables["execution"], runs_as), origin),
         observer,
         out=out,
+        origin=named_code(decides),
         began=BEGAN,
     )
 
@@ -93,6 +94,9 @@ def _resumed(
     for value, name in ((file, "an experiment file"), (out, "--out")):
         if value is not None:
             raise UsageError(f"--resume {path} continues in its own folder; leave out {name}")
+    code = named_code(decides)
+    if code is not None:
+        del decides["model"]  # it does not change the experiment, but allows its code to be run
     fixed = [key for key in decides if key not in RESUMABLE]
     if fixed:
         raise UsageError(
@@ -109,6 +113,7 @@ def _resumed(
             build(Execution, override(execution, runs_as), "the command line"),
             observer,
             resumed=folder,
+            origin=code,
             began=BEGAN,
         )
     except BaseException:

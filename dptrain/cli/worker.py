@@ -2,11 +2,12 @@
 
 from pathlib import Path
 
+from dptrain.cli.flags import CodeFlags
 from dptrain.errors import UsageError
 from dptrain.worker.shell import Connection, WorkerShell
 
 
-def worker(*, connect: str, key: Path) -> int:
+def worker(*, connect: str, key: Path, code: CodeFlags | None = None) -> int:
     """Join a run that waits for workers started by hand.
 
     The run prints the address and the key file when it waits: dptrain train --join 1.
@@ -14,13 +15,15 @@ def worker(*, connect: str, key: Path) -> int:
     Args:
         connect: The coordinator's address, such as tcp://127.0.0.1:5555.
         key: The run's key file.
+        code: Of a network of your own, which this worker imports only if you name it here.
     """
     if not connect.startswith(("tcp://", "ipc://")):
         raise UsageError(
             f"connect={connect!r} is no address; give the one that the run printed, such as "
             "tcp://127.0.0.1:5555"
         )
-    return WorkerShell(Connection(connect, _read_key(key))).run()
+    origin = code.named() if code is not None else None
+    return WorkerShell(Connection(connect, _read_key(key), origin=origin)).run()
 
 
 def _read_key(path: Path) -> bytes:

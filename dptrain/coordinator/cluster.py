@@ -165,6 +165,7 @@ class Cluster(ABC):
             self._setting.key,
             self._max_frame,
             pin=bool(self._setting.execution.pin),
+            origin=self.job.origin.message() if self.job.origin is not None else b"",
         )
         for worker in self._launched:
             worker.order(orders)

@@ -30,6 +30,7 @@ from dptrain.errors import (
 from dptrain.exchange.engine import Engine, State
 from dptrain.exchange.rank import initial_state
 from dptrain.exchange.timeline import COORDINATOR, MOST_STEPS, Timeline
+from dptrain.experiment.code import own_input_shape
 from dptrain.experiment.files import to_toml
 from dptrain.experiment.job import Job, check_digest, prepared_data
 from dptrain.experiment.schema import Execution, Experiment
@@ -38,6 +39,9 @@ from dptrain.launch.local import Crew
 from dptrain.metrics.lines import read_metrics
 from dptrain.metrics.trace import write_trace
 from dptrain.metrics.writer import MetricsWriter
+from dptrain.own.network import OwnNetwork
+from dptrain.own.origin import Origin
+from dptrain.own.rehearsal import rehearse
 from dptrain.protocol.handshake import new_key
 from dptrain.runfolder import RunFolder
 from dptrain.trained import flat_parameters
@@ -58,6 +62,7 @@ class Run:
         *,
         resumes: bool,
         prepared: Path | None,
+        origin: Origin | None,
     ) -> None:
         self._experiment = experiment
         self._execution = execution
@@ -68,6 +73,7 @@ class Run:
         self._began = began
         self._resumes = resumes
         self._prepared = prepared
+        self._origin = origin
         self._timeline = Timeline() if execution.trace else None
 
     def carry_out(self) -> Outcome:
@@ -113,8 +119,18 @@ class Run:
         e = self._experiment
         dataset = open_dataset(data, validation=e.validation, test=e.test, seed=e.seed)
         check_digest(e, dataset)
-        settled = self._settle(dataset)
-        return Job(settled, dataset)
+        job = Job(self._settle(dataset), dataset, self._origin)
+        if isinstance(job.network, OwnNetwork):
+            self._rehearse(job, job.network)
+        return job
+
+    def _rehearse(self, job: Job, network: OwnNetwork) -> None:
+        """Find out here, before anything is written, what workers would stumble over."""
+        if self._execution.exchange != "inline" and job.origin is not None:
+            job.origin.message()
+        rows = np.arange(-(-job.batch_size // job.shards), dtype=np.intp)
+        for warning in rehearse(network, *job.dataset.train.take(rows, job.dtype)):
+            self._observer.warn(warning)
 
     def _settle(self, dataset: Dataset) -> Experiment:
         workers = int(self._execution.workers or 1)
@@ -123,10 +139,15 @@ class Run:
         )
         path = Path(settled.dataset)
         named = self._prepared is None and path.exists()  # and not "mnist" or "memory"
+        shape = dataset.sample_shape
+        if self._origin is not None:
+            shape = own_input_shape(settled, shape)
+            digest = settled.model_digest or self._origin.digest
+            settled = replace(settled, model_digest=digest)
         return replace(
             settled,
             dataset=str(path.resolve()) if named else settled.dataset,
-            input_shape=settled.input_shape or list(dataset.sample_shape),
+            input_shape=settled.input_shape or list(shape),
         )
 
     def _engine(

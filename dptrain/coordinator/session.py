@@ -16,6 +16,7 @@ from dptrain.exchange.barrier import suitable
 from dptrain.experiment.execution import settle_execution
 from dptrain.experiment.schema import OWN_LAYERS, Execution, Experiment
 from dptrain.launch.local import Crew
+from dptrain.own.origin import Origin, demand, is_own, own_name
 from dptrain.runfolder import RunFolder
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ class Session:
         out: Path | None = None,
         resumed: RunFolder | None = None,
         prepared: Path | None = None,
+        origin: Origin | None = None,
         began: float | None = None,
     ) -> None:
         """Decide the execution; raise `UsageError` where settings exclude each other.
@@ -45,15 +47,18 @@ class Session:
             out: the run folder; by default a new one under ``logs/``.
             resumed: a run to continue from its last checkpoint; locked, closed by `run`.
             prepared: a folder of prepared data, in place of the experiment's data set.
+            origin: the network of the user's own that this call has named, if any.
             began: when the user began to wait, by `time.perf_counter`; now, unless given.
         """
         self._began = time.perf_counter() if began is None else began
+        demand(experiment.model, origin)
         self._experiment = experiment
         self._execution = settle_execution(execution, experiment.shards)
         self._observer = observer
         self._out = out
         self._resumed = resumed
         self._prepared = prepared
+        self._origin = origin
 
     def run(self, *, handle_signals: bool = True) -> "Outcome":
         """Train. Whatever happens, no process, socket or lock is left behind.
@@ -83,13 +88,16 @@ class Session:
                 self._began,
                 resumes=self._resumed is not None,
                 prepared=self._prepared,
+                origin=self._origin,
             ).carry_out()
 
     def _new_folder(self) -> RunFolder:
         if self._out is not None:
             return RunFolder.create_at(self._out)
-        built = self._experiment.layers is not None
-        return RunFolder.create(OWN_LAYERS if built else self._experiment.model)
+        if self._experiment.layers is not None:
+            return RunFolder.create(OWN_LAYERS)
+        model = self._experiment.model
+        return RunFolder.create(own_name(model) if is_own(model) else model)
 
     def _crew(self, folder: RunFolder) -> Crew:
         inline = self._execution.exchange == "inline"

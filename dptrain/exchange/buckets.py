@@ -7,7 +7,7 @@ follow from the network alone, and cutting the vector up changes no bit.
 
 from typing import NamedTuple
 
-from dptrain.nn.network import Network
+from dptrain.nn.network import Layout
 
 # Below this a message costs more than its bytes, and copying less than giving a buffer back.
 BUCKET_BYTES = 256 * 1024
@@ -27,11 +27,11 @@ class Bucket(NamedTuple):
     stop: int
 
 
-def buckets(network: Network, itemsize: int) -> tuple[Bucket, ...]:
+def buckets(network: Layout, itemsize: int) -> tuple[Bucket, ...]:
     """Return the buckets in the order in which the backward pass completes them."""
     found: list[Bucket] = []
     stop = network.size
-    for layer in range(len(network.row) - 1, -1, -1):
+    for layer in range(len(network.tensors) - 1, -1, -1):
         tensors = network.tensors[layer]
         if not tensors:
             continue

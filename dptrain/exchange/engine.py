@@ -99,5 +99,5 @@ class Engine(Protocol):
 def score(job: Job, split: str, losses: Sequence[float], correct: Sequence[int]) -> Score:
     """Return the score of a split from the sums of its pieces, in order."""
     rows = len(job.split(split))
-    accuracy = sum(correct) / rows if job.dataset.classes else None
+    accuracy = sum(correct) / rows if job.scores else None
     return Score(tree_sum(losses) / rows if losses else math.nan, accuracy)

@@ -16,7 +16,7 @@ from dptrain.exchange.marks import Marks
 from dptrain.exchange.rank import Rank, Share
 from dptrain.exchange.timeline import Timeline
 from dptrain.experiment.job import Job
-from dptrain.nn.passes import Pass
+from dptrain.nn.passes import ShardedPass
 from dptrain.optim.updater import Piece
 from dptrain.protocol.coordinator import non_finite_error
 
@@ -86,7 +86,7 @@ class InlineEngine:
             self._pieces = updater.bind(0, len(w), w, gradient, slots, w, slots)
         updater.update(step, self._pieces, factor)
 
-    def _non_finite(self, step: int, found: Pass) -> NoReturn:
+    def _non_finite(self, step: int, found: ShardedPass) -> NoReturn:
         trouble = self._rank.trouble(found)
         if trouble is None:
             raise non_finite_error(step, "rank 0", "sum over the shards", "value")

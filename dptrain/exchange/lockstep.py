@@ -30,7 +30,7 @@ from dptrain.exchange.rank import Rank, Share
 from dptrain.exchange.segment import RING, Segment, floats
 from dptrain.exchange.slices import SliceUpdate, slices
 from dptrain.experiment.job import Job
-from dptrain.nn.passes import Pass, Trouble
+from dptrain.nn.passes import ShardedPass, Trouble
 from dptrain.optim.updater import NORM_CHUNK
 from dptrain.protocol.events import edges
 
@@ -135,7 +135,7 @@ class LockstepRank:
             now(),
         )
 
-    def _check_loss(self, step: int, found: Pass, shape: _Shape) -> None:
+    def _check_loss(self, step: int, found: ShardedPass, shape: _Shape) -> None:
         """Complete the step's loss; end the step on all ranks alike where it is not finite."""
         values = self._losses.tolist()
         for into, other, _ in shape.additions:
@@ -187,5 +187,5 @@ class LockstepRank:
         return found
 
 
-def _sum(found: Pass) -> Trouble:
+def _sum(found: ShardedPass) -> Trouble:
     return Trouble(found.first, "sum over the shards", "value")

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from dptrain.data.dataset import Split
 from dptrain.experiment.job import EVALUATION_ROWS, Job
 from dptrain.nn.context import Meeting
-from dptrain.nn.passes import Arrangement, Pass, Trouble, evaluation
+from dptrain.nn.passes import Arrangement, ShardedPass, Trouble, evaluation
 
 
 class Share(NamedTuple):
@@ -40,11 +40,11 @@ class Rank:
         self.job = job
         self.versions = tuple(versions)
         self._replica = job.replica(versions, gradients, meeting)
-        self._passes: dict[tuple[int, int, int, int], Pass] = {}
-        self._gathered: tuple[Share, int, Pass] | None = None
+        self._passes: dict[tuple[int, int, int, int], ShardedPass] = {}
+        self._gathered: tuple[Share, int, ShardedPass] | None = None
         self._grey: dict[int, NDArray[np.uint8]] = {}
 
-    def gather(self, share: Share, version: int = 0) -> Pass:
+    def gather(self, share: Share, version: int = 0) -> ShardedPass:
         """Return the pass over a step's shards, with their rows in place.
 
         They are copied now unless the call before was for the same shards and version.
@@ -62,7 +62,7 @@ class Rank:
         self._gathered = share, version, found
         return found
 
-    def _fill(self, found: Pass, split: Split, order: NDArray[np.intp]) -> None:
+    def _fill(self, found: ShardedPass, split: Split, order: NDArray[np.intp]) -> None:
         for block, x, t in zip(found.blocks, found.inputs, found.targets, strict=True):
             rows = order[block.start : block.start + block.shards * block.rows]
             split.gather(rows, x, t, self._grey_buffer(x) if split.grey else None)
@@ -73,16 +73,16 @@ class Rank:
             found = self._grey[len(x)] = np.empty(x.shape, np.uint8)
         return found
 
-    def forward(self, found: Pass) -> list[float]:
+    def forward(self, found: ShardedPass) -> list[float]:
         """Return the losses of a gathered pass's roots, divided by the global rows."""
         self._gathered = None
         return found.summed_losses(found.forward())
 
-    def backward(self, found: Pass, ready: Callable[[int], None] | None = None) -> None:
+    def backward(self, found: ShardedPass, ready: Callable[[int], None] | None = None) -> None:
         """Compute the gradients after `forward`; ``ready`` is told each layer that is final."""
         found.backward(ready)
 
-    def trouble(self, found: Pass) -> Trouble | None:
+    def trouble(self, found: ShardedPass) -> Trouble | None:
         """Return where the first infinity or NaN of a gathered pass stands."""
         return found.trouble()
 
@@ -99,7 +99,7 @@ class Rank:
             found = self._replica.pass_over(evaluation(rows), version)
             self._fill(found, source, np.arange(start, start + rows))
             losses += found.forward()
-            correct += found.loss.correct() if self.job.dataset.classes else [0]
+            correct += found.correct() if self.job.scores else [0]
         return losses, correct
 
 

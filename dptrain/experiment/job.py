@@ -13,6 +13,7 @@ from dptrain.data.dataset import Dataset, Split, open_dataset
 from dptrain.data.prepared import prepare
 from dptrain.data.sampling import epoch_order
 from dptrain.errors import DataError
+from dptrain.experiment.code import MEMORY, own_network
 from dptrain.experiment.models import build_network
 from dptrain.experiment.schema import Experiment
 from dptrain.nn.context import Meeting
@@ -22,8 +23,10 @@ from dptrain.nn.passes import Replica, Targets
 from dptrain.optim.rules import RULES
 from dptrain.optim.schedules import AnySchedule, Constant, Cosine, Exponential, Step
 from dptrain.optim.updater import Updater
+from dptrain.own.network import OwnNetwork
+from dptrain.own.origin import Origin, is_own
+from dptrain.own.passes import OwnReplica
 
-MEMORY = "memory"  # stands for arrays that were given to the Python API
 SPLITS = ("train", "validation", "test")
 # Rows of one piece of an evaluation. Fixed, so that the reported losses have the same bits
 # whoever computes which pieces.
@@ -36,19 +39,29 @@ class Job:
     Attributes:
         experiment: settled.
         dataset: opened, memory-mapped.
+        origin: where a network of the user's own comes from.
         network: the description.
-        loss: the description.
+        scores: whether evaluations tell the fraction of correct rows.
         steps_per_epoch: the last of them may have fewer rows.
         total_steps: of the whole run.
     """
 
-    def __init__(self, experiment: Experiment, dataset: Dataset) -> None:
+    def __init__(
+        self, experiment: Experiment, dataset: Dataset, origin: Origin | None = None
+    ) -> None:
         self.experiment = experiment
         self.dataset = dataset
+        self.origin = origin
         self.dtype: np.dtype[Any] = np.dtype(experiment.dtype)
-        self.network: Network = build_network(experiment, dataset.sample_shape)
-        self.loss = LOSSES[experiment.loss or "softmax-cross-entropy"]()
-        self.loss.check(self.network.output_shape, dataset.classes, dataset.target_shape)
+        self.network: Network | OwnNetwork
+        if is_own(experiment.model) and experiment.layers is None:
+            self.network = own_network(experiment, dataset, origin)
+            self.scores = self.network.scores
+        else:
+            self.network = build_network(experiment, dataset.sample_shape)
+            self._loss = LOSSES[experiment.loss or "softmax-cross-entropy"]()
+            self._loss.check(self.network.output_shape, dataset.classes, dataset.target_shape)
+            self.scores = bool(dataset.classes)
         self.batch_size = experiment.batch_size or 1
         self.shards = experiment.shards or 1
         self.steps_per_epoch = -(-len(dataset.train) // self.batch_size)
@@ -83,16 +96,20 @@ class Job:
         versions: Sequence[NDArray[Any]],
         gradients: NDArray[Any] | None = None,
         meeting: Meeting | None = None,
-    ) -> Replica:
+    ) -> Replica | OwnReplica:
         """Return the network bound to flat parameter vectors; arguments as of `Replica`."""
         targets = Targets(self.dataset.target_shape, self.dataset.train.targets.dtype)
+        seed = self.experiment.seed
+        if isinstance(self.network, OwnNetwork):
+            shape = self.dataset.sample_shape
+            return OwnReplica(self.network, shape, versions, targets, gradients, seed=seed)
         return Replica(
             self.network,
-            self.loss,
+            self._loss,
             versions,
             targets,
             gradients,
-            seed=self.experiment.seed,
+            seed=seed,
             meeting=meeting,
         )
 
@@ -134,17 +151,18 @@ class Job:
         return Constant(lr=lr, warmup=warmup)
 
 
-def open_job(experiment: Experiment, folder: Path) -> Job:
+def open_job(experiment: Experiment, folder: Path, origin: Origin | None = None) -> Job:
     """Return the job of a settled experiment whose data set lies prepared in ``folder``.
 
     Raises:
         DataError: the data set is not the one that the experiment was settled with.
+        UsageError: the network is code that the user has not named.
     """
     dataset = open_dataset(
         folder, validation=experiment.validation, test=experiment.test, seed=experiment.seed
     )
     check_digest(experiment, dataset)
-    return Job(experiment, dataset)
+    return Job(experiment, dataset, origin)
 
 
 def prepared_data(experiment: Experiment) -> Path:

@@ -4,10 +4,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from dptrain.experiment.schema import RULE_FIELDS
+from dptrain.own.origin import is_own, own_name
 
 # What a setting that is given anew makes void among the earlier ones.
 VOIDS: dict[str, tuple[str, ...]] = {
-    "model": ("layers", "input_shape"),
+    "model": ("layers", "input_shape", "model_args", "model_targets", "model_digest"),
     "optimizer": RULE_FIELDS,
     "schedule": ("decay_rate", "decay_every"),
     "init": ("init_std",),
@@ -19,6 +20,13 @@ VOIDS: dict[str, tuple[str, ...]] = {
 }
 
 
+def _same(key: str, earlier: Any, later: Any) -> bool:
+    """Return whether nothing has changed; code may be named by another path to its file."""
+    if key == "model" and isinstance(earlier, str) and is_own(earlier) and is_own(later):
+        return own_name(earlier) == own_name(later)
+    return bool(earlier == later)
+
+
 def override(earlier: Mapping[str, Any], later: Mapping[str, Any]) -> dict[str, Any]:
     """Return the earlier values with the later ones over them.
 
@@ -27,7 +35,7 @@ def override(earlier: Mapping[str, Any], later: Mapping[str, Any]) -> dict[str, 
     """
     merged = dict(earlier)
     for key, value in later.items():
-        if earlier.get(key) != value:
+        if not _same(key, earlier.get(key), value):
             for void in VOIDS.get(key, ()):
                 merged.pop(void, None)
     return merged | dict(later)

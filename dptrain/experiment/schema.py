@@ -26,8 +26,23 @@ class Experiment(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     model: Annotated[
         str,
-        Meta(description="two-layer (784-50-10 as in the notes), or mlp: and the layer sizes."),
+        Meta(
+            description="two-layer (784-50-10 as in the notes), mlp: and the layer sizes, or a "
+            "network of your own, FILE.py:NAME."
+        ),
     ] = "mlp:784-100-10"
+    model_args: Annotated[
+        dict[str, Any] | None,
+        Meta(description="What your own network's constructor takes, as a JSON object."),
+    ] = None
+    model_targets: Annotated[
+        Literal["rows", "flat"] | None,
+        Meta(
+            description="How your own network gets targets: one-hot rows or rows of values, or "
+            "flat, as class numbers or single values; rows unless given."
+        ),
+    ] = None
+    model_digest: str | None = None
     activation: Annotated[
         ActivationName | None, Meta(description="Between the layers of the model.")
     ] = None
@@ -36,7 +51,10 @@ class Experiment(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         Annotated[float, Meta(ge=0)] | None,
         Meta(description="Standard deviation for --init normal; 0.01 unless given."),
     ] = None
-    input_shape: list[Count] | None = None
+    input_shape: Annotated[
+        list[Count] | None,
+        Meta(description="How your own network gets a sample, such as 1,28,28; flat unless given."),
+    ] = None
     layers: list[dict[str, Any]] | None = None
     loss: Annotated[
         LossName | None, Meta(description="What is minimised; by default what fits the targets.")

@@ -6,9 +6,11 @@ import msgspec
 
 from dptrain.arithmetic.shards import default_shards
 from dptrain.errors import UsageError
+from dptrain.experiment.code import own_settings, settled_own
 from dptrain.experiment.models import PRESETS, SUITABLE_INIT, sizes
 from dptrain.experiment.schema import OWN_LAYERS, RULE_FIELDS, Experiment
 from dptrain.optim.rules import DEFAULT_LR, RULES
+from dptrain.own.origin import is_own
 
 DEFAULT_EPOCHS = 8
 DEFAULT_BATCH = 100
@@ -32,7 +34,12 @@ def settle(
     """
     preset = PRESETS.get(experiment.model, {}) if experiment.layers is None else {}
     filled: dict[str, Any] = {"dataset_digest": digest}
-    if experiment.layers is not None:
+    own = is_own(experiment.model) and experiment.layers is None
+    if own:
+        filled |= settled_own(experiment)
+    elif given := own_settings(experiment):
+        raise UsageError(f"{given} is for a network of your own; give --model FILE.py:NAME as well")
+    elif experiment.layers is not None:
         filled["model"] = OWN_LAYERS
     else:
         sizes(experiment.model)
@@ -43,7 +50,9 @@ def settle(
             filled["init_std"] = 0.01 if experiment.init_std is None else experiment.init_std
         elif experiment.init_std is not None:
             raise UsageError(f"init_std is for init normal, not for init {filled['init']}")
-    filled["loss"] = experiment.loss or ("softmax-cross-entropy" if classes else "sum-of-squares")
+    if not own:
+        by_default = "softmax-cross-entropy" if classes else "sum-of-squares"
+        filled["loss"] = experiment.loss or by_default
     filled |= _settled_rule(experiment, preset)
     filled |= _settled_schedule(experiment)
     if experiment.epochs is not None and experiment.steps is not None:

@@ -2,7 +2,8 @@
 
 Each worker is a session of its own, so that Ctrl-C in the terminal reaches the coordinator alone.
 It gets its orders as one line of JSON through a pipe on its standard input, the key included, so
-that the key is in no argument list, environment or file. The pipe stays open as long as the
+that the key is in no argument list, environment or file; behind the line comes what the user has
+told of a network of their own. The pipe stays open as long as the
 coordinator lives; its end tells the worker that it is an orphan.
 """
 
@@ -44,12 +45,15 @@ class Orders:
         key: that of the run.
         max_frame: bytes of the longest frame that the coordinator will send.
         pin: whether to stay on one core.
+        origin: `dptrain.own.origin.Origin.message` of a network of the user's own, or empty. It
+            travels through the inherited pipe only: what it says is run.
     """
 
     connect: str
     key: bytes
     max_frame: int
     pin: bool
+    origin: bytes = b""
 
 
 class LocalWorker:
@@ -88,10 +92,11 @@ class LocalWorker:
             "pin": orders.pin,
             "memory": self._inherited.memory.descriptor if self._inherited.memory else -1,
             "bells": self._inherited.bells,
+            "origin": len(orders.origin),
         }
         assert self._process.stdin is not None
         with contextlib.suppress(BrokenPipeError):  # it is dead already; how() will tell
-            self._process.stdin.write(json.dumps(plain).encode() + b"\n")
+            self._process.stdin.write(json.dumps(plain).encode() + b"\n" + orders.origin)
             self._process.stdin.flush()
 
     @property

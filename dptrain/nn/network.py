@@ -44,7 +44,30 @@ class Tensor(NamedTuple):
         return self.average is None and not self.frozen
 
 
-class Network:
+class Layout:
+    """Tensors in a flat vector.
+
+    Attributes:
+        tensors: in the order of the flat vector, in groups that a backward pass completes together,
+            the last group first.
+        size: length of the flat vector.
+        tables: columns of the tables that ranks fill together in a step; see `Meeting`.
+    """
+
+    tensors: Sequence[Sequence[Tensor]]
+    size: int
+    tables: tuple[int, ...] = ()
+
+    def all_tensors(self) -> list[Tensor]:
+        """Return the tensors in the order of the flat vector."""
+        return [tensor for own in self.tensors for tensor in own]
+
+    def views(self, flat: NDArray[Any]) -> dict[str, NDArray[Any]]:
+        """Return the named tensors as views of a flat vector ``(size,)``."""
+        return {t.name: flat[t.start : t.stop].reshape(t.shape) for t in self.all_tensors()}
+
+
+class Network(Layout):
     """A description only: immutable, the same for all workers, without a single weight.
 
     Attributes:
@@ -106,10 +129,6 @@ class Network:
         """The shape of one sample's output."""
         return self.shapes[-1]
 
-    def all_tensors(self) -> list[Tensor]:
-        """Return the tensors in the order of the flat vector."""
-        return [tensor for own in self.tensors for tensor in own]
-
     def check_input(self, sample_shape: Shape) -> None:
         """Raise `ShapeError` where the samples of a data set do not fit."""
         if sample_shape != self.input_shape:
@@ -127,10 +146,6 @@ class Network:
                 values = draw(tensor.init, tensor.shape, tensor.fans, random)
                 flat[tensor.start : tensor.stop] = values.reshape(-1)
         return flat
-
-    def views(self, flat: NDArray[Any]) -> dict[str, NDArray[Any]]:
-        """Return the named tensors as views of a flat vector ``(size,)``."""
-        return {t.name: flat[t.start : t.stop].reshape(t.shape) for t in self.all_tensors()}
 
     def description(self) -> list[dict[str, Any]]:
         """Return the layers as plain data, from which `layers_from` makes them again."""

@@ -4,6 +4,7 @@ A `Replica` is a network bound to a flat parameter vector; for every arrangement
 meets (the full minibatch, the ragged last one, evaluation) it makes a `Pass` once and keeps it.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -60,10 +61,11 @@ class Trouble(NamedTuple):
     what: str
 
 
-class Pass:
-    """The buffers and operations for one arrangement of shards.
+class ShardedPass(ABC):
+    """What is computed of one arrangement of shards, whatever the network is made of.
 
     Attributes:
+        rows: of the whole minibatch.
         blocks: of the arrangement.
         inputs: where the samples go, flat over a block's rows: ``(shards * rows, *sample)``.
         targets: where the targets go, likewise.
@@ -74,6 +76,50 @@ class Pass:
         additions: the tree's additions among the local shards.
         moment: to be set before the pass is computed.
     """
+
+    inputs: Sequence[NDArray[Any]]
+    targets: Sequence[NDArray[Any]]
+
+    def __init__(self, arrangement: Arrangement, gradients: NDArray[Any]) -> None:
+        self.rows, shards, self.first, last, _ = arrangement
+        self.blocks = blocks(*arrangement[:4])
+        leaves = present_shards(self.rows, shards)
+        self.roots = tuple(i - self.first for i in roots(leaves, self.first, last))
+        pairs = owned_additions(leaves, self.first, last)
+        self.additions = [(a.into - self.first, a.other - self.first) for a in pairs]
+        self.gradients = gradients
+        self.moment = Moment()
+
+    @abstractmethod
+    def forward(self) -> list[float]:
+        """Return each local shard's sum of its rows' losses."""
+
+    @abstractmethod
+    def backward(self, ready: Callable[[int], None] | None = None) -> None:
+        """Compute the gradients, and sum them over the tree.
+
+        Args:
+            ready: told the index of each group of tensors whose gradients are final, last first.
+        """
+
+    @abstractmethod
+    def correct(self) -> list[int]:
+        """Return for each shard how many rows `forward` has given their own class."""
+
+    @abstractmethod
+    def trouble(self) -> Trouble | None:
+        """Return where the first infinity or NaN stands, if anywhere."""
+
+    def summed_losses(self, losses: Sequence[float]) -> list[float]:
+        """Return the losses of `forward`, divided by the global rows and summed to the roots."""
+        shares = [each / self.rows for each in losses]
+        for into, other in self.additions:
+            shares[into] += shares[other]
+        return [shares[i] for i in self.roots]
+
+
+class Pass(ShardedPass):
+    """The buffers and operations for one arrangement of shards; see `ShardedPass`."""
 
     def __init__(
         self,
@@ -88,20 +134,14 @@ class Pass:
         seed: int = 0,
         meeting: Meeting | None = None,
     ) -> None:
+        super().__init__(arrangement, gradients)
         empty = workspace.empty
-        self.rows, shards, self.first, last, training = arrangement
+        training = arrangement.training
         self.names = network.names
-        self.blocks = blocks(*arrangement[:4])
-        leaves = present_shards(self.rows, shards)
-        self.roots = tuple(i - self.first for i in roots(leaves, self.first, last))
-        pairs = owned_additions(leaves, self.first, last)
-        self.additions = [(a.into - self.first, a.other - self.first) for a in pairs]
-        self.gradients = gradients
-        self.moment = Moment()
         context = Context(
             training,
             self.blocks,
-            shard_sizes(self.rows, shards),
+            shard_sizes(self.rows, arrangement.shards),
             seed,
             self.moment,
             meeting if meeting is not None and training else Alone(),
@@ -183,12 +223,9 @@ class Pass:
             if ready is not None:
                 ready(layer)
 
-    def summed_losses(self, losses: Sequence[float]) -> list[float]:
-        """Return the losses of `forward`, divided by the global rows and summed to the roots."""
-        shares = [each / self.rows for each in losses]
-        for into, other in self.additions:
-            shares[into] += shares[other]
-        return [shares[i] for i in self.roots]
+    def correct(self) -> list[int]:
+        """Return for each shard how many rows have their largest output at their label."""
+        return self.loss.correct()
 
     def trouble(self) -> Trouble | None:
         """Run forward again and return where the first infinity or NaN stands, if anywhere.

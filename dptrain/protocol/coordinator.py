@@ -16,6 +16,7 @@ from dptrain.arithmetic.shards import assign
 from dptrain.errors import (
     DptrainError,
     NonFiniteError,
+    OwnCodeError,
     ProtocolError,
     UsageError,
     WorkersLostError,
@@ -224,6 +225,8 @@ class CoordinatorMachine:
         if rank is None:
             return []
         failed: Failed = event.message
+        if failed.user and failed.traceback:
+            return self._fail(OwnCodeError(f"rank {rank}: {failed.error}", failed.traceback))
         if failed.user:
             return self._fail(UsageError(f"rank {rank}: {failed.error}"))
         return self._fail(

@@ -196,7 +196,10 @@ class NonFinite(Message, frozen=True):
 
 
 class Failed(Message, frozen=True):
-    """The worker raised; it says so once and ends. ``user`` marks a mistake of the user's."""
+    """The worker raised; it says so once and ends.
+
+    ``user`` marks a mistake of the user's, whose traceback is empty unless it is of their code.
+    """
 
     user: bool
     error: Text

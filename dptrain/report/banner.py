@@ -6,6 +6,8 @@ from pathlib import Path
 from dptrain.arithmetic.shards import blocks
 from dptrain.experiment.job import Job
 from dptrain.experiment.schema import Execution
+from dptrain.own.network import OwnNetwork
+from dptrain.own.origin import own_name
 
 
 def banner(job: Job, execution: Execution, folder: Path, first_step: int) -> str:
@@ -24,6 +26,8 @@ def banner(job: Job, execution: Execution, folder: Path, first_step: int) -> str
 
 def network_line(job: Job) -> str:
     """Return the network as its layers' widths, such as ``784-50-10 sigmoid``."""
+    if isinstance(job.network, OwnNetwork):
+        return f"{own_name(job.network.name)} from {job.network.name.rpartition(':')[0]}"
     widths = [str(s[0]) if len(s) == 1 else "x".join(map(str, s)) for s in job.network.shapes]
     chain = [widths[0]]
     for layer, width in zip([each.layer for each in job.network.row], widths[1:], strict=True):
@@ -48,7 +52,7 @@ def data_line(job: Job) -> str:
 def training_line(job: Job) -> str:
     """Return loss, optimizer, schedule and length."""
     e = job.experiment
-    parts = [f"{e.loss}, {e.optimizer} lr {e.lr:g}"]
+    parts = [f"{e.loss or 'a loss of its own'}, {e.optimizer} lr {e.lr:g}"]
     if e.schedule != "constant" or e.warmup:
         parts.append(
             f"{e.schedule} schedule" + (f" after {e.warmup} warm-up steps" * (e.warmup > 0))

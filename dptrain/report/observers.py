@@ -52,16 +52,18 @@ class LineObserver:
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
+        self._code = ""
 
     def begin(self, job: "Job", execution: Execution, folder: Path, first_step: int) -> None:
         """Print the banner."""
         from dptrain.report.banner import banner
 
+        self._code = job.experiment.model if job.origin is not None else ""
         self._print(banner(job, execution, folder, first_step))
 
     def waiting(self, address: str, key: Path, missing: int) -> None:
         """Print how to start the workers that are waited for."""
-        self._print(invitation(address, key, missing))
+        self._print(invitation(address, key, missing, self._code))
 
     def step(self, done: "StepsDone") -> None:
         """Print nothing: a log file wants epochs."""
@@ -172,9 +174,11 @@ def epoch_line(record: EpochRecord) -> str:
     return "  ".join(parts)
 
 
-def invitation(address: str, key: Path, missing: int) -> str:
-    """Return how to start the workers that a run waits for."""
+def invitation(address: str, key: Path, missing: int, code: str = "") -> str:
+    """Return how to start the workers that a run waits for, and may import ``code``."""
     return (
         f"waiting for {missing} worker{'s' if missing > 1 else ''}; start each with\n"
         f"  dptrain worker --connect {address} --key {key.resolve()}"
+        + f" --model {code}"
+        * bool(code)
     )

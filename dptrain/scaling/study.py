@@ -15,6 +15,7 @@ from dptrain.experiment.execution import settle_execution
 from dptrain.experiment.job import Job, prepared_data
 from dptrain.experiment.schema import Execution, Experiment
 from dptrain.experiment.settle import DEFAULT_BATCH, settle
+from dptrain.own.origin import Origin
 from dptrain.scaling.measure import Measurement, measure
 from dptrain.scaling.model import CostModel, Load, fit, load_of
 
@@ -93,6 +94,7 @@ def cases(
     kinds: Sequence[Kind],
     ways: dict[str, Any],
     cores: int,
+    origin: Origin | None = None,
 ) -> tuple[Path, list[Case]]:
     """Return the prepared data and what is to be measured.
 
@@ -102,6 +104,7 @@ def cases(
         kinds: of scaling.
         ways: fields of `Execution` that hold for all.
         cores: that the workers can use.
+        origin: the network of the user's own, if the model is one.
 
     Raises:
         UsageError: settings that exclude each other.
@@ -126,7 +129,7 @@ def cases(
             own = shards if kind == "strong" else max(1, shards // max(counts)) * workers
             given = replace(experiment, batch_size=rows, shards=own, steps=1, epochs=None)
             settled = settle(given, workers, dataset.classes, len(dataset.train), dataset.digest)
-            job = Job(replace(settled, steps=10 * MOST_STEPS), dataset)
+            job = Job(replace(settled, steps=10 * MOST_STEPS), dataset, origin)
             load = load_of(
                 workers,
                 shards=own,

@@ -14,7 +14,7 @@ from dptrain.exchange.buckets import buckets
 from dptrain.exchange.rank import Rank, Share
 from dptrain.experiment.job import Job
 from dptrain.nn.context import Meet
-from dptrain.nn.passes import Pass, Trouble
+from dptrain.nn.passes import ShardedPass, Trouble
 from dptrain.protocol.messages import Gradient, Rows, encode
 from dptrain.protocol.worker import Compute
 
@@ -143,7 +143,12 @@ class StarRank:
         return self._rank.evaluate(split, first, last)
 
     def send(
-        self, number: int, order: Compute, found: Pass, losses: list[float], marks: list[float]
+        self,
+        number: int,
+        order: Compute,
+        found: ShardedPass,
+        losses: list[float],
+        marks: list[float],
     ) -> None:
         """Send a bucket of the gradient, a frame for each root."""
         _, start, stop = self._buckets[number]
@@ -167,7 +172,7 @@ class _Sender:
         self,
         rank: StarRank,
         order: Compute,
-        found: Pass,
+        found: ShardedPass,
         losses: list[float],
         marks: list[float],
     ) -> None:

@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 
+from dptrain.own.origin import origin_of
 from dptrain.worker.shell import Connection, Inherited, WorkerShell
 
 _PR_SET_PDEATHSIG = 1
@@ -21,6 +22,7 @@ def main() -> int:
     if not line:
         return 0  # the coordinator gave up before it needed workers
     orders = json.loads(line)
+    told = sys.stdin.buffer.read(orders["origin"])
     if os.getppid() != orders["parent"]:
         return 1  # the parent died before the tie was made
     cores = sorted(os.sched_getaffinity(0))
@@ -37,6 +39,7 @@ def main() -> int:
         parent_pipe=sys.stdin.fileno(),
         max_frame=orders["max_frame"],
         inherited=inherited,
+        origin=origin_of(told),
     )
     return WorkerShell(connection).run()
 

@@ -13,7 +13,7 @@ import numpy as np
 import zmq
 
 from dptrain.arithmetic.digest import fingerprint
-from dptrain.errors import EXIT_WORKERS_LOST, DptrainError, ProtocolError
+from dptrain.errors import EXIT_WORKERS_LOST, DptrainError, OwnCodeError, ProtocolError
 from dptrain.exchange.barrier import Barrier, EventBarrier, FlagBarrier, Recalled
 from dptrain.exchange.buckets import BUCKET_BYTES
 from dptrain.exchange.lockstep import LockstepRank, LossNotFinite
@@ -22,6 +22,7 @@ from dptrain.exchange.segment import segment
 from dptrain.experiment.job import Job, open_job, prepared_data
 from dptrain.experiment.schema import Experiment
 from dptrain.experiment.validate import build
+from dptrain.own.origin import Origin
 from dptrain.protocol.handshake import new_nonce
 from dptrain.protocol.messages import (
     VERSION,
@@ -94,6 +95,7 @@ class Connection:
     parent_pipe: int | None = None
     max_frame: int = 1 << 30
     inherited: Inherited | None = None
+    origin: Origin | None = None
 
 
 class WorkerShell:
@@ -139,11 +141,13 @@ class WorkerShell:
         print(f"dptrain: {who}: {text}", file=sys.stderr, flush=True)  # noqa: T201
 
     def _fail(self, error: Exception, *, user: bool) -> int:
-        text = traceback.format_exc()
-        self._tell_log(str(error) if user else text)
+        text = "" if user else traceback.format_exc()
         words = str(error) if user else f"{type(error).__name__}: {error}"
+        self._tell_log(words if user else text)
+        if isinstance(error, OwnCodeError):
+            words, text = error.what, error.traceback
         self._socket.linger = FAREWELL_MS
-        self._send(Failed(user, words[:8000], "" if user else text[-8000:]))
+        self._send(Failed(user, words[:8000], text[-8000:]))
         return EXIT_WORKERS_LOST
 
     def _wait(self) -> None:
@@ -214,7 +218,7 @@ class WorkerShell:
         folder = Path(welcome.data)
         if not folder.is_dir():  # another machine: its own copy of the data, checked by digest
             folder = prepared_data(experiment)
-        job = open_job(experiment, folder)
+        job = open_job(experiment, folder, self._connection.origin)
         if welcome.exchange == "shared":
             self._lockstep = self._share_memory(job, welcome)
         else:

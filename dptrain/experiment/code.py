@@ -1,0 +1,86 @@
+"""Experiments whose network is the user's own code: what they may say, and who may run the code."""
+
+import math
+from typing import Any
+
+from dptrain.data.dataset import Dataset
+from dptrain.errors import ShapeError, UsageError
+from dptrain.experiment.schema import Experiment
+from dptrain.own.network import Form, OwnNetwork
+from dptrain.own.origin import Origin, demand
+
+MEMORY = "memory"  # stands for arrays that were given to the Python API
+
+
+def own_settings(experiment: Experiment) -> str:
+    """Return a setting of an experiment that only a network of the user's own has, or ``""``."""
+    for name in ("model_args", "model_targets"):
+        value = getattr(experiment, name)
+        if value is not None:
+            return f"{name}={value!r}"
+    return ""
+
+
+def settled_own(experiment: Experiment) -> dict[str, Any]:
+    """Return what is filled in where the network is the user's own.
+
+    Raises:
+        UsageError: a setting that the code decides itself.
+    """
+    for name in ("activation", "init", "init_std", "loss"):
+        value = getattr(experiment, name)
+        if value is not None:
+            raise UsageError(
+                f"{name}={value} means nothing to {experiment.model}, whose code decides it; "
+                f"leave out --{name.replace('_', '-')}"
+            )
+    return {"model_targets": experiment.model_targets or "rows"}
+
+
+def own_input_shape(experiment: Experiment, sample_shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Return in which shape the user's network gets a sample.
+
+    As the experiment says; else flat, as most of the networks that people write take it. Arrays
+    given to the Python API keep the shape they have.
+
+    Raises:
+        ShapeError: samples cannot be brought into that shape.
+    """
+    size = math.prod(sample_shape)
+    if experiment.input_shape is None:
+        return sample_shape if experiment.dataset == MEMORY else (size,)
+    shape = tuple(experiment.input_shape)
+    if math.prod(shape) != size:
+        raise ShapeError(
+            f"input_shape={list(shape)} is {math.prod(shape)} numbers, but the data set has "
+            f"samples of shape {sample_shape}, which is {size}"
+        )
+    return shape
+
+
+def own_network(experiment: Experiment, dataset: Dataset, origin: Origin | None) -> OwnNetwork:
+    """Return the network of an experiment that is the user's own.
+
+    Args:
+        experiment: settled.
+        dataset: opened.
+        origin: what the user has named or given in this very process or its parent, if anything.
+
+    Raises:
+        UsageError: the user has not named this code, or it is not as it was.
+        OwnCodeError: the code raised.
+    """
+    demand(experiment.model, origin)
+    assert origin is not None
+    origin.check(experiment.model, experiment.model_digest)
+    shape = own_input_shape(experiment, dataset.sample_shape)
+    model = origin.make(experiment.model_args, experiment.seed)
+    flat = experiment.model_targets == "flat"
+    if flat and dataset.target_shape not in ((), (1,)):
+        raise ShapeError(
+            f"model_targets=flat is for single values, but the data set has targets of shape "
+            f"{dataset.target_shape}; leave it out"
+        )
+    form = Form(shape, dataset.classes, flat)
+    shapes = {name: array.shape for name, array in model.params.items()}
+    return OwnNetwork(experiment.model, shapes, form, model)

@@ -1,0 +1,121 @@
+"""From a file and a name to a network: the one place where a file is imported by its path."""
+
+import importlib.util
+import inspect
+import random
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from dptrain.arithmetic.randomness import Purpose, generator
+from dptrain.errors import UsageError, suggestion
+from dptrain.own.blame import own_code_error
+from dptrain.own.model import Function, OwnModel, PredictingFunction
+
+INITIAL = "initial_params"
+
+
+def made(path: Path, name: str, arguments: Mapping[str, Any], seed: int) -> OwnModel:
+    """Return the network that a file's class, or its function ``loss_and_gradient``, makes.
+
+    A class is called with the arguments. Beside a function ``name(params, x, t)``, which returns
+    loss and gradients, the file has ``initial_params(**arguments)``, which returns the dict of
+    initial parameters, and may have ``predict(params, x)``.
+
+    Args:
+        path: of the file.
+        name: in the file.
+        arguments: by keyword.
+        seed: of the experiment; NumPy's and Python's global generators are seeded with it before.
+
+    Raises:
+        UsageError: there is no such name, or the arguments do not fit.
+        OwnCodeError: the file, the constructor or ``initial_params`` raised.
+    """
+    _seed_globally(seed)
+    module = load(path)
+    found = getattr(module, name, None)
+    if not callable(found):
+        near = suggestion(name, [key for key, value in vars(module).items() if callable(value)])
+        raise UsageError(f"{path} has no class or function {name!r}{near}")
+    if inspect.isclass(found):
+        subject = _called(found, arguments, f"{path}: {name}")
+    else:
+        subject = _function(module, found, arguments, f"{path}: {INITIAL}")
+    return OwnModel(subject, name)
+
+
+def load(path: Path) -> ModuleType:
+    """Return a file as a module, imported once, with its folder searched first as by ``python``."""
+    path = path.resolve()
+    name = path.stem
+    if name in sys.modules and not _is_of(name, path):
+        name = f"_own_{name}"  # a library, say, that has the name already
+    if _is_of(name, path):
+        return sys.modules[name]
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    folder = str(path.parent)
+    sys.path.insert(0, folder)
+    try:
+        spec.loader.exec_module(module)
+    except (Exception, SystemExit) as error:
+        del sys.modules[name]
+        raise own_code_error(f"the import of {path}", error) from error
+    finally:
+        # behind everything from now on, so that dptrain's own later imports are not taken over
+        sys.path.remove(folder)
+        sys.path.append(folder)
+    return module
+
+
+def _is_of(name: str, path: Path) -> bool:
+    return getattr(sys.modules.get(name), "__file__", None) == str(path)
+
+
+def _function(
+    module: ModuleType, found: Callable[..., Any], arguments: Mapping[str, Any], what: str
+) -> Function:
+    initial = getattr(module, INITIAL, None)
+    if not callable(initial):
+        raise UsageError(
+            f"{module.__file__} has a function {found.__name__!r}, but no function "
+            f"{INITIAL}() that returns the dict of its initial parameters"
+        )
+    params = _called(initial, arguments, what)
+    predict = getattr(module, "predict", None)
+    return (
+        Function(found, params) if predict is None else PredictingFunction(found, params, predict)
+    )
+
+
+def _called(function: Callable[..., Any], arguments: Mapping[str, Any], what: str) -> Any:
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):  # written in C
+        signature = None
+    if signature is not None:
+        try:
+            signature.bind(**arguments)
+        except TypeError as error:
+            raise UsageError(
+                f"{what}{signature} cannot be called with {dict(arguments)}: {error}; give its "
+                "arguments as JSON, such as --model.args '{\"hidden_size\": 50}'"
+            ) from None
+    try:
+        return function(**arguments)
+    except Exception as error:
+        raise own_code_error(f"{what}(...)", error) from error
+
+
+def _seed_globally(seed: int) -> None:
+    first, second = generator(seed, Purpose.OWN_CODE, 0).integers(2**32, size=2).tolist()
+    np.random.seed(first)  # the global generators: such networks draw from them
+    random.seed(second)

@@ -1,0 +1,242 @@
+"""The user's object as passes use it: weights in, losses and gradients out, everything checked.
+
+The protocol is that of the networks in "Deep Learning from Scratch": ``params``, a dict of arrays;
+``gradient(x, t)``, a dict of their gradients averaged over the rows; ``loss(x, t)``, likewise a
+mean; and, if there are any, ``predict(x)`` and ``accuracy(x, t)``. An object may have
+``loss_and_gradient(x, t)`` in place of ``gradient``, which saves it a forward pass.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dptrain.errors import UsageError
+from dptrain.own.blame import own_code_error
+
+Array = NDArray[Any]
+Params = dict[str, Array]
+LossAndGradient = Callable[[Params, Array, Array], tuple[Any, Mapping[str, Any]]]
+
+
+class Function:
+    """A function ``loss_and_gradient(params, x, t)`` and its parameters, with the protocol."""
+
+    def __init__(self, function: LossAndGradient, params: Params) -> None:
+        self.function = function
+        self.params = params
+
+    def loss_and_gradient(self, x: Array, t: Array) -> tuple[Any, Mapping[str, Any]]:
+        """Return the mean loss, and its gradient by parameter."""
+        return self.function(self.params, x, t)
+
+
+class PredictingFunction(Function):
+    """The same with a function ``predict(params, x)``."""
+
+    def __init__(
+        self, function: LossAndGradient, params: Params, prediction: Callable[[Params, Array], Any]
+    ) -> None:
+        super().__init__(function, params)
+        self.prediction = prediction
+
+    def predict(self, x: Array) -> Any:
+        """Return the outputs."""
+        return self.prediction(self.params, x)
+
+
+class OwnModel:
+    """An object with the protocol.
+
+    Attributes:
+        subject: the object.
+        name: of its class or function, for messages.
+        params: its arrays, by name. They are written to in place, because its layers hold them.
+        predicts: whether it has ``predict``.
+        scores: whether the fraction of rows that it classifies correctly can be told.
+    """
+
+    def __init__(self, subject: object, name: str) -> None:
+        """Check the protocol; raise `UsageError` where something is missing or of no use."""
+        self.subject: Any = subject
+        self.name = name
+        self.params = _params_of(subject, name)
+        both = _method(subject, "loss_and_gradient")
+        self._both = both
+        self._gradient = _method(subject, "gradient")
+        self._loss = _method(subject, "loss")
+        self._predict = _method(subject, "predict")
+        self._accuracy = _method(subject, "accuracy")
+        missing = [] if both or self._gradient else ["gradient(x, t)"]
+        missing += [] if self._loss or both else ["loss(x, t)"]
+        if missing:
+            raise UsageError(
+                f"{name} has no {' and no '.join(missing)}; a network of your own needs .params, "
+                ".gradient(x, t) and .loss(x, t)"
+            )
+        self.predicts = self._predict is not None
+        self.scores = self.predicts or self._accuracy is not None
+
+    def load(self, weights: Sequence[Array]) -> None:
+        """Put weights into the arrays of ``params``, in their order.
+
+        Raises:
+            UsageError: the object has exchanged an array since it was made.
+        """
+        now = self.subject.params
+        for (name, array), value in zip(self.params.items(), weights, strict=True):
+            if now.get(name) is not array:
+                raise UsageError(
+                    f"{self.name} has put another array into params[{name!r}]; leave the weights "
+                    "to dptrain, or write into the array that is there"
+                )
+            np.copyto(array, value, casting="same_kind")
+
+    def loss_and_gradient(self, x: Array, t: Array, seed: int) -> tuple[float, Mapping[str, Array]]:
+        """Return the mean loss of some rows, and its gradients, to be used before the next call.
+
+        Args:
+            x: rows ``(n, *input_shape)``.
+            t: their targets.
+            seed: of NumPy's global generator, before each call of the object.
+        """
+        if self._both is not None:
+            found = self._call(self._both, "loss_and_gradient", x, t, seed=seed)
+            if not isinstance(found, tuple) or len(found) != 2:
+                raise UsageError(
+                    f"{self.name}.loss_and_gradient(x, t) returned {_told(found)}; it must return "
+                    "a loss and a dict of gradients"
+                )
+            loss, gradients = found
+            return self._number("loss_and_gradient", loss), self._gradients(gradients)
+        assert self._gradient is not None
+        loss = self.loss(x, t, seed)  # before, as gradients may stand in memory that it uses
+        return loss, self._gradients(self._call(self._gradient, "gradient", x, t, seed=seed))
+
+    def loss(self, x: Array, t: Array, seed: int) -> float:
+        """Return the mean loss of some rows."""
+        if self._loss is None:
+            return self.loss_and_gradient(x, t, seed)[0]
+        return self._number("loss", self._call(self._loss, "loss", x, t, seed=seed))
+
+    def outputs(self, x: Array, seed: int) -> Array:
+        """Return what ``predict`` returns, an array with a first axis as long as that of ``x``."""
+        if self._predict is None:
+            raise UsageError(f"{self.name} has no predict(x)")
+        found = np.asarray(self._call(self._predict, "predict", x, seed=seed))
+        if found.ndim == 0 or len(found) != len(x):
+            raise UsageError(
+                f"{self.name}.predict(x) returned {_told(found)} for {len(x)} rows; it must "
+                "return something for each row"
+            )
+        return found
+
+    def correct(self, x: Array, t: Array, labels: Array, classes: int, seed: int) -> int:
+        """Return how many rows are given their own class.
+
+        By ``predict``, where it returns scores ``(n, classes)`` or class numbers; else by
+        ``accuracy``. Not the other way round: an ``accuracy`` that works in batches of its own may
+        leave out the last rows.
+        """
+        if self._predict is not None:
+            y = self.outputs(x, seed)
+            if y.shape == (len(x), classes):
+                return int(np.count_nonzero(y.argmax(axis=1) == labels))
+            if y.shape == (len(x),) and y.dtype.kind in "iu":
+                return int(np.count_nonzero(y == labels))
+            if self._accuracy is None:
+                raise UsageError(
+                    f"{self.name}.predict(x) returned {_told(y)} for {len(x)} rows of {classes} "
+                    f"classes; it must return scores ({len(x)}, {classes}) or class numbers"
+                )
+        assert self._accuracy is not None
+        found = self._call(self._accuracy, "accuracy", x, t, seed=seed)
+        return round(self._number("accuracy", found) * len(x))
+
+    def _call(self, method: Callable[..., Any], what: str, *arguments: Array, seed: int) -> Any:
+        np.random.seed(seed)  # the global generator: such networks draw from it
+        try:
+            return method(*arguments)
+        except Exception as error:
+            told = ", ".join(
+                f"{name}: {_told(each)}" for name, each in zip("xt", arguments, strict=False)
+            )
+            raise own_code_error(f"{self.name}.{what}({told})", error) from error
+
+    def _number(self, what: str, value: Any) -> float:
+        found = np.asarray(value)
+        if found.size != 1 or found.dtype.kind not in "fiu":
+            raise UsageError(
+                f"{self.name}.{what}(x, t) returned {_told(found)}; it must return one number, the "
+                "mean over the rows"
+            )
+        return float(found.item())
+
+    def _gradients(self, gradients: Any) -> Mapping[str, Array]:
+        if not isinstance(gradients, Mapping):
+            raise UsageError(
+                f"{self.name}.gradient(x, t) returned {_told(gradients)}; it must return a dict "
+                "with the keys of params"
+            )
+        if gradients.keys() != self.params.keys():
+            lacks = [repr(key) for key in self.params if key not in gradients]
+            more = [repr(key) for key in gradients if key not in self.params]
+            parts = [f"has no gradient of {', '.join(lacks)}"] * bool(lacks)
+            parts += [f"has {', '.join(more)}, which params has not"] * bool(more)
+            raise UsageError(f"{self.name}.gradient(x, t) {' and '.join(parts)}")
+        return {name: self._gradient_of(name, gradients[name]) for name in self.params}
+
+    def _gradient_of(self, name: str, value: Any) -> Array:
+        found = np.asarray(value)
+        wanted = self.params[name].shape
+        if found.shape != wanted or found.dtype.kind not in "fiu":
+            raise UsageError(
+                f"{self.name}.gradient(x, t)[{name!r}] is {_told(found)}, but params[{name!r}] has "
+                f"shape {wanted}"
+            )
+        return found
+
+
+def _method(subject: object, name: str) -> Callable[..., Any] | None:
+    found = getattr(subject, name, None)
+    return found if callable(found) else None
+
+
+def _params_of(subject: object, name: str) -> Params:
+    params = getattr(subject, "params", None)
+    if not isinstance(params, dict) or not params:
+        raise UsageError(
+            f"{name}.params is {_told(params)}; a network of your own needs a dict of arrays there"
+        )
+    for key, array in params.items():
+        if not isinstance(key, str) or not key or key.startswith("optimizer/"):
+            raise UsageError(f"{name}.params has the key {key!r}; give it a name, such as 'W1'")
+        if not isinstance(array, np.ndarray) or array.dtype.kind != "f" or not array.size:
+            raise UsageError(
+                f"{name}.params[{key!r}] is {_told(array)}; it must be an array of real numbers"
+            )
+        if not array.flags.writeable:
+            raise UsageError(f"{name}.params[{key!r}] cannot be written to; give a copy")
+        if not np.isfinite(array).all():
+            raise UsageError(f"{name}.params[{key!r}] holds an infinity or NaN")
+    _check_apart(params, name)
+    return dict(params)
+
+
+def _check_apart(params: Params, name: str) -> None:
+    keys = list(params)
+    for i, key in enumerate(keys):
+        for other in keys[:i]:
+            if np.may_share_memory(params[key], params[other]):
+                raise UsageError(
+                    f"{name}.params[{other!r}] and params[{key!r}] are the same memory; keep only "
+                    "one of them in params"
+                )
+
+
+def _told(value: object) -> str:
+    """Return what a value is, in few words."""
+    if isinstance(value, np.ndarray):
+        return f"{value.dtype} {value.shape}"
+    return f"{type(value).__name__} {str(value)[:40]}" if value is not None else "None"

@@ -1,0 +1,147 @@
+"""A network of the user's own as a description: which tensors stand where in the flat vector."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dptrain.arithmetic.randomness import Purpose, generator
+from dptrain.errors import UsageError
+from dptrain.nn.initializers import Zeros
+from dptrain.nn.network import Layout, Tensor
+from dptrain.own.model import OwnModel
+
+Shape = tuple[int, ...]
+PREDICTED_AT_ONCE = 500
+
+
+class Form(NamedTuple):
+    """In which form the network gets its rows.
+
+    Attributes:
+        inputs: shape of one sample.
+        classes: of the data set; 0 for real targets.
+        flat: whether targets come as class numbers or single values ``(n,)``, and not as one-hot
+            rows ``(n, classes)`` or rows of values.
+    """
+
+    inputs: Shape
+    classes: int
+    flat: bool
+
+    @property
+    def one_hot(self) -> bool:
+        """Whether targets come as one-hot rows."""
+        return bool(self.classes) and not self.flat
+
+
+class OwnNetwork(Layout):
+    """The tensors of a network of the user's own, each a group of its own.
+
+    Attributes:
+        name: ``FILE.py:NAME``.
+        form: of the rows.
+        tensors: one for each key of ``params``, in their order, with the keys as names. Weight
+            decay applies to those of two and more axes, as to weights but not to biases.
+    """
+
+    def __init__(
+        self, name: str, shapes: Mapping[str, Shape], form: Form, model: OwnModel | None = None
+    ) -> None:
+        """Lay out.
+
+        Args:
+            name: of the network.
+            shapes: of its tensors.
+            form: of the rows.
+            model: the network itself; None where only its weights are at hand.
+        """
+        self.name = name
+        self.form = form
+        self._model = model
+        tensors = []
+        start = 0
+        for key, shape in shapes.items():
+            stop = start + int(np.prod(shape, dtype=np.int64))
+            # the constructor has made the initial values; nothing is drawn here
+            tensors.append((Tensor(key, shape, start, stop, len(shape) > 1, Zeros(), (0, 0)),))
+            start = stop
+        self.tensors = tensors
+        self.size = start
+
+    @property
+    def input_shape(self) -> Shape:
+        """The shape of one sample."""
+        return self.form.inputs
+
+    @property
+    def model(self) -> OwnModel:
+        """The network itself; raises `UsageError` where only its weights are at hand."""
+        if self._model is None:
+            raise UsageError(
+                f"this needs the code of the network, {self.name}, which is imported only where "
+                f"you name it yourself: --model {self.name} on the command line, or "
+                "load_run(..., network=TheNetwork(...)) in Python"
+            )
+        return self._model
+
+    def with_code(self, model: OwnModel) -> "OwnNetwork":
+        """Return the network with its code; its tensors are those of the code."""
+        shapes = {name: array.shape for name, array in model.params.items()}
+        return OwnNetwork(self.name, shapes, self.form, model)
+
+    @property
+    def scores(self) -> bool:
+        """Whether the fraction of correct rows can be told."""
+        return bool(self.form.classes) and self.model.scores
+
+    def initial_parameters(self, seed: int, dtype: np.dtype[Any]) -> NDArray[Any]:  # noqa: ARG002
+        """Return the flat vector ``(size,)`` a run begins with: what ``params`` holds now."""
+        flat = np.empty(self.size, dtype)
+        for name, view in self.views(flat).items():
+            np.copyto(view, self.model.params[name], casting="same_kind")
+        return flat
+
+    def load(self, parameters: NDArray[Any]) -> None:
+        """Put a flat vector ``(size,)`` into the network's arrays."""
+        self.model.load(list(self.views(parameters).values()))
+
+    def outputs(self, parameters: NDArray[Any], samples: NDArray[Any]) -> NDArray[Any]:
+        """Return what the network predicts for samples ``(n, *input_shape)``."""
+        self.load(parameters)
+        seeds = Seeds(0)
+        with np.errstate(all="ignore"), drawing_kept():
+            parts = [
+                self.model.outputs(samples[start : start + PREDICTED_AT_ONCE], seeds.evaluation)
+                for start in range(0, len(samples), PREDICTED_AT_ONCE)
+            ]
+        return np.concatenate(parts)
+
+
+@contextmanager
+def drawing_kept() -> Iterator[None]:
+    """Leave NumPy's global generator as it was: seeding it is not the caller's affair."""
+    state = np.random.get_state()
+    try:
+        yield
+    finally:
+        np.random.set_state(state)
+
+
+class Seeds:
+    """Seeds for NumPy's global generator: one for each shard of each step, all different.
+
+    Attributes:
+        evaluation: that of all evaluations.
+    """
+
+    def __init__(self, seed: int) -> None:
+        base = int(generator(seed, Purpose.OWN_CODE, 1).integers(2**32))
+        self._base = base
+        self.evaluation = (base - 1) % 2**32
+
+    def training(self, step: int, shards: int, shard: int) -> int:
+        """Return the seed of a shard in a step."""
+        return (self._base + step * shards + shard) % 2**32

@@ -1,0 +1,142 @@
+"""Where a network of the user's own comes from. Imports no mathematics: it may have to be refused.
+
+Code is run only because the user named it: on the command line of the very process that runs it
+(`Named`), or as an object in a script of the user's (`dptrain.own.given.Given`), which reaches the
+workers that this script starts through a pipe they inherit. What an experiment, a checkpoint or a
+message over the network says about code is compared with that, and never obeyed.
+"""
+
+import hashlib
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from dptrain.errors import UsageError, suggestion
+
+if TYPE_CHECKING:
+    from dptrain.own.model import OwnModel
+
+
+def is_own(model: str) -> bool:
+    """Return whether a model's name is that of code: ``FILE.py:NAME``."""
+    return model.rpartition(":")[0].endswith(".py")
+
+
+def own_name(model: str) -> str:
+    """Return what ``FILE.py:NAME`` names in its file."""
+    return model.rpartition(":")[2]
+
+
+def demand(model: str, origin: "Origin | None") -> None:
+    """Raise `UsageError` where an experiment's model is code that the user has not named."""
+    if is_own(model) and origin is None:
+        raise UsageError(
+            f"the experiment's network is code, {model}, and code is imported only where you name "
+            f"it yourself: add --model {model}"
+        )
+
+
+class Origin(ABC):
+    """Makes the network of the user's own.
+
+    Attributes:
+        model: its name, ``FILE.py:NAME``, as experiments record it.
+        digest: SHA-256, in hex, of the file; None where there is none.
+    """
+
+    model: str
+    digest: str | None
+
+    @abstractmethod
+    def make(self, arguments: Mapping[str, Any] | None, seed: int) -> "OwnModel":
+        """Return the network.
+
+        Args:
+            arguments: for its constructor, by keyword.
+            seed: of the experiment; what the constructor draws depends on nothing else.
+
+        Raises:
+            UsageError: there is no such network, or it lacks something.
+            OwnCodeError: the user's code raised.
+        """
+
+    @abstractmethod
+    def message(self) -> bytes:
+        """Return what `origin_of` makes the origin of again, in a worker that this user starts."""
+
+    def check(self, model: str, digest: str | None) -> None:
+        """Raise `UsageError` where an experiment was recorded with other code."""
+        if own_name(model) != own_name(self.model):
+            raise UsageError(
+                f"--model {self.model} is not what the experiment was recorded with; "
+                f"add --model {model}"
+            )
+        if digest is not None and self.digest is not None and digest != self.digest:
+            raise UsageError(
+                f"{self.model.rpartition(':')[0]} has changed: the experiment was recorded with "
+                f"SHA-256 {digest[:12]}, now it is {self.digest[:12]}; restore the file, or remove "
+                "model_digest from an experiment.toml to train anew with what is there"
+            )
+
+
+class Named(Origin):
+    """A class or function that the user has named on the command line of this process.
+
+    Attributes:
+        path: of the file.
+        name: of the class or function in it.
+    """
+
+    def __init__(self, model: str, arguments: Mapping[str, Any] | None = None) -> None:
+        """Find the file; nothing of it is run before `make`.
+
+        Args:
+            model: ``FILE.py:NAME``.
+            arguments: in place of those of the experiment.
+
+        Raises:
+            UsageError: this is not ``FILE.py:NAME``, or there is no such file.
+        """
+        file, _, self.name = model.rpartition(":")
+        if not is_own(model) or not self.name.isidentifier():
+            raise UsageError(
+                f"model={model!r} does not name code; give FILE.py:NAME, such as "
+                "my_net.py:TwoLayerNet"
+            )
+        self.model = model
+        self.path = Path(file)
+        self._arguments = arguments
+        try:
+            self.digest = hashlib.sha256(self.path.read_bytes()).hexdigest()
+        except OSError as error:
+            reason = error.strerror or "it cannot be read"
+            near = suggestion(self.path.name, (p.name for p in self.path.parent.glob("*.py")))
+            raise UsageError(f"--model {model}: {file}: {reason}{near}") from None
+
+    def make(self, arguments: Mapping[str, Any] | None, seed: int) -> "OwnModel":
+        """Import the file and make the network; see `Origin`."""
+        from dptrain.own.loading import made  # here, because it imports NumPy
+
+        return made(self.path, self.name, self._arguments or arguments or {}, seed)
+
+    def message(self) -> bytes:
+        """Name the file by its whole path."""
+        return msgspec.msgpack.encode(("named", f"{self.path.resolve()}:{self.name}"))
+
+
+def origin_of(message: bytes) -> Origin | None:
+    """Return the origin that `Origin.message` tells of; None for an empty message.
+
+    Only for messages from this worker's own parent, through the pipe between them.
+    """
+    if not message:
+        return None
+    kind, content = msgspec.msgpack.decode(message)
+    if kind == "named":
+        return Named(content)
+    from dptrain.own.given import Received  # here, because it imports NumPy
+
+    return Received(*content)

@@ -1,0 +1,203 @@
+"""Passes over shards with a network of the user's own.
+
+Every shard is given to the network by itself, also where a rank has several, so that what it
+computes does not depend on who computes it. Its mean gradient counts by its rows: n / N of the
+minibatch's.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dptrain.nn.passes import Arrangement, ShardedPass, Targets, Trouble
+from dptrain.nn.workspace import aligned_empty
+from dptrain.own.network import OwnNetwork, Seeds
+
+Array = NDArray[Any]
+
+
+class _Shard(NamedTuple):
+    """The buffers of one shard.
+
+    Attributes:
+        x: what the network gets: rows ``(n, *input_shape)``.
+        t: what the network gets: class numbers, one-hot rows or real targets.
+        targets: as the data set has them.
+        hot: memory behind ``t`` where that is one-hot rows.
+        gradients: where the gradients go, by name.
+        share: of the minibatch's rows.
+    """
+
+    x: Array
+    t: Array
+    targets: Array
+    hot: Array | None
+    gradients: dict[str, Array]
+    share: float
+
+
+class OwnPass(ShardedPass):
+    """One arrangement of shards."""
+
+    def __init__(
+        self,
+        network: OwnNetwork,
+        sample_shape: tuple[int, ...],
+        parameters: Array,
+        gradients: Array,
+        arrangement: Arrangement,
+        targets: Targets,
+        seeds: Seeds,
+    ) -> None:
+        super().__init__(arrangement, gradients)
+        self._network = network
+        self._model = network.model
+        self._shards_of_minibatch = arrangement.shards
+        self._training = arrangement.training
+        self._seeds = seeds
+        self._weights = network.views(parameters)
+        counts = [block.shards * block.rows for block in self.blocks]
+        self.inputs = [aligned_empty((n, *sample_shape), parameters.dtype) for n in counts]
+        self.targets = [aligned_empty((n, *targets.shape), targets.dtype) for n in counts]
+        self._shards = [
+            self._shard(x[low : low + block.rows], t[low : low + block.rows], block.first + i)
+            for block, x, t in zip(self.blocks, self.inputs, self.targets, strict=True)
+            for i, low in enumerate(range(0, block.shards * block.rows, block.rows))
+        ]
+        self._losses: list[float] = []
+
+    def _shard(self, x: Array, targets: Array, shard: int) -> _Shard:
+        form = self._network.form
+        hot = np.empty((len(x), form.classes), x.dtype) if form.one_hot else None
+        plain = targets.reshape(-1) if form.flat else targets
+        views = self._network.views(self.gradients[shard - self.first]) if self._training else {}
+        return _Shard(
+            _read_only(x.reshape(len(x), *form.inputs)),
+            _read_only(plain if hot is None else hot),
+            targets,
+            hot,
+            views,
+            len(x) / self.rows,
+        )
+
+    def forward(self) -> list[float]:
+        """Return each local shard's sum of its rows' losses; in training, write its gradients.
+
+        Both at once: the networks themselves compute the one with the other.
+        """
+        self._model.load(list(self._weights.values()))
+        self._losses = [self._computed(i, shard) for i, shard in enumerate(self._shards)]
+        return self._losses
+
+    def _computed(self, i: int, shard: _Shard) -> float:
+        if shard.hot is not None:
+            shard.hot[...] = 0
+            shard.hot[np.arange(len(shard.targets)), shard.targets] = 1
+        rows = len(shard.x)
+        if not self._training:
+            return self._model.loss(shard.x, shard.t, self._seeds.evaluation) * rows
+        seed = self._seeds.training(self.moment.step, self._shards_of_minibatch, self.first + i)
+        loss, gradients = self._model.loss_and_gradient(shard.x, shard.t, seed)
+        for name, place in shard.gradients.items():
+            np.multiply(gradients[name], shard.share, out=place, casting="same_kind")
+        return loss * rows
+
+    def backward(self, ready: Callable[[int], None] | None = None) -> None:
+        """Sum the gradients, which are there already, over the tree; see `ShardedPass`."""
+        for i in range(len(self._network.tensors) - 1, -1, -1):
+            (tensor,) = self._network.tensors[i]
+            rows = self.gradients[:, tensor.start : tensor.stop]
+            for into, other in self.additions:
+                np.add(rows[into], rows[other], rows[into])
+            if ready is not None:
+                ready(i)
+
+    def correct(self) -> list[int]:
+        """Return for each shard how many rows are given their own class; see `OwnModel.correct`."""
+        classes, seed = self._network.form.classes, self._seeds.evaluation
+        return [
+            self._model.correct(shard.x, shard.t, shard.targets, classes, seed)
+            for shard in self._shards
+        ]
+
+    def trouble(self) -> Trouble | None:
+        """Return where the first infinity or NaN stands; nobody can look into the network."""
+        for i, shard in enumerate(self._shards):
+            if not np.isfinite(shard.x).all():
+                return Trouble(self.first + i, "input", "value")
+        for name, weights in self._weights.items():
+            if not np.isfinite(weights).all():
+                return Trouble(self.first, name, "weights")
+        for i, loss in enumerate(self._losses):
+            if not np.isfinite(loss):
+                return Trouble(self.first + i, "loss", "value")
+        return None
+
+
+def _read_only(array: Array) -> Array:
+    """Return a view through which the network cannot change what others will read."""
+    view = array.view()
+    view.flags.writeable = False
+    return view
+
+
+class OwnReplica:
+    """A network of the user's own bound to flat parameter vectors; as `dptrain.nn.passes.Replica`.
+
+    Attributes:
+        network: the description.
+        versions: flat vectors ``(network.size,)``.
+    """
+
+    def __init__(
+        self,
+        network: OwnNetwork,
+        sample_shape: tuple[int, ...],
+        versions: Sequence[Array],
+        targets: Targets,
+        gradients: Array | None = None,
+        *,
+        seed: int = 0,
+    ) -> None:
+        """Bind.
+
+        Args:
+            network: the description.
+            sample_shape: of one sample of the data set.
+            versions: of the parameters.
+            targets: what the data set's targets look like.
+            gradients: ``(shards, network.size)``, for at least as many shards as any arrangement
+                has; by default memory of the replica's own.
+            seed: of the experiment.
+        """
+        self.network = network
+        self.versions = tuple(versions)
+        self._sample_shape = sample_shape
+        self._targets = targets
+        self._gradients = gradients
+        self._seeds = Seeds(seed)
+        self._passes: dict[tuple[Arrangement, int], OwnPass] = {}
+
+    def pass_over(self, arrangement: Arrangement, version: int = 0) -> OwnPass:
+        """Return the pass for an arrangement of shards, made at the first call and then kept."""
+        found = self._passes.get((arrangement, version))
+        if found is None:
+            found = self._passes[arrangement, version] = OwnPass(
+                self.network,
+                self._sample_shape,
+                self.versions[version],
+                self._gradient_rows(arrangement),
+                arrangement,
+                self._targets,
+                self._seeds,
+            )
+        return found
+
+    def _gradient_rows(self, arrangement: Arrangement) -> Array:
+        local = arrangement.last - arrangement.first if arrangement.training else 0
+        if self._gradients is None or local > len(self._gradients):
+            shape = (local, self.network.size)
+            self._gradients = aligned_empty(shape, self.versions[0].dtype)
+        return self._gradients
