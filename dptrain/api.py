@@ -211,6 +211,11 @@ def _trained(
     prepared: Path | None = None,
     origin: Origin | None = None,
 ) -> Result:
+    if origin is not None and execution.join:
+        raise UsageError(
+            f"join={execution.join}: a worker that you start by hand cannot get an object of this "
+            "script; name the network on both command lines, --model FILE.py:NAME"
+        )
     observer: Observer = observer_for(sys.stderr) if progress else SilentObserver()
     where = None if out is None else Path(out)
     session = Session(experiment, execution, observer, out=where, prepared=prepared, origin=origin)

@@ -20,7 +20,6 @@ from dptrain.nn.functions import softmax
 from dptrain.nn.losses import LOSSES
 from dptrain.nn.network import Layout, Network
 from dptrain.nn.passes import Replica, Targets, evaluation
-from dptrain.own.given import Given
 from dptrain.own.network import Form, OwnNetwork
 from dptrain.own.origin import Origin, is_own
 from dptrain.runfolder import RunFolder
@@ -142,6 +141,8 @@ def load_run(
     except DptrainError as error:
         raise CheckpointError(f"{file}: {error}") from None
     if isinstance(built, OwnNetwork) and network is not None:
+        from dptrain.own.given import Given  # here, because most runs start without it
+
         origin = network if isinstance(network, Origin) else Given(network)
         if origin is network:
             origin.check(experiment.model, None)

@@ -49,7 +49,7 @@ def encode(value: object, name: str) -> bytes:
     """
     encoder = _Encoder()
     term = encoder.term(value, name)
-    return msgspec.msgpack.encode((sys.path, encoder.nodes, encoder.main, term))
+    return msgspec.msgpack.encode((list(map(str, sys.path)), encoder.nodes, encoder.main, term))
 
 
 def decode(data: bytes) -> Any:

@@ -30,12 +30,15 @@ def own_name(model: str) -> str:
     return model.rpartition(":")[2]
 
 
-def demand(model: str, origin: "Origin | None") -> None:
-    """Raise `UsageError` where an experiment's model is code that the user has not named."""
+def demand(model: str, origin: "Origin | None", command: str = "") -> None:
+    """Raise `UsageError` where an experiment's model is code that the user has not named.
+
+    ``command`` is where to name it, if there may be doubt.
+    """
     if is_own(model) and origin is None:
         raise UsageError(
             f"the experiment's network is code, {model}, and code is imported only where you name "
-            f"it yourself: add --model {model}"
+            f"it yourself: add --model {model}" + f" to {command}" * bool(command)
         )
 
 

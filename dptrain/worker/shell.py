@@ -22,7 +22,7 @@ from dptrain.exchange.segment import segment
 from dptrain.experiment.job import Job, open_job, prepared_data
 from dptrain.experiment.schema import Experiment
 from dptrain.experiment.validate import build
-from dptrain.own.origin import Origin
+from dptrain.own.origin import Origin, demand
 from dptrain.protocol.handshake import new_nonce
 from dptrain.protocol.messages import (
     VERSION,
@@ -215,6 +215,7 @@ class WorkerShell:
 
     def _build(self, welcome: Welcome) -> None:
         experiment = build(Experiment, welcome.job, "the coordinator")
+        demand(experiment.model, self._connection.origin, "dptrain worker")
         folder = Path(welcome.data)
         if not folder.is_dir():  # another machine: its own copy of the data, checked by digest
             folder = prepared_data(experiment)

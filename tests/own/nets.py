@@ -11,6 +11,14 @@ EXAMPLE = f"{EXAMPLES / 'own_network.py'}:TwoLayerNet"
 FUNCTION = f"{EXAMPLES / 'own_function.py'}:loss_and_gradient"
 
 
+def like_the_example(folder: Path, text: str, name: str = "net.py") -> str:
+    """Write a file with a class Net, that of the example with other lines in it."""
+    file = folder / name
+    base = (EXAMPLES / "own_network.py").read_text()
+    file.write_text(f"{base}\n\nclass Net(TwoLayerNet):\n{text}\n")
+    return f"{file}:Net"
+
+
 class Affine:
     def __init__(self, W: Any, b: Any) -> None:
         self.W, self.b = W, b

@@ -65,7 +65,7 @@ def test_parameters_that_are_the_same_memory() -> None:
 
 
 def gradients(**changes: Any) -> dict[str, Any]:
-    return Net().gradient(X, T) | changes
+    return dict(Net().gradient(X, T), **changes)
 
 
 @pytest.mark.parametrize(
@@ -80,7 +80,7 @@ def gradients(**changes: Any) -> dict[str, Any]:
     ],
 )
 def test_gradients_that_cannot_be_used(returned: Any, message: str) -> None:
-    model = OwnModel(net(gradient=lambda x, t: returned), "Net")
+    model = OwnModel(net(gradient=lambda *_: returned), "Net")
     with pytest.raises(UsageError, match=message):
         model.loss_and_gradient(X, T, 0)
 
@@ -88,7 +88,7 @@ def test_gradients_that_cannot_be_used(returned: Any, message: str) -> None:
 @pytest.mark.parametrize("returned", [np.zeros(6), "many", None, 1j])
 def test_a_loss_that_is_not_one_number(returned: Any) -> None:
     with pytest.raises(UsageError, match=r"Net.loss\(x, t\) returned .* must return one number"):
-        OwnModel(net(loss=lambda x, t: returned), "Net").loss(X, T, 0)
+        OwnModel(net(loss=lambda *_: returned), "Net").loss(X, T, 0)
 
 
 def test_an_exception_is_told_with_the_traceback_of_that_code_alone() -> None:
@@ -98,7 +98,9 @@ def test_an_exception_is_told_with_the_traceback_of_that_code_alone() -> None:
     model = OwnModel(net(gradient=gradient), "Net")
     with pytest.raises(OwnCodeError) as caught:
         model.loss_and_gradient(X, T, 0)
-    assert caught.value.what.startswith("Net.gradient(x: float64 (6, 20), t: float64 (6, 3)) raised")
+    assert caught.value.what.startswith(
+        "Net.gradient(x: float64 (6, 20), t: float64 (6, 3)) raised"
+    )
     assert "return x @ np.zeros((3, 3))" in caught.value.traceback
     assert "dptrain/own" not in caught.value.traceback
     assert caught.value.exit_code == 1
@@ -119,7 +121,7 @@ def test_a_function_with_its_parameters() -> None:
     with pytest.raises(UsageError, match="no predict"):
         model.outputs(X, 0)
     with pytest.raises(UsageError, match="it must return a loss and a dict"):
-        OwnModel(Function(lambda *_: 1.0, subject.params), "f").loss(X, T, 0)  # type: ignore[arg-type,return-value]
+        OwnModel(Function(lambda *_: 1.0, subject.params), "f").loss(X, T, 0)  # type: ignore[arg-type]
 
 
 def test_correct_rows_by_scores_by_class_numbers_and_by_accuracy() -> None:
@@ -129,11 +131,11 @@ def test_correct_rows_by_scores_by_class_numbers_and_by_accuracy() -> None:
     def correct(**changes: Any) -> int:
         return OwnModel(net(**changes), "Net").correct(X, T, labels, 3, 0)
 
-    assert correct(predict=lambda x: scores) == 4
-    assert correct(predict=lambda x: scores.argmax(axis=1)) == 4
-    assert correct(predict=None, accuracy=lambda x, t: 0.5) == 3
-    assert correct(predict=lambda x: scores[:, :1], accuracy=lambda x, t: 1.0) == 6
+    assert correct(predict=lambda _: scores) == 4
+    assert correct(predict=lambda _: scores.argmax(axis=1)) == 4
+    assert correct(predict=None, accuracy=lambda *_: 0.5) == 3
+    assert correct(predict=lambda _: scores[:, :1], accuracy=lambda *_: 1.0) == 6
     with pytest.raises(UsageError, match=r"returned float64 \(6, 1\) for 6 rows of 3 classes"):
-        correct(predict=lambda x: scores[:, :1])
+        correct(predict=lambda _: scores[:, :1])
     with pytest.raises(UsageError, match="something for each row"):
-        correct(predict=lambda x: scores[:5])
+        correct(predict=lambda _: scores[:5])

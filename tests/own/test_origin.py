@@ -45,10 +45,10 @@ def test_finding_a_file_runs_nothing_of_it(tmp_path: Path) -> None:
     file.write_text(f"import pathlib\npathlib.Path({mark!r}).touch()\nclass Net: pass")
     origin = Named(f"{file}:Net")
     assert origin_of(origin.message()) is not None
-    with pytest.raises(UsageError, match="add --model marking.py:Net"):
+    with pytest.raises(UsageError, match=r"add --model marking.py:Net"):
         demand("marking.py:Net", None)
     assert not (tmp_path / "mark").exists()
-    with pytest.raises(UsageError, match="Net has no gradient|Net.params is None"):
+    with pytest.raises(UsageError, match=r"Net has no gradient|Net.params is None"):
         origin.make(None, 0)
     assert (tmp_path / "mark").exists()
 
@@ -60,11 +60,11 @@ def test_a_job_does_not_import_what_its_experiment_says(tmp_path: Path) -> None:
     file.write_text("raise SystemExit")
     given = Experiment(model=f"{file}:Net", model_args={})
     settled = settle(given, 1, 3, len(dataset.train), dataset.digest)
-    with pytest.raises(UsageError, match="add --model .*net.py:Net"):
+    with pytest.raises(UsageError, match=r"add --model .*net.py:Net"):
         Job(settled, dataset)
     with pytest.raises(UsageError, match="is not what the experiment was recorded with"):
         Job(settled, dataset, Named(EXAMPLE))
-    with pytest.raises(OwnCodeError, match="the import of .*net.py raised SystemExit"):
+    with pytest.raises(OwnCodeError, match=r"the import of .*net.py raised SystemExit"):
         Job(settled, dataset, Named(f"{file}:Net"))
 
 
