@@ -43,6 +43,8 @@ class Settings(TypedDict, total=False):
     """What `fit` takes beside network and data; the fields of `Experiment` and `Execution`."""
 
     loss: LossName
+    init_from: str
+    freeze: list[str]
     validation: float
     test: float
     batch_size: int

@@ -10,7 +10,7 @@ from cyclopts import Parameter, Token
 from dptrain.experiment.schema import Execution, Experiment
 
 # Settings that have no sensible form on a command line; they come from a file or the Python API.
-NOT_FLAGS = {"input_shape", "layers", "dataset_digest"}
+NOT_FLAGS = {"input_shape", "layers", "dataset_digest", "init_digest"}
 
 
 def flags_of(schema: type[msgspec.Struct], name: str) -> Any:
@@ -20,7 +20,7 @@ def flags_of(schema: type[msgspec.Struct], name: str) -> Any:
         if key in NOT_FLAGS:
             continue
         description = next((m.description for m in _metas(hint) if m.description), "")
-        converter = _whole_number if int in _leaves(hint) else None
+        converter = _converter(hint)
         parameter = Parameter(help=description, converter=converter)
         fields.append((key, Annotated[_bare(hint) | None, parameter], field(default=None)))
     made = make_dataclass(name, fields)
@@ -31,6 +31,21 @@ def flags_of(schema: type[msgspec.Struct], name: str) -> Any:
 def given(flags: Any) -> dict[str, Any]:
     """Return the flags that were given, by key."""
     return {key: value for key, value in vars(flags).items() if value is not None}
+
+
+def _converter(hint: Any) -> Any:
+    if any(get_origin(part) is list for part in (hint, *get_args(hint), *_within(hint))):
+        return _names
+    return _whole_number if int in _leaves(hint) else None
+
+
+def _within(hint: Any) -> list[Any]:
+    return [part for each in get_args(hint) for part in get_args(each)]
+
+
+def _names(hint: Any, tokens: tuple[Token, ...]) -> list[str]:  # noqa: ARG001
+    """Return the names of one or more lists with commas between them."""
+    return [name for token in tokens for name in token.value.split(",") if name]
 
 
 def _whole_number(hint: Any, tokens: tuple[Token, ...]) -> Any:

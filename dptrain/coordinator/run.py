@@ -12,6 +12,7 @@ from threadpoolctl import threadpool_limits
 from dptrain.arithmetic.digest import digest
 from dptrain.checkpoint.atomic import atomic_write
 from dptrain.checkpoint.checkpoint import Checkpoint, load_checkpoint
+from dptrain.coordinator.beginning import begin_with, description, saved_weights
 from dptrain.coordinator.cluster import Setting
 from dptrain.coordinator.engines import cluster_of, inline_engine
 from dptrain.coordinator.observer import Observer
@@ -69,6 +70,9 @@ class Run:
         self._resumes = resumes
         self._prepared = prepared
         self._timeline = Timeline() if execution.trace else None
+        # a run that is continued has begun already: what it began with may be gone
+        begins = experiment.init_from if not resumes else None
+        self._saved = saved_weights(begins) if begins else None
 
     def carry_out(self) -> Outcome:
         """Train to the end or until stopped."""
@@ -82,12 +86,21 @@ class Run:
         data = self._prepared or prepared_data(self._experiment)
         job = self._settled_job(data)
         text = to_toml(job.experiment, self._execution)
+        begins = ""
         if checkpoint is None:
-            atomic_write(folder.experiment, text.encode())
             state, progress = State(*initial_state(job)), Progress()
+            if self._saved is not None:
+                beginning = begin_with(job, self._saved, state.parameters)
+                state, begins = (
+                    State(beginning.parameters, state.slots),
+                    description(job, beginning),
+                )
+            atomic_write(folder.experiment, text.encode())
         else:
             state, progress = _restored(job, checkpoint)
         self._observer.begin(job, self._execution, folder.path, progress.step)
+        if begins:
+            self._observer.note(begins)
         metrics = stack.enter_context(MetricsWriter(folder.metrics, self._observer.warn))
         if checkpoint is not None:
             metrics.truncate_after(checkpoint.step)
@@ -114,6 +127,12 @@ class Run:
         dataset = open_dataset(data, validation=e.validation, test=e.test, seed=e.seed)
         check_digest(e, dataset)
         settled = self._settle(dataset)
+        if self._saved is not None:
+            settled = replace(
+                settled,
+                init_from=str(Path(str(settled.init_from)).resolve()),
+                init_digest=settled.init_digest or self._saved.digest,
+            )
         return Job(settled, dataset)
 
     def _settle(self, dataset: Dataset) -> Experiment:

@@ -57,7 +57,9 @@ def build_network(experiment: Experiment, sample_shape: tuple[int, ...]) -> Netw
     """
     if experiment.layers is not None:
         network = Network(
-            tuple(experiment.input_shape or sample_shape), layers_from(experiment.layers)
+            tuple(experiment.input_shape or sample_shape),
+            layers_from(experiment.layers),
+            experiment.freeze or (),
         )
         network.check_input(sample_shape)
         return network
@@ -74,4 +76,4 @@ def build_network(experiment: Experiment, sample_shape: tuple[int, ...]) -> Netw
         layers.append(Dense(width, init))
         if i < len(units) - 1:
             layers.append(activation)
-    return Network(sample_shape, layers)
+    return Network(sample_shape, layers, experiment.freeze or ())

@@ -15,6 +15,7 @@ VOIDS: dict[str, tuple[str, ...]] = {
     "steps": ("epochs",),
     "dataset": ("dataset_digest", "label", "input_shape"),
     "label": ("dataset_digest",),
+    "init_from": ("init_digest",),
     "workers": ("exchange",),
 }
 

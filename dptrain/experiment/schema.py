@@ -36,6 +36,15 @@ class Experiment(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         Annotated[float, Meta(ge=0)] | None,
         Meta(description="Standard deviation for --init normal; 0.01 unless given."),
     ] = None
+    init_from: Annotated[
+        str | None,
+        Meta(description="A run, or a checkpoint of one, whose weights to begin with."),
+    ] = None
+    init_digest: str | None = None
+    freeze: Annotated[
+        list[str] | None,
+        Meta(description="Layers or tensors that stay as they are, such as dense1,dense2.W."),
+    ] = None
     input_shape: list[Count] | None = None
     layers: list[dict[str, Any]] | None = None
     loss: Annotated[

@@ -1,5 +1,6 @@
 """Layers that hold layers, and with them the family of all layers there are."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import msgspec
@@ -19,13 +20,13 @@ from dptrain.nn.row import Placed, backward_calls, bind_row, parameters_of, plac
 class Chain(Layer, frozen=True, tag="chain"):
     """Layers in a row, as one: to be named, repeated, or held by another layer."""
 
-    layers: "tuple[AnyLayer, ...]"
+    layers: "Sequence[AnyLayer]"
 
     def __post_init__(self) -> None:
         """Take any sequence."""
         _take_layers(self, "layers", needed=True)
 
-    def held(self) -> "tuple[AnyLayer, ...]":
+    def held(self) -> "Sequence[AnyLayer]":
         """Return the layers."""
         return self.layers
 
@@ -40,8 +41,8 @@ class Residual(Layer, frozen=True, tag="residual"):
     He et al. 2016, "Deep residual learning for image recognition", equations 1 and 2.
     """
 
-    layers: "tuple[AnyLayer, ...]"
-    shortcut: "tuple[AnyLayer, ...]" = ()
+    layers: "Sequence[AnyLayer]"
+    shortcut: "Sequence[AnyLayer]" = ()
 
     def __post_init__(self) -> None:
         """Take any sequences."""

@@ -11,7 +11,7 @@ from dptrain.experiment.schema import Execution
 def banner(job: Job, execution: Execution, folder: Path, first_step: int) -> str:
     """Return the network, the data, the split of a minibatch and the run's folder."""
     lines = [
-        f"network   {network_line(job)}, {job.network.size:,} parameters, {job.dtype}",
+        f"network   {network_line(job)}, {size_line(job)}, {job.dtype}",
         f"data      {data_line(job)}",
         f"training  {training_line(job)}",
         f"minibatch {minibatch_line(job, execution)}",
@@ -35,6 +35,12 @@ def network_line(job: Job) -> str:
         each.layer.kind for each in job.network.row if each.layer.kind not in ("dense", "flatten")
     )
     return " ".join(["-".join(chain), *kinds])
+
+
+def size_line(job: Job) -> str:
+    """Return how many parameters there are, and how many of them are frozen."""
+    frozen = sum(t.stop - t.start for t in job.network.all_tensors() if t.frozen)
+    return f"{job.network.size:,} parameters" + (f" ({frozen:,} of them frozen)" if frozen else "")
 
 
 def data_line(job: Job) -> str:

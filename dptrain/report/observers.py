@@ -39,6 +39,9 @@ class SilentObserver:
     def epoch(self, record: EpochRecord) -> None:
         """Show nothing."""
 
+    def note(self, message: str) -> None:
+        """Show nothing."""
+
     def warn(self, message: str) -> None:
         """Raise a Python warning, which the caller can filter."""
         warnings.warn(message, RuntimeWarning, stacklevel=2)
@@ -69,6 +72,10 @@ class LineObserver:
     def epoch(self, record: EpochRecord) -> None:
         """Print what the epoch came to."""
         self._print(epoch_line(record))
+
+    def note(self, message: str) -> None:
+        """Print it."""
+        self._print(message)
 
     def warn(self, message: str) -> None:
         """Print a warning."""

@@ -53,7 +53,7 @@ def experiments(draw: st.DrawFn, shards: st.SearchStrategy[int]) -> dict[str, An
 
 
 ACTIVATIONS = ("sigmoid", "relu", "tanh", "identity")
-BESIDE = (
+BESIDE: tuple[dict[str, Any], ...] = (
     {"layer": "batchnorm"},
     {"layer": "batchnorm", "sync": False},
     {"layer": "layernorm"},
