@@ -6,8 +6,11 @@ from typing import Any
 from dptrain.errors import ShapeError, UsageError, suggestion
 from dptrain.experiment.schema import Experiment
 from dptrain.nn.activations import Identity, ReLU, Sigmoid, Tanh
+from dptrain.nn.batchnorm import BatchNorm
 from dptrain.nn.dense import Dense, Flatten
+from dptrain.nn.dropout import Dropout
 from dptrain.nn.initializers import initializer
+from dptrain.nn.layernorm import LayerNorm
 from dptrain.nn.network import AnyLayer, Network, layers_from
 
 ACTIVATIONS: dict[str, AnyLayer] = {
@@ -15,6 +18,11 @@ ACTIVATIONS: dict[str, AnyLayer] = {
     "relu": ReLU(),
     "tanh": Tanh(),
     "identity": Identity(),
+}
+NORMS: dict[str, AnyLayer] = {
+    "batch": BatchNorm(),
+    "ghost": BatchNorm(sync=False),
+    "layer": LayerNorm(),
 }
 # The initial weights that suit an activation: He for ReLU, Xavier for the symmetric ones.
 SUITABLE_INIT = {"relu": "he", "sigmoid": "xavier", "tanh": "xavier", "identity": "xavier"}
@@ -75,5 +83,7 @@ def build_network(experiment: Experiment, sample_shape: tuple[int, ...]) -> Netw
     for i, width in enumerate(units):
         layers.append(Dense(width, init))
         if i < len(units) - 1:
-            layers.append(activation)
+            norm = [NORMS[experiment.norm]] if experiment.norm else []
+            dropout = [Dropout(experiment.dropout)] if experiment.dropout else []
+            layers += [*norm, activation, *dropout]
     return Network(sample_shape, layers, experiment.freeze or ())

@@ -3,11 +3,12 @@
 from collections.abc import Mapping
 from typing import Any
 
-from dptrain.experiment.schema import RULE_FIELDS
+from dptrain.experiment.schema import MODEL_FIELDS, RULE_FIELDS
 
 # What a setting that is given anew makes void among the earlier ones.
 VOIDS: dict[str, tuple[str, ...]] = {
-    "model": ("layers", "input_shape"),
+    "model": ("layers", "input_shape", "freeze"),
+    "layers": MODEL_FIELDS,
     "optimizer": RULE_FIELDS,
     "schedule": ("decay_rate", "decay_every"),
     "init": ("init_std",),

@@ -11,6 +11,7 @@ from msgspec import Meta, Struct
 
 ActivationName = Literal["sigmoid", "relu", "tanh", "identity"]
 InitName = Literal["normal", "xavier", "glorot", "he", "zeros"]
+NormName = Literal["batch", "ghost", "layer"]
 LossName = Literal["softmax-cross-entropy", "sum-of-squares"]
 OptimizerName = Literal["sgd", "momentum", "nesterov", "adagrad", "rmsprop", "adam", "adamw"]
 ScheduleName = Literal["constant", "step", "exponential", "cosine"]
@@ -30,6 +31,14 @@ class Experiment(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     ] = "mlp:784-100-10"
     activation: Annotated[
         ActivationName | None, Meta(description="Between the layers of the model.")
+    ] = None
+    norm: Annotated[
+        NormName | None,
+        Meta(description="Before each activation of the model: batch, ghost (batch, by shard)."),
+    ] = None
+    dropout: Annotated[
+        Fraction | None,
+        Meta(description="Fraction left out behind each activation of the model."),
     ] = None
     init: Annotated[InitName | None, Meta(description="Initial weights.")] = None
     init_std: Annotated[
@@ -166,6 +175,9 @@ class Execution(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 # What a model is called whose layers are given one by one.
 OWN_LAYERS = "network"
+
+# Settings of models that are given by name.
+MODEL_FIELDS = ("activation", "norm", "dropout", "init", "init_std")
 
 # Settings that mean something for one kind of optimizer only.
 RULE_FIELDS = ("momentum", "decay", "beta1", "beta2", "epsilon")

@@ -7,7 +7,7 @@ import msgspec
 from dptrain.arithmetic.shards import default_shards
 from dptrain.errors import UsageError
 from dptrain.experiment.models import PRESETS, SUITABLE_INIT, sizes
-from dptrain.experiment.schema import OWN_LAYERS, RULE_FIELDS, Experiment
+from dptrain.experiment.schema import MODEL_FIELDS, OWN_LAYERS, RULE_FIELDS, Experiment
 from dptrain.optim.rules import DEFAULT_LR, RULES
 
 DEFAULT_EPOCHS = 8
@@ -34,6 +34,7 @@ def settle(
     filled: dict[str, Any] = {"dataset_digest": digest}
     if experiment.layers is not None:
         filled["model"] = OWN_LAYERS
+        _refuse(experiment, MODEL_FIELDS, "layers that are given one by one")
     else:
         sizes(experiment.model)
         activation = experiment.activation or preset.get("activation", "relu")
@@ -60,6 +61,14 @@ def settle(
         )
     filled["shards"] = _settled_shards(experiment, workers)
     return msgspec.structs.replace(experiment, **filled)
+
+
+def _refuse(experiment: Experiment, fields: tuple[str, ...], what: str) -> None:
+    for field in fields:
+        if getattr(experiment, field) is not None:
+            raise UsageError(
+                f"{field}={getattr(experiment, field)} means nothing to {what}; leave it out"
+            )
 
 
 def _settled_rule(experiment: Experiment, preset: dict[str, Any]) -> dict[str, Any]:
