@@ -51,6 +51,7 @@ class Settings(TypedDict, total=False):
     shards: int
     epochs: int
     steps: int
+    gradient: Literal["backprop", "numerical"]
     optimizer: OptimizerName
     lr: float
     momentum: float

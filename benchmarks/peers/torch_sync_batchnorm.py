@@ -1,6 +1,6 @@
 """What PyTorch's synchronised batch normalisation says in processes on CPUs: one of the ranks.
 
-    python -m benchmarks.peers.ranks benchmarks.peers.torch_sync_batchnorm
+python -m benchmarks.peers.ranks benchmarks.peers.torch_sync_batchnorm
 """
 
 import os

@@ -15,10 +15,12 @@ from dptrain.data.sampling import epoch_order
 from dptrain.errors import DataError
 from dptrain.experiment.models import build_network
 from dptrain.experiment.schema import Experiment
+from dptrain.nn import numerical
 from dptrain.nn.context import Meeting
 from dptrain.nn.losses import LOSSES
 from dptrain.nn.network import Network
-from dptrain.nn.passes import Replica, Targets
+from dptrain.nn.numerical import NumericalPass
+from dptrain.nn.passes import Pass, Replica, Targets
 from dptrain.optim.rules import RULES
 from dptrain.optim.schedules import AnySchedule, Constant, Cosine, Exponential, Step
 from dptrain.optim.updater import Updater
@@ -49,6 +51,9 @@ class Job:
         self.network: Network = build_network(experiment, dataset.sample_shape)
         self.loss = LOSSES[experiment.loss or "softmax-cross-entropy"]()
         self.loss.check(self.network.output_shape, dataset.classes, dataset.target_shape)
+        self._numerical = experiment.gradient == "numerical"
+        if self._numerical:
+            numerical.check(self.network)
         self.batch_size = experiment.batch_size or 1
         self.shards = experiment.shards or 1
         self.steps_per_epoch = -(-len(dataset.train) // self.batch_size)
@@ -94,6 +99,7 @@ class Job:
             gradients,
             seed=self.experiment.seed,
             meeting=meeting,
+            kind=NumericalPass if self._numerical else Pass,
         )
 
     def initial_parameters(self) -> NDArray[Any]:

@@ -84,6 +84,10 @@ class Experiment(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     ] = None
     epochs: Annotated[Count | None, Meta(description="Passes over the training rows.")] = None
     steps: Annotated[Count | None, Meta(description="Minibatches, instead of --epochs.")] = None
+    gradient: Annotated[
+        Literal["backprop", "numerical"],
+        Meta(description="How it is computed; numerical (central differences) takes very long."),
+    ] = "backprop"
     optimizer: Annotated[OptimizerName | None, Meta(description="The update rule.")] = None
     lr: Annotated[Positive | None, Meta(description="The learning rate.")] = None
     momentum: Annotated[
