@@ -94,7 +94,7 @@ def test_processes_of_any_number_and_exchange_equal_inline(
 ) -> None:
     experiment = draws.draw(experiments(st.integers(workers, 7)))
     job = data.job(experiment)
-    ways = {"barrier": barrier} if exchange == "shared" else {}
+    ways: dict[str, Any] = {"barrier": barrier} if exchange == "shared" else {}
     logs = tmp_path_factory.mktemp("logs")
     with cluster(job, data.folder(experiment), logs, exchange, workers, **ways) as (found, _):
         assert digests(found, job) == inline_digests(data.job(experiment))

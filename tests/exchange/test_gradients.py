@@ -72,7 +72,7 @@ def experiment(layers: list[dict[str, Any]], loss: str, kind: str) -> dict[str, 
 
 def gradient(job: Job, before: NDArray[Any], after: NDArray[Any]) -> NDArray[Any]:
     """Return what the step took off; for a running average, NaN."""
-    found = before - after
+    found: NDArray[Any] = before - after
     for tensor in job.network.all_tensors():
         if not tensor.trained:
             found[tensor.start : tensor.stop] = np.nan
