@@ -20,7 +20,7 @@ def flags_of(schema: type[msgspec.Struct], name: str) -> Any:
         if key in NOT_FLAGS:
             continue
         description = next((m.description for m in _metas(hint) if m.description), "")
-        converter = _whole_number if int in _leaves(hint) else None
+        converter = whole_number if int in _leaves(hint) else None
         parameter = Parameter(help=description, converter=converter)
         fields.append((key, Annotated[_bare(hint) | None, parameter], field(default=None)))
     made = make_dataclass(name, fields)
@@ -33,7 +33,7 @@ def given(flags: Any) -> dict[str, Any]:
     return {key: value for key, value in vars(flags).items() if value is not None}
 
 
-def _whole_number(hint: Any, tokens: tuple[Token, ...]) -> Any:
+def whole_number(hint: Any, tokens: tuple[Token, ...]) -> Any:
     """Return a whole number, or one of the words that the hint allows beside it.
 
     The library's own conversion would round 1.5 to 2.
