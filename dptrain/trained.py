@@ -21,7 +21,8 @@ from dptrain.nn.losses import LOSSES
 from dptrain.nn.network import Network
 from dptrain.nn.passes import Arrangement, Replica, Targets
 from dptrain.runfolder import RunFolder
-from dptrain.weights.model_file import is_model_file, load_model
+from dptrain.weights.model_file import SUFFIX, is_model_file, load_model
+from dptrain.weights.params import PICKLES
 
 ROWS = 500
 
@@ -113,8 +114,13 @@ def load_run(path: Path, which: Literal["last", "best"]) -> tuple[TrainedNetwork
 
     Raises:
         RunFolderError, CheckpointError: there is no such run, or its checkpoint is damaged.
-        UsageError: the best score of a model file.
+        UsageError: the best score of a model file, or a file of bare parameters.
     """
+    if path.suffix in PICKLES:
+        raise UsageError(
+            f"{path}: holds parameters without a network; make a model of it first, with "
+            f"`dptrain convert {path} {path.with_suffix(SUFFIX).name} --activation …`"
+        )
     if is_model_file(path):
         if which == "best":
             raise UsageError(f"{path} holds one set of weights; leave out --checkpoint best")

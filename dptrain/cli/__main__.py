@@ -18,6 +18,7 @@ VERBS = (
     "evaluate",
     "predict",
     "compress",
+    "convert",
     "plot",
     "inspect",
     "scaling",

@@ -6,7 +6,7 @@ JSON: ``about``. zip's deflate packs them: zeros shrink to nearly nothing, rando
 all. There is no optimizer state, so a run cannot be continued from here.
 """
 
-import io
+import zipfile
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -20,6 +20,7 @@ from dptrain.checkpoint.checkpoint import Checkpoint, Progress
 from dptrain.data.npz import read_arrays
 from dptrain.errors import CheckpointError, DataError
 from dptrain.nn.quantisation import Quantised
+from dptrain.weights.npz import npz_bytes
 
 VERSION = 1
 SUFFIX = ".npz"
@@ -65,15 +66,13 @@ def model_bytes(checkpoint: Checkpoint, quantised: dict[str, Quantised]) -> byte
         progress=checkpoint.progress,
         parameters=list(checkpoint.tensors),
     )
-    members: dict[str, Any] = {ABOUT: np.array(msgspec.json.encode(about))}
+    members: dict[str, NDArray[Any]] = {ABOUT: np.array(msgspec.json.encode(about))}
     for name, array in checkpoint.tensors.items():
         whole = quantised.get(name)
         members[name] = array if whole is None else whole.values
         if whole is not None:
             members[name + _SCALE] = whole.scales
-    packed = io.BytesIO()
-    np.savez_compressed(packed, **members)  # numbers and bytes only: nothing is pickled
-    return packed.getvalue()
+    return npz_bytes(members)
 
 
 def save_model(path: Path, checkpoint: Checkpoint, quantised: dict[str, Quantised]) -> int:
@@ -89,6 +88,15 @@ def save_model(path: Path, checkpoint: Checkpoint, quantised: dict[str, Quantise
 def is_model_file(path: Path) -> bool:
     """Tell whether a path names such a file, as opposed to a run folder."""
     return path.suffix == SUFFIX
+
+
+def holds_model(path: Path) -> bool:
+    """Tell whether an .npz file is a model, as opposed to parameters without a network."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return f"{ABOUT}.npy" in archive.namelist()
+    except (OSError, zipfile.BadZipFile):
+        return False
 
 
 def load_model(path: Path) -> Checkpoint:
@@ -112,7 +120,10 @@ def load_model(path: Path) -> Checkpoint:
 
 def _check_names(path: Path, names: list[str]) -> None:
     if ABOUT not in names:
-        raise CheckpointError(f"{path}: is no model of dptrain: it has no array {ABOUT!r}")
+        raise CheckpointError(
+            f"{path}: is no model of dptrain: it has no array {ABOUT!r}; parameters such as W1, b1 "
+            f"become one with `dptrain convert {path} MODEL{SUFFIX} --activation …`"
+        )
 
 
 def _read_about(path: Path, text: bytes) -> _About:
