@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from dptrain.cli.convert import convert
 from dptrain.conversion import book_params, network_from
-from dptrain.errors import DataError, ShapeError
+from dptrain.errors import CheckpointError, DataError, ShapeError, UsageError
 from dptrain.nn.functions import softmax
 from dptrain.trained import load_run
 from dptrain.weights.params import load_params, save_params
@@ -101,30 +102,33 @@ def test_parameters_that_do_not_fit_the_data(data: Path) -> None:
         network_from({"W1": np.full((20, 3), np.nan), "b1": np.ones(3)}, "relu", str(data))
 
 
-def refused(code: int, *arguments: object) -> str:
-    """Run a verb that must fail; return its message."""
-    done = dptrain(*arguments)
-    assert done.returncode == code, done.stderr
-    assert "Traceback" not in done.stderr
-    return done.stderr
-
-
 def test_mistakes(folder: Path, tmp_path: Path) -> None:
     weights, model = tmp_path / "sample_weight.pkl", tmp_path / "a.npz"
     save_params(weights, {"W1": np.ones((20, 3)), "b1": np.ones(3)})
-    assert "give --activation, one of sigmoid, relu" in refused(2, "convert", weights, model)
-    assert "end with .npz, .pkl" in refused(2, "convert", folder, tmp_path / "a.bin")
-    message = refused(2, "convert", folder, model, "--activation", "relu")
-    assert "leave out such options" in message
-    assert not model.exists()
-    message = refused(2, "predict", weights, "--input", tmp_path / "x.npy")
-    assert f"dptrain convert {weights} sample_weight.npz --activation" in message
+    with pytest.raises(UsageError, match="give --activation, one of sigmoid, relu"):
+        convert(weights, model)
+    with pytest.raises(UsageError, match=r"end with \.npz, \.pkl"):
+        convert(folder, tmp_path / "a.bin")
+    with pytest.raises(UsageError, match="leave out such options"):
+        convert(folder, model, activation="relu")
+    with pytest.raises(UsageError, match=f"convert {weights} sample_weight.npz --activation"):
+        load_run(weights, "last")
+    with pytest.raises(DataError, match="No such file"):
+        convert(model, tmp_path / "b.npz")
     save_params(model, {"W1": np.ones((20, 3)), "b1": np.ones(3)})
-    assert "--activation" in refused(1, "evaluate", model)
-    weights.write_bytes(b"cposix\nsystem\n(S'true'\ntR.")
-    message = refused(1, "convert", weights, tmp_path / "b.npz", "--activation", "relu")
-    assert f"{weights}: the pickle is refused at byte 0: it asks for posix.system" in message
+    with pytest.raises(CheckpointError, match=r"become one with .* --activation"):
+        load_run(model, "last")
     save_params(weights, {"W1": np.ones((30, 1, 5, 5)), "b1": np.ones(30)})
-    message = refused(1, "convert", weights, tmp_path / "b.npz", "--activation", "relu")
-    assert f"{weights}: W1 has shape (30, 1, 5, 5)" in message
-    assert "No such file" in refused(1, "convert", tmp_path / "no.npz", model)
+    with pytest.raises(DataError, match=rf"{weights}: W1 has shape \(30, 1, 5, 5\)"):
+        convert(weights, tmp_path / "b.npz", activation="relu")
+    assert {path.name for path in tmp_path.iterdir()} == {"sample_weight.pkl", "a.npz"}
+
+
+def test_a_hostile_pickle_is_one_message(tmp_path: Path) -> None:
+    weights = tmp_path / "sample_weight.pkl"
+    weights.write_bytes(f"cposix\nsystem\n(S'touch {tmp_path}/witness'\ntR.".encode())
+    done = dptrain("convert", weights, tmp_path / "b.npz", "--activation", "relu")
+    assert done.returncode == 1
+    message = f"{weights}: the pickle is refused at byte 0: it asks for posix.system"
+    assert done.stderr.startswith(f"dptrain: {message}")
+    assert list(tmp_path.iterdir()) == [weights]
