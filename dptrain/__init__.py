@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from dptrain.nn.dense import Dense, Flatten
     from dptrain.nn.network import Network
     from dptrain.trained import TrainedNetwork, load_run
+    from dptrain.weights.params import load_params, save_params
 
 __all__ = [
     "Dense",
@@ -30,7 +31,9 @@ __all__ = [
     "Tanh",
     "TrainedNetwork",
     "fit",
+    "load_params",
     "load_run",
+    "save_params",
     "train",
 ]
 
@@ -47,7 +50,9 @@ _HOMES = {
     "Tanh": "nn.activations",
     "TrainedNetwork": "trained",
     "fit": "api",
+    "load_params": "weights.params",
     "load_run": "trained",
+    "save_params": "weights.params",
     "train": "api",
 }
 

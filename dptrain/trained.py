@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from dptrain.checkpoint.checkpoint import Checkpoint, load_checkpoint
 from dptrain.data.inputs import normalise_inputs
-from dptrain.errors import CheckpointError, DptrainError, ShapeError
+from dptrain.errors import CheckpointError, DptrainError, ShapeError, UsageError
 from dptrain.experiment.files import parse_toml
 from dptrain.experiment.models import build_network
 from dptrain.experiment.schema import Experiment
@@ -21,6 +21,8 @@ from dptrain.nn.losses import LOSSES
 from dptrain.nn.network import Network
 from dptrain.nn.passes import Replica, Targets, evaluation
 from dptrain.runfolder import RunFolder
+from dptrain.weights.model_file import SUFFIX, is_model_file, load_model
+from dptrain.weights.params import PICKLES
 
 ROWS = 500
 
@@ -104,17 +106,28 @@ class TrainedNetwork:
 
 
 def load_run(path: Path, which: Literal["last", "best"]) -> tuple[TrainedNetwork, Checkpoint]:
-    """Return the network of a run's checkpoint.
+    """Return the network of a run's checkpoint, or of a model file.
 
     Args:
-        path: the run folder.
-        which: the newest checkpoint, or the one with the best score.
+        path: the run folder, or an .npz file that `compress` or `convert` wrote.
+        which: the newest checkpoint, or the one with the best score; of a file always "last".
 
     Raises:
         RunFolderError, CheckpointError: there is no such run, or its checkpoint is damaged.
+        UsageError: the best score of a model file, or a file of bare parameters.
     """
-    file = RunFolder.open(path).existing_checkpoint(which)
-    checkpoint = load_checkpoint(file)
+    if path.suffix in PICKLES:
+        raise UsageError(
+            f"{path}: holds parameters without a network; make a model of it first, with "
+            f"`dptrain convert {path} {path.with_suffix(SUFFIX).name} --activation …`"
+        )
+    if is_model_file(path):
+        if which == "best":
+            raise UsageError(f"{path} holds one set of weights; leave out --checkpoint best")
+        file, checkpoint = path, load_model(path)
+    else:
+        file = RunFolder.open(path).existing_checkpoint(which)
+        checkpoint = load_checkpoint(file)
     try:
         tables = parse_toml(checkpoint.experiment, str(file))
         experiment = build(Experiment, tables["experiment"], str(file))

@@ -37,7 +37,9 @@ def test_exported_names() -> None:
         "Tanh",
         "TrainedNetwork",
         "fit",
+        "load_params",
         "load_run",
+        "save_params",
         "train",
     ]
     assert all(hasattr(dptrain, name) for name in dptrain.__all__)

@@ -3,13 +3,9 @@
 from pathlib import Path
 from typing import Literal
 
-from msgspec.structs import replace
-
 from dptrain.cli.output import print_json
-from dptrain.data.dataset import open_dataset
 from dptrain.exchange.inline import InlineEngine
-from dptrain.experiment.job import SPLITS, Job, prepared_data
-from dptrain.experiment.schema import Experiment
+from dptrain.experiment.job import SPLITS, evaluation_job
 from dptrain.report.tables import print_table, score_rows
 from dptrain.trained import load_run
 
@@ -25,13 +21,13 @@ def evaluate(
     """Print loss and accuracy of a run's weights on every split.
 
     Args:
-        run: A run folder.
+        run: A run folder, or a model that compress or convert wrote.
         checkpoint: The newest weights, or those with the best score.
         dataset: Another data set than the one that the run was trained on.
         json: Print the result as one JSON object.
     """
     trained, saved = load_run(run, checkpoint)
-    job = _job(trained.experiment, dataset)
+    job = evaluation_job(trained.experiment, dataset)
     engine = InlineEngine(job, trained.parameters, [])
     scores = {s: engine.evaluate(s) if len(job.split(s)) else None for s in SPLITS}
     summary = {
@@ -52,15 +48,3 @@ def evaluate(
     else:
         print_table(f"{run}, step {saved.step}", score_rows(summary))
     return 0
-
-
-def _job(experiment: Experiment, dataset: str | None) -> Job:
-    if dataset is not None:
-        experiment = replace(experiment, dataset=dataset, dataset_digest=None)
-    opened = open_dataset(
-        prepared_data(experiment),
-        validation=experiment.validation,
-        test=experiment.test,
-        seed=experiment.seed,
-    )
-    return Job(experiment, opened)

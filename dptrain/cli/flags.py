@@ -36,7 +36,7 @@ def given(flags: Any) -> dict[str, Any]:
 def _converter(hint: Any) -> Any:
     if any(get_origin(part) is list for part in (hint, *get_args(hint), *_within(hint))):
         return _names
-    return _whole_number if int in _leaves(hint) else None
+    return whole_number if int in _leaves(hint) else None
 
 
 def _within(hint: Any) -> list[Any]:
@@ -48,7 +48,7 @@ def _names(hint: Any, tokens: tuple[Token, ...]) -> list[str]:  # noqa: ARG001
     return [name for token in tokens for name in token.value.split(",") if name]
 
 
-def _whole_number(hint: Any, tokens: tuple[Token, ...]) -> Any:
+def whole_number(hint: Any, tokens: tuple[Token, ...]) -> Any:
     """Return a whole number, or one of the words that the hint allows beside it.
 
     The library's own conversion would round 1.5 to 2.

@@ -14,24 +14,27 @@ from dptrain.report.observers import epoch_line
 from dptrain.report.tables import print_table
 from dptrain.runfolder import RunFolder
 from dptrain.trained import TrainedNetwork, load_run
+from dptrain.weights.model_file import is_model_file
 
 
 def inspect(run: Path, /, *, json: bool = False) -> int:
     """Show a run's network, its experiment and how far it has come.
 
     Args:
-        run: A run folder.
+        run: A run folder, or a model that compress or convert wrote.
         json: Print the result as one JSON object.
     """
     trained, saved = load_run(run, "last")
-    folder = RunFolder.open(run)
-    records = read_metrics(folder.metrics)
+    path, records = run, []
+    if not is_model_file(run):
+        folder = RunFolder.open(run)
+        path, records = folder.path, read_metrics(folder.metrics)
     epochs = [each for each in records if isinstance(each, EpochRecord)]
     layers = _layers(trained.network)
     if json:
         print_json(
             {
-                "run": str(folder.path),
+                "run": str(path),
                 "layers": layers,
                 "parameters": trained.network.size,
                 "experiment": plain(trained.experiment),

@@ -23,7 +23,7 @@ def predict(
     """Print the class and the probabilities of new samples.
 
     Args:
-        run: A run folder.
+        run: A run folder, or a model that compress or convert wrote.
         input: An .npy array, a picture (light on dark, as in MNIST), or a .csv file of features.
         checkpoint: The newest weights, or those with the best score.
         json: Print the result as one JSON object.

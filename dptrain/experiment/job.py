@@ -153,6 +153,27 @@ def open_job(experiment: Experiment, folder: Path) -> Job:
     return Job(experiment, dataset)
 
 
+def evaluation_job(experiment: Experiment, dataset: str | None) -> Job:
+    """Return the job in which trained weights are evaluated.
+
+    Args:
+        experiment: settled.
+        dataset: another data set than the one that was trained on.
+
+    Raises:
+        DataError, UsageError, ShapeError: there is no such data set, or it does not fit.
+    """
+    if dataset is not None:
+        experiment = msgspec.structs.replace(experiment, dataset=dataset, dataset_digest=None)
+    opened = open_dataset(
+        prepared_data(experiment),
+        validation=experiment.validation,
+        test=experiment.test,
+        seed=experiment.seed,
+    )
+    return Job(experiment, opened)
+
+
 def prepared_data(experiment: Experiment) -> Path:
     """Return the folder of an experiment's data set, prepared now unless it was before.
 

@@ -6,12 +6,13 @@ from pathlib import Path
 from dptrain.arithmetic.shards import blocks
 from dptrain.experiment.job import Job
 from dptrain.experiment.schema import Execution
+from dptrain.nn.network import Network
 
 
 def banner(job: Job, execution: Execution, folder: Path, first_step: int) -> str:
     """Return the network, the data, the split of a minibatch and the run's folder."""
     lines = [
-        f"network   {network_line(job)}, {size_line(job)}, {job.dtype}",
+        f"network   {network_line(job.network)}, {size_line(job)}, {job.dtype}",
         f"data      {data_line(job)}",
         f"training  {training_line(job)}",
         f"minibatch {minibatch_line(job, execution)}",
@@ -22,17 +23,17 @@ def banner(job: Job, execution: Execution, folder: Path, first_step: int) -> str
     return "\n".join(lines)
 
 
-def network_line(job: Job) -> str:
+def network_line(network: Network) -> str:
     """Return the network as its layers' widths, such as ``784-50-10 sigmoid``."""
-    widths = [str(s[0]) if len(s) == 1 else "x".join(map(str, s)) for s in job.network.shapes]
+    widths = [str(s[0]) if len(s) == 1 else "x".join(map(str, s)) for s in network.shapes]
     chain = [widths[0]]
-    for layer, width in zip([each.layer for each in job.network.row], widths[1:], strict=True):
+    for layer, width in zip([each.layer for each in network.row], widths[1:], strict=True):
         if layer.kind in ("dense", "flatten"):
             chain.append(width)
-    if len(chain) > 1 and job.network.row[0].layer.kind == "flatten":
+    if len(chain) > 1 and network.row[0].layer.kind == "flatten":
         chain = chain[1:]
     kinds = dict.fromkeys(
-        each.layer.kind for each in job.network.row if each.layer.kind not in ("dense", "flatten")
+        each.layer.kind for each in network.row if each.layer.kind not in ("dense", "flatten")
     )
     return " ".join(["-".join(chain), *kinds])
 
