@@ -14,19 +14,24 @@ if TYPE_CHECKING:
     from dptrain.experiment.schema import Execution, Experiment
     from dptrain.nn.activations import Identity, ReLU, Sigmoid, Tanh
     from dptrain.nn.dense import Dense, Flatten
+    from dptrain.nn.gelu import GELU
     from dptrain.nn.network import Network
+    from dptrain.nn.rectifiers import LeakyReLU, Softplus
     from dptrain.trained import TrainedNetwork, load_run
 
 __all__ = [
+    "GELU",
     "Dense",
     "Execution",
     "Experiment",
     "Flatten",
     "Identity",
+    "LeakyReLU",
     "Network",
     "ReLU",
     "Result",
     "Sigmoid",
+    "Softplus",
     "Tanh",
     "TrainedNetwork",
     "fit",
@@ -39,11 +44,14 @@ _HOMES = {
     "Execution": "experiment.schema",
     "Experiment": "experiment.schema",
     "Flatten": "nn.dense",
+    "GELU": "nn.gelu",
     "Identity": "nn.activations",
+    "LeakyReLU": "nn.rectifiers",
     "Network": "nn.network",
     "ReLU": "nn.activations",
     "Result": "api",
     "Sigmoid": "nn.activations",
+    "Softplus": "nn.rectifiers",
     "Tanh": "nn.activations",
     "TrainedNetwork": "trained",
     "fit": "api",

@@ -7,17 +7,30 @@ from dptrain.errors import ShapeError, UsageError, suggestion
 from dptrain.experiment.schema import Experiment
 from dptrain.nn.activations import Identity, ReLU, Sigmoid, Tanh
 from dptrain.nn.dense import Dense, Flatten
+from dptrain.nn.gelu import GELU
 from dptrain.nn.initializers import initializer
 from dptrain.nn.network import AnyLayer, Network, layers_from
+from dptrain.nn.rectifiers import LeakyReLU, Softplus
 
 ACTIVATIONS: dict[str, AnyLayer] = {
     "sigmoid": Sigmoid(),
     "relu": ReLU(),
     "tanh": Tanh(),
     "identity": Identity(),
+    "leaky-relu": LeakyReLU(),
+    "softplus": Softplus(),
+    "gelu": GELU(),
 }
-# The initial weights that suit an activation: He for ReLU, Xavier for the symmetric ones.
-SUITABLE_INIT = {"relu": "he", "sigmoid": "xavier", "tanh": "xavier", "identity": "xavier"}
+# The initial weights that suit an activation: He for ReLU and its kin, Xavier for the others.
+SUITABLE_INIT = {
+    "sigmoid": "xavier",
+    "relu": "he",
+    "tanh": "xavier",
+    "identity": "xavier",
+    "leaky-relu": "he",
+    "softplus": "he",
+    "gelu": "he",
+}
 # What a named model brings along where the user says nothing else.
 PRESETS: dict[str, dict[str, Any]] = {
     "two-layer": {"activation": "sigmoid", "init": "normal", "optimizer": "sgd", "lr": 0.1},

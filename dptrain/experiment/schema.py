@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct
 
-ActivationName = Literal["sigmoid", "relu", "tanh", "identity"]
+ActivationName = Literal["sigmoid", "relu", "tanh", "identity", "leaky-relu", "softplus", "gelu"]
 InitName = Literal["normal", "xavier", "glorot", "he", "zeros"]
 LossName = Literal["softmax-cross-entropy", "sum-of-squares"]
 OptimizerName = Literal["sgd", "momentum", "nesterov", "adagrad", "rmsprop", "adam", "adamw"]

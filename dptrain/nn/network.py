@@ -12,10 +12,12 @@ from dptrain.arithmetic.randomness import Purpose, generator
 from dptrain.errors import ShapeError, UsageError, suggestion
 from dptrain.nn.activations import Identity, ReLU, Sigmoid, Tanh
 from dptrain.nn.dense import Dense, Flatten
+from dptrain.nn.gelu import GELU
 from dptrain.nn.initializers import Initializer, draw
 from dptrain.nn.layer import Layer, Shape
+from dptrain.nn.rectifiers import LeakyReLU, Softplus
 
-AnyLayer = Dense | Flatten | Sigmoid | ReLU | Tanh | Identity
+AnyLayer = Dense | Flatten | Sigmoid | ReLU | Tanh | Identity | LeakyReLU | Softplus | GELU
 
 
 class Tensor(NamedTuple):

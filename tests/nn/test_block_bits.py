@@ -15,10 +15,13 @@ from numpy.typing import NDArray
 
 from dptrain.nn.activations import Identity, ReLU, Sigmoid, Tanh
 from dptrain.nn.dense import Dense, Flatten
+from dptrain.nn.gelu import GELU
 from dptrain.nn.network import AnyLayer
+from dptrain.nn.rectifiers import LeakyReLU, Softplus
 from tests.nn.build import CLASSIFY, REGRESS, Problem, problem
 
 ACTIVATIONS: list[AnyLayer] = [Sigmoid(), Tanh(), ReLU(), Identity(), Flatten()]
+ACTIVATIONS += [LeakyReLU(), Softplus(), GELU(), GELU("tanh")]
 # Vectors take other paths than matrices, so sizes of one come up often.
 SIZES = st.one_of(st.just(1), st.integers(1, 9), st.integers(1, 130))
 

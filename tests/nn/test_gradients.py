@@ -9,7 +9,9 @@ from hypothesis import strategies as st
 
 from dptrain.nn.activations import Identity, ReLU, Sigmoid, Tanh
 from dptrain.nn.dense import Dense, Flatten
+from dptrain.nn.gelu import GELU
 from dptrain.nn.network import AnyLayer
+from dptrain.nn.rectifiers import LeakyReLU, Softplus
 from tests.nn import reference
 from tests.nn.build import CLASSIFY, REGRESS, Problem, problem
 
@@ -20,6 +22,12 @@ NETWORKS: dict[str, list[AnyLayer]] = {
     "tanh": [Dense(5), Tanh(), Dense(3)],
     "relu": [Dense(5), ReLU(), Dense(3)],
     "identity": [Dense(5), Identity(), Dense(3)],
+    "leaky relu": [Dense(5), LeakyReLU(0.3), Dense(3)],
+    "softplus": [Dense(5), Softplus(), Dense(3)],
+    "gelu": [Dense(5), GELU(), Dense(3)],
+    "tanh gelu": [Dense(5), GELU("tanh"), Dense(3)],
+    "rectifier on rectifier": [Dense(5), GELU(), Softplus(), Dense(4), LeakyReLU(), Sigmoid()],
+    "rectifier first": [Softplus(), Dense(5), GELU(), Dense(3), GELU()],
     "activation on activation": [Dense(5), Sigmoid(), Tanh(), Dense(4), ReLU(), Identity()],
     "identity before activation": [Dense(5), Identity(), Sigmoid(), Dense(3)],
     "identity between activations": [Dense(5), Tanh(), Identity(), Sigmoid(), Dense(3)],
@@ -81,6 +89,7 @@ def test_images_are_flattened(kind: str) -> None:
 def rows_of_layers(draw: st.DrawFn) -> list[AnyLayer]:
     """Any row of layers, so that any of them may wish to overwrite what another still needs."""
     known: list[AnyLayer] = [Sigmoid(), ReLU(), Tanh(), Identity(), Flatten(), Dense(1), Dense(3)]
+    known += [LeakyReLU(), Softplus(), GELU(), GELU("tanh")]
     some = st.lists(st.sampled_from(known), max_size=4)
     return [*draw(some), Dense(2), *draw(some)]
 
