@@ -43,6 +43,10 @@ class Settings(TypedDict, total=False):
     """What `fit` takes beside network and data; the fields of `Experiment` and `Execution`."""
 
     loss: LossName
+    label_smoothing: float
+    class_weights: list[float]
+    positive_weight: float
+    huber_delta: float
     validation: float
     test: float
     batch_size: int
@@ -57,6 +61,7 @@ class Settings(TypedDict, total=False):
     beta2: float
     epsilon: float
     weight_decay: float
+    l1: float
     clip_norm: float
     schedule: ScheduleName
     warmup: int

@@ -1,14 +1,17 @@
-"""Models by name: from ``two-layer`` or ``mlp:784-512-10`` to a network."""
+"""Models and losses by name: from ``two-layer`` or ``mlp:784-512-10`` to a network."""
 
 import math
 from typing import Any
 
+import msgspec
+
 from dptrain.errors import ShapeError, UsageError, suggestion
-from dptrain.experiment.schema import Experiment
+from dptrain.experiment.schema import LOSS_FIELDS, Experiment
 from dptrain.nn.activations import Identity, ReLU, Sigmoid, Tanh
 from dptrain.nn.dense import Dense, Flatten
 from dptrain.nn.gelu import GELU
 from dptrain.nn.initializers import initializer
+from dptrain.nn.losses import LOSSES, AnyLoss
 from dptrain.nn.network import AnyLayer, Network, layers_from
 from dptrain.nn.rectifiers import LeakyReLU, Softplus
 
@@ -88,3 +91,11 @@ def build_network(experiment: Experiment, sample_shape: tuple[int, ...]) -> Netw
         if i < len(units) - 1:
             layers.append(activation)
     return Network(sample_shape, layers)
+
+
+def build_loss(experiment: Experiment) -> AnyLoss:
+    """Return the loss of a settled experiment; what it leaves out has its default."""
+    kind = LOSSES[experiment.loss or "softmax-cross-entropy"]
+    given = {name: getattr(experiment, name) for name in LOSS_FIELDS}
+    own = {name: given[name] for name in kind.__struct_fields__ if given[name] is not None}
+    return msgspec.convert(own, kind)

@@ -25,22 +25,41 @@ from dptrain.experiment.settle import settle
 from dptrain.experiment.validate import build
 from dptrain.launch.local import Inheritance
 
+ACTIVATIONS = ("sigmoid", "relu", "tanh", "identity", "leaky-relu", "softplus", "gelu")
+# Losses, with settings of their own, for each of the data sets: what they need besides.
+LOSSES: dict[str, tuple[dict[str, Any], ...]] = {
+    "classes": (
+        {"loss": "softmax-cross-entropy"},
+        {"loss": "softmax-cross-entropy", "label_smoothing": 0.1, "class_weights": [0.5, 1, 2]},
+        {"loss": "binary-cross-entropy"},
+        {"loss": "sum-of-squares"},
+        {"loss": "mean-squared-error"},
+        {"loss": "huber"},
+        {"loss": "hinge"},
+    ),
+    "two": ({"loss": "binary-cross-entropy", "positive_weight": 2.0}, {"loss": "hinge"}),
+    "regression": (
+        {"loss": "sum-of-squares"},
+        {"loss": "mean-squared-error"},
+        {"loss": "huber", "huber_delta": 0.5},
+    ),
+    "several": ({"loss": "binary-cross-entropy"}, {"loss": "mean-squared-error"}),
+}
+UNITS = {"classes": 3, "two": 1, "regression": 2, "several": 2}
 OPTIMIZERS = ("sgd", "momentum", "nesterov", "adagrad", "rmsprop", "adam", "adamw")
 
 
 @st.composite
 def experiments(draw: st.DrawFn, shards: st.SearchStrategy[int]) -> dict[str, Any]:
     """Draw an experiment: ragged tails, and minibatches smaller than the shards, among them."""
-    regression = draw(st.booleans())
+    dataset = draw(st.sampled_from(list(LOSSES)))
     # wide layers too: of a vector of less than 4096 elements, rank 0 alone has a slice
     widths = draw(st.lists(st.one_of(st.integers(1, 9), st.sampled_from([130, 300])), max_size=3))
     return {
-        "dataset": "regression" if regression else "classes",
-        "model": "mlp:" + "-".join(map(str, [20, *widths, 2 if regression else 3])),
-        "activation": draw(st.sampled_from(["sigmoid", "relu", "tanh", "identity"])),
-        "loss": "sum-of-squares" if regression else draw(
-            st.sampled_from(["softmax-cross-entropy", "sum-of-squares"])
-        ),
+        "dataset": dataset,
+        "model": "mlp:" + "-".join(map(str, [20, *widths, UNITS[dataset]])),
+        "activation": draw(st.sampled_from(ACTIVATIONS)),
+        **draw(st.sampled_from(LOSSES[dataset])),
         "optimizer": draw(st.sampled_from(OPTIMIZERS)),
         "lr": 0.01,
         "init": "xavier",
@@ -48,6 +67,7 @@ def experiments(draw: st.DrawFn, shards: st.SearchStrategy[int]) -> dict[str, An
         "shards": draw(shards),
         "clip_norm": draw(st.sampled_from([None, 0.05, 1.0])),
         "weight_decay": draw(st.sampled_from([0.0, 0.1])),
+        "l1": draw(st.sampled_from([0.0, 0.01])),
         "schedule": draw(st.sampled_from(["constant", "cosine"])),
         "dtype": draw(st.sampled_from(["float32", "float64"])),
         "seed": draw(st.integers(0, 99)),
@@ -56,12 +76,17 @@ def experiments(draw: st.DrawFn, shards: st.SearchStrategy[int]) -> dict[str, An
 
 
 class Data:
-    """Small data sets for classes and for regression, prepared once in both dtypes."""
+    """Small data sets for all kinds of losses, prepared once in both dtypes."""
 
     def __init__(self, folder: Path, rows: int = 57) -> None:
         random = np.random.default_rng(5)
         x = random.standard_normal((rows, 4, 5))
-        targets = {"classes": np.arange(rows) % 3, "regression": x[:, 0, :2] - x[:, 1, :2]}
+        targets = {
+            "classes": np.arange(rows) % 3,
+            "two": np.arange(rows) % 2,
+            "regression": x[:, 0, :2] - x[:, 1, :2],
+            "several": (x[:, 0, :2] > 0).astype(float),
+        }
         self.folders = {
             (name, dtype): prepare_arrays(
                 folder / f"{name}-{dtype}",

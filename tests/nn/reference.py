@@ -56,15 +56,60 @@ _FUNCTIONS: dict[AnyLayer, Any] = {
 }
 
 
-def cross_entropies(y: Array, labels: Array) -> Array:
-    """Return ``-log softmax(y)[label]`` of every row, for moderate numbers."""
-    return np.asarray(np.log(np.exp(y).sum(axis=1)) - y[np.arange(len(y)), labels])
+# Losses of every row, by their definitions, for moderate numbers. ``y``: outputs (n, k), perhaps
+# complex; ``t``: labels (n,) or values (n, k).
+
+
+def _goals(y: Array, t: Array) -> Array:
+    """Return what the outputs should be: labels stand for one-hot rows."""
+    return t if t.ndim == 2 else np.eye(y.shape[1])[t]
+
+
+def cross_entropies(
+    y: Array, labels: Array, smoothing: float = 0.0, weights: Sequence[float] | None = None
+) -> Array:
+    """Return ``-Σ_c w_c q_c log softmax(y)_c``; ``q`` is ``(1 - a) onehot + a / K``."""
+    logs = y - np.log(np.exp(y).sum(axis=1, keepdims=True))
+    wanted = (1 - smoothing) * np.eye(y.shape[1])[labels] + smoothing / y.shape[1]
+    return np.asarray(
+        -(logs * wanted * (1.0 if weights is None else np.array(weights))).sum(axis=1)
+    )
+
+
+def binary_cross_entropies(y: Array, t: Array, positive_weight: float = 1.0) -> Array:
+    """Return the mean of ``-(p t log σ(y) + (1 - t) log(1 - σ(y)))``; of one output, t is it."""
+    goal = t[:, np.newaxis] if y.shape[1] == t.ndim == 1 else _goals(y, t)
+    chance = 1 / (1 + np.exp(-y))
+    logs = positive_weight * goal * np.log(chance) + (1 - goal) * np.log(1 - chance)
+    return np.asarray(-logs.mean(axis=1))
 
 
 def squared_errors(y: Array, t: Array) -> Array:
-    """Return ``½ Σ (y - t)²`` of every row; labels stand for one-hot rows."""
-    goal = np.eye(y.shape[1])[t] if t.ndim == 1 else t
-    return np.asarray(((y - goal) ** 2).sum(axis=1) / 2)
+    """Return ``½ Σ (y - t)²``."""
+    return np.asarray(((y - _goals(y, t)) ** 2).sum(axis=1) / 2)
+
+
+def mean_squared_errors(y: Array, t: Array) -> Array:
+    """Return the mean of ``(y - t)²``."""
+    return np.asarray(((y - _goals(y, t)) ** 2).mean(axis=1))
+
+
+def hubers(y: Array, t: Array, delta: float = 1.0) -> Array:
+    """Return the mean of ``½ e²`` or ``δ (|e| - ½ δ)``."""
+    error = y - _goals(y, t)
+    size = np.where(error.real < 0, -error, error)
+    straight = delta * (size - delta / 2)
+    return np.asarray(np.where(size.real <= delta, error**2 / 2, straight).mean(axis=1))
+
+
+def hinges(y: Array, labels: Array) -> Array:
+    """Return ``Σ_{j≠t} max(0, 1 + y_j - y_t)``, or of one output ``max(0, 1 - s y)``."""
+    if y.shape[1] == 1:
+        margins = 1 - (2 * labels[:, np.newaxis] - 1) * y
+    else:
+        margins = 1 + y - np.take_along_axis(y, labels[:, np.newaxis], axis=1)
+        margins[np.arange(len(y)), labels] = 0
+    return np.asarray((margins * (margins.real > 0)).sum(axis=1))
 
 
 def gradient(layers: Sequence[AnyLayer], parameters: Array, x: Array, t: Array, rows: Any) -> Array:

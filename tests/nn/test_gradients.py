@@ -13,7 +13,7 @@ from dptrain.nn.gelu import GELU
 from dptrain.nn.network import AnyLayer
 from dptrain.nn.rectifiers import LeakyReLU, Softplus
 from tests.nn import reference
-from tests.nn.build import CLASSIFY, REGRESS, Problem, problem
+from tests.nn.build import CLASSIFY, LABELLED, REGRESS, VALUED, Problem, problem, weighted
 
 NETWORKS: dict[str, list[AnyLayer]] = {
     "dense": [Dense(3)],
@@ -44,13 +44,44 @@ KINDS: dict[str, tuple[dict[str, Any], Any]] = {
     "squares": ({"labels": False, "loss": REGRESS}, reference.squared_errors),
     "squares of labels": ({"labels": True, "loss": REGRESS}, reference.squared_errors),
 }
+# Losses with settings of their own, and those that have kinks.
+MORE_KINDS: dict[str, tuple[dict[str, Any], Any]] = {
+    "smoothed": (
+        {"labels": True, "loss": LABELLED["smoothed"]},
+        lambda y, t: reference.cross_entropies(y, t, 0.2),
+    ),
+    "weighted": (
+        {"labels": True, "loss": weighted(3)},
+        lambda y, t: reference.cross_entropies(y, t, 0.1, [0.5, 0.75, 1.0]),
+    ),
+    "binary": ({"labels": True, "loss": LABELLED["binary"]}, reference.binary_cross_entropies),
+    "binary of values": (
+        {"labels": False, "loss": VALUED["binary-weighted"]},
+        lambda y, t: reference.binary_cross_entropies(y, t, 3.0),
+    ),
+    "mean squares": (
+        {"labels": False, "loss": VALUED["mean-squares"]},
+        reference.mean_squared_errors,
+    ),
+    "mean squares of labels": (
+        {"labels": True, "loss": VALUED["mean-squares"]},
+        reference.mean_squared_errors,
+    ),
+    "huber": ({"labels": False, "loss": VALUED["huber"]}, lambda y, t: reference.hubers(y, t, 0.7)),
+    "huber of labels": (
+        {"labels": True, "loss": VALUED["huber"]},
+        lambda y, t: reference.hubers(y, t, 0.7),
+    ),
+    "hinge": ({"labels": True, "loss": LABELLED["hinge"]}, reference.hinges),
+}
+SINGLE = ("binary", "hinge")  # one output for two classes
 SHARDS = {"even": (12, 4), "uneven": (11, 4), "empty": (3, 5), "one": (5, 1), "single rows": (4, 4)}
 # Central differences with h = 1e-5 are off by h² f''' / 6 and 1e-16 f / h, both near 1e-11 here.
 DIFFERENCES: Any = {"rtol": 1e-7, "atol": 1e-9}
 
 
 def expected(task: Problem, kind: str) -> Any:
-    _, rows = KINDS[kind]
+    _, rows = (KINDS | MORE_KINDS)[kind]
     return reference.gradient(task.network.layers, task.parameters, task.x, task.t, rows)
 
 
@@ -74,6 +105,21 @@ def test_gradients_are_central_differences(name: str, kind: str) -> None:
         np.testing.assert_allclose(
             task.gradient(shards), task.differences(shards), **DIFFERENCES, err_msg=what
         )
+
+
+@pytest.mark.parametrize("units", [1, 3])
+@pytest.mark.parametrize("kind", list(MORE_KINDS))
+def test_gradients_of_the_other_losses(kind: str, units: int) -> None:
+    if units == 1 and kind not in SINGLE:
+        pytest.skip("takes one output for each class")
+    for what, (rows, shards) in SHARDS.items():
+        task = problem([Dense(5), Tanh(), Dense(units)], 4, rows, seed=3, **MORE_KINDS[kind][0])
+        found = task.gradient(shards)
+        assert found.any()
+        np.testing.assert_allclose(
+            found, expected(task, kind), rtol=1e-11, atol=1e-13, err_msg=what
+        )
+        np.testing.assert_allclose(found, task.differences(shards), **DIFFERENCES, err_msg=what)
 
 
 @pytest.mark.parametrize("kind", list(KINDS))
