@@ -14,20 +14,25 @@ if TYPE_CHECKING:
     from dptrain.experiment.schema import Execution, Experiment
     from dptrain.nn.activations import Identity, ReLU, Sigmoid, Tanh
     from dptrain.nn.dense import Dense, Flatten
+    from dptrain.nn.gelu import GELU
     from dptrain.nn.network import Network
+    from dptrain.nn.rectifiers import LeakyReLU, Softplus
     from dptrain.trained import TrainedNetwork, load_run
     from dptrain.weights.params import load_params, save_params
 
 __all__ = [
+    "GELU",
     "Dense",
     "Execution",
     "Experiment",
     "Flatten",
     "Identity",
+    "LeakyReLU",
     "Network",
     "ReLU",
     "Result",
     "Sigmoid",
+    "Softplus",
     "Tanh",
     "TrainedNetwork",
     "fit",
@@ -42,11 +47,14 @@ _HOMES = {
     "Execution": "experiment.schema",
     "Experiment": "experiment.schema",
     "Flatten": "nn.dense",
+    "GELU": "nn.gelu",
     "Identity": "nn.activations",
+    "LeakyReLU": "nn.rectifiers",
     "Network": "nn.network",
     "ReLU": "nn.activations",
     "Result": "api",
     "Sigmoid": "nn.activations",
+    "Softplus": "nn.rectifiers",
     "Tanh": "nn.activations",
     "TrainedNetwork": "trained",
     "fit": "api",

@@ -45,6 +45,10 @@ class Settings(TypedDict, total=False):
     loss: LossName
     init_from: str
     freeze: list[str]
+    label_smoothing: float
+    class_weights: list[float]
+    positive_weight: float
+    huber_delta: float
     validation: float
     test: float
     batch_size: int
@@ -60,6 +64,7 @@ class Settings(TypedDict, total=False):
     beta2: float
     epsilon: float
     weight_decay: float
+    l1: float
     clip_norm: float
     schedule: ScheduleName
     warmup: int

@@ -13,11 +13,10 @@ from dptrain.checkpoint.checkpoint import Checkpoint, load_checkpoint
 from dptrain.data.inputs import normalise_inputs
 from dptrain.errors import CheckpointError, DptrainError, ShapeError, UsageError
 from dptrain.experiment.files import parse_toml
-from dptrain.experiment.models import build_network
+from dptrain.experiment.models import build_loss, build_network
 from dptrain.experiment.schema import Experiment
 from dptrain.experiment.validate import build
-from dptrain.nn.functions import softmax
-from dptrain.nn.losses import LOSSES
+from dptrain.nn.losses import AnyLoss, SumOfSquares
 from dptrain.nn.network import Network
 from dptrain.nn.passes import Replica, Targets, evaluation
 from dptrain.runfolder import RunFolder
@@ -44,6 +43,11 @@ class TrainedNetwork:
     class_names: tuple[str, ...]
 
     @property
+    def loss(self) -> AnyLoss:
+        """The loss with which it was trained."""
+        return build_loss(self.experiment)
+
+    @property
     def weights(self) -> dict[str, NDArray[Any]]:
         """The tensors by name, such as ``"dense1.W"``: views of the flat vector."""
         return self.network.views(self.parameters)
@@ -60,9 +64,8 @@ class TrainedNetwork:
         """
         samples = self._samples(np.asarray(x))
         dtype = self.parameters.dtype
-        loss = LOSSES["sum-of-squares"]()
         targets = Targets(self.network.output_shape, dtype)
-        replica = Replica(self.network, loss, [self.parameters], targets)
+        replica = Replica(self.network, SumOfSquares(), [self.parameters], targets)
         found = np.empty((len(samples), *self.network.output_shape), dtype)
         for start in range(0, len(samples), ROWS):
             part = samples[start : start + ROWS]
@@ -73,15 +76,17 @@ class TrainedNetwork:
         return found
 
     def predict(self, x: ArrayLike) -> NDArray[Any]:
-        """Return probabilities ``(n, classes)`` of a classifier, or the outputs of a regression."""
-        outputs = self.outputs(x)
-        if self.experiment.loss == "softmax-cross-entropy":
-            return softmax(outputs)
-        return outputs
+        """Return what the network predicts of each sample.
+
+        Of a classifier ``(n, classes)``, probabilities where `loss` is probabilistic, otherwise
+        scores, of which the largest is the answer. Without classes ``(n, *output_shape)``: what
+        stands for the targets.
+        """
+        return self.loss.predictions(self._scores(x))
 
     def classify(self, x: ArrayLike) -> NDArray[np.intp]:
         """Return the most likely class number of each sample, ``(n,)``."""
-        found: NDArray[np.intp] = np.argmax(self.outputs(x), axis=-1)
+        found: NDArray[np.intp] = np.argmax(self._scores(x), axis=-1)
         return found
 
     def accuracy(self, x: ArrayLike, t: ArrayLike) -> float:
@@ -90,6 +95,13 @@ class TrainedNetwork:
         if labels.ndim == 2:
             labels = labels.argmax(axis=1)
         return float(np.mean(self.classify(x) == labels))
+
+    def _scores(self, x: ArrayLike) -> NDArray[Any]:
+        """Return the outputs, for both classes where one output tells them apart by its sign."""
+        outputs = self.outputs(x)
+        if self.loss.binary and outputs.shape[1:] == (1,) and len(self.class_names) == 2:
+            return np.concatenate([-outputs, outputs], axis=1)
+        return outputs
 
     def _samples(self, x: NDArray[Any]) -> NDArray[Any]:
         shape = self.network.input_shape

@@ -1,6 +1,7 @@
 """Command-line flags made from the schema, so that a setting is described in one place only."""
 
 import types
+from collections.abc import Callable
 from dataclasses import field, make_dataclass
 from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
@@ -21,7 +22,7 @@ def flags_of(schema: type[msgspec.Struct], name: str) -> Any:
             continue
         description = next((m.description for m in _metas(hint) if m.description), "")
         converter = _converter(hint)
-        parameter = Parameter(help=description, converter=converter)
+        parameter = Parameter(help=description, converter=converter, negative_iterable=())
         fields.append((key, Annotated[_bare(hint) | None, parameter], field(default=None)))
     made = make_dataclass(name, fields)
     made.__module__ = __name__  # where the annotations are looked up
@@ -33,19 +34,30 @@ def given(flags: Any) -> dict[str, Any]:
     return {key: value for key, value in vars(flags).items() if value is not None}
 
 
-def _converter(hint: Any) -> Any:
-    if any(get_origin(part) is list for part in (hint, *get_args(hint), *_within(hint))):
-        return _names
-    return whole_number if int in _leaves(hint) else None
+def _converter(hint: Any) -> Callable[[Any, tuple[Token, ...]], Any] | None:
+    leaves = _leaves(hint)
+    if int in leaves:
+        return whole_number
+    if not _is_list(hint):
+        return None
+    return _numbers if float in leaves else _names
 
 
-def _within(hint: Any) -> list[Any]:
-    return [part for each in get_args(hint) for part in get_args(each)]
+def _is_list(hint: Any) -> bool:
+    return get_origin(hint) is list or any(_is_list(part) for part in get_args(hint))
 
 
 def _names(hint: Any, tokens: tuple[Token, ...]) -> list[str]:  # noqa: ARG001
-    """Return the names of one or more lists with commas between them."""
+    """Return the names of a list such as ``dense1,dense2``."""
     return [name for token in tokens for name in token.value.split(",") if name]
+
+
+def _numbers(hint: Any, tokens: tuple[Token, ...]) -> list[float]:  # noqa: ARG001
+    """Return the numbers of a list such as ``1,2.5``."""
+    try:
+        return [float(word) for token in tokens for word in token.value.split(",")]
+    except ValueError:
+        raise ValueError("needs numbers with commas between them, such as 1,2.5") from None
 
 
 def whole_number(hint: Any, tokens: tuple[Token, ...]) -> Any:

@@ -20,7 +20,7 @@ def predict(
     checkpoint: Literal["last", "best"] = "last",
     json: bool = False,
 ) -> int:
-    """Print the class and the probabilities of new samples.
+    """Print the class and the probabilities of new samples, or what the network puts out.
 
     Args:
         run: A run folder, or a model that compress or convert wrote.
@@ -34,7 +34,8 @@ def predict(
     if json:
         print_json({"run": str(run), "input": str(input)} | _plain(trained, outputs))
     elif classifies:
-        print_table("", _class_rows(trained, outputs), ("row", "class", "probability", "next"))
+        what = "probability" if trained.loss.probabilistic else "score"
+        print_table("", _class_rows(trained, outputs), ("row", "class", what, "next"))
     else:
         rows = [(str(i), *(f"{v:.6g}" for v in row)) for i, row in enumerate(outputs)]
         print_table("", rows, ("row", *(f"output {k}" for k in range(outputs.shape[1]))))
@@ -47,21 +48,16 @@ def _plain(trained: TrainedNetwork, outputs: NDArray[Any]) -> dict[str, Any]:
     best = outputs.argmax(axis=1)
     return {
         "classes": [trained.class_names[i] for i in best],
-        "probabilities": outputs.tolist(),
+        "probabilities" if trained.loss.probabilistic else "scores": outputs.tolist(),
         "class_names": list(trained.class_names),
     }
 
 
 def _class_rows(trained: TrainedNetwork, outputs: NDArray[Any]) -> list[tuple[str, ...]]:
+    form = ".2%" if trained.loss.probabilistic else ".4g"
     rows: list[tuple[str, ...]] = []
     for i, row in enumerate(outputs):
-        first, second = np.argsort(-row, kind="stable")[:2]
-        rows.append(
-            (
-                str(i),
-                trained.class_names[first],
-                f"{row[first]:.2%}",
-                f"{trained.class_names[second]} {row[second]:.2%}",
-            )
-        )
+        best = np.argsort(-row, kind="stable")[:2]  # a data set may have but one class
+        found = [(trained.class_names[k], format(row[k], form)) for k in best]
+        rows.append((str(i), *found[0], " ".join(" ".join(each) for each in found[1:])))
     return rows

@@ -13,11 +13,10 @@ from dptrain.data.dataset import Dataset, Split, open_dataset
 from dptrain.data.prepared import prepare
 from dptrain.data.sampling import epoch_order
 from dptrain.errors import DataError
-from dptrain.experiment.models import build_network
+from dptrain.experiment.models import build_loss, build_network
 from dptrain.experiment.schema import Experiment
 from dptrain.nn import numerical
 from dptrain.nn.context import Meeting
-from dptrain.nn.losses import LOSSES
 from dptrain.nn.network import Network
 from dptrain.nn.numerical import NumericalPass
 from dptrain.nn.passes import Pass, Replica, Targets
@@ -49,11 +48,13 @@ class Job:
         self.dataset = dataset
         self.dtype: np.dtype[Any] = np.dtype(experiment.dtype)
         self.network: Network = build_network(experiment, dataset.sample_shape)
-        self.loss = LOSSES[experiment.loss or "softmax-cross-entropy"]()
+        self.loss = build_loss(experiment)
         self.loss.check(self.network.output_shape, dataset.classes, dataset.target_shape)
         self._numerical = experiment.gradient == "numerical"
         if self._numerical:
             numerical.check(self.network)
+        if not dataset.classes:
+            self.loss.check_values(dataset.train.targets)
         self.batch_size = experiment.batch_size or 1
         self.shards = experiment.shards or 1
         self.steps_per_epoch = -(-len(dataset.train) // self.batch_size)
@@ -113,6 +114,7 @@ class Job:
             self._rule(),
             self._schedule(),
             weight_decay=self.experiment.weight_decay,
+            l1=self.experiment.l1,
             clip_norm=self.experiment.clip_norm,
             decaying=[(t.start, t.stop) for t in self.network.all_tensors() if t.decays],
             dtype=self.dtype,

@@ -1,31 +1,47 @@
-"""Models by name: from ``two-layer`` or ``mlp:784-512-10`` to a network."""
+"""Models and losses by name: from ``two-layer`` or ``mlp:784-512-10`` to a network."""
 
 import math
 from typing import Any
 
+import msgspec
+
 from dptrain.errors import ShapeError, UsageError, suggestion
-from dptrain.experiment.schema import Experiment
+from dptrain.experiment.schema import LOSS_FIELDS, Experiment
 from dptrain.nn.activations import Identity, ReLU, Sigmoid, Tanh
 from dptrain.nn.batchnorm import BatchNorm
 from dptrain.nn.dense import Dense, Flatten
 from dptrain.nn.dropout import Dropout
+from dptrain.nn.gelu import GELU
 from dptrain.nn.initializers import initializer
 from dptrain.nn.layernorm import LayerNorm
+from dptrain.nn.losses import LOSSES, AnyLoss
 from dptrain.nn.network import AnyLayer, Network, layers_from
+from dptrain.nn.rectifiers import LeakyReLU, Softplus
 
 ACTIVATIONS: dict[str, AnyLayer] = {
     "sigmoid": Sigmoid(),
     "relu": ReLU(),
     "tanh": Tanh(),
     "identity": Identity(),
+    "leaky-relu": LeakyReLU(),
+    "softplus": Softplus(),
+    "gelu": GELU(),
+}
+# The initial weights that suit an activation: He for ReLU and its kin, Xavier for the others.
+SUITABLE_INIT = {
+    "sigmoid": "xavier",
+    "relu": "he",
+    "tanh": "xavier",
+    "identity": "xavier",
+    "leaky-relu": "he",
+    "softplus": "he",
+    "gelu": "he",
 }
 NORMS: dict[str, AnyLayer] = {
     "batch": BatchNorm(),
     "ghost": BatchNorm(sync=False),
     "layer": LayerNorm(),
 }
-# The initial weights that suit an activation: He for ReLU, Xavier for the symmetric ones.
-SUITABLE_INIT = {"relu": "he", "sigmoid": "xavier", "tanh": "xavier", "identity": "xavier"}
 # What a named model brings along where the user says nothing else.
 PRESETS: dict[str, dict[str, Any]] = {
     "two-layer": {"activation": "sigmoid", "init": "normal", "optimizer": "sgd", "lr": 0.1},
@@ -87,3 +103,11 @@ def build_network(experiment: Experiment, sample_shape: tuple[int, ...]) -> Netw
             dropout = [Dropout(experiment.dropout)] if experiment.dropout else []
             layers += [*norm, activation, *dropout]
     return Network(sample_shape, layers, experiment.freeze or ())
+
+
+def build_loss(experiment: Experiment) -> AnyLoss:
+    """Return the loss of a settled experiment; what it leaves out has its default."""
+    kind = LOSSES[experiment.loss or "softmax-cross-entropy"]
+    given = {name: getattr(experiment, name) for name in LOSS_FIELDS}
+    own = {name: given[name] for name in kind.__struct_fields__ if given[name] is not None}
+    return msgspec.convert(own, kind)

@@ -3,13 +3,14 @@
 from collections.abc import Mapping
 from typing import Any
 
-from dptrain.experiment.schema import MODEL_FIELDS, RULE_FIELDS
+from dptrain.experiment.schema import LOSS_FIELDS, MODEL_FIELDS, RULE_FIELDS
 
 # What a setting that is given anew makes void among the earlier ones.
 VOIDS: dict[str, tuple[str, ...]] = {
     "model": ("layers", "input_shape", "freeze"),
     "layers": MODEL_FIELDS,
     "optimizer": RULE_FIELDS,
+    "loss": LOSS_FIELDS,
     "schedule": ("decay_rate", "decay_every"),
     "init": ("init_std",),
     "epochs": ("steps",),

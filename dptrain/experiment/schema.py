@@ -9,10 +9,17 @@ from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct
 
-ActivationName = Literal["sigmoid", "relu", "tanh", "identity"]
+ActivationName = Literal["sigmoid", "relu", "tanh", "identity", "leaky-relu", "softplus", "gelu"]
 InitName = Literal["normal", "xavier", "glorot", "he", "zeros"]
 NormName = Literal["batch", "ghost", "layer"]
-LossName = Literal["softmax-cross-entropy", "sum-of-squares"]
+LossName = Literal[
+    "softmax-cross-entropy",
+    "binary-cross-entropy",
+    "sum-of-squares",
+    "mean-squared-error",
+    "huber",
+    "hinge",
+]
 OptimizerName = Literal["sgd", "momentum", "nesterov", "adagrad", "rmsprop", "adam", "adamw"]
 ScheduleName = Literal["constant", "step", "exponential", "cosine"]
 Dtype = Literal["float32", "float64"]
@@ -58,6 +65,21 @@ class Experiment(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     layers: list[dict[str, Any]] | None = None
     loss: Annotated[
         LossName | None, Meta(description="What is minimised; by default what fits the targets.")
+    ] = None
+    label_smoothing: Annotated[
+        Fraction | None,
+        Meta(description="Share of each target spread over all classes; softmax-cross-entropy."),
+    ] = None
+    class_weights: Annotated[
+        list[Positive] | None,
+        Meta(description="One for each class, as 1,1,5; for softmax-cross-entropy."),
+    ] = None
+    positive_weight: Annotated[
+        Positive | None,
+        Meta(description="Of targets of 1; for binary-cross-entropy, 1 unless given."),
+    ] = None
+    huber_delta: Annotated[
+        Positive | None, Meta(description="Where huber turns from square to straight; 1.")
     ] = None
     dataset: Annotated[
         str,
@@ -108,6 +130,10 @@ class Experiment(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     weight_decay: Annotated[
         Annotated[float, Meta(ge=0)],
         Meta(description="Of the weights, not the biases; decoupled for adamw."),
+    ] = 0.0
+    l1: Annotated[
+        Annotated[float, Meta(ge=0)],
+        Meta(description="Of the weights, not the biases: adds l1 sign(w) to the gradient."),
     ] = 0.0
     clip_norm: Annotated[
         Positive | None, Meta(description="Largest global norm of the gradient.")
@@ -185,3 +211,6 @@ MODEL_FIELDS = ("activation", "norm", "dropout", "init", "init_std")
 
 # Settings that mean something for one kind of optimizer only.
 RULE_FIELDS = ("momentum", "decay", "beta1", "beta2", "epsilon")
+
+# Settings that mean something for one kind of loss only.
+LOSS_FIELDS = ("label_smoothing", "class_weights", "positive_weight", "huber_delta")

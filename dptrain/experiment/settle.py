@@ -1,5 +1,6 @@
 """Filling in what the user left open, and refusing what does not go together."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -7,7 +8,14 @@ import msgspec
 from dptrain.arithmetic.shards import default_shards
 from dptrain.errors import UsageError
 from dptrain.experiment.models import PRESETS, SUITABLE_INIT, sizes
-from dptrain.experiment.schema import MODEL_FIELDS, OWN_LAYERS, RULE_FIELDS, Experiment
+from dptrain.experiment.schema import (
+    LOSS_FIELDS,
+    MODEL_FIELDS,
+    OWN_LAYERS,
+    RULE_FIELDS,
+    Experiment,
+)
+from dptrain.nn.losses import LOSSES
 from dptrain.optim.rules import DEFAULT_LR, RULES
 
 DEFAULT_EPOCHS = 8
@@ -44,7 +52,9 @@ def settle(
             filled["init_std"] = 0.01 if experiment.init_std is None else experiment.init_std
         elif experiment.init_std is not None:
             raise UsageError(f"init_std is for init normal, not for init {filled['init']}")
-    filled["loss"] = experiment.loss or ("softmax-cross-entropy" if classes else "sum-of-squares")
+    loss = experiment.loss or ("softmax-cross-entropy" if classes else "sum-of-squares")
+    filled["loss"] = loss
+    filled |= _own_settings(experiment, "loss", loss, LOSSES, LOSS_FIELDS)
     filled |= _settled_rule(experiment, preset)
     filled |= _settled_schedule(experiment)
     if experiment.epochs is not None and experiment.steps is not None:
@@ -74,20 +84,30 @@ def _refuse(experiment: Experiment, fields: tuple[str, ...], what: str) -> None:
 def _settled_rule(experiment: Experiment, preset: dict[str, Any]) -> dict[str, Any]:
     optimizer = experiment.optimizer or preset.get("optimizer", "adam")
     own = preset.get("lr") if optimizer == preset.get("optimizer") else None
-    rule = RULES[optimizer]()
-    filled: dict[str, Any] = {
+    return {
         "optimizer": optimizer,
         "lr": experiment.lr or own or DEFAULT_LR[optimizer],
-    }
-    for field in RULE_FIELDS:
+    } | _own_settings(experiment, "optimizer", optimizer, RULES, RULE_FIELDS)
+
+
+def _own_settings(
+    experiment: Experiment,
+    what: str,
+    name: str,
+    kinds: Mapping[str, type[msgspec.Struct]],
+    fields: tuple[str, ...],
+) -> dict[str, Any]:
+    """Return the settings of one kind of loss or optimizer; refuse those of other kinds."""
+    chosen = kinds[name]()
+    filled: dict[str, Any] = {}
+    for field in fields:
         given = getattr(experiment, field)
-        if field in rule.__struct_fields__:
-            filled[field] = getattr(rule, field) if given is None else given
+        if field in chosen.__struct_fields__:
+            filled[field] = getattr(chosen, field) if given is None else given
         elif given is not None:
-            users = [name for name, each in RULES.items() if field in each.__struct_fields__]
+            users = [each for each, kind in kinds.items() if field in kind.__struct_fields__]
             raise UsageError(
-                f"{field}={given} means nothing to optimizer {optimizer}; it is for "
-                + ", ".join(users)
+                f"{field}={given} means nothing to {what} {name}; it is for " + ", ".join(users)
             )
     return filled
 

@@ -12,8 +12,10 @@ from dptrain.nn.batchnorm import BatchNorm
 from dptrain.nn.calls import Call, call
 from dptrain.nn.dense import Dense, Flatten
 from dptrain.nn.dropout import Dropout
+from dptrain.nn.gelu import GELU
 from dptrain.nn.layer import Blocks, Layer, Operation, Parameter, Shape, Site
 from dptrain.nn.layernorm import LayerNorm
+from dptrain.nn.rectifiers import LeakyReLU, Softplus
 from dptrain.nn.row import Placed, backward_calls, bind_row, parameters_of, place, shape_after
 
 
@@ -138,6 +140,9 @@ AnyLayer = (
     | ReLU
     | Tanh
     | Identity
+    | LeakyReLU
+    | Softplus
+    | GELU
     | BatchNorm
     | LayerNorm
     | Dropout

@@ -6,6 +6,7 @@ from pathlib import Path
 from dptrain.arithmetic.shards import blocks
 from dptrain.experiment.job import Job
 from dptrain.experiment.schema import Execution
+from dptrain.nn.losses import LOSSES
 from dptrain.nn.network import Network
 
 
@@ -55,18 +56,32 @@ def data_line(job: Job) -> str:
 def training_line(job: Job) -> str:
     """Return loss, optimizer, schedule and length."""
     e = job.experiment
-    parts = [f"{e.loss}, {e.optimizer} lr {e.lr:g}"]
+    parts = [", ".join([str(e.loss), *_loss_settings(job)]), f"{e.optimizer} lr {e.lr:g}"]
     if e.schedule != "constant" or e.warmup:
         parts.append(
             f"{e.schedule} schedule" + (f" after {e.warmup} warm-up steps" * (e.warmup > 0))
         )
     if e.weight_decay:
         parts.append(f"weight decay {e.weight_decay:g}")
+    if e.l1:
+        parts.append(f"l1 {e.l1:g}")
     if e.clip_norm:
         parts.append(f"clipped at {e.clip_norm:g}")
     length = f"{e.epochs} epochs, " if e.epochs else ""
     parts.append(f"{length}{job.total_steps:,} steps")
     return ", ".join(parts)
+
+
+def _loss_settings(job: Job) -> list[str]:
+    """Return the loss's settings that are not its defaults, such as ``label smoothing 0.1``."""
+    plain = LOSSES[job.loss.kind]()
+    changed = [n for n in job.loss.__struct_fields__ if getattr(job.loss, n) != getattr(plain, n)]
+    found = []
+    for name in changed:
+        value = getattr(job.loss, name)
+        numbers = value if isinstance(value, tuple) else (value,)
+        found.append(f"{name.replace('_', ' ')} {' '.join(f'{v:g}' for v in numbers)}")
+    return found
 
 
 def minibatch_line(job: Job, execution: Execution) -> str:

@@ -28,8 +28,8 @@ def book_names(network: Network) -> dict[str, str]:
     for placed, own in zip(network.row, network.tensors, strict=True):
         if own and not isinstance(placed.layer, Dense):
             raise UsageError(
-                f"{placed.name} has parameters that the book's files have no names for; only networks "
-                "whose layers with parameters are dense can be written so: use .npz"
+                f"{placed.name} has parameters that the book's files have no names for; only "
+                "networks whose layers with parameters are dense can be written so: use .npz"
             )
         number = len(names) // 2 + 1
         names |= {f"{tensor.name.rpartition('.')[2]}{number}": tensor.name for tensor in own}

@@ -25,26 +25,46 @@ from dptrain.experiment.settle import settle
 from dptrain.experiment.validate import build
 from dptrain.launch.local import Inheritance
 
+ACTIVATIONS = ("sigmoid", "relu", "tanh", "identity", "leaky-relu", "softplus", "gelu")
+# Losses, with settings of their own, for each of the data sets: what they need besides.
+LOSSES: dict[str, tuple[dict[str, Any], ...]] = {
+    "classes": (
+        {"loss": "softmax-cross-entropy"},
+        {"loss": "softmax-cross-entropy", "label_smoothing": 0.1, "class_weights": [0.5, 1, 2]},
+        {"loss": "binary-cross-entropy"},
+        {"loss": "sum-of-squares"},
+        {"loss": "mean-squared-error"},
+        {"loss": "huber"},
+        {"loss": "hinge"},
+    ),
+    "two": ({"loss": "binary-cross-entropy", "positive_weight": 2.0}, {"loss": "hinge"}),
+    "regression": (
+        {"loss": "sum-of-squares"},
+        {"loss": "mean-squared-error"},
+        {"loss": "huber", "huber_delta": 0.5},
+    ),
+    "several": ({"loss": "binary-cross-entropy"}, {"loss": "mean-squared-error"}),
+}
+UNITS = {"classes": 3, "two": 1, "regression": 2, "several": 2}
 OPTIMIZERS = ("sgd", "momentum", "nesterov", "adagrad", "rmsprop", "adam", "adamw")
 
 
 @st.composite
 def experiments(draw: st.DrawFn, shards: st.SearchStrategy[int]) -> dict[str, Any]:
     """Draw an experiment: ragged tails, and minibatches smaller than the shards, among them."""
-    regression = draw(st.booleans())
+    dataset = draw(st.sampled_from(list(LOSSES)))
     return {
-        "dataset": "regression" if regression else "classes",
-        "layers": draw(layers(2 if regression else 3)),
+        "dataset": dataset,
+        "layers": draw(layers(UNITS[dataset])),
         "input_shape": [4, 5],
-        "loss": "sum-of-squares" if regression else draw(
-            st.sampled_from(["softmax-cross-entropy", "sum-of-squares"])
-        ),
+        **draw(st.sampled_from(LOSSES[dataset])),
         "optimizer": draw(st.sampled_from(OPTIMIZERS)),
         "lr": 0.01,
         "batch_size": draw(st.integers(1, 25)),
         "shards": draw(shards),
         "clip_norm": draw(st.sampled_from([None, 0.05, 1.0])),
         "weight_decay": draw(st.sampled_from([0.0, 0.1])),
+        "l1": draw(st.sampled_from([0.0, 0.01])),
         "schedule": draw(st.sampled_from(["constant", "cosine"])),
         "dtype": draw(st.sampled_from(["float32", "float64"])),
         "seed": draw(st.integers(0, 99)),
@@ -52,7 +72,6 @@ def experiments(draw: st.DrawFn, shards: st.SearchStrategy[int]) -> dict[str, An
     }  # fmt: skip
 
 
-ACTIVATIONS = ("sigmoid", "relu", "tanh", "identity")
 BESIDE: tuple[dict[str, Any], ...] = (
     {"layer": "batchnorm"},
     {"layer": "batchnorm", "sync": False},
@@ -63,7 +82,7 @@ BESIDE: tuple[dict[str, Any], ...] = (
 
 @st.composite
 def layers(draw: st.DrawFn, units: int) -> list[dict[str, Any]]:
-    """Draw a network: mostly plain, some with what has to know of other shards."""
+    """Draw a network, here and there with what has to know of other shards or of the step."""
     xavier = {"init": "xavier"}
     found: list[dict[str, Any]] = [{"layer": "flatten"}]
     # wide layers too: of a vector of less than 4096 elements, rank 0 alone has a slice
@@ -83,12 +102,17 @@ def layers(draw: st.DrawFn, units: int) -> list[dict[str, Any]]:
 
 
 class Data:
-    """Small data sets for classes and for regression, prepared once in both dtypes."""
+    """Small data sets for all kinds of losses, prepared once in both dtypes."""
 
     def __init__(self, folder: Path, rows: int = 57) -> None:
         random = np.random.default_rng(5)
         x = random.standard_normal((rows, 4, 5))
-        targets = {"classes": np.arange(rows) % 3, "regression": x[:, 0, :2] - x[:, 1, :2]}
+        targets = {
+            "classes": np.arange(rows) % 3,
+            "two": np.arange(rows) % 2,
+            "regression": x[:, 0, :2] - x[:, 1, :2],
+            "several": (x[:, 0, :2] > 0).astype(float),
+        }
         self.folders = {
             (name, dtype): prepare_arrays(
                 folder / f"{name}-{dtype}",

@@ -15,7 +15,7 @@ from dptrain.arithmetic.shards import blocks
 from dptrain.exchange.engine import State
 from dptrain.experiment.job import Job
 from dptrain.nn.passes import Arrangement
-from tests.exchange.build import Data
+from tests.exchange.build import LOSSES, UNITS, Data
 from tests.exchange.test_contract import cluster
 from tests.exchange.test_contract import data as data
 
@@ -32,6 +32,11 @@ NETWORKS: dict[str, list[dict[str, Any]]] = {
     "activations": [
         FLAT, dense(5), {"layer": "sigmoid"}, dense(5), {"layer": "tanh"}, {"layer": "identity"},
         dense(5), {"layer": "relu"}, dense(3),
+    ],
+    "rectifiers": [
+        FLAT, dense(5), {"layer": "leaky-relu", "negative_slope": 0.2}, dense(5),
+        {"layer": "softplus"}, dense(5), {"layer": "gelu"}, dense(5),
+        {"layer": "gelu", "approximate": "tanh"}, dense(3),
     ],
     "normalisations": [
         FLAT, {"layer": "batchnorm"}, dense(6), {"layer": "batchnorm", "epsilon": 0.1},
@@ -56,10 +61,6 @@ NETWORKS: dict[str, list[dict[str, Any]]] = {
     ],
     "images": [{"layer": "batchnorm"}, {"layer": "layernorm"}, FLAT, dense(3)],
 }  # fmt: skip
-LOSSES: dict[str, tuple[str, dict[str, Any]]] = {
-    "softmax-cross-entropy": ("classes", {}),
-    "sum-of-squares": ("regression", {}),
-}
 
 
 def experiment(layers: list[dict[str, Any]], loss: str, kind: str) -> dict[str, Any]:
@@ -119,9 +120,10 @@ def test_every_layer(name: str, exchange: str, data: Data, tmp_path: Path) -> No
     assert_gradient(data, described, tmp_path, exchange)
 
 
-@pytest.mark.parametrize("name", list(LOSSES))
-def test_every_loss(name: str, data: Data, tmp_path: Path) -> None:
-    kind, settings = LOSSES[name]
-    units = 2 if kind == "regression" else 3
-    layers = [FLAT, dense(5), {"layer": "tanh"}, dense(units)]
-    assert_gradient(data, experiment(layers, name, kind) | settings, tmp_path, "shared")
+@pytest.mark.parametrize(
+    ("dataset", "settings"), [(name, each) for name, some in LOSSES.items() for each in some]
+)
+def test_every_loss(dataset: str, settings: dict[str, Any], data: Data, tmp_path: Path) -> None:
+    layers = [FLAT, dense(5), {"layer": "tanh"}, dense(UNITS[dataset])]
+    described = experiment(layers, "hinge", dataset) | settings
+    assert_gradient(data, described, tmp_path, "shared")

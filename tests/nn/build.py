@@ -7,12 +7,37 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dptrain.arithmetic.shards import blocks
-from dptrain.nn.losses import AnyLoss, SoftmaxCrossEntropy, SumOfSquares
+from dptrain.nn.losses import (
+    AnyLoss,
+    BinaryCrossEntropy,
+    Hinge,
+    Huber,
+    MeanSquaredError,
+    SoftmaxCrossEntropy,
+    SumOfSquares,
+)
 from dptrain.nn.network import AnyLayer, Network
 from dptrain.nn.passes import Arrangement, Pass, Replica, Targets
 
 CLASSIFY = SoftmaxCrossEntropy()
 REGRESS = SumOfSquares()
+# What takes class labels, and what takes values, by the names of the tests.
+LABELLED: dict[str, AnyLoss] = {
+    "cross-entropy": CLASSIFY,
+    "smoothed": SoftmaxCrossEntropy(label_smoothing=0.2),
+    "binary": BinaryCrossEntropy(),
+    "binary-weighted": BinaryCrossEntropy(positive_weight=3.0),
+    "squares": REGRESS,
+    "mean-squares": MeanSquaredError(),
+    "huber": Huber(huber_delta=0.7),
+    "hinge": Hinge(),
+}
+VALUED = {k: v for k, v in LABELLED.items() if k not in ("cross-entropy", "smoothed", "hinge")}
+
+
+def weighted(units: int) -> AnyLoss:
+    """Return a cross-entropy with different weights for the classes, and smoothing."""
+    return SoftmaxCrossEntropy(0.1, tuple(0.5 + 0.25 * k for k in range(units)))
 
 
 class Problem:
@@ -42,10 +67,12 @@ class Problem:
         units = network.output_shape[0]
         self.t: NDArray[Any]
         if labels:
-            self.t = random.integers(0, units, rows)
+            self.t = random.integers(0, 2 if loss.binary and units == 1 else units, rows)
             targets = Targets((), np.dtype(np.int64))
         else:
             self.t = random.standard_normal((rows, units)).astype(dtype)
+            if isinstance(loss, BinaryCrossEntropy):
+                self.t = (self.t > 0).astype(dtype)
             targets = Targets((units,), np.dtype(dtype))
         self.replica = Replica(network, loss, [self.parameters], targets)
 

@@ -15,10 +15,13 @@ from numpy.typing import NDArray
 
 from dptrain.nn.activations import Identity, ReLU, Sigmoid, Tanh
 from dptrain.nn.dense import Dense, Flatten
-from dptrain.nn.network import AnyLayer
-from tests.nn.build import CLASSIFY, REGRESS, Problem, problem
+from dptrain.nn.gelu import GELU
+from dptrain.nn.network import AnyLayer, Network
+from dptrain.nn.rectifiers import LeakyReLU, Softplus
+from tests.nn.build import LABELLED, VALUED, Problem, problem, weighted
 
 ACTIVATIONS: list[AnyLayer] = [Sigmoid(), Tanh(), ReLU(), Identity(), Flatten()]
+ACTIVATIONS += [LeakyReLU(), Softplus(), GELU(), GELU("tanh")]
 # Vectors take other paths than matrices, so sizes of one come up often.
 SIZES = st.one_of(st.just(1), st.integers(1, 9), st.integers(1, 130))
 
@@ -67,12 +70,14 @@ def problems(draw: st.DrawFn) -> Problem:
     for units in draw(st.lists(SIZES, min_size=1, max_size=3)):
         layers += [Dense(units), *draw(st.lists(st.sampled_from(ACTIVATIONS), max_size=2))]
     labels = draw(st.booleans())
+    units = Network(1, layers).output_shape[0]
+    losses = [*LABELLED.values(), weighted(units)] if labels else list(VALUED.values())
     return problem(
         layers,
         draw(SIZES),
         draw(SIZES),
         labels=labels,
-        loss=draw(st.sampled_from([CLASSIFY, REGRESS])) if labels else REGRESS,
+        loss=draw(st.sampled_from(losses)),
         dtype=draw(st.sampled_from(["float32", "float64"])),
         seed=draw(st.integers(0, 999)),
         misaligned=draw(st.integers(0, 15)),
@@ -103,8 +108,11 @@ def test_large_blocks(dtype: str, rows: int, shards: int) -> None:
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("rows", [45_000, 44_999])
-def test_long_blocks(dtype: str, rows: int) -> None:
+@pytest.mark.parametrize("name", [*LABELLED, "weighted", "binary-single", "hinge-single"])
+def test_long_blocks(name: str, dtype: str, rows: int) -> None:
     """More rows in a shard than NumPy's buffer has places, where sums mix float32 and float64."""
-    task = problem([Dense(3), Tanh(), Dense(2)], 2, rows, labels=True, dtype=dtype)
+    loss = weighted(2) if name == "weighted" else LABELLED[name.removesuffix("-single")]
+    units = 1 if name.endswith("single") else 2
+    task = problem([Dense(3), Tanh(), Dense(units)], 2, rows, labels=True, loss=loss, dtype=dtype)
     assert rows // 5 > np.getbufsize()
     assert_equal(task, 0, 5, 5)
