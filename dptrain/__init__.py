@@ -13,16 +13,21 @@ if TYPE_CHECKING:
     from dptrain.api import Result, fit, train
     from dptrain.experiment.schema import Execution, Experiment
     from dptrain.nn.activations import Identity, ReLU, Sigmoid, Tanh
+    from dptrain.nn.convolution import Conv2D
     from dptrain.nn.dense import Dense, Flatten
     from dptrain.nn.network import Network
+    from dptrain.nn.pooling import AvgPool2D, MaxPool2D
     from dptrain.trained import TrainedNetwork, load_run
 
 __all__ = [
+    "AvgPool2D",
+    "Conv2D",
     "Dense",
     "Execution",
     "Experiment",
     "Flatten",
     "Identity",
+    "MaxPool2D",
     "Network",
     "ReLU",
     "Result",
@@ -35,11 +40,14 @@ __all__ = [
 ]
 
 _HOMES = {
+    "AvgPool2D": "nn.pooling",
+    "Conv2D": "nn.convolution",
     "Dense": "nn.dense",
     "Execution": "experiment.schema",
     "Experiment": "experiment.schema",
     "Flatten": "nn.dense",
     "Identity": "nn.activations",
+    "MaxPool2D": "nn.pooling",
     "Network": "nn.network",
     "ReLU": "nn.activations",
     "Result": "api",

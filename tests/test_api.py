@@ -25,11 +25,14 @@ def quadrants(rows: int = 300) -> tuple[np.ndarray, np.ndarray]:
 
 def test_exported_names() -> None:
     assert sorted(dptrain.__all__) == [
+        "AvgPool2D",
+        "Conv2D",
         "Dense",
         "Execution",
         "Experiment",
         "Flatten",
         "Identity",
+        "MaxPool2D",
         "Network",
         "ReLU",
         "Result",

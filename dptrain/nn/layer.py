@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+import numpy as np
 from msgspec import Struct
 from numpy.typing import DTypeLike, NDArray
 
@@ -54,6 +55,8 @@ class Site:
         overwrites: whether the layer may put its output where its input stands.
         passes_back: whether anybody needs the gradient of the input.
         workspace: where all buffers of the pass come from.
+        span: ``weights`` in one piece, as they lie next to each other in the flat vector.
+        span_gradients: ``gradients`` likewise, an array ``(shards, len(span))`` per block.
     """
 
     inputs: Blocks
@@ -62,6 +65,8 @@ class Site:
     overwrites: bool
     passes_back: bool
     workspace: Workspace = field(default_factory=Workspace)
+    span: Array = field(default_factory=lambda: np.empty(0))
+    span_gradients: Sequence[Array] = ()
 
     def like(self, arrays: Blocks, dtype: DTypeLike | None = None) -> Blocks:
         """Return uninitialised arrays of these shapes, and of these dtypes unless one is given."""

@@ -11,11 +11,13 @@ from numpy.typing import NDArray
 from dptrain.arithmetic.randomness import Purpose, generator
 from dptrain.errors import ShapeError, UsageError, suggestion
 from dptrain.nn.activations import Identity, ReLU, Sigmoid, Tanh
+from dptrain.nn.convolution import Conv2D
 from dptrain.nn.dense import Dense, Flatten
 from dptrain.nn.initializers import Initializer, draw
 from dptrain.nn.layer import Layer, Shape
+from dptrain.nn.pooling import AvgPool2D, MaxPool2D
 
-AnyLayer = Dense | Flatten | Sigmoid | ReLU | Tanh | Identity
+AnyLayer = Dense | Conv2D | MaxPool2D | AvgPool2D | Flatten | Sigmoid | ReLU | Tanh | Identity
 
 
 class Tensor(NamedTuple):

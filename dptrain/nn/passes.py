@@ -107,6 +107,7 @@ class Pass:
         operations: list[Operation] = []
         overwrites = passes_back = False
         for layer, tensors in zip(network.layers, network.tensors, strict=True):
+            start, stop = (tensors[0].start, tensors[-1].stop) if tensors else (0, 0)
             site = Site(
                 inputs=x,
                 weights=[parameters[t.start : t.stop].reshape(t.shape) for t in tensors],
@@ -114,6 +115,8 @@ class Pass:
                 overwrites=overwrites,
                 passes_back=passes_back,
                 workspace=workspace,
+                span=parameters[start:stop],
+                span_gradients=self._gradient_blocks(start, stop, (stop - start,)),
             )
             operation = layer.bind(site)
             operations.append(operation)
