@@ -24,6 +24,12 @@ from dptrain.experiment.schema import Experiment
 from dptrain.experiment.settle import settle
 from dptrain.experiment.validate import build
 from dptrain.launch.local import Inheritance
+from dptrain.nn.activations import ReLU, Tanh
+from dptrain.nn.convolution import Conv2D
+from dptrain.nn.dense import Dense, Flatten
+from dptrain.nn.initializers import Xavier
+from dptrain.nn.network import AnyLayer, Network
+from dptrain.nn.pooling import AvgPool2D, MaxPool2D
 
 OPTIMIZERS = ("sgd", "momentum", "nesterov", "adagrad", "rmsprop", "adam", "adamw")
 
@@ -34,9 +40,11 @@ def experiments(draw: st.DrawFn, shards: st.SearchStrategy[int]) -> dict[str, An
     regression = draw(st.booleans())
     # wide layers too: of a vector of less than 4096 elements, rank 0 alone has a slice
     widths = draw(st.lists(st.one_of(st.integers(1, 9), st.sampled_from([130, 300])), max_size=3))
+    layers = draw(st.one_of(st.none(), image_layers(2 if regression else 3)))
     return {
         "dataset": "regression" if regression else "classes",
         "model": "mlp:" + "-".join(map(str, [20, *widths, 2 if regression else 3])),
+        "layers": layers,  # instead of the model, if any
         "activation": draw(st.sampled_from(["sigmoid", "relu", "tanh", "identity"])),
         "loss": "sum-of-squares" if regression else draw(
             st.sampled_from(["softmax-cross-entropy", "sum-of-squares"])
@@ -53,6 +61,19 @@ def experiments(draw: st.DrawFn, shards: st.SearchStrategy[int]) -> dict[str, An
         "seed": draw(st.integers(0, 99)),
         "steps": 7,
     }  # fmt: skip
+
+
+@st.composite
+def image_layers(draw: st.DrawFn, outputs: int) -> list[dict[str, Any]]:
+    """Draw a convolutional network for images of 4x5, as plain data."""
+    init = Xavier()
+    known: list[AnyLayer] = [ReLU(), Tanh(), MaxPool2D(2), MaxPool2D((2, 3), 1), AvgPool2D((1, 2))]
+    size = (draw(st.integers(1, 3)), draw(st.integers(1, 3)))
+    layers: list[AnyLayer] = [Conv2D(draw(st.integers(1, 20)), size, padding=1, init=init)]
+    layers += draw(st.lists(st.sampled_from(known), max_size=2, unique=True))
+    if draw(st.booleans()):
+        layers.append(Conv2D(draw(st.integers(1, 20)), (1, 2), draw(st.integers(1, 2)), init=init))
+    return Network((4, 5), [*layers, Flatten(), Dense(outputs, init)]).description()
 
 
 class Data:

@@ -261,8 +261,10 @@ def test_impossible_settings_are_named(name: str, wrong: Any) -> None:
 
 def test_a_description_survives_toml() -> None:
     layers: list[AnyLayer] = [Conv2D(3, (2, 1), 2, (0, 1), He()), MaxPool2D((2, 1)), Flatten()]
-    text = to_toml(Experiment(layers=Network((9, 9), layers).description()))
+    description = Network((9, 9), layers).description()
+    text = to_toml(Experiment(layers=description))
     read = parse_toml(text, "the test")["experiment"]["layers"]
+    assert read == description
     assert layers_from(read) == tuple(layers)
 
 
