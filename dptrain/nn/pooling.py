@@ -100,40 +100,40 @@ class MaxPooledBlock(PooledBlock):
 
     def __init__(self, site: Site, over: Windows, x: Array) -> None:
         super().__init__(site, over, x)
+        self._fold = Fold(over.reads().reshape(-1), over.pixels)
         samples, count, channels = self.y.shape
-        self._all = self.workspace.empty((samples, over.offsets * count, channels), x.dtype)
-        parts = self._all.reshape(samples, over.offsets, count, channels)
-        self._maxima = [parts[:, i] for i in range(over.offsets)]
+        self._values = self._fold.values_for(samples, channels, x.dtype, self.workspace)
+        parts = self._values[:, :-1].reshape(samples, over.offsets, count, channels)
+        self._parts = [parts[:, i] for i in range(over.offsets)]
 
     def forward_calls(self) -> list[Call]:
         """The last maximum is the output."""
-        reads = self.over.reads().reshape(-1)
-        found: list[Call] = [call(self.x.take, reads, 1, self._all, "clip")]
-        *_, last = self._maxima
-        for before, here in pairwise(self._maxima):
+        reads = np.append(self.over.reads(), 0)  # and anything where the zeros go
+        found: list[Call] = [call(self.x.take, reads, 1, self._values, "clip")]
+        *_, last = self._parts
+        for before, here in pairwise(self._parts):
             found.append(call(np.maximum, before, here, out=self.y if here is last else here))
-        if len(self._maxima) == 1:
+        if len(self._parts) == 1:
             found.append(call(np.copyto, self.y, last))
         return found
 
     def backward_calls(self, dy: Array, dx: Array) -> list[Call]:
-        """From the last offset to the first, take the gradients that are still free."""
-        samples, count, channels = self.y.shape
-        fold = Fold(self.over.reads().reshape(-1), self.over.pixels)
-        values = fold.values_for(samples, channels, dy.dtype, self.workspace)
-        parts = values[:, :-1].reshape(samples, -1, count, channels)
+        """From the last offset to the first, take the gradients that are still free.
+
+        They go where the maxima are, which are then no longer needed.
+        """
         here = self.workspace.empty(dy.shape, np.bool_)
         free = self.workspace.empty(dy.shape, np.bool_)
-        found: list[Call] = [call(free.fill, True)]
-        for i in range(self.over.offsets - 1, 0, -1):
+        found: list[Call] = [call(free.fill, True), call(self._values[:, -1].fill, 0)]
+        for before, part in reversed(list(pairwise(self._parts))):
             found += [
-                call(np.greater, self._maxima[i], self._maxima[i - 1], here),
+                call(np.greater, part, before, here),
                 call(np.logical_and, here, free, here),
-                call(np.multiply, dy, here, parts[:, i]),
+                call(np.multiply, dy, here, part),
                 call(np.greater, free, here, free),
             ]
-        found.append(call(np.multiply, dy, free, parts[:, 0]))
-        return found + self.fold_calls(fold, values, dx)
+        found.append(call(np.multiply, dy, free, self._parts[0]))
+        return found + self.fold_calls(self._fold, self._values, dx)
 
 
 class AveragedBlock(PooledBlock):
