@@ -13,23 +13,37 @@ if TYPE_CHECKING:
     from dptrain.api import Result, fit, train
     from dptrain.experiment.schema import Execution, Experiment
     from dptrain.nn.activations import Identity, ReLU, Sigmoid, Tanh
+    from dptrain.nn.batchnorm import BatchNorm
+    from dptrain.nn.composite import Chain, Residual
+    from dptrain.nn.convolution import Conv2D
     from dptrain.nn.dense import Dense, Flatten
+    from dptrain.nn.dropout import Dropout
     from dptrain.nn.gelu import GELU
+    from dptrain.nn.layernorm import LayerNorm
     from dptrain.nn.network import Network
+    from dptrain.nn.pooling import AvgPool2D, MaxPool2D
     from dptrain.nn.rectifiers import LeakyReLU, Softplus
     from dptrain.trained import TrainedNetwork, load_run
     from dptrain.weights.params import load_params, save_params
 
 __all__ = [
     "GELU",
+    "AvgPool2D",
+    "BatchNorm",
+    "Chain",
+    "Conv2D",
     "Dense",
+    "Dropout",
     "Execution",
     "Experiment",
     "Flatten",
     "Identity",
+    "LayerNorm",
     "LeakyReLU",
+    "MaxPool2D",
     "Network",
     "ReLU",
+    "Residual",
     "Result",
     "Sigmoid",
     "Softplus",
@@ -43,15 +57,23 @@ __all__ = [
 ]
 
 _HOMES = {
+    "AvgPool2D": "nn.pooling",
+    "BatchNorm": "nn.batchnorm",
+    "Chain": "nn.composite",
+    "Conv2D": "nn.convolution",
     "Dense": "nn.dense",
+    "Dropout": "nn.dropout",
     "Execution": "experiment.schema",
     "Experiment": "experiment.schema",
     "Flatten": "nn.dense",
     "GELU": "nn.gelu",
     "Identity": "nn.activations",
+    "LayerNorm": "nn.layernorm",
     "LeakyReLU": "nn.rectifiers",
+    "MaxPool2D": "nn.pooling",
     "Network": "nn.network",
     "ReLU": "nn.activations",
+    "Residual": "nn.composite",
     "Result": "api",
     "Sigmoid": "nn.activations",
     "Softplus": "nn.rectifiers",

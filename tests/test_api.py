@@ -25,15 +25,23 @@ def quadrants(rows: int = 300) -> tuple[np.ndarray, np.ndarray]:
 
 def test_exported_names() -> None:
     assert sorted(dptrain.__all__) == [
+        "AvgPool2D",
+        "BatchNorm",
+        "Chain",
+        "Conv2D",
         "Dense",
+        "Dropout",
         "Execution",
         "Experiment",
         "Flatten",
         "GELU",
         "Identity",
+        "LayerNorm",
         "LeakyReLU",
+        "MaxPool2D",
         "Network",
         "ReLU",
+        "Residual",
         "Result",
         "Sigmoid",
         "Softplus",

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+import numpy as np
 from msgspec import Struct
 from numpy.typing import DTypeLike, NDArray
 
@@ -65,6 +66,8 @@ class Site:
         place: of the layer in the network: its index, then that within a layer that holds it.
         frozen: whether the layer's tensors stay as they are; one bool for each.
         input_shape: of one sample.
+        span: ``weights`` in one piece, as they lie next to each other in the flat vector.
+        span_gradients: ``gradients`` likewise, an array ``(shards, len(span))`` per block.
     """
 
     inputs: Blocks
@@ -77,6 +80,8 @@ class Site:
     place: tuple[int, ...] = (0,)
     frozen: Sequence[bool] = ()
     input_shape: Shape = ()
+    span: Array = field(default_factory=lambda: np.empty(0))
+    span_gradients: Sequence[Array] = ()
 
     def like(self, arrays: Blocks, dtype: DTypeLike | None = None) -> Blocks:
         """Return uninitialised arrays of these shapes, and of these dtypes unless one is given."""

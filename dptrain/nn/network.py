@@ -134,7 +134,9 @@ class Network:
 
     def description(self) -> list[dict[str, Any]]:
         """Return the layers as plain data, from which `layers_from` makes them again."""
-        return [dict(msgspec.to_builtins(layer)) for layer in self.layers]
+        # Through JSON, since `to_builtins` leaves tuples, which TOML and messages do not give back.
+        found: list[dict[str, Any]] = msgspec.json.decode(msgspec.json.encode(self.layers))
+        return found
 
 
 def layers_from(description: object) -> tuple[AnyLayer, ...]:

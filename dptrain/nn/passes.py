@@ -135,6 +135,8 @@ class Pass:
             overwrites=False,
             passes_back=False,
             workspace=workspace,
+            span=parameters,
+            span_gradients=self._gradient_blocks(0, network.size, (network.size,)),
             context=context,
             place=(),
             frozen=[t.frozen for t in tensors],

@@ -24,6 +24,12 @@ from dptrain.experiment.schema import Experiment
 from dptrain.experiment.settle import settle
 from dptrain.experiment.validate import build
 from dptrain.launch.local import Inheritance
+from dptrain.nn.activations import ReLU, Tanh
+from dptrain.nn.convolution import Conv2D
+from dptrain.nn.dense import Dense, Flatten
+from dptrain.nn.initializers import Xavier
+from dptrain.nn.network import AnyLayer, Network
+from dptrain.nn.pooling import AvgPool2D, MaxPool2D
 
 ACTIVATIONS = ("sigmoid", "relu", "tanh", "identity", "leaky-relu", "softplus", "gelu")
 # Losses, with settings of their own, for each of the data sets: what they need besides.
@@ -55,7 +61,7 @@ def experiments(draw: st.DrawFn, shards: st.SearchStrategy[int]) -> dict[str, An
     dataset = draw(st.sampled_from(list(LOSSES)))
     return {
         "dataset": dataset,
-        "layers": draw(layers(UNITS[dataset])),
+        "layers": draw(st.one_of(layers(UNITS[dataset]), image_layers(UNITS[dataset]))),
         "input_shape": [4, 5],
         **draw(st.sampled_from(LOSSES[dataset])),
         "optimizer": draw(st.sampled_from(OPTIMIZERS)),
@@ -99,6 +105,19 @@ def layers(draw: st.DrawFn, units: int) -> list[dict[str, Any]]:
             row = [{"layer": "residual", "layers": row, "shortcut": shortcut}]
         found += [{"layer": "chain", "layers": row}] if way == "chain" else row
     return [*found, {"layer": "dense", "units": units, "init": xavier}]
+
+
+@st.composite
+def image_layers(draw: st.DrawFn, outputs: int) -> list[dict[str, Any]]:
+    """Draw a convolutional network for images of 4x5, as plain data."""
+    init = Xavier()
+    known: list[AnyLayer] = [ReLU(), Tanh(), MaxPool2D(2), MaxPool2D((2, 3), 1), AvgPool2D((1, 2))]
+    size = (draw(st.integers(1, 3)), draw(st.integers(1, 3)))
+    layers: list[AnyLayer] = [Conv2D(draw(st.integers(1, 20)), size, padding=1, init=init)]
+    layers += draw(st.lists(st.sampled_from(known), max_size=2, unique=True))
+    if draw(st.booleans()):
+        layers.append(Conv2D(draw(st.integers(1, 20)), (1, 2), draw(st.integers(1, 2)), init=init))
+    return Network((4, 5), [*layers, Flatten(), Dense(outputs, init)]).description()
 
 
 class Data:

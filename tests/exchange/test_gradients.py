@@ -59,7 +59,16 @@ NETWORKS: dict[str, list[dict[str, Any]]] = {
         },
         dense(3),
     ],
-    "images": [{"layer": "batchnorm"}, {"layer": "layernorm"}, FLAT, dense(3)],
+    "images": [
+        {"layer": "conv2d", "filters": 3, "size": 2, "padding": 1, **XAVIER},
+        {"layer": "batchnorm"},
+        {"layer": "maxpool2d", "size": 2, "stride": 1},
+        {"layer": "residual", "layers": [{"layer": "conv2d", "filters": 3, "size": 1, **XAVIER}]},
+        {"layer": "layernorm"},
+        {"layer": "avgpool2d", "size": 2},
+        FLAT,
+        dense(3),
+    ],
 }  # fmt: skip
 
 

@@ -1,5 +1,6 @@
 """Passes over random data, for the tests of layers and losses."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -7,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dptrain.arithmetic.shards import blocks
+from dptrain.nn.layer import Operation, Site
 from dptrain.nn.losses import (
     AnyLoss,
     BinaryCrossEntropy,
@@ -118,3 +120,34 @@ def problem(
     """Return a problem for layers, with the loss that fits its targets unless one is given."""
     loss = settings.pop("loss", CLASSIFY if labels else REGRESS)
     return Problem(Network(input_shape, layers), loss, rows, labels=labels, **settings)
+
+
+def bound(
+    layer: AnyLayer,
+    *blocks: NDArray[Any],
+    weights: NDArray[Any] | None = None,
+    passes_back: bool = True,
+) -> Operation:
+    """Bind a layer to blocks; where it has parameters, ``weights`` are its flat vector."""
+    shape = blocks[0].shape[2:]
+    parameters = layer.parameters(shape)
+    size = sum(math.prod(each.shape) for each in parameters)
+    flat = np.empty(0) if weights is None else weights[:size]
+    assert len(flat) == size
+    rows = [np.empty((len(x), len(flat)), x.dtype) for x in blocks]
+    tensors, gradients, start = [], [], 0
+    for parameter in parameters:
+        stop = start + math.prod(parameter.shape)
+        tensors.append(flat[start:stop].reshape(parameter.shape))
+        gradients.append([row[:, start:stop].reshape(-1, *parameter.shape) for row in rows])
+        start = stop
+    site = Site(
+        inputs=list(blocks),
+        weights=tensors,
+        gradients=gradients,
+        overwrites=False,
+        passes_back=passes_back,
+        span=flat,
+        span_gradients=rows,
+    )
+    return layer.bind(site)

@@ -14,10 +14,12 @@ from numpy.typing import NDArray
 from dptrain.nn.activations import Identity, ReLU, Sigmoid, Tanh
 from dptrain.nn.batchnorm import BatchNorm
 from dptrain.nn.composite import Chain, Residual
+from dptrain.nn.convolution import Conv2D
 from dptrain.nn.dense import Dense, Flatten
 from dptrain.nn.gelu import GELU
 from dptrain.nn.layernorm import LayerNorm
 from dptrain.nn.network import AnyLayer
+from dptrain.nn.pooling import AvgPool2D, MaxPool2D
 from dptrain.nn.rectifiers import LeakyReLU, Softplus
 
 Array = NDArray[Any]
@@ -40,6 +42,19 @@ def _applied(layer: AnyLayer, parameters: Array, x: Array) -> tuple[Array, Array
         fan_in, units = x.shape[1], layer.units
         weights, bias, rest = np.split(parameters, [fan_in * units, (fan_in + 1) * units])
         return np.einsum("ni,ij->nj", x, weights.reshape(fan_in, units)) + bias, rest
+    if isinstance(layer, Conv2D):
+        patches = windows(x, layer.size, layer.stride, layer.padding)
+        elements = math.prod(patches.shape[3:])
+        weights, bias, rest = np.split(
+            parameters, [elements * layer.filters, (elements + 1) * layer.filters]
+        )
+        kernel = weights.reshape(*patches.shape[3:], layer.filters)
+        return np.einsum("nyxijc,ijcf->nyxf", patches, kernel) + bias, rest
+    if isinstance(layer, MaxPool2D | AvgPool2D):
+        patches = windows(x, layer.size, layer.stride or layer.size, 0)
+        values = patches.reshape(*patches.shape[:3], -1, patches.shape[-1])
+        is_max = isinstance(layer, MaxPool2D)
+        return _largest(values) if is_max else values.mean(axis=3), parameters
     if isinstance(layer, BatchNorm):
         features = x.shape[-1]
         gamma, beta, _, _, rest = np.split(parameters, np.arange(1, 5) * features)
@@ -56,6 +71,25 @@ def _applied(layer: AnyLayer, parameters: Array, x: Array) -> tuple[Array, Array
         g, rest = _in_a_row(layer.shortcut, rest, x)
         return f + g, rest
     return _FUNCTIONS[layer](x), parameters
+
+
+def windows(x: Array, size: Any, stride: Any, padding: Any) -> Array:
+    """Return ``(n, OH, OW, KH, KW, C)`` of images, copied one window after the other."""
+    (high, wide), (down, right), (top, left) = (
+        (each, each) if isinstance(each, int) else each for each in (size, stride, padding)
+    )
+    images = x.reshape(*x.shape, 1) if x.ndim == 3 else x
+    images = np.pad(images, ((0, 0), (top, top), (left, left), (0, 0)))
+    rows = range(0, images.shape[1] - high + 1, down)
+    columns = range(0, images.shape[2] - wide + 1, right)
+    found = [[images[:, y : y + high, x : x + wide] for x in columns] for y in rows]
+    return np.moveaxis(np.array(found), 2, 0)
+
+
+def _largest(values: Array) -> Array:
+    """Return the values ``(n, OH, OW, C)`` whose real part is the first maximum on axis 3."""
+    place = values.real.argmax(axis=3)
+    return np.take_along_axis(values, place[:, :, :, np.newaxis], 3)[:, :, :, 0]
 
 
 def _in_a_row(layers: Sequence[AnyLayer], parameters: Array, x: Array) -> tuple[Array, Array]:
@@ -158,8 +192,13 @@ def gradient(layers: Sequence[AnyLayer], parameters: Array, x: Array, t: Array, 
 
 
 def margin(layers: Sequence[AnyLayer], parameters: Array, x: Array) -> float:
-    """Return how far the input nearest to the kink of any ReLU, leaky or not, is from it."""
-    found = activations(layers, parameters, x)
-    kinked = (ReLU, LeakyReLU)
-    inputs = [y for layer, y in zip(layers, found, strict=False) if isinstance(layer, kinked)]
-    return min((float(np.abs(y).min()) for y in inputs), default=np.inf)
+    """Return how far the input nearest to the kink of any ReLU or maximum is from it."""
+    nearest = np.inf
+    for layer, y in zip(layers, activations(layers, parameters, x), strict=False):
+        if isinstance(layer, ReLU | LeakyReLU):
+            nearest = min(nearest, float(np.abs(y).min()))
+        elif isinstance(layer, MaxPool2D) and layer.size not in (1, (1, 1)):
+            patches = windows(y, layer.size, layer.stride or layer.size, 0)
+            values = np.sort(patches.reshape(*patches.shape[:3], -1, patches.shape[-1]), axis=3)
+            nearest = min(nearest, float((values[:, :, :, -1] - values[:, :, :, -2]).min()))
+    return nearest

@@ -13,10 +13,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from dptrain.errors import ShapeError
+from dptrain.nn import convolution
 from dptrain.nn.activations import Identity, ReLU, Sigmoid, Tanh
+from dptrain.nn.convolution import Conv2D
 from dptrain.nn.dense import Dense, Flatten
 from dptrain.nn.gelu import GELU
 from dptrain.nn.network import AnyLayer, Network
+from dptrain.nn.pooling import AvgPool2D, MaxPool2D
 from dptrain.nn.rectifiers import LeakyReLU, Softplus
 from tests.nn.build import LABELLED, VALUED, Problem, problem, weighted
 
@@ -92,6 +96,79 @@ def test_blocks_equal_single_shards(task: Problem, shards: int, data: st.DataObj
     last = data.draw(st.integers(first + 1, present))
     with np.errstate(over="ignore"):  # exp, on the way to a sigmoid of 0
         assert_equal(task, first, last, shards)
+
+
+EXTENTS = st.one_of(st.integers(1, 3), st.tuples(st.integers(1, 5), st.integers(1, 5)))
+POOLS = st.one_of(
+    st.builds(MaxPool2D, EXTENTS, st.one_of(st.none(), EXTENTS)),
+    st.builds(AvgPool2D, EXTENTS, st.one_of(st.none(), EXTENTS)),
+)
+CONVOLUTIONS = st.builds(
+    Conv2D,
+    st.one_of(st.integers(1, 9), st.integers(1, 40)),
+    EXTENTS,
+    EXTENTS,
+    st.one_of(st.just(0), st.integers(0, 2)),
+)
+
+
+@st.composite
+def image_problems(draw: st.DrawFn) -> Problem:
+    """A random network over images: as many of the layers drawn as fit."""
+    side = st.integers(1, 14)
+    channels = st.one_of(st.just(()), st.tuples(st.integers(1, 20)))
+    shape = draw(st.tuples(side, side)) + draw(channels)
+    kinds = st.one_of(CONVOLUTIONS, POOLS, st.sampled_from(ACTIVATIONS[:4]))
+    layers: list[AnyLayer] = []
+    for layer in draw(st.lists(kinds, min_size=1, max_size=5)):
+        try:
+            Network(shape, [*layers, layer, Flatten(), Dense(1)])
+        except ShapeError:
+            continue
+        layers.append(layer)
+    found = problem(
+        [*layers, Flatten(), Dense(draw(st.integers(1, 5)))],
+        shape,
+        draw(st.integers(1, 25)),
+        labels=True,
+        dtype=draw(st.sampled_from(["float32", "float64"])),
+        seed=draw(st.integers(0, 999)),
+        misaligned=draw(st.integers(0, 15)),
+    )
+    if draw(st.booleans()):  # equal values, and zeros of both signs
+        np.rint(found.x, out=found.x)
+        np.rint(found.parameters, out=found.parameters)
+    return found
+
+
+@settings(max_examples=150)
+@given(
+    image_problems(),
+    st.integers(1, 9),
+    st.sampled_from([convolution.PIECE_BYTES, 30_000, 1000]),
+    st.data(),
+)
+def test_blocks_of_images_equal_single_shards(
+    task: Problem, shards: int, piece: int, data: st.DataObject
+) -> None:
+    present = min(task.rows, shards)
+    first = data.draw(st.integers(0, present - 1))
+    last = data.draw(st.integers(first + 1, present))
+    with pytest.MonkeyPatch.context() as patch, np.errstate(over="ignore"):
+        patch.setattr(convolution, "PIECE_BYTES", piece)
+        assert_equal(task, first, last, shards)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize(("rows", "shards"), [(100, 4), (97, 4), (300, 2)])
+def test_large_blocks_of_images(dtype: str, rows: int, shards: int) -> None:
+    """Sizes at which BLAS copies its operands, and shards of several pieces."""
+    layers: list[AnyLayer] = [Conv2D(30, 5), ReLU(), MaxPool2D(2), Conv2D(20, 3, padding=1)]
+    layers += [ReLU(), AvgPool2D(3, 2), Flatten(), Dense(10)]
+    task = problem(layers, (28, 28), rows, labels=True, dtype=dtype, misaligned=3)
+    task.parameters *= 0.05
+    assert_equal(task, 0, shards, shards)
+    assert_equal(task, 1, shards, shards)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])

@@ -13,10 +13,11 @@ from dptrain.nn.activations import Identity, ReLU, Sigmoid, Tanh
 from dptrain.nn.dense import Dense, Flatten
 from dptrain.nn.gelu import GELU
 from dptrain.nn.initializers import He, Normal, Zeros
-from dptrain.nn.layer import Operation, Site
+from dptrain.nn.layer import Site
 from dptrain.nn.network import AnyLayer
 from dptrain.nn.rectifiers import LeakyReLU, Softplus
 from tests.nn import reference
+from tests.nn.build import bound
 
 Array = NDArray[Any]
 ACTIVATIONS: list[AnyLayer] = [Sigmoid(), Tanh(), ReLU(), Identity()]
@@ -47,19 +48,6 @@ SLOPE: dict[str, Callable[[float], float]] = {
     "softplus": lambda x: 1 / (1 + math.exp(-x)),
     "gelu": lambda x: normal_distribution(x) + x * math.exp(-x * x / 2) / math.sqrt(2 * math.pi),
 }
-
-
-def bound(layer: AnyLayer, *blocks: Array, weights: Array | None = None) -> Operation:
-    """Bind a layer to blocks; where it has parameters, ``weights`` are its flat vector."""
-    shape = blocks[0].shape[2:]
-    tensors, gradients, position = [], [], 0
-    for parameter in layer.parameters(shape):
-        size = math.prod(parameter.shape)
-        assert weights is not None
-        tensors.append(weights[position : position + size].reshape(parameter.shape))
-        gradients.append([np.empty((len(x), *parameter.shape), x.dtype) for x in blocks])
-        position += size
-    return layer.bind(Site(list(blocks), tensors, gradients, overwrites=False, passes_back=True))
 
 
 def applied(layer: AnyLayer, values: list[float], dtype: str) -> tuple[Array, Array]:
