@@ -5,8 +5,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
+from onnxruntime.capi.onnxruntime_pybind11_state import NotImplemented  # noqa: A004
 
-from dptrain.errors import DataError, ShapeError
+from dptrain.errors import DataError, ShapeError, UsageError
 from dptrain.experiment.job import evaluation_job
 from dptrain.onnx_export.model import INPUT, OUTPUTS
 from dptrain.trained import TrainedNetwork
@@ -63,10 +64,21 @@ def compared(model: bytes, trained: TrainedNetwork) -> Comparison:
 
 
 def run_model(model: bytes, x: NDArray[Any], output: str = OUTPUTS) -> NDArray[Any]:
-    """Return one output of a model on samples, as onnxruntime computes it on a CPU."""
+    """Return one output of a model on samples, as onnxruntime computes it on a CPU.
+
+    Raises:
+        UsageError: onnxruntime lacks an operator in this dtype, such as Conv in float64.
+    """
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
-    session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    try:
+        session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    except NotImplemented as error:
+        reason = str(error).rpartition(" : ")[2]
+        raise UsageError(
+            f"onnxruntime cannot run this model: {reason}; it lacks some operators in float64, so "
+            "train with --dtype float32"
+        ) from None
     return np.asarray(session.run([output], {INPUT: x})[0])
 
 

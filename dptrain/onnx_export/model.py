@@ -43,7 +43,7 @@ def onnx_model(trained: TrainedNetwork) -> ModelProto:
     graph = Graph(trained.weights)
     x = INPUT
     for placed in network.row:
-        x = graph.layer(placed.layer, placed.name, x)
+        x = graph.layer(placed, x)
     graph.node("Identity", [x], OUTPUTS)
     results = [OUTPUTS]
     if trained.experiment.loss == "softmax-cross-entropy":
