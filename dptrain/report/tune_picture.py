@@ -24,6 +24,8 @@ _BLUE, _ORANGE, _GREY, _LIGHT = "#0072B2", "#D55E00", "#555555", "#999999"
 _PANEL_WIDTH, _PANEL_HEIGHT = 3.9, 3.1
 _MOST_PANELS_A_ROW = 3
 _MOST_TICKS = 12
+# Of so many values each has a place and its name, whatever lies between them.
+_MOST_NAMED = 6
 # How far below the best is shown, in distances of the median from the best. Trials that diverged
 # would otherwise press all the others into one line.
 _REACH = 2.5
@@ -181,16 +183,16 @@ def _draw_against(
     shown_at: dict[int, float],
 ) -> None:
     name, space = parameter
-    ordered = space.ordered if isinstance(space, Choices) else True
-    if ordered:
+    if isinstance(space, Choices) and (len(space.values) <= _MOST_NAMED or not space.ordered):
+        values = sorted(space.values) if space.ordered else space.values
+        places = _dodged(name, values, trials)
+        _name_places(panel, values)
+    else:
         places = {t.number: float(t.parameters[name]) for t in trials}
         if space.log or _spans_decades(list(places.values())):
             panel.set_xscale("log")
         else:
             _label_few(panel, whole=all(place.is_integer() for place in places.values()))
-    else:
-        places = _dodged(parameter, trials)
-        _name_places(panel, space.values if isinstance(space, Choices) else ())
     _scatter(panel, trials, places, shown_at)
     first = ranked(list(trials), metric)[0]
     _mark_best(panel, places[first.number], shown_at[first.number])
@@ -208,12 +210,11 @@ def _label_few(panel: "Axes", *, whole: bool) -> None:
     panel.xaxis.set_major_locator(MaxNLocator(nbins=5, integer=whole))
 
 
-def _dodged(parameter: Parameter, trials: Sequence[Trial]) -> dict[int, float]:
-    """Return places for the trials of each name, a little apart in the order of the trials."""
-    assert isinstance(parameter.space, Choices)
+def _dodged(name: str, values: Sequence[Any], trials: Sequence[Trial]) -> dict[int, float]:
+    """Return places for the trials of each value, a little apart in the order of the trials."""
     places = {}
-    for i, value in enumerate(parameter.space.values):
-        own = [t.number for t in trials if t.parameters[parameter.name] == value]
+    for i, value in enumerate(values):
+        own = [t.number for t in trials if t.parameters[name] == value]
         for k, number in enumerate(own):
             shift = 0.0 if len(own) == 1 else 2 * k / (len(own) - 1) - 1
             places[number] = i + _DODGE * shift

@@ -112,10 +112,9 @@ class Teller:
         """Tell nothing."""
 
     def epoch(self, record: EpochRecord) -> None:
-        """Tell the evaluation, and wait for the decision."""
-        if not self._hearing.stop():
-            self.tell(Evaluated(self._number, record))
-            self._hearing.await_decision()
+        """Tell the evaluation, and wait for the decision unless it has come already."""
+        self.tell(Evaluated(self._number, record))
+        self._hearing.await_decision()
 
     def warn(self, message: str) -> None:
         """Pass on a warning."""

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from dptrain.tune.course import Course
 from dptrain.tune.methods import Grid
 from dptrain.tune.objective import measure, parse_goals
-from dptrain.tune.pruning import falls_behind
+from dptrain.tune.pruning import FEWEST, falls_behind
 from dptrain.tune.space import Choices, Parameter
 from dptrain.tune.trial import Trial, merits
 from tests.tune.build import Simulation
@@ -31,7 +31,14 @@ def first(numbers: Sequence[int]) -> int:
     return numbers[0]
 
 
-@given(CURVES, st.data(), st.integers(1, 6), st.booleans(), st.sampled_from(["", "test>=.9"]))
+MANY = st.lists(
+    st.lists(st.integers(0, 20).map(lambda n: n / 20), min_size=1, max_size=3),
+    min_size=FEWEST + 1,
+    max_size=FEWEST + 6,
+)
+
+
+@given(MANY, st.data(), st.integers(2, 6), st.booleans(), st.sampled_from(["", "test>=.9"]))
 def test_any_number_side_by_side_and_any_speeds(
     curves: list[list[float]], data: st.DataObject, lanes: int, prune: bool, until: str
 ) -> None:

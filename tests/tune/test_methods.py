@@ -85,7 +85,7 @@ def distance(parameters: dict[str, Any]) -> float:
     """Return how far parameters are from lr=0.1, momentum=.7, batch_size=40, adam."""
     rate = Interval(1e-3, 1.0, log=True)
     at = next(i / 100 for i in range(101) if rate.at(i / 100) >= parameters["lr"])
-    wrong = (parameters["batch_size"] != 40) + (parameters["optimizer"] != "adam")
+    wrong = int(parameters["batch_size"] != 40) + int(parameters["optimizer"] != "adam")
     return abs(at - 2 / 3) + abs(float(parameters["momentum"]) - 0.7) + 0.3 * wrong
 
 
