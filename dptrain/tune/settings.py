@@ -177,5 +177,8 @@ def _with(plain: dict[str, Any], name: str, value: Any) -> dict[str, Any]:
             place = place[int(key) if isinstance(place, list) else key]
         place[int(last) if isinstance(place, list) else last] = value
     except (KeyError, IndexError, ValueError, TypeError):
-        raise UsageError(f"--param {name}: the experiment has no such setting") from None
+        raise UsageError(
+            f"--param {name}: the experiment does not spell out {'.'.join(path)}, so nothing can "
+            "be changed in it; write it there first"
+        ) from None
     return changed

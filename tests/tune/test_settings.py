@@ -102,6 +102,7 @@ def test_another_optimizer_does_not_inherit_the_coefficients() -> None:
         ("layers.5.units=1,2", LAYERS, "no such setting"),
         ("layers.0.units=0,2", LAYERS, "layers.0.units=0: layers: Expected .int. >= 1"),
         ("layers.0.units=a,b", LAYERS, "layers"),
+        ("layers.2.init.init=he,xavier", LAYERS, r"does not spell out layers\.2\.init"),
         ("model.hidden=5,6", LAYERS, "lists its layers"),
         ("model.hidden=5,6", {"model": "mlp:20-3"}, "no hidden layer"),
         ("model.hidden=0,6", {}, "sizes of 1 or more"),
