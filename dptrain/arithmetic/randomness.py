@@ -26,6 +26,7 @@ class Purpose(enum.IntEnum):
     DROPOUT = 4
     AUGMENTATION = 5
     FINGERPRINT = 6
+    SEARCH = 7
 
 
 def generator(seed: int, purpose: Purpose, *key: int) -> np.random.Generator:

@@ -22,6 +22,7 @@ VERBS = (
     "plot",
     "inspect",
     "scaling",
+    "tune",
     "doctor",
     "worker",
 )

@@ -5,6 +5,8 @@ from typing import Any
 
 from dptrain.coordinator.outcome import Outcome
 
+_WIDEST = 500  # characters
+
 
 def print_table(title: str, rows: Sequence[tuple[str, ...]], header: Sequence[str] = ()) -> None:
     """Print rows in aligned columns; numbers and all are strings already."""
@@ -19,6 +21,9 @@ def print_table(title: str, rows: Sequence[tuple[str, ...]], header: Sequence[st
     for row in rows:
         table.add_row(*row)
     console = Console(markup=False, highlight=False)
+    if not console.is_terminal:  # a file has room
+        wide = console.options.update(max_width=_WIDEST)
+        console.width = max(console.width, console.measure(table, options=wide).maximum)
     console.print(table)
 
 

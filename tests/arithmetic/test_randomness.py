@@ -33,6 +33,7 @@ def test_the_purposes_keep_their_numbers() -> None:
         "DROPOUT": 4,
         "AUGMENTATION": 5,
         "FINGERPRINT": 6,
+        "SEARCH": 7,
     }
 
 
