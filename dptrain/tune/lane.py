@@ -116,6 +116,9 @@ class Teller:
         self.tell(Evaluated(self._number, record))
         self._hearing.await_decision()
 
+    def note(self, message: str) -> None:
+        """Nobody looks at a single trial."""
+
     def warn(self, message: str) -> None:
         """Pass on a warning."""
         self.tell(Warned(self._number, message))

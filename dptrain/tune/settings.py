@@ -20,7 +20,7 @@ from dptrain.tune.space import FORMS, Choices, Parameter
 
 HIDDEN = "model.hidden"
 # What describes something else that is searched, or the data; searched by paths if at all.
-NOT_SEARCHED = ("input_shape", "layers", "dataset_digest")
+NOT_SEARCHED = ("input_shape", "layers", "dataset_digest", "init_digest")
 
 _WORDS = {"true": True, "false": False, "none": None}
 
