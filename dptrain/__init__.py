@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from dptrain.nn.activations import Identity, ReLU, Sigmoid, Tanh
     from dptrain.nn.dense import Dense, Flatten
     from dptrain.nn.network import Network
+    from dptrain.nn.normalise import Normalise
     from dptrain.trained import TrainedNetwork, load_run
 
 __all__ = [
@@ -24,6 +25,7 @@ __all__ = [
     "Flatten",
     "Identity",
     "Network",
+    "Normalise",
     "ReLU",
     "Result",
     "Sigmoid",
@@ -41,6 +43,7 @@ _HOMES = {
     "Flatten": "nn.dense",
     "Identity": "nn.activations",
     "Network": "nn.network",
+    "Normalise": "nn.normalise",
     "ReLU": "nn.activations",
     "Result": "api",
     "Sigmoid": "nn.activations",

@@ -26,8 +26,10 @@ from dptrain.experiment.schema import (
     Execution,
     Experiment,
     LossName,
+    NormaliseName,
     OptimizerName,
     ScheduleName,
+    TaskName,
 )
 from dptrain.experiment.validate import build
 from dptrain.metrics.records import EpochRecord, Record, StepRecord
@@ -42,7 +44,9 @@ Arrays = tuple[ArrayLike, ArrayLike]
 class Settings(TypedDict, total=False):
     """What `fit` takes beside network and data; the fields of `Experiment` and `Execution`."""
 
+    normalise: NormaliseName
     loss: LossName
+    task: TaskName
     validation: float
     test: float
     batch_size: int
@@ -146,6 +150,7 @@ def fit(
             x_test=None if x_test is None else np.asarray(x_test),
             t_test=None if t_test is None else np.asarray(t_test),
             dtype=experiment.dtype,
+            task=experiment.task,
         )
         return _trained(
             experiment, build(Execution, execution, "fit"), out, progress, prepared=prepared

@@ -31,6 +31,7 @@ def test_exported_names() -> None:
         "Flatten",
         "Identity",
         "Network",
+        "Normalise",
         "ReLU",
         "Result",
         "Sigmoid",
@@ -47,7 +48,7 @@ def test_exported_names() -> None:
 
 def test_settings_are_the_fields_of_the_schema() -> None:
     other = {"model", "activation", "init", "init_std", "input_shape", "layers", "dataset"}
-    other |= {"dataset_digest", "label", "listen", "join", "pin", "barrier"}
+    other |= {"dataset_digest", "label", "columns", "listen", "join", "pin", "barrier"}
     fields = {*Experiment.__struct_fields__, *Execution.__struct_fields__}
     assert set(Settings.__annotations__) == fields - other
 

@@ -1,6 +1,7 @@
 """Command-line flags made from the schema, so that a setting is described in one place only."""
 
 import types
+from collections.abc import Callable
 from dataclasses import field, make_dataclass
 from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
@@ -20,8 +21,8 @@ def flags_of(schema: type[msgspec.Struct], name: str) -> Any:
         if key in NOT_FLAGS:
             continue
         description = next((m.description for m in _metas(hint) if m.description), "")
-        converter = _whole_number if int in _leaves(hint) else None
-        parameter = Parameter(help=description, converter=converter)
+        converter = _converter(hint)
+        parameter = Parameter(help=description, converter=converter, negative_iterable=())
         fields.append((key, Annotated[_bare(hint) | None, parameter], field(default=None)))
     made = make_dataclass(name, fields)
     made.__module__ = __name__  # where the annotations are looked up
@@ -31,6 +32,21 @@ def flags_of(schema: type[msgspec.Struct], name: str) -> Any:
 def given(flags: Any) -> dict[str, Any]:
     """Return the flags that were given, by key."""
     return {key: value for key, value in vars(flags).items() if value is not None}
+
+
+def _converter(hint: Any) -> Callable[[Any, tuple[Token, ...]], Any] | None:
+    if _is_list(hint):
+        return _words
+    return _whole_number if int in _leaves(hint) else None
+
+
+def _is_list(hint: Any) -> bool:
+    return get_origin(hint) is list or any(_is_list(part) for part in get_args(hint))
+
+
+def _words(hint: Any, tokens: tuple[Token, ...]) -> list[str]:  # noqa: ARG001
+    """Return the words of a list such as ``a,b``."""
+    return [word for token in tokens for word in token.value.split(",")]
 
 
 def _whole_number(hint: Any, tokens: tuple[Token, ...]) -> Any:

@@ -13,6 +13,7 @@ from dptrain.nn.dense import Dense, Flatten
 from dptrain.nn.dropout import Dropout
 from dptrain.nn.layer import Blocks, Layer, Operation, Parameter, Shape, Site
 from dptrain.nn.layernorm import LayerNorm
+from dptrain.nn.normalise import Normalise
 from dptrain.nn.row import Placed, backward_calls, bind_row, parameters_of, place, shape_after
 
 
@@ -139,6 +140,7 @@ AnyLayer = (
     | Identity
     | BatchNorm
     | LayerNorm
+    | Normalise
     | Dropout
     | Chain
     | Residual

@@ -84,6 +84,15 @@ class Loss(Struct, frozen=True, tag_field="loss", forbid_unknown_fields=True):
                 f"end the network with {wanted[0] if wanted else 1} units"
             )
 
+    def squared_error(self, loss: float, outputs: int) -> float | None:  # noqa: ARG002
+        """Return the mean squared error of an output, where it follows from the mean loss of rows.
+
+        Args:
+            loss: mean over the rows.
+            outputs: of a row.
+        """
+        return None
+
     @abstractmethod
     def bind(
         self, outputs: Blocks, targets: Blocks, workspace: Workspace | None = None
@@ -161,6 +170,10 @@ class BoundSoftmaxCrossEntropy(BoundLoss):
 
 class SumOfSquares(Loss, frozen=True, tag="sum-of-squares"):
     """``½ Σ (y - t)²`` over the outputs of a row; class labels stand for one-hot rows."""
+
+    def squared_error(self, loss: float, outputs: int) -> float | None:
+        """Return the mean squared error of an output."""
+        return 2 * loss / outputs
 
     def bind(
         self, outputs: Blocks, targets: Blocks, workspace: Workspace | None = None
