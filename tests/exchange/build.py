@@ -36,6 +36,7 @@ def experiments(draw: st.DrawFn, shards: st.SearchStrategy[int]) -> dict[str, An
         "dataset": "regression" if regression else "classes",
         "layers": draw(layers(2 if regression else 3)),
         "input_shape": [4, 5],
+        "normalise": draw(st.sampled_from(["none", "none", "standard", "minmax"])),
         "loss": "sum-of-squares" if regression else draw(
             st.sampled_from(["softmax-cross-entropy", "sum-of-squares"])
         ),
