@@ -16,22 +16,23 @@ def test_worked_values() -> None:
     found = classification([0, 0, 0, 1], [0, 0, 1, 0], ["a", "b", "c"])
     assert found.accuracy == 0.5
     assert found.confusion.tolist() == [[2, 1, 0], [1, 0, 0], [0, 0, 0]]
-    assert found.classes[0] == ("a", 3, 2 / 3, 2 / 3, 2 / 3)
-    assert found.classes[1] == ("b", 1, 0, 0, 0)
-    assert found.classes[2] == ("c", 0, 0, 0, 0)
+    assert list(found.classes[0]) == ["a", 3, 2 / 3, 2 / 3, 2 / 3]
+    assert list(found.classes[1]) == ["b", 1, 0, 0, 0]
+    assert list(found.classes[2]) == ["c", 0, 0, 0, 0]
     assert found.f1 == pytest.approx((2 / 3 + 0) / 2), "c neither occurs nor is answered"
     assert found.plain()["classes"][0]["precision"] == 2 / 3
 
 
 def test_a_class_that_is_never_answered_has_precision_0() -> None:
     found = classification([0, 1, 1], [0, 0, 0], ["a", "b"])
-    assert found.classes[1] == ("b", 2, 0, 0, 0)
+    assert list(found.classes[1]) == ["b", 2, 0, 0, 0]
     assert (found.precision, found.recall) == pytest.approx(((1 / 3 + 0) / 2, (1 + 0) / 2))
 
 
 @given(st.lists(st.tuples(st.integers(0, 4), st.integers(0, 4)), min_size=1, max_size=40))
 def test_the_definitions(pairs: Pairs) -> None:
-    found = classification(*np.transpose(pairs), [*"abcde"])
+    labels, answers = np.transpose(pairs)
+    found = classification(labels, answers, [*"abcde"])
     assert found.accuracy == sum(t == y for t, y in pairs) / len(pairs)
     met = []
     for k, (_, rows, precision, recall, f1) in enumerate(found.classes):

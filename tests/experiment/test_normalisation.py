@@ -38,7 +38,7 @@ def data(tmp_path: Path) -> Path:
     return saved(tmp_path / "data.npz", x, t)
 
 
-def saved(path: Path, x: NDArray[Any], t: NDArray[Any], **test: NDArray[Any]) -> Path:
+def saved(path: Path, x: NDArray[Any], t: NDArray[Any], **test: Any) -> Path:
     np.savez(path, x_train=x, t_train=t, **test)
     return path
 
