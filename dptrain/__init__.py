@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from dptrain.nn.gelu import GELU
     from dptrain.nn.layernorm import LayerNorm
     from dptrain.nn.network import Network
+    from dptrain.nn.normalise import Normalise
     from dptrain.nn.pooling import AvgPool2D, MaxPool2D
     from dptrain.nn.rectifiers import LeakyReLU, Softplus
     from dptrain.trained import TrainedNetwork, load_run
@@ -42,6 +43,7 @@ __all__ = [
     "LeakyReLU",
     "MaxPool2D",
     "Network",
+    "Normalise",
     "ReLU",
     "Residual",
     "Result",
@@ -72,6 +74,7 @@ _HOMES = {
     "LeakyReLU": "nn.rectifiers",
     "MaxPool2D": "nn.pooling",
     "Network": "nn.network",
+    "Normalise": "nn.normalise",
     "ReLU": "nn.activations",
     "Residual": "nn.composite",
     "Result": "api",

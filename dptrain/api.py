@@ -26,8 +26,10 @@ from dptrain.experiment.schema import (
     Execution,
     Experiment,
     LossName,
+    NormaliseName,
     OptimizerName,
     ScheduleName,
+    TaskName,
 )
 from dptrain.experiment.validate import build
 from dptrain.metrics.records import EpochRecord, Record, StepRecord
@@ -42,6 +44,7 @@ Arrays = tuple[ArrayLike, ArrayLike]
 class Settings(TypedDict, total=False):
     """What `fit` takes beside network and data; the fields of `Experiment` and `Execution`."""
 
+    normalise: NormaliseName
     loss: LossName
     init_from: str
     freeze: list[str]
@@ -49,6 +52,7 @@ class Settings(TypedDict, total=False):
     class_weights: list[float]
     positive_weight: float
     huber_delta: float
+    task: TaskName
     validation: float
     test: float
     batch_size: int
@@ -154,6 +158,7 @@ def fit(
             x_test=None if x_test is None else np.asarray(x_test),
             t_test=None if t_test is None else np.asarray(t_test),
             dtype=experiment.dtype,
+            task=experiment.task,
         )
         return _trained(
             experiment, build(Execution, execution, "fit"), out, progress, prepared=prepared

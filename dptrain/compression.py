@@ -106,7 +106,7 @@ def measured(
     places = weight_places(trained.network)
     expected = None
     for each in what:
-        loss, accuracy = _score(job, each)
+        score = _score(job, each)
         found = _classes(trained, job, each) if job.dataset.classes else None
         expected = found if expected is None else expected
         yield Row(
@@ -114,8 +114,8 @@ def measured(
             bits=each.bits,
             nonzero=int(np.count_nonzero(each.parameters[places])),
             bytes=len(model_bytes(each.checkpoint(trained.network, saved), each.quantised)),
-            accuracy=accuracy,
-            loss=loss,
+            accuracy=score.accuracy,
+            loss=score.loss,
             agreement=None if found is None else float(np.mean(found == expected)),
         )
 

@@ -10,8 +10,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from dptrain.checkpoint.checkpoint import Checkpoint, load_checkpoint
+from dptrain.data.dataset import Split
 from dptrain.data.inputs import normalise_inputs
 from dptrain.errors import CheckpointError, DptrainError, ShapeError, UsageError
+from dptrain.evaluation.classification import Classification, classification
+from dptrain.evaluation.regression import Regression, regression
 from dptrain.experiment.files import parse_toml
 from dptrain.experiment.models import build_loss, build_network
 from dptrain.experiment.schema import Experiment
@@ -24,6 +27,7 @@ from dptrain.weights.model_file import SUFFIX, is_model_file, load_model
 from dptrain.weights.params import PICKLES
 
 ROWS = 500
+PIECE = 20 * ROWS  # rows of a split that are in memory at once
 
 
 @dataclass(frozen=True)
@@ -91,10 +95,37 @@ class TrainedNetwork:
 
     def accuracy(self, x: ArrayLike, t: ArrayLike) -> float:
         """Return the fraction of samples whose most likely class is ``t``: labels or one-hot."""
-        labels = np.asarray(t)
-        if labels.ndim == 2:
-            labels = labels.argmax(axis=1)
-        return float(np.mean(self.classify(x) == labels))
+        return float(np.mean(self.classify(x) == _labels(t)))
+
+    def evaluate(self, x: ArrayLike, t: ArrayLike) -> Classification | Regression:
+        """Return how good the answers are: accuracy, precision, recall …, or R², RMSE and MAE.
+
+        Args:
+            x: samples, as for `outputs`.
+            t: class numbers ``(n,)`` or one-hot rows; of a regression ``(n,)`` or ``(n, k)``.
+
+        Raises:
+            ShapeError, DataError: as `outputs`, or the targets are not as many as the samples.
+        """
+        return self._judged(self._answers(x), t)
+
+    def evaluate_split(self, split: Split) -> Classification | Regression:
+        """Return the same of a split of a data set, of which few rows are in memory at once."""
+        answers, targets = [], []
+        for start in range(0, len(split), PIECE):
+            rows = np.arange(start, min(start + PIECE, len(split)))
+            x, t = split.take(rows, self.parameters.dtype)
+            answers.append(self._answers(x))
+            targets.append(t)
+        return self._judged(np.concatenate(answers), np.concatenate(targets))
+
+    def _answers(self, x: ArrayLike) -> NDArray[Any]:
+        return self.classify(x) if self.class_names else self.outputs(x)
+
+    def _judged(self, answers: NDArray[Any], t: ArrayLike) -> Classification | Regression:
+        if self.class_names:
+            return classification(_labels(t), answers, self.class_names)
+        return regression(t, answers)
 
     def _scores(self, x: ArrayLike) -> NDArray[Any]:
         """Return the outputs, for both classes where one output tells them apart by its sign."""
@@ -115,6 +146,12 @@ class TrainedNetwork:
             )
         samples = x.reshape(len(x), *shape)
         return normalise_inputs(samples, self.parameters.dtype, name="input").reshape(samples.shape)
+
+
+def _labels(t: ArrayLike) -> NDArray[Any]:
+    """Return class numbers, also of one-hot rows."""
+    labels = np.asarray(t)
+    return labels.argmax(axis=1) if labels.ndim == 2 else labels
 
 
 def load_run(path: Path, which: Literal["last", "best"]) -> tuple[TrainedNetwork, Checkpoint]:

@@ -40,6 +40,7 @@ def test_exported_names() -> None:
         "LeakyReLU",
         "MaxPool2D",
         "Network",
+        "Normalise",
         "ReLU",
         "Residual",
         "Result",
@@ -71,7 +72,7 @@ def test_settings_are_the_fields_of_the_schema() -> None:
         "layers",
         "dataset",
     }
-    other |= {"dataset_digest", "label", "listen", "join", "pin", "barrier"}
+    other |= {"dataset_digest", "label", "columns", "listen", "join", "pin", "barrier"}
     fields = {*Experiment.__struct_fields__, *Execution.__struct_fields__}
     assert set(Settings.__annotations__) == fields - other
 

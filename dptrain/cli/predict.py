@@ -29,7 +29,8 @@ def predict(
         json: Print the result as one JSON object.
     """
     trained, _ = load_run(run, checkpoint)
-    outputs = trained.predict(read_samples(input, trained.network.input_shape))
+    samples = read_samples(input, trained.network.input_shape, trained.experiment.columns)
+    outputs = trained.predict(samples)
     classifies = bool(trained.class_names)
     if json:
         print_json({"run": str(run), "input": str(input)} | _plain(trained, outputs))

@@ -73,7 +73,8 @@ def begin_with(job: Job, saved: Checkpoint, parameters: NDArray[Any]) -> Beginni
             f"{', '.join(f'{n} {t.shape}' for n, t in saved.tensors.items())}, the network "
             f"{', '.join(f'{n} {v.shape}' for n, v in views.items())}"
         )
-    unfounded = [t.name for t in job.network.all_tensors() if t.frozen and t.name in found.anew]
+    kept = (t.name for t in job.network.all_tensors() if t.frozen and t.average != 0)
+    unfounded = [name for name in kept if name in found.anew]
     if unfounded:
         raise UsageError(
             f"{origin} has no {', '.join(unfounded)} of this network's shape to be frozen; freeze "

@@ -20,6 +20,7 @@ from dptrain.coordinator.outcome import Outcome
 from dptrain.coordinator.signals import StopSignal
 from dptrain.coordinator.trainer import Progress, Trainer
 from dptrain.data.dataset import Dataset, open_dataset
+from dptrain.data.source import PACKAGED
 from dptrain.errors import (
     EXIT_ERROR,
     CheckpointError,
@@ -138,10 +139,15 @@ class Run:
     def _settle(self, dataset: Dataset) -> Experiment:
         workers = int(self._execution.workers or 1)
         settled = settle(
-            self._experiment, workers, dataset.classes, len(dataset.train), dataset.digest
+            self._experiment,
+            workers,
+            dataset.classes,
+            len(dataset.train),
+            dataset.digest,
+            sum(dataset.target_shape),
         )
         path = Path(settled.dataset)
-        named = self._prepared is None and path.exists()  # and not "mnist" or "memory"
+        named = self._prepared is None and settled.dataset not in PACKAGED and path.exists()
         return replace(
             settled,
             dataset=str(path.resolve()) if named else settled.dataset,

@@ -153,6 +153,7 @@ class Trainer:
             raise NonFiniteError(f"the evaluation after step {step} has a loss that is not finite")
         loss = {split: s.loss if s else None for split, s in scores.items()}
         accuracy = {split: s.accuracy if s else None for split, s in scores.items()}
+        r2 = {split: s.r2 if s else None for split, s in scores.items()}
         record = EpochRecord(
             epoch=step / self.job.steps_per_epoch,
             step=step,
@@ -166,6 +167,9 @@ class Trainer:
             seconds=interval.seconds,
             samples_per_second=interval.rate(),
             digest=digest(self.engine.state().parameters),
+            train_r2=r2["train"],
+            validation_r2=r2["validation"],
+            test_r2=r2["test"],
         )
         self._record(record)
         self.progress.evaluated = step

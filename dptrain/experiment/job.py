@@ -13,7 +13,9 @@ from dptrain.data.dataset import Dataset, Split, open_dataset
 from dptrain.data.prepared import prepare
 from dptrain.data.sampling import epoch_order
 from dptrain.errors import DataError
+from dptrain.evaluation.regression import determination, variance
 from dptrain.experiment.models import build_loss, build_network
+from dptrain.experiment.normalisation import check_normalisation, fit_normalisation
 from dptrain.experiment.schema import Experiment
 from dptrain.nn import numerical
 from dptrain.nn.context import Meeting
@@ -48,6 +50,7 @@ class Job:
         self.dataset = dataset
         self.dtype: np.dtype[Any] = np.dtype(experiment.dtype)
         self.network: Network = build_network(experiment, dataset.sample_shape)
+        check_normalisation(self.network)
         self.loss = build_loss(experiment)
         self.loss.check(self.network.output_shape, dataset.classes, dataset.target_shape)
         self._numerical = experiment.gradient == "numerical"
@@ -59,6 +62,7 @@ class Job:
         self.shards = experiment.shards or 1
         self.steps_per_epoch = -(-len(dataset.train) // self.batch_size)
         self.total_steps = experiment.steps or (experiment.epochs or 1) * self.steps_per_epoch
+        self._variances: dict[str, float] = {}
         self._order: tuple[int, NDArray[np.intp]] = (-1, np.empty(0, np.intp))
 
     def rows(self, step: int) -> int:
@@ -84,6 +88,20 @@ class Job:
         """Return into how many pieces the evaluation of a split is cut."""
         return -(-len(self.split(name)) // EVALUATION_ROWS)
 
+    def r2(self, split: str, loss: float) -> float | None:
+        """Return the coefficient of determination of a split, where its mean loss tells it."""
+        if self.dataset.classes:
+            return None
+        error = self.loss.squared_error(loss, sum(self.dataset.target_shape))
+        return None if error is None else determination(error, self._target_variance(split))
+
+    def _target_variance(self, name: str) -> float:
+        if name not in self._variances:
+            split = self.split(name)
+            rows = slice(None) if split.index is None else split.index
+            self._variances[name] = variance(split.targets[rows])
+        return self._variances[name]
+
     def replica(
         self,
         versions: Sequence[NDArray[Any]],
@@ -104,8 +122,13 @@ class Job:
         )
 
     def initial_parameters(self) -> NDArray[Any]:
-        """Return the flat vector that the run begins with."""
-        return self.network.initial_parameters(self.experiment.seed, self.dtype)
+        """Return the flat vector that the run begins with.
+
+        Only the coordinator asks for it: whatever is taken from the data is the same on all ranks.
+        """
+        flat = self.network.initial_parameters(self.experiment.seed, self.dtype)
+        fit_normalisation(self.network, flat, self.dataset.train)
+        return flat
 
     @cached_property
     def updater(self) -> Updater:
@@ -187,7 +210,13 @@ def prepared_data(experiment: Experiment) -> Path:
             "the run was trained on arrays in memory, which are gone; train again from Python, "
             "or name a data set with --dataset"
         )
-    return prepare(experiment.dataset, dtype=experiment.dtype, label=experiment.label)
+    return prepare(
+        experiment.dataset,
+        dtype=experiment.dtype,
+        label=experiment.label,
+        columns=experiment.columns,
+        task=experiment.task,
+    )
 
 
 def check_digest(experiment: Experiment, dataset: Dataset) -> None:

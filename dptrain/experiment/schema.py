@@ -23,6 +23,8 @@ LossName = Literal[
 OptimizerName = Literal["sgd", "momentum", "nesterov", "adagrad", "rmsprop", "adam", "adamw"]
 ScheduleName = Literal["constant", "step", "exponential", "cosine"]
 Dtype = Literal["float32", "float64"]
+NormaliseName = Literal["none", "standard", "minmax"]
+TaskName = Literal["classification", "regression"]
 
 Count = Annotated[int, Meta(ge=1)]
 Fraction = Annotated[float, Meta(ge=0, lt=1)]
@@ -34,7 +36,10 @@ class Experiment(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     model: Annotated[
         str,
-        Meta(description="two-layer (784-50-10 as in the notes), or mlp: and the layer sizes."),
+        Meta(
+            description="two-layer (784-50-10 as in the notes), linear (inputs to outputs), or "
+            "mlp: and the layer sizes."
+        ),
     ] = "mlp:784-100-10"
     activation: Annotated[
         ActivationName | None, Meta(description="Between the layers of the model.")
@@ -61,6 +66,13 @@ class Experiment(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         list[str] | None,
         Meta(description="Layers or tensors that stay as they are, such as dense1,dense2.W."),
     ] = None
+    normalise: Annotated[
+        NormaliseName,
+        Meta(
+            description="Of the inputs, by the training rows: standard gives mean 0 and deviation "
+            "1, minmax gives 0 to 1."
+        ),
+    ] = "none"
     input_shape: list[Count] | None = None
     layers: list[dict[str, Any]] | None = None
     loss: Annotated[
@@ -83,11 +95,22 @@ class Experiment(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     ] = None
     dataset: Annotated[
         str,
-        Meta(description="mnist, a folder of IDX files, an .npz file or a .csv file."),
+        Meta(
+            description="mnist, iris, penguins, breast-cancer, a folder of IDX files, an .npz "
+            "file or a .csv file."
+        ),
     ] = "mnist"
     dataset_digest: str | None = None
     label: Annotated[
         str | None, Meta(description="The column of a CSV file that holds the targets.")
+    ] = None
+    columns: Annotated[
+        list[str] | None,
+        Meta(description="The columns of a CSV file to learn from, as a,b; by default all others."),
+    ] = None
+    task: Annotated[
+        TaskName | None,
+        Meta(description="What targets are; by default whole numbers and words are classes."),
     ] = None
     validation: Annotated[
         Fraction, Meta(description="Fraction of the training rows held out for validation.")

@@ -7,7 +7,7 @@ import msgspec
 
 from dptrain.arithmetic.shards import default_shards
 from dptrain.errors import UsageError
-from dptrain.experiment.models import PRESETS, SUITABLE_INIT, sizes
+from dptrain.experiment.models import SUITABLE_INIT, preset_of, settled_model
 from dptrain.experiment.schema import (
     LOSS_FIELDS,
     MODEL_FIELDS,
@@ -24,7 +24,12 @@ DECAY_RATES = {"step": 0.5, "exponential": 0.95}
 
 
 def settle(
-    experiment: Experiment, workers: int, classes: int, train_rows: int, digest: str
+    experiment: Experiment,
+    workers: int,
+    classes: int,
+    train_rows: int,
+    digest: str,
+    targets: int = 1,
 ) -> Experiment:
     """Return the experiment with every default that decides a number written down.
 
@@ -34,17 +39,19 @@ def settle(
         classes: of the data set, 0 for regression.
         train_rows: of the data set, after holding out validation rows.
         digest: of the data set.
+        targets: values to predict for a row, in a regression.
 
     Raises:
         UsageError: settings that exclude each other or do not fit the data.
     """
-    preset = PRESETS.get(experiment.model, {}) if experiment.layers is None else {}
-    filled: dict[str, Any] = {"dataset_digest": digest}
+    preset = preset_of(experiment.model) if experiment.layers is None else {}
+    loss = experiment.loss or ("softmax-cross-entropy" if classes else "sum-of-squares")
+    filled: dict[str, Any] = {"dataset_digest": digest, "loss": loss}
     if experiment.layers is not None:
         filled["model"] = OWN_LAYERS
         _refuse(experiment, MODEL_FIELDS, "layers that are given one by one")
     else:
-        sizes(experiment.model)
+        filled["model"] = settled_model(experiment.model, loss, classes, targets)
         activation = experiment.activation or preset.get("activation", "relu")
         filled["activation"] = activation
         filled["init"] = experiment.init or preset.get("init", SUITABLE_INIT[activation])
@@ -52,8 +59,6 @@ def settle(
             filled["init_std"] = 0.01 if experiment.init_std is None else experiment.init_std
         elif experiment.init_std is not None:
             raise UsageError(f"init_std is for init normal, not for init {filled['init']}")
-    loss = experiment.loss or ("softmax-cross-entropy" if classes else "sum-of-squares")
-    filled["loss"] = loss
     filled |= _own_settings(experiment, "loss", loss, LOSSES, LOSS_FIELDS)
     filled |= _settled_rule(experiment, preset)
     filled |= _settled_schedule(experiment)
@@ -62,7 +67,7 @@ def settle(
             f"epochs={experiment.epochs} and steps={experiment.steps} exclude each other; give one"
         )
     if experiment.epochs is None and experiment.steps is None:
-        filled["epochs"] = DEFAULT_EPOCHS
+        filled["epochs"] = preset.get("epochs", DEFAULT_EPOCHS)
     filled["batch_size"] = experiment.batch_size or min(DEFAULT_BATCH, train_rows)
     if filled["batch_size"] > train_rows:
         raise UsageError(

@@ -45,6 +45,10 @@ class EpochRecord(msgspec.Struct, frozen=True, tag_field="kind", tag="epoch"):
         seconds: time of the epoch's training steps.
         samples_per_second: rows trained on per second in this epoch.
         digest: SHA-256, in hex, of the parameters after this epoch.
+        train_r2: coefficient of determination over the training rows; None unless it is a
+            regression whose loss is a sum of squares.
+        validation_r2: as above, over the validation rows.
+        test_r2: as above, over the test rows.
     """
 
     epoch: float
@@ -59,6 +63,9 @@ class EpochRecord(msgspec.Struct, frozen=True, tag_field="kind", tag="epoch"):
     seconds: float | None
     samples_per_second: float | None
     digest: str
+    train_r2: float | None = None
+    validation_r2: float | None = None
+    test_r2: float | None = None
 
 
 Record = StepRecord | EpochRecord

@@ -16,6 +16,7 @@ from dptrain.nn.dropout import Dropout
 from dptrain.nn.gelu import GELU
 from dptrain.nn.layer import Blocks, Layer, Operation, Parameter, Shape, Site
 from dptrain.nn.layernorm import LayerNorm
+from dptrain.nn.normalise import Normalise
 from dptrain.nn.pooling import AvgPool2D, MaxPool2D
 from dptrain.nn.rectifiers import LeakyReLU, Softplus
 from dptrain.nn.row import (
@@ -163,6 +164,7 @@ AnyLayer = (
     | GELU
     | BatchNorm
     | LayerNorm
+    | Normalise
     | Dropout
     | Chain
     | Residual

@@ -40,7 +40,8 @@ class Parameter(NamedTuple):
         fans: ``(fan_in, fan_out)``, for initializers that scale by them.
         decays: whether weight decay applies (weights yes, biases no).
         average: None for what is trained; otherwise how far a running average moves towards the
-            minibatch's value in a step, from 0 to 1.
+            minibatch's value in a step, from 0 to 1. With 0 it is a constant: nobody computes what
+            would be averaged.
     """
 
     name: str

@@ -123,6 +123,15 @@ class Loss(Struct, frozen=True, tag_field="loss", forbid_unknown_fields=True):
         """Return what a network trained with this loss predicts, from its outputs ``(n, k)``."""
         return outputs
 
+    def squared_error(self, loss: float, outputs: int) -> float | None:  # noqa: ARG002
+        """Return the mean squared error of an output, where it follows from the mean loss of rows.
+
+        Args:
+            loss: mean over the rows.
+            outputs: of a row.
+        """
+        return None
+
     @abstractmethod
     def bind(
         self, outputs: Blocks, targets: Blocks, workspace: Workspace | None = None

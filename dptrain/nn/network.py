@@ -25,7 +25,7 @@ class Tensor(NamedTuple):
         stop: offset behind its last element.
         decays: whether weight decay applies.
         average: None for what is trained; otherwise as in `Parameter`.
-        frozen: whether it stays as it is.
+        frozen: whether it stays as it is, because the user or its layer wants it so.
     """
 
     name: str
@@ -181,7 +181,7 @@ def _lay_out(
                     parameter.init,
                     parameter.fans,
                     parameter.average,
-                    frozen=any(_names(each, name) for each in freeze),
+                    frozen=parameter.average == 0 or any(_names(each, name) for each in freeze),
                 )
             )
         found.append(tuple(own))

@@ -18,7 +18,7 @@ STEP = 1e-4  # the notes' and the book's
 
 def check(network: Network) -> None:
     """Raise `UsageError` where a network has no gradient of a single shard's loss."""
-    averages = [t.name for t in network.all_tensors() if t.average is not None]
+    averages = [t.name for t in network.all_tensors() if t.average]
     if averages:
         raise UsageError(
             f"gradient='numerical' cannot train a network with running averages ({averages[0]}); "

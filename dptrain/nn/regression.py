@@ -10,6 +10,10 @@ from dptrain.nn.workspace import Workspace
 class SumOfSquares(Loss, frozen=True, tag="sum-of-squares"):
     """``½ Σ (y - t)²`` over the outputs of a row."""
 
+    def squared_error(self, loss: float, outputs: int) -> float | None:
+        """Return the mean squared error of an output."""
+        return 2 * loss / outputs
+
     def bind(
         self, outputs: Blocks, targets: Blocks, workspace: Workspace | None = None
     ) -> BoundLoss:
@@ -19,6 +23,10 @@ class SumOfSquares(Loss, frozen=True, tag="sum-of-squares"):
 
 class MeanSquaredError(Loss, frozen=True, tag="mean-squared-error"):
     """``(y - t)²``, the mean over the outputs of a row, as PyTorch's ``MSELoss``."""
+
+    def squared_error(self, loss: float, outputs: int) -> float | None:  # noqa: ARG002
+        """Return the loss: that is the mean squared error."""
+        return loss
 
     def bind(
         self, outputs: Blocks, targets: Blocks, workspace: Workspace | None = None

@@ -29,6 +29,7 @@ from dptrain.nn.dropout import Dropout
 from dptrain.nn.gelu import GELU
 from dptrain.nn.layer import Layer
 from dptrain.nn.layernorm import LayerNorm
+from dptrain.nn.normalise import Normalise
 from dptrain.nn.pooling import AvgPool2D, MaxPool2D
 from dptrain.nn.rectifiers import LeakyReLU, Softplus
 from dptrain.nn.row import Placed, place
@@ -146,6 +147,12 @@ def _batch_norm(graph: Graph, placed: Placed, x: str) -> str:
     return graph.node("Add", [scaled, shift], name)
 
 
+def _normalise(graph: Graph, placed: Placed, x: str) -> str:
+    name = placed.name
+    shifted = graph.node("Sub", [x, graph.weight(f"{name}.shift")], f"{name}.shifted")
+    return graph.node("Div", [shifted, graph.weight(f"{name}.scale")], name)
+
+
 def _layer_norm(graph: Graph, placed: Placed, x: str) -> str:
     layer, name = placed.layer, placed.name
     assert isinstance(layer, LayerNorm)
@@ -223,6 +230,7 @@ WRITERS: dict[type[Layer], Writer] = {
     LayerNorm: _layer_norm,
     LeakyReLU: _leaky_relu,
     MaxPool2D: _pooling("MaxPool"),
+    Normalise: _normalise,
     ReLU: _function("Relu"),
     Residual: _residual,
     Sigmoid: _function("Sigmoid"),

@@ -31,7 +31,8 @@ def network_line(network: Network) -> str:
     for layer, width in zip([each.layer for each in network.row], widths[1:], strict=True):
         if layer.kind in ("dense", "flatten"):
             chain.append(width)
-    if len(chain) > 1 and network.row[0].layer.kind == "flatten":
+    first = next(each.layer for each in network.row if each.layer.kind != "normalise")
+    if len(chain) > 1 and first.kind == "flatten":
         chain = chain[1:]
     kinds = dict.fromkeys(
         each.layer.kind for each in network.row if each.layer.kind not in ("dense", "flatten")

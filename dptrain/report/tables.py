@@ -55,7 +55,7 @@ def print_outcome(outcome: Outcome, wall_seconds: float) -> None:
 
 
 def score_rows(summary: dict[str, Any]) -> list[tuple[str, str]]:
-    """Return loss and accuracy of each split that was evaluated."""
+    """Return loss, and accuracy or R², of each split that was evaluated."""
     rows = []
     for split, loss in (
         ("train", summary["loss"]),
@@ -65,7 +65,9 @@ def score_rows(summary: dict[str, Any]) -> list[tuple[str, str]]:
         if loss is None:
             continue
         accuracy = summary[f"{split}_accuracy"]
+        r2 = summary[f"{split}_r2"]
         right = "" if accuracy is None else f"{accuracy:.2%} correct, "
+        right += "" if r2 is None else f"R² {r2:.4f}, "
         rows.append((split, f"{right}loss {loss:.4f}"))
     return rows
 

@@ -125,7 +125,14 @@ def cases(
             # in weak scaling each worker keeps as many shards as in the case of one worker
             own = shards if kind == "strong" else max(1, shards // max(counts)) * workers
             given = replace(experiment, batch_size=rows, shards=own, steps=1, epochs=None)
-            settled = settle(given, workers, dataset.classes, len(dataset.train), dataset.digest)
+            settled = settle(
+                given,
+                workers,
+                dataset.classes,
+                len(dataset.train),
+                dataset.digest,
+                sum(dataset.target_shape),
+            )
             job = Job(replace(settled, steps=10 * MOST_STEPS), dataset)
             load = load_of(
                 workers,

@@ -63,6 +63,7 @@ def experiments(draw: st.DrawFn, shards: st.SearchStrategy[int]) -> dict[str, An
         "dataset": dataset,
         "layers": draw(st.one_of(layers(UNITS[dataset]), image_layers(UNITS[dataset]))),
         "input_shape": [4, 5],
+        "normalise": draw(st.sampled_from(["none", "none", "standard", "minmax"])),
         **draw(st.sampled_from(LOSSES[dataset])),
         "optimizer": draw(st.sampled_from(OPTIMIZERS)),
         "lr": 0.01,

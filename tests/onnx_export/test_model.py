@@ -28,6 +28,7 @@ from dptrain.nn.initializers import Normal
 from dptrain.nn.layer import Layer
 from dptrain.nn.layernorm import LayerNorm
 from dptrain.nn.network import AnyLayer, Network
+from dptrain.nn.normalise import Normalise
 from dptrain.nn.pooling import AvgPool2D, MaxPool2D
 from dptrain.nn.rectifiers import LeakyReLU, Softplus
 from dptrain.onnx_export.check import Comparison, compared, run_model
@@ -56,6 +57,7 @@ def by_reference(model: onnx.ModelProto, x: np.ndarray) -> list[np.ndarray]:
 
 
 IMAGES: list[AnyLayer] = [
+    Normalise(),
     Conv2D(4, (3, 2), (1, 2), (2, 1)),
     BatchNorm(epsilon=0.01),
     MaxPool2D(2, 1),
@@ -72,6 +74,7 @@ IMAGES: list[AnyLayer] = [
 def test_layers_of_images(shape: tuple[int, ...], dtype: str) -> None:
     network = trained(IMAGES, shape, dtype=dtype)
     network.weights["batchnorm1.variance"][...] = [0.5, 1, 2, 3]
+    network.weights["normalise1.scale"][...] = 2.5
     tolerance = {"float32": 1e-4, "float64": 1e-12}[dtype]
     model = onnx_model(network)
     for rows in (1, 5):
