@@ -6,9 +6,8 @@ from typing import Literal
 from msgspec.structs import replace
 
 from dptrain.cli.output import print_json
-from dptrain.data.dataset import open_dataset
 from dptrain.exchange.inline import InlineEngine
-from dptrain.experiment.job import SPLITS, Job, prepared_data
+from dptrain.experiment.job import SPLITS, Job, opened_data, prepared_data
 from dptrain.experiment.schema import Experiment
 from dptrain.report.tables import print_table, score_rows
 from dptrain.trained import load_run
@@ -56,11 +55,5 @@ def evaluate(
 
 def _job(experiment: Experiment, dataset: str | None) -> Job:
     if dataset is not None:
-        experiment = replace(experiment, dataset=dataset, dataset_digest=None)
-    opened = open_dataset(
-        prepared_data(experiment),
-        validation=experiment.validation,
-        test=experiment.test,
-        seed=experiment.seed,
-    )
-    return Job(experiment, opened)
+        experiment = replace(experiment, dataset=dataset, dataset_digest=None, train_rows=None)
+    return Job(experiment, opened_data(experiment, prepared_data(experiment)))

@@ -9,6 +9,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from dptrain.data.augmentation import Augmentation, Augmenter
 from dptrain.data.dataset import Dataset, Split, open_dataset
 from dptrain.data.prepared import prepare
 from dptrain.data.sampling import epoch_order
@@ -38,6 +39,7 @@ class Job:
         dataset: opened, memory-mapped.
         network: the description.
         loss: the description.
+        augmentation: of the training samples; possibly none.
         steps_per_epoch: the last of them may have fewer rows.
         total_steps: of the whole run.
     """
@@ -49,6 +51,10 @@ class Job:
         self.network: Network = build_network(experiment, dataset.sample_shape)
         self.loss = LOSSES[experiment.loss or "softmax-cross-entropy"]()
         self.loss.check(self.network.output_shape, dataset.classes, dataset.target_shape)
+        self.augmentation = Augmentation(
+            experiment.augment_shift, experiment.augment_rotate, experiment.augment_noise
+        )
+        self.augmentation.check(dataset.sample_shape)
         self.batch_size = experiment.batch_size or 1
         self.shards = experiment.shards or 1
         self.steps_per_epoch = -(-len(dataset.train) // self.batch_size)
@@ -77,6 +83,12 @@ class Job:
     def pieces(self, name: str) -> int:
         """Return into how many pieces the evaluation of a split is cut."""
         return -(-len(self.split(name)) // EVALUATION_ROWS)
+
+    def augmenter(self) -> Augmenter | None:
+        """Return what augments the samples of training steps, if anything does."""
+        if not self.augmentation:
+            return None
+        return self.augmentation.bind(self.dataset.sample_shape, self.dtype, self.experiment.seed)
 
     def replica(
         self,
@@ -140,11 +152,24 @@ def open_job(experiment: Experiment, folder: Path) -> Job:
     Raises:
         DataError: the data set is not the one that the experiment was settled with.
     """
-    dataset = open_dataset(
-        folder, validation=experiment.validation, test=experiment.test, seed=experiment.seed
-    )
+    dataset = opened_data(experiment, folder)
     check_digest(experiment, dataset)
     return Job(experiment, dataset)
+
+
+def opened_data(experiment: Experiment, folder: Path) -> Dataset:
+    """Return the data set that lies prepared in ``folder``, split as an experiment has it.
+
+    Raises:
+        DataError, UsageError: as `open_dataset`.
+    """
+    return open_dataset(
+        folder,
+        validation=experiment.validation,
+        test=experiment.test,
+        seed=experiment.seed,
+        train_rows=experiment.train_rows,
+    )
 
 
 def prepared_data(experiment: Experiment) -> Path:
