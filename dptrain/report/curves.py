@@ -58,6 +58,7 @@ _STYLE: dict[Any, Any] = {
     "axes.titlesize": "medium",
     "figure.titlesize": "medium",
     "grid.alpha": 0.3,
+    "legend.columnspacing": 1.6,
     "legend.frameon": False,
     "legend.handlelength": 2.6,
     "lines.linewidth": 1.6,
