@@ -2,12 +2,12 @@
 
 import pytest
 
-from dptrain.metrics.records import Gap, end_of, gap_of, result_of
+from dptrain.metrics.records import Gap, Record, end_of, gap_of, result_of
 from tests.metrics.records import a_step, an_end, an_epoch
 
 
 def test_the_result_is_that_of_the_last_epoch_or_of_the_one_restored() -> None:
-    epochs = [an_epoch(1), a_step(15), an_epoch(2), an_epoch(3)]
+    epochs: list[Record] = [an_epoch(1), a_step(15), an_epoch(2), an_epoch(3)]
     assert result_of(epochs) == an_epoch(3)
     assert result_of([*epochs, an_end(3, 2)]) == an_epoch(2)
     assert result_of([a_step(1)]) is None

@@ -104,7 +104,9 @@ def test_the_legend_of_one_panel_stays_in_the_picture(
     box, whole = legend.get_window_extent(), figures[0].bbox
     assert whole.x0 <= box.x0
     assert box.x1 <= whole.x1
-    assert box.y1 < figures[0].axes[0].get_tightbbox().y0
+    panel = figures[0].axes[0].get_tightbbox()
+    assert panel is not None
+    assert box.y1 < panel.y0
 
 
 @pytest.mark.parametrize("count", [2, 7, 8, 12])
