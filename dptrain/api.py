@@ -32,7 +32,7 @@ from dptrain.experiment.schema import (
     TaskName,
 )
 from dptrain.experiment.validate import build
-from dptrain.metrics.records import EpochRecord, Record, StepRecord
+from dptrain.metrics.records import EpochRecord, Record, StepRecord, result_of
 from dptrain.nn.network import Network
 from dptrain.report.observers import SilentObserver, observer_for
 from dptrain.scratch import scratch_folder
@@ -55,11 +55,17 @@ class Settings(TypedDict, total=False):
     task: TaskName
     validation: float
     test: float
+    train_rows: int
+    augment_shift: int
+    augment_rotate: float
+    augment_noise: float
     batch_size: int
     shards: int
     epochs: int
     steps: int
     gradient: Literal["backprop", "numerical"]
+    patience: int
+    min_improvement: float
     optimizer: OptimizerName
     lr: float
     momentum: float
@@ -107,6 +113,11 @@ class Result:
     def steps(self) -> list[StepRecord]:
         """The logged steps."""
         return [each for each in self.history if isinstance(each, StepRecord)]
+
+    @property
+    def evaluation(self) -> EpochRecord | None:
+        """The evaluation of these weights: the last epoch's, or the best with early stopping."""
+        return result_of(self.history)
 
     @property
     def epochs(self) -> list[EpochRecord]:

@@ -98,8 +98,8 @@ def test_regression_runs_on_several_workers(tmp_path: Path) -> None:
     experiment = {"dataset": str(data), "model": "mlp:20-7-2"}
     inline = run(experiment, tmp_path / "inline", workers=1)
     assert run(experiment, tmp_path / "star", workers=2).digest == inline.digest
-    assert inline.last_epoch is not None
-    assert inline.last_epoch.test_accuracy is None
+    assert inline.evaluation is not None
+    assert inline.evaluation.test_accuracy is None
 
 
 def applied_gradient(experiment: dict[str, Any], out: Path, workers: int) -> np.ndarray:

@@ -67,7 +67,7 @@ def test_linear_regression_finds_the_least_squares(optimizer: str, tmp_path: Pat
     outcome = trained(x, t, tmp_path / "run", optimizer=optimizer, lr=RATES[optimizer])
     expected, residuals, _, _ = np.linalg.lstsq(standardised(x), t, rcond=None)
     np.testing.assert_allclose(weights(outcome), expected, rtol=0, atol=1e-6)
-    last = outcome.last_epoch
+    last = outcome.evaluation
     assert last is not None
     about_means = ((t - t.mean(axis=0)) ** 2).sum()
     assert last.train_r2 == pytest.approx(1 - residuals.sum() / about_means, abs=1e-9)

@@ -8,10 +8,10 @@ from dptrain.checkpoint.checkpoint import Checkpoint
 from dptrain.cli.output import print_json
 from dptrain.experiment.files import plain
 from dptrain.metrics.lines import read_metrics
-from dptrain.metrics.records import EpochRecord
+from dptrain.metrics.records import EndRecord, EpochRecord, end_of, result_of
 from dptrain.nn.network import Network
 from dptrain.report.observers import epoch_line
-from dptrain.report.tables import print_table
+from dptrain.report.tables import end_line, print_table
 from dptrain.runfolder import RunFolder
 from dptrain.trained import TrainedNetwork, load_run
 from dptrain.weights.model_file import is_model_file
@@ -29,7 +29,7 @@ def inspect(run: Path, /, *, json: bool = False) -> int:
     if not is_model_file(run):
         folder = RunFolder.open(run)
         path, records = folder.path, read_metrics(folder.metrics)
-    epochs = [each for each in records if isinstance(each, EpochRecord)]
+    newest, end = result_of(records), end_of(records)
     layers = _layers(trained.network)
     if json:
         print_json(
@@ -41,14 +41,14 @@ def inspect(run: Path, /, *, json: bool = False) -> int:
                 "step": saved.step,
                 "epoch": saved.epoch,
                 "digest": saved.digest,
-                "last_epoch": _plain_epoch(epochs[-1]) if epochs else None,
+                "last_epoch": _plain_epoch(newest) if newest else None,
             }
         )
         return 0
     _print_network(layers, trained.network)
     rows = [(key, str(value)) for key, value in plain(trained.experiment).items()]
     print_table("experiment", rows)
-    print_table("progress", _progress(trained, saved, epochs))
+    print_table("progress", _progress(trained, saved, newest, end))
     return 0
 
 
@@ -86,13 +86,18 @@ def _shape(shape: list[int]) -> str:
 
 
 def _progress(
-    trained: TrainedNetwork, saved: Checkpoint, epochs: list[EpochRecord]
+    trained: TrainedNetwork,
+    saved: Checkpoint,
+    newest: EpochRecord | None,
+    end: EndRecord | None,
 ) -> list[tuple[str, str]]:
     e = trained.experiment
     goal = f"{e.epochs} epochs" if e.epochs else f"{e.steps:,} steps"
     rows = [("step", f"{saved.step:,}, epoch {saved.epoch}, of {goal}"), ("digest", saved.digest)]
-    if epochs:
-        rows.append(("newest", epoch_line(epochs[-1])))
+    if newest:
+        rows.append(("best" if end else "newest", epoch_line(newest)))
+    if end:
+        rows.append(("ended", end_line(end)))
     return rows
 
 

@@ -17,9 +17,10 @@ from dptrain.coordinator.cluster import Setting
 from dptrain.coordinator.engines import cluster_of, inline_engine
 from dptrain.coordinator.observer import Observer
 from dptrain.coordinator.outcome import Outcome
+from dptrain.coordinator.progress import Progress
 from dptrain.coordinator.signals import StopSignal
-from dptrain.coordinator.trainer import Progress, Trainer
-from dptrain.data.dataset import Dataset, open_dataset
+from dptrain.coordinator.trainer import Trainer
+from dptrain.data.dataset import Dataset
 from dptrain.data.source import PACKAGED
 from dptrain.errors import (
     EXIT_ERROR,
@@ -33,7 +34,7 @@ from dptrain.exchange.engine import Engine, State
 from dptrain.exchange.rank import initial_state
 from dptrain.exchange.timeline import COORDINATOR, MOST_STEPS, Timeline
 from dptrain.experiment.files import to_toml
-from dptrain.experiment.job import Job, check_digest, prepared_data
+from dptrain.experiment.job import Job, check_digest, opened_data, prepared_data
 from dptrain.experiment.schema import Execution, Experiment
 from dptrain.experiment.settle import settle
 from dptrain.launch.local import Crew
@@ -99,11 +100,16 @@ class Run:
             atomic_write(folder.experiment, text.encode())
         else:
             state, progress = _restored(job, checkpoint)
+        has_ended = progress.has_ended(job.experiment.patience, job.total_steps)
+        best = None if has_ended else _best(job, folder, checkpoint, progress)
         self._observer.begin(job, self._execution, folder.path, progress.step)
         if begins:
             self._observer.note(begins)
         metrics = stack.enter_context(MetricsWriter(folder.metrics, self._observer.warn))
-        if checkpoint is not None:
+        if has_ended:
+            self._observer.warn(_nothing_to_do(job, progress))
+        elif checkpoint is not None:
+            progress.ending = None
             metrics.truncate_after(checkpoint.step)
         stack.callback(self._write_timeline)
         engine = self._engine(stack, job, data, state, progress.step)
@@ -117,6 +123,7 @@ class Run:
             progress,
             log_every=self._execution.log_every,
             checkpoint_every=self._execution.checkpoint_every,
+            best=best,
             timeline=self._timeline,
         )
         startup = time.perf_counter() - self._began
@@ -124,9 +131,8 @@ class Run:
         return self._outcome(trainer, startup, finished=finished)
 
     def _settled_job(self, data: Path) -> Job:
-        e = self._experiment
-        dataset = open_dataset(data, validation=e.validation, test=e.test, seed=e.seed)
-        check_digest(e, dataset)
+        dataset = opened_data(self._experiment, data)
+        check_digest(self._experiment, dataset)
         settled = self._settle(dataset)
         if self._saved is not None:
             settled = replace(
@@ -210,7 +216,7 @@ class Run:
             self._observer.warn(str(error))
 
     def _outcome(self, trainer: Trainer, startup: float, *, finished: bool) -> Outcome:
-        parameters = np.array(trainer.engine.state().parameters)
+        parameters, end = trainer.parameters, trainer.end
         total = trainer.total
         return Outcome(
             folder=self._folder,
@@ -218,7 +224,8 @@ class Run:
             parameters=parameters,
             job=trainer.job,
             execution=self._execution,
-            steps=trainer.progress.step,
+            steps=end.step if end else trainer.progress.step,
+            end=end,
             records=read_metrics(self._folder.metrics),
             seconds=total.seconds,
             steps_per_second=total.steps / total.seconds if total.seconds else 0.0,
@@ -241,14 +248,36 @@ def _restored(job: Job, checkpoint: Checkpoint) -> tuple[State, Progress]:
                 "it can be evaluated, but not resumed"
             )
         slots.append(np.array(saved))
-    best = checkpoint.progress.get("best")
-    evaluated = checkpoint.progress.get("evaluated")
-    progress = Progress(
-        checkpoint.step,
-        best if isinstance(best, float) else -np.inf,
-        evaluated if isinstance(evaluated, int) else 0,
+    return State(parameters, slots), Progress.of(checkpoint.step, checkpoint.progress)
+
+
+def _best(
+    job: Job, folder: RunFolder, last: Checkpoint | None, progress: Progress
+) -> Checkpoint | None:
+    """Return the best checkpoint so far of a run that is continued, if it may be restored."""
+    if last is None or job.experiment.patience is None or not progress.best_step:
+        return None
+    if last.step == progress.best_step:
+        return last
+    best = load_checkpoint(folder.existing_checkpoint("best"))
+    if best.step != progress.best_step:
+        raise CheckpointError(
+            f"{folder.best}: is of step {best.step}, but the best step was {progress.best_step}, "
+            f"whose weights early stopping would restore; train anew from {folder.experiment}"
+        )
+    return best
+
+
+def _nothing_to_do(job: Job, progress: Progress) -> str:
+    ending, patience = progress.ending, job.experiment.patience
+    assert ending is not None
+    epoch, best = (step / job.steps_per_epoch for step in (ending.step, progress.best_step))
+    remedy = ""
+    if patience is not None and ending.waited >= patience:
+        remedy = f"; a --patience above {ending.waited} lets it go on"
+    return (
+        f"training has ended at epoch {epoch:g}, and epoch {best:g}, the best, is restored{remedy}"
     )
-    return State(parameters, slots), progress
 
 
 def _last_good(folder: RunFolder) -> str:

@@ -9,6 +9,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from dptrain.data.augmentation import Augmentation, Augmenter
 from dptrain.data.dataset import Dataset, Split, open_dataset
 from dptrain.data.prepared import prepare
 from dptrain.data.sampling import epoch_order
@@ -41,6 +42,7 @@ class Job:
         dataset: opened, memory-mapped.
         network: the description.
         loss: the description.
+        augmentation: of the training samples; possibly none.
         steps_per_epoch: the last of them may have fewer rows.
         total_steps: of the whole run.
     """
@@ -58,6 +60,10 @@ class Job:
             numerical.check(self.network)
         if not dataset.classes:
             self.loss.check_values(dataset.train.targets)
+        self.augmentation = Augmentation(
+            experiment.augment_shift, experiment.augment_rotate, experiment.augment_noise
+        )
+        self.augmentation.check(dataset.sample_shape)
         self.batch_size = experiment.batch_size or 1
         self.shards = experiment.shards or 1
         self.steps_per_epoch = -(-len(dataset.train) // self.batch_size)
@@ -101,6 +107,12 @@ class Job:
             rows = slice(None) if split.index is None else split.index
             self._variances[name] = variance(split.targets[rows])
         return self._variances[name]
+
+    def augmenter(self) -> Augmenter | None:
+        """Return what augments the samples of training steps, if anything does."""
+        if not self.augmentation:
+            return None
+        return self.augmentation.bind(self.dataset.sample_shape, self.dtype, self.experiment.seed)
 
     def replica(
         self,
@@ -171,9 +183,7 @@ def open_job(experiment: Experiment, folder: Path) -> Job:
     Raises:
         DataError: the data set is not the one that the experiment was settled with.
     """
-    dataset = open_dataset(
-        folder, validation=experiment.validation, test=experiment.test, seed=experiment.seed
-    )
+    dataset = opened_data(experiment, folder)
     check_digest(experiment, dataset)
     return Job(experiment, dataset)
 
@@ -189,14 +199,25 @@ def evaluation_job(experiment: Experiment, dataset: str | None) -> Job:
         DataError, UsageError, ShapeError: there is no such data set, or it does not fit.
     """
     if dataset is not None:
-        experiment = msgspec.structs.replace(experiment, dataset=dataset, dataset_digest=None)
-    opened = open_dataset(
-        prepared_data(experiment),
+        experiment = msgspec.structs.replace(
+            experiment, dataset=dataset, dataset_digest=None, train_rows=None
+        )
+    return Job(experiment, opened_data(experiment, prepared_data(experiment)))
+
+
+def opened_data(experiment: Experiment, folder: Path) -> Dataset:
+    """Return the data set that lies prepared in ``folder``, split as an experiment has it.
+
+    Raises:
+        DataError, UsageError: as `open_dataset`.
+    """
+    return open_dataset(
+        folder,
         validation=experiment.validation,
         test=experiment.test,
         seed=experiment.seed,
+        train_rows=experiment.train_rows,
     )
-    return Job(experiment, opened)
 
 
 def prepared_data(experiment: Experiment) -> Path:

@@ -119,6 +119,25 @@ class Experiment(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         Fraction,
         Meta(description="Fraction held out for testing where the data has no test part."),
     ] = 0.2
+    train_rows: Annotated[
+        Count | None,
+        Meta(description="Train on so many of the training rows only, chosen by the seed."),
+    ] = None
+    augment_shift: Annotated[
+        Annotated[int, Meta(ge=0)],
+        Meta(description="Shift each training image by up to so many pixels, anew in each step."),
+    ] = 0
+    augment_rotate: Annotated[
+        Annotated[float, Meta(ge=0, le=180)],
+        Meta(description="Rotate each training image by up to so many degrees, either way."),
+    ] = 0.0
+    augment_noise: Annotated[
+        Annotated[float, Meta(ge=0)],
+        Meta(
+            description="Standard deviation of noise added to each training input; grey values "
+            "range from 0 to 1."
+        ),
+    ] = 0.0
     batch_size: Annotated[
         Count | None,
         Meta(description="Rows of a global minibatch, over all workers; 100 unless given."),
@@ -133,6 +152,17 @@ class Experiment(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         Literal["backprop", "numerical"],
         Meta(description="How it is computed; numerical (central differences) takes very long."),
     ] = "backprop"
+    patience: Annotated[
+        Count | None,
+        Meta(
+            description="Stop after so many epochs without a better validation score; the best "
+            "epoch's weights are restored."
+        ),
+    ] = None
+    min_improvement: Annotated[
+        Annotated[float, Meta(ge=0)],
+        Meta(description="What a score must gain for --patience to begin anew."),
+    ] = 0.0
     optimizer: Annotated[OptimizerName | None, Meta(description="The update rule.")] = None
     lr: Annotated[Positive | None, Meta(description="The learning rate.")] = None
     momentum: Annotated[

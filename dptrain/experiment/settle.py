@@ -62,6 +62,7 @@ def settle(
     filled |= _own_settings(experiment, "loss", loss, LOSSES, LOSS_FIELDS)
     filled |= _settled_rule(experiment, preset)
     filled |= _settled_schedule(experiment)
+    _check_patience(experiment)
     if experiment.epochs is not None and experiment.steps is not None:
         raise UsageError(
             f"epochs={experiment.epochs} and steps={experiment.steps} exclude each other; give one"
@@ -128,6 +129,20 @@ def _settled_schedule(experiment: Experiment) -> dict[str, Any]:
                 "it is for step and exponential"
             )
     return {}
+
+
+def _check_patience(experiment: Experiment) -> None:
+    patience, gain = experiment.patience, experiment.min_improvement
+    if patience is not None and not experiment.validation:
+        raise UsageError(
+            f"patience={patience} goes by the score of validation rows, of which there are none; "
+            "hold some out with --validation 0.1"
+        )
+    if patience is None and gain:
+        raise UsageError(
+            f"min_improvement={gain} means nothing without patience; add --patience 5, or leave "
+            "it out"
+        )
 
 
 def _settled_shards(experiment: Experiment, workers: int) -> int:

@@ -68,6 +68,10 @@ def training_line(job: Job) -> str:
         parts.append(f"l1 {e.l1:g}")
     if e.clip_norm:
         parts.append(f"clipped at {e.clip_norm:g}")
+    if job.augmentation:
+        parts.append(f"augmented by {augmentation_line(job)}")
+    if e.patience:
+        parts.append(f"patience {e.patience}")
     length = f"{e.epochs} epochs, " if e.epochs else ""
     parts.append(f"{length}{job.total_steps:,} steps")
     return ", ".join(parts)
@@ -83,6 +87,17 @@ def _loss_settings(job: Job) -> list[str]:
         numbers = value if isinstance(value, tuple) else (value,)
         found.append(f"{name.replace('_', ' ')} {' '.join(f'{v:g}' for v in numbers)}")
     return found
+
+
+def augmentation_line(job: Job) -> str:
+    """Return what is done to the training samples."""
+    what = job.augmentation
+    parts = [
+        f"shifts up to {what.shift}" * bool(what.shift),
+        f"rotations up to {what.rotate:g}°" * bool(what.rotate),
+        f"noise {what.noise:g}" * bool(what.noise),
+    ]
+    return " and ".join(filter(None, parts))
 
 
 def minibatch_line(job: Job, execution: Execution) -> str:

@@ -69,6 +69,10 @@ def refused(code: int, *arguments: object, **settings: Any) -> str:
         (("--init", "he", "--init-std", "0.1"), "init_std is for init normal"),
         (("--validation", "1"), "validation=1.0"),
         (("--seed", "-1"), "seed=-1"),
+        (("--patience", "5"), "hold some out with --validation 0.1"),
+        (("--min-improvement", "0.1"), "means nothing without patience"),
+        (("--train-rows", "60001"), "more than the 60000 training rows that there are"),
+        (("--augment-shift", "28"), "augment_shift=28 would shift images of shape (28, 28) out"),
     ],
 )
 def test_settings(arguments: tuple[str, ...], message: str, tmp_path: Path) -> None:

@@ -75,6 +75,9 @@ def experiments(draw: st.DrawFn, shards: st.SearchStrategy[int]) -> dict[str, An
         "schedule": draw(st.sampled_from(["constant", "cosine"])),
         "dtype": draw(st.sampled_from(["float32", "float64"])),
         "seed": draw(st.integers(0, 99)),
+        "augment_shift": draw(st.sampled_from([0, 0, 2])),
+        "augment_rotate": draw(st.sampled_from([0.0, 0.0, 20.0])),
+        "augment_noise": draw(st.sampled_from([0.0, 0.0, 0.1])),
         "steps": 7,
     }  # fmt: skip
 

@@ -157,7 +157,7 @@ def test_predicting_and_evaluating_take_raw_inputs(data: Path, tmp_path: Path) -
     np.testing.assert_allclose(trained.outputs(x), y, rtol=1e-12, atol=1e-12)
     test = outcome.job.dataset.test
     whole = test.take(np.arange(len(test)), np.float64)
-    last = outcome.last_epoch
+    last = outcome.evaluation
     assert last is not None
     assert trained.accuracy(*whole) == last.test_accuracy
     assert trained.evaluate(*whole).plain()["accuracy"] == last.test_accuracy

@@ -117,8 +117,8 @@ def test_a_trial_is_a_run_like_any_other(pruned: tuple[Path, list[Trial]], datas
     settings = {"dataset": dataset, "epochs": 4, "steps": None, "lr": trial.parameters["lr"]}
     whole = run(settings | {"model": f"mlp:20-{widths}-3"}, out.parent / "whole", workers=2)
     assert whole.digest == trial.digest
-    assert whole.last_epoch is not None
-    assert whole.last_epoch.test_accuracy == trial.curve[-1][1]
+    assert whole.evaluation is not None
+    assert whole.evaluation.test_accuracy == trial.curve[-1][1]
     # one that was given up can be trained to its end, from the evaluation at which it was
     given_up = next(each for each in trials if each.status == "pruned")
     assert given_up.epochs == len(given_up.curve) < 4
