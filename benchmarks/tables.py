@@ -44,7 +44,8 @@ def job_table(results: Mapping[str, Sequence[float]], medians: Mapping[str, floa
 def title(name: str) -> str:
     """Return what a job is, in one line."""
     job = JOBS[name]
-    return f"{name}: {job.net} {job.activation}, batch {job.batch}, {job.optimizer}"
+    kind = f" {job.kind}" if job.kind != "dense" else ""
+    return f"{name}: {job.net} {job.activation}{kind}, batch {job.batch}, {job.optimizer}"
 
 
 def duration(seconds: float) -> str:

@@ -26,11 +26,13 @@ from dptrain.experiment.schema import (
     Execution,
     Experiment,
     LossName,
+    NormaliseName,
     OptimizerName,
     ScheduleName,
+    TaskName,
 )
 from dptrain.experiment.validate import build
-from dptrain.metrics.records import EpochRecord, Record, StepRecord
+from dptrain.metrics.records import EpochRecord, Record, StepRecord, result_of
 from dptrain.nn.network import Network
 from dptrain.own.given import Given
 from dptrain.own.model import Params
@@ -46,13 +48,28 @@ Arrays = tuple[ArrayLike, ArrayLike]
 class Settings(TypedDict, total=False):
     """What `fit` takes beside network and data; the fields of `Experiment` and `Execution`."""
 
+    normalise: NormaliseName
     loss: LossName
+    init_from: str
+    freeze: list[str]
+    label_smoothing: float
+    class_weights: list[float]
+    positive_weight: float
+    huber_delta: float
+    task: TaskName
     validation: float
     test: float
+    train_rows: int
+    augment_shift: int
+    augment_rotate: float
+    augment_noise: float
     batch_size: int
     shards: int
     epochs: int
     steps: int
+    gradient: Literal["backprop", "numerical"]
+    patience: int
+    min_improvement: float
     optimizer: OptimizerName
     lr: float
     momentum: float
@@ -61,6 +78,7 @@ class Settings(TypedDict, total=False):
     beta2: float
     epsilon: float
     weight_decay: float
+    l1: float
     clip_norm: float
     schedule: ScheduleName
     warmup: int
@@ -99,6 +117,11 @@ class Result:
     def steps(self) -> list[StepRecord]:
         """The logged steps."""
         return [each for each in self.history if isinstance(each, StepRecord)]
+
+    @property
+    def evaluation(self) -> EpochRecord | None:
+        """The evaluation of these weights: the last epoch's, or the best with early stopping."""
+        return result_of(self.history)
 
     @property
     def epochs(self) -> list[EpochRecord]:
@@ -162,6 +185,7 @@ def fit(
             x_test=None if x_test is None else np.asarray(x_test),
             t_test=None if t_test is None else np.asarray(t_test),
             dtype=experiment.dtype,
+            task=experiment.task,
         )
         return _trained(
             experiment,

@@ -43,27 +43,12 @@ class RunFolder:
         ``started`` is local time, now by default. Raises RunFolderError when the folder cannot be
         made.
         """
-        stem = f"{started or datetime.now():%Y%m%d-%H%M%S}-{_slug(model)}"
-        names = itertools.chain([stem], (f"{stem}-{number}" for number in itertools.count(2)))
-        try:
-            parent.mkdir(parents=True, exist_ok=True)
-            path = next(parent / name for name in names if _made(parent / name))
-        except OSError as error:
-            raise _cannot_make(parent, error) from None
-        return cls(path)._prepared()
+        return cls(new_folder(model, parent, started))._prepared()
 
     @classmethod
     def create_at(cls, path: Path) -> Self:
         """Make the run folder exactly here. Raises RunFolderError unless it is new or empty."""
-        try:
-            path.mkdir(parents=True, exist_ok=True)
-            if not _is_empty(path):
-                raise RunFolderError(
-                    f"{path}: is not empty, and a run never overwrites another; continue the run "
-                    f"in it with --resume {path}, or choose another folder with --out"
-                )
-        except OSError as error:
-            raise _cannot_make(path, error) from None
+        make_empty(path)
         return cls(path)._prepared()
 
     @classmethod
@@ -89,7 +74,7 @@ class RunFolder:
         """
         run = cls.open(path)
         run.existing_checkpoint("last")
-        run._hold()
+        run._lock = lock_folder(run.path)
         for folder in (run.path, run.last.parent):
             sweep_temporaries(folder)
         return run
@@ -168,7 +153,7 @@ class RunFolder:
         self.close()
 
     def _prepared(self) -> Self:
-        self._hold()
+        self._lock = lock_folder(self.path)
         try:
             self.last.parent.mkdir(exist_ok=True)
         except OSError as error:
@@ -176,30 +161,60 @@ class RunFolder:
             raise _cannot_make(self.path, error) from None
         return self
 
-    def _hold(self) -> None:
-        """Take the lock. It belongs to the open file, so workers, started by exec, do not keep it.
 
-        The lock file stays behind: removing it would let two processes lock two files of one name.
-        """
-        lock = self.path / _LOCK
-        try:
-            descriptor = os.open(lock, os.O_RDWR | os.O_CREAT, 0o666)
-        except OSError as error:
+def new_folder(name: str, parent: Path, started: datetime | None = None) -> Path:
+    """Make ``<parent>/<time>-<name>``, with -2, -3 … appended when that exists.
+
+    Raises RunFolderError when the folder cannot be made.
+    """
+    stem = f"{started or datetime.now():%Y%m%d-%H%M%S}-{_slug(name)}"
+    names = itertools.chain([stem], (f"{stem}-{number}" for number in itertools.count(2)))
+    try:
+        parent.mkdir(parents=True, exist_ok=True)
+        return next(parent / name for name in names if _made(parent / name))
+    except OSError as error:
+        raise _cannot_make(parent, error) from None
+
+
+def make_empty(path: Path) -> None:
+    """Make the folder exactly here. Raises RunFolderError unless it is new or empty."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        if not _is_empty(path):
             raise RunFolderError(
-                f"{lock}: cannot be written: {error.strerror or error}; make the folder writable"
-            ) from None
-        if not _is_locked_now(descriptor):
-            holder = os.read(descriptor, 20).decode(errors="replace").strip()
-            os.close(descriptor)
-            raise RunFolderError(
-                f"{self.path}: process {holder or 'of unknown number'} is writing into this run; "
-                f"wait for its end, or stop it with `kill {holder or 'PID'}`"
+                f"{path}: is not empty, and a run never overwrites another; continue the run "
+                f"in it with --resume {path}, or choose another folder with --out"
             )
-        # A pid that does not fit on a full disk is missing from a message, no more.
-        with contextlib.suppress(OSError):
-            os.ftruncate(descriptor, 0)
-            os.write(descriptor, f"{os.getpid()}\n".encode())
-        self._lock = descriptor
+    except OSError as error:
+        raise _cannot_make(path, error) from None
+
+
+def lock_folder(folder: Path) -> int:
+    """Take the folder's lock; return the descriptor whose closing gives it back.
+
+    The lock belongs to the open file, so workers, started by exec, do not keep it. The lock file
+    stays behind: removing it would let two processes lock two files of one name. Raises
+    RunFolderError when another process holds the lock.
+    """
+    lock = folder / _LOCK
+    try:
+        descriptor = os.open(lock, os.O_RDWR | os.O_CREAT, 0o666)
+    except OSError as error:
+        raise RunFolderError(
+            f"{lock}: cannot be written: {error.strerror or error}; make the folder writable"
+        ) from None
+    if not _is_locked_now(descriptor):
+        holder = os.read(descriptor, 20).decode(errors="replace").strip()
+        os.close(descriptor)
+        raise RunFolderError(
+            f"{folder}: process {holder or 'of unknown number'} is writing into this run; "
+            f"wait for its end, or stop it with `kill {holder or 'PID'}`"
+        )
+    # A pid that does not fit on a full disk is missing from a message, no more.
+    with contextlib.suppress(OSError):
+        os.ftruncate(descriptor, 0)
+        os.write(descriptor, f"{os.getpid()}\n".encode())
+    return descriptor
 
 
 def _is_locked_now(descriptor: int) -> bool:

@@ -10,21 +10,26 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from dptrain.checkpoint.checkpoint import Checkpoint, load_checkpoint
+from dptrain.data.dataset import Split
 from dptrain.data.inputs import normalise_inputs
-from dptrain.errors import CheckpointError, DptrainError, ShapeError
+from dptrain.errors import CheckpointError, DptrainError, ShapeError, UsageError
+from dptrain.evaluation.classification import Classification, classification
+from dptrain.evaluation.regression import Regression, regression
 from dptrain.experiment.files import parse_toml
-from dptrain.experiment.models import build_network
+from dptrain.experiment.models import build_loss, build_network
 from dptrain.experiment.schema import Experiment
 from dptrain.experiment.validate import build
-from dptrain.nn.functions import softmax
-from dptrain.nn.losses import LOSSES
+from dptrain.nn.losses import AnyLoss, SumOfSquares
 from dptrain.nn.network import Layout, Network
 from dptrain.nn.passes import Replica, Targets, evaluation
 from dptrain.own.network import Form, OwnNetwork
 from dptrain.own.origin import Origin, is_own
 from dptrain.runfolder import RunFolder
+from dptrain.weights.model_file import SUFFIX, is_model_file, load_model
+from dptrain.weights.params import PICKLES
 
 ROWS = 500
+PIECE = 20 * ROWS  # rows of a split that are in memory at once
 
 
 @dataclass(frozen=True)
@@ -42,6 +47,29 @@ class TrainedNetwork:
     parameters: NDArray[Any]
     experiment: Experiment
     class_names: tuple[str, ...]
+
+    @property
+    def loss(self) -> AnyLoss:
+        """The loss with which it was trained; raises `UsageError` where the user's code has it."""
+        self.layered("its loss")
+        return build_loss(self.experiment)
+
+    def layered(self, wanted: str) -> Network:
+        """Return the network where it is made of layers.
+
+        Args:
+            wanted: what for, for the message.
+
+        Raises:
+            UsageError: it is the user's own.
+        """
+        if isinstance(self.network, OwnNetwork):
+            raise UsageError(
+                f"the run's network is code, {self.network.name}, of which dptrain knows the "
+                f"arrays but no layers, so that it cannot give {wanted}; the arrays are "
+                "load_run(...)[0].weights in Python"
+            )
+        return self.network
 
     @property
     def weights(self) -> dict[str, NDArray[Any]]:
@@ -63,9 +91,8 @@ class TrainedNetwork:
         if isinstance(self.network, OwnNetwork):
             return self.network.outputs(self.parameters, samples)
         dtype = self.parameters.dtype
-        loss = LOSSES["sum-of-squares"]()
         targets = Targets(self.network.output_shape, dtype)
-        replica = Replica(self.network, loss, [self.parameters], targets)
+        replica = Replica(self.network, SumOfSquares(), [self.parameters], targets)
         found = np.empty((len(samples), *self.network.output_shape), dtype)
         for start in range(0, len(samples), ROWS):
             part = samples[start : start + ROWS]
@@ -76,29 +103,63 @@ class TrainedNetwork:
         return found
 
     def predict(self, x: ArrayLike) -> NDArray[Any]:
-        """Return probabilities ``(n, classes)`` of a classifier, or the outputs of a regression.
+        """Return what the network predicts of each sample.
 
-        Of a network of the user's own, what its ``predict`` returns.
+        Of a classifier ``(n, classes)``, probabilities where `loss` is probabilistic, otherwise
+        scores, of which the largest is the answer. Without classes ``(n, *output_shape)``: what
+        stands for the targets. Of a network of the user's own, what its ``predict`` returns.
         """
-        outputs = self.outputs(x)
-        if self.experiment.loss == "softmax-cross-entropy":
-            return softmax(outputs)
-        return outputs
+        if isinstance(self.network, OwnNetwork):
+            return self.outputs(x)
+        return self.loss.predictions(self._scores(x))
 
     def classify(self, x: ArrayLike) -> NDArray[np.intp]:
         """Return the most likely class number of each sample, ``(n,)``."""
-        outputs = self.outputs(x)
-        if outputs.ndim == 1 and isinstance(self.network, OwnNetwork):
-            return outputs.astype(np.intp)  # class numbers already
-        found: NDArray[np.intp] = np.argmax(outputs, axis=-1)
+        if isinstance(self.network, OwnNetwork):
+            return self.network.answers(self.outputs(x))
+        found: NDArray[np.intp] = np.argmax(self._scores(x), axis=-1)
         return found
 
     def accuracy(self, x: ArrayLike, t: ArrayLike) -> float:
         """Return the fraction of samples whose most likely class is ``t``: labels or one-hot."""
-        labels = np.asarray(t)
-        if labels.ndim == 2:
-            labels = labels.argmax(axis=1)
-        return float(np.mean(self.classify(x) == labels))
+        return float(np.mean(self.classify(x) == _labels(t)))
+
+    def evaluate(self, x: ArrayLike, t: ArrayLike) -> Classification | Regression:
+        """Return how good the answers are: accuracy, precision, recall …, or R², RMSE and MAE.
+
+        Args:
+            x: samples, as for `outputs`.
+            t: class numbers ``(n,)`` or one-hot rows; of a regression ``(n,)`` or ``(n, k)``.
+
+        Raises:
+            ShapeError, DataError: as `outputs`, or the targets are not as many as the samples.
+        """
+        return self._judged(self._answers(x), t)
+
+    def evaluate_split(self, split: Split) -> Classification | Regression:
+        """Return the same of a split of a data set, of which few rows are in memory at once."""
+        answers, targets = [], []
+        for start in range(0, len(split), PIECE):
+            rows = np.arange(start, min(start + PIECE, len(split)))
+            x, t = split.take(rows, self.parameters.dtype)
+            answers.append(self._answers(x))
+            targets.append(t)
+        return self._judged(np.concatenate(answers), np.concatenate(targets))
+
+    def _answers(self, x: ArrayLike) -> NDArray[Any]:
+        return self.classify(x) if self.class_names else self.outputs(x)
+
+    def _judged(self, answers: NDArray[Any], t: ArrayLike) -> Classification | Regression:
+        if self.class_names:
+            return classification(_labels(t), answers, self.class_names)
+        return regression(t, answers)
+
+    def _scores(self, x: ArrayLike) -> NDArray[Any]:
+        """Return the outputs, for both classes where one output tells them apart by its sign."""
+        outputs = self.outputs(x)
+        if self.loss.binary and outputs.shape[1:] == (1,) and len(self.class_names) == 2:
+            return np.concatenate([-outputs, outputs], axis=1)
+        return outputs
 
     def _samples(self, x: NDArray[Any]) -> NDArray[Any]:
         shape = self.network.input_shape
@@ -114,24 +175,41 @@ class TrainedNetwork:
         return normalise_inputs(samples, self.parameters.dtype, name="input").reshape(samples.shape)
 
 
+def _labels(t: ArrayLike) -> NDArray[Any]:
+    """Return class numbers, also of one-hot rows."""
+    labels = np.asarray(t)
+    return labels.argmax(axis=1) if labels.ndim == 2 else labels
+
+
 def load_run(
     path: Path, which: Literal["last", "best"], network: object | None = None
 ) -> tuple[TrainedNetwork, Checkpoint]:
-    """Return the network of a run's checkpoint.
+    """Return the network of a run's checkpoint, or of a model file.
 
     Args:
-        path: the run folder.
-        which: the newest checkpoint, or the one with the best score.
+        path: the run folder, or an .npz file that `compress` or `convert` wrote.
+        which: the newest checkpoint, or the one with the best score; of a file always "last".
         network: where it is one of the user's own, such a network to put the weights into, or what
             was named on the command line (`dptrain.own.origin.Named`). Without it the weights can
             be read, but nothing computed.
 
     Raises:
         RunFolderError, CheckpointError: there is no such run, or its checkpoint is damaged.
-        UsageError: the network lacks something.
+        UsageError: the best score of a model file, or a file of bare parameters; or the network
+            lacks something.
     """
-    file = RunFolder.open(path).existing_checkpoint(which)
-    checkpoint = load_checkpoint(file)
+    if path.suffix in PICKLES:
+        raise UsageError(
+            f"{path}: holds parameters without a network; make a model of it first, with "
+            f"`dptrain convert {path} {path.with_suffix(SUFFIX).name} --activation …`"
+        )
+    if is_model_file(path):
+        if which == "best":
+            raise UsageError(f"{path} holds one set of weights; leave out --checkpoint best")
+        file, checkpoint = path, load_model(path)
+    else:
+        file = RunFolder.open(path).existing_checkpoint(which)
+        checkpoint = load_checkpoint(file)
     try:
         tables = parse_toml(checkpoint.experiment, str(file))
         experiment = build(Experiment, tables["experiment"], str(file))

@@ -25,19 +25,33 @@ def quadrants(rows: int = 300) -> tuple[np.ndarray, np.ndarray]:
 
 def test_exported_names() -> None:
     assert sorted(dptrain.__all__) == [
+        "AvgPool2D",
+        "BatchNorm",
+        "Chain",
+        "Conv2D",
         "Dense",
+        "Dropout",
         "Execution",
         "Experiment",
         "Flatten",
+        "GELU",
         "Identity",
+        "LayerNorm",
+        "LeakyReLU",
+        "MaxPool2D",
         "Network",
+        "Normalise",
         "ReLU",
+        "Residual",
         "Result",
         "Sigmoid",
+        "Softplus",
         "Tanh",
         "TrainedNetwork",
         "fit",
+        "load_params",
         "load_run",
+        "save_params",
         "train",
     ]
     assert all(hasattr(dptrain, name) for name in dptrain.__all__)
@@ -46,8 +60,19 @@ def test_exported_names() -> None:
 
 
 def test_settings_are_the_fields_of_the_schema() -> None:
-    other = {"model", "activation", "init", "init_std", "input_shape", "layers", "dataset"}
-    other |= {"dataset_digest", "label", "listen", "join", "pin", "barrier"}
+    other = {
+        "model",
+        "activation",
+        "norm",
+        "dropout",
+        "init",
+        "init_std",
+        "init_digest",
+        "input_shape",
+        "layers",
+        "dataset",
+    }
+    other |= {"dataset_digest", "label", "columns", "listen", "join", "pin", "barrier"}
     other |= {"model_args", "model_targets", "model_digest"}
     fields = {*Experiment.__struct_fields__, *Execution.__struct_fields__}
     assert set(Settings.__annotations__) == fields - other

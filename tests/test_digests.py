@@ -74,6 +74,18 @@ def test_every_worker_count_agrees_by_default(dataset: Path, tmp_path: Path) -> 
     assert len(set(digests.values())) == 1, digests
 
 
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+def test_an_l1_penalty_is_added_once(optimizer: str, dataset: Path, tmp_path: Path) -> None:
+    experiment = {"dataset": str(dataset), "optimizer": optimizer, "l1": 0.02, "shards": 5}
+    digests = {
+        workers: run(experiment, tmp_path / str(workers), workers=workers).digest
+        for workers in (1, 2, 3)
+    }
+    assert len(set(digests.values())) == 1, digests
+    plain = run(experiment | {"l1": 0.0}, tmp_path / "plain", workers=1).digest
+    assert digests[1] != plain
+
+
 def test_another_experiment_has_another_digest(dataset: Path, tmp_path: Path) -> None:
     plain = run({"dataset": str(dataset)}, tmp_path / "plain", workers=1).digest
     changes: list[dict[str, Any]] = [{"seed": 1}, {"shards": 3}, {"batch_size": 21}, {"lr": 0.002}]
@@ -86,8 +98,8 @@ def test_regression_runs_on_several_workers(tmp_path: Path) -> None:
     experiment = {"dataset": str(data), "model": "mlp:20-7-2"}
     inline = run(experiment, tmp_path / "inline", workers=1)
     assert run(experiment, tmp_path / "star", workers=2).digest == inline.digest
-    assert inline.last_epoch is not None
-    assert inline.last_epoch.test_accuracy is None
+    assert inline.evaluation is not None
+    assert inline.evaluation.test_accuracy is None
 
 
 def applied_gradient(experiment: dict[str, Any], out: Path, workers: int) -> np.ndarray:

@@ -8,7 +8,8 @@ from numpy.typing import NDArray
 
 from dptrain.errors import ShapeError
 from dptrain.nn.activations import Identity, Sigmoid
-from dptrain.nn.dense import Dense
+from dptrain.nn.convolution import Conv2D
+from dptrain.nn.dense import Dense, Flatten
 from dptrain.nn.functions import cross_entropy, softmax, sum_of_squares
 from dptrain.nn.initializers import Normal
 from dptrain.nn.losses import AnyLoss, SoftmaxCrossEntropy, SumOfSquares
@@ -56,6 +57,17 @@ def test_affine_layer_and_sigmoid() -> None:
 def test_three_layer_network(w3: object, expected: list[float]) -> None:
     layers: list[AnyLayer] = [Dense(3), Sigmoid(), Dense(2), Sigmoid(), Dense(2), Identity()]
     np.testing.assert_allclose(outputs(layers, W1, B1, W2, B2, w3, B3), expected, atol=5e-9)
+
+
+def test_convolution() -> None:
+    image = [[1.0, 2, 3, 0], [0, 1, 2, 3], [3, 0, 1, 2], [2, 3, 0, 1]]
+    kernel = [[2, 0, 1], [0, 1, 2], [1, 0, 2]]
+    flat = np.array([*np.ravel(kernel), 0], float)
+    network = Network((4, 4), [Conv2D(1, 3), Flatten()])
+    replica = Replica(network, SumOfSquares(), [flat], Targets((4,), np.dtype(float)))
+    found = replica.pass_over(Arrangement(1, 1, 0, 1))
+    found.inputs[0][...] = [image]
+    assert found.infer()[0].reshape(2, 2).tolist() == [[15, 16], [6, 15]]
 
 
 def test_softmax() -> None:

@@ -5,7 +5,7 @@ and the loss is computed in every step, because dptrain does all of this too.
 """
 
 from itertools import pairwise
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +22,9 @@ BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8
 class Job(NamedTuple):
     """A network, how it is trained, and how many steps are timed.
 
-    Momentum is ``v ← μ v + g``, ``w ← w - lr v``, as in PyTorch.
+    ``kind`` is ``batch-norm`` where a batch normalisation stands before each activation, and
+    ``conv`` where the first hidden layer is a convolution of 30 filters of 5 x 5, with 2 x 2 max
+    pooling behind its activation. Momentum is ``v ← μ v + g``, ``w ← w - lr v``, as in PyTorch.
     """
 
     sizes: tuple[int, ...]
@@ -31,6 +33,7 @@ class Job(NamedTuple):
     optimizer: str
     lr: float
     steps: int
+    kind: Literal["dense", "batch-norm", "conv"] = "dense"
 
     @property
     def net(self) -> str:
@@ -48,6 +51,8 @@ JOBS = {
     "three-layer": Job((784, 50, 30, 20, 10), "relu", 100, "momentum", 0.01, 3000),
     "large": Job((784, 1024, 1024, 10), "relu", 512, "adam", 1e-3, 60),
     "large-128": Job((784, 1024, 1024, 10), "relu", 128, "adam", 1e-3, 200),
+    "batch-norm": Job((784, 50, 30, 20, 10), "relu", 100, "momentum", 0.01, 2000, "batch-norm"),
+    "conv": Job((784, 30 * 12 * 12, 100, 10), "relu", 100, "adam", 1e-3, 150, "conv"),
 }
 
 

@@ -8,7 +8,9 @@ from benchmarks.peers.jobs import MOMENTUM, Job, Rows, initial_weights
 
 
 def build(job: Job) -> torch.nn.Sequential:
-    """Return the network with the weights that every program begins with."""
+    """Return the network; a dense one with the weights that every program begins with."""
+    if job.kind == "conv":
+        return _convolutional(job)
     layers: list[torch.nn.Module] = []
     for i, (w, b) in enumerate(initial_weights(job)):
         linear = torch.nn.Linear(*w.shape)
@@ -17,8 +19,24 @@ def build(job: Job) -> torch.nn.Sequential:
             linear.bias.copy_(torch.from_numpy(b))
         layers.append(linear)
         if i < len(job.sizes) - 2:
+            if job.kind == "batch-norm":
+                layers.append(torch.nn.BatchNorm1d(w.shape[1]))
             layers.append(torch.nn.ReLU() if job.activation == "relu" else torch.nn.Sigmoid())
     return torch.nn.Sequential(*layers)
+
+
+def _convolutional(job: Job) -> torch.nn.Sequential:
+    *_, flat, hidden, classes = job.sizes
+    return torch.nn.Sequential(
+        torch.nn.Unflatten(1, (1, 28, 28)),
+        torch.nn.Conv2d(1, 30, 5),
+        torch.nn.ReLU(),
+        torch.nn.MaxPool2d(2),
+        torch.nn.Flatten(),
+        torch.nn.Linear(flat, hidden),
+        torch.nn.ReLU(),
+        torch.nn.Linear(hidden, classes),
+    )
 
 
 def optimizer(job: Job, parameters: Iterable[torch.nn.Parameter]) -> torch.optim.Optimizer:

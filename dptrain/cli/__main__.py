@@ -13,7 +13,19 @@ from cyclopts.config import Env  # noqa: E402
 from dptrain import __version__  # noqa: E402
 from dptrain.errors import EXIT_ERROR, EXIT_SIGINT, EXIT_USAGE, DptrainError  # noqa: E402
 
-VERBS = ("train", "evaluate", "predict", "plot", "inspect", "scaling", "doctor", "worker")
+VERBS = (
+    "train",
+    "evaluate",
+    "predict",
+    "compress",
+    "convert",
+    "plot",
+    "inspect",
+    "scaling",
+    "tune",
+    "doctor",
+    "worker",
+)
 
 app = App(
     name="dptrain",

@@ -3,17 +3,19 @@
 from pathlib import Path
 from typing import Literal
 
-from msgspec.structs import replace
-
 from dptrain.cli.flags import CodeFlags, warn_of_change
 from dptrain.cli.output import print_json
-from dptrain.data.dataset import open_dataset
+from dptrain.data.dataset import Split
+from dptrain.errors import ShapeError, UsageError
+from dptrain.evaluation.classification import Classification
+from dptrain.evaluation.regression import Regression
+from dptrain.exchange.engine import Score
 from dptrain.exchange.inline import InlineEngine
-from dptrain.experiment.job import SPLITS, Job, prepared_data
-from dptrain.experiment.schema import Experiment
-from dptrain.own.origin import Named, demand
-from dptrain.report.tables import print_table, score_rows
-from dptrain.trained import load_run
+from dptrain.experiment.job import SPLITS, evaluation_job
+from dptrain.own.network import OwnNetwork
+from dptrain.report.evaluation import print_classes, print_confusion, score_line
+from dptrain.report.tables import print_table
+from dptrain.trained import TrainedNetwork, load_run
 
 
 def evaluate(
@@ -25,10 +27,13 @@ def evaluate(
     code: CodeFlags | None = None,
     json: bool = False,
 ) -> int:
-    """Print loss and accuracy of a run's weights on every split.
+    """Print how good a run's weights are on every split.
+
+    For classes the accuracy, precision, recall and F1 of each class, and the confusion matrix; for
+    numbers R², RMSE and MAE.
 
     Args:
-        run: A run folder.
+        run: A run folder, or a model that compress or convert wrote.
         checkpoint: The newest weights, or those with the best score.
         dataset: Another data set than the one that the run was trained on.
         code: Of a network of your own.
@@ -36,9 +41,11 @@ def evaluate(
     """
     named = code.named() if code is not None else None
     trained, saved = load_run(run, checkpoint, named)
-    job = _job(warn_of_change(trained.experiment, named), dataset, named)
+    job = evaluation_job(warn_of_change(trained.experiment, named), dataset, named)
     engine = InlineEngine(job, trained.parameters, [])
     scores = {s: engine.evaluate(s) if len(job.split(s)) else None for s in SPLITS}
+    judged = {s: _judged(trained, job.split(s)) for s in SPLITS if len(job.split(s))}
+    found = {s: each for s, each in judged.items() if each is not None}
     summary = {
         "run": str(run),
         "checkpoint": checkpoint,
@@ -53,20 +60,29 @@ def evaluate(
             f"{split}_accuracy": None if each is None else each.accuracy,
         }
     if json:
-        print_json(summary)
-    else:
-        print_table(f"{run}, step {saved.step}", score_rows(summary))
+        print_json(summary | {"splits": {s: each.plain() for s, each in found.items()}})
+        return 0
+    rows = [(s, _line(judged[s], each)) for s, each in scores.items() if each is not None]
+    print_table(f"{run}, step {saved.step}", rows)
+    split = next((s for s in ("test", "validation", "train") if s in found), "")
+    if isinstance(held_out := found.get(split), Classification):
+        print_classes(held_out, split)
+        print_confusion(held_out, split)
     return 0
 
 
-def _job(experiment: Experiment, dataset: str | None, code: Named | None) -> Job:
-    demand(experiment.model, code)
-    if dataset is not None:
-        experiment = replace(experiment, dataset=dataset, dataset_digest=None)
-    opened = open_dataset(
-        prepared_data(experiment),
-        validation=experiment.validation,
-        test=experiment.test,
-        seed=experiment.seed,
-    )
-    return Job(experiment, opened, code)
+def _judged(trained: TrainedNetwork, split: Split) -> Classification | Regression | None:
+    """Return how good the answers are; None where the user's own network gives none to judge."""
+    try:
+        return trained.evaluate_split(split)
+    except (UsageError, ShapeError):
+        if isinstance(trained.network, OwnNetwork):  # its loss and its accuracy tell enough
+            return None
+        raise
+
+
+def _line(found: Classification | Regression | None, score: Score) -> str:
+    parts = [] if found is None else [score_line(found)]
+    if found is None and score.accuracy is not None:
+        parts.append(f"{score.accuracy:.2%} correct")
+    return ", ".join([*parts, f"loss {score.loss:.4f}"])

@@ -3,6 +3,7 @@
 import json
 import sys
 import types
+from collections.abc import Callable
 from dataclasses import dataclass, field, make_dataclass
 from typing import Annotated, Any, cast, get_args, get_origin, get_type_hints
 
@@ -13,7 +14,7 @@ from dptrain.experiment.schema import Execution, Experiment
 from dptrain.own.origin import Named, is_own
 
 # Settings that have no sensible form on a command line; they come from a file or the Python API.
-NOT_FLAGS = {"layers", "dataset_digest", "model_digest"}
+NOT_FLAGS = {"layers", "dataset_digest", "init_digest", "model_digest"}
 # Settings of a network of the user's own, as parts of --model.
 MODEL_FLAGS = {
     "model_args": "--model.args",
@@ -29,8 +30,10 @@ def flags_of(schema: type[msgspec.Struct], name: str) -> Any:
         if key in NOT_FLAGS:
             continue
         description = next((m.description for m in _metas(hint) if m.description), "")
-        converter = CONVERTERS.get(key, _whole_number if int in _leaves(hint) else None)
-        parameter = Parameter(MODEL_FLAGS.get(key), help=description, converter=converter)
+        converter = CONVERTERS.get(key) or _converter(hint)
+        parameter = Parameter(
+            MODEL_FLAGS.get(key), help=description, converter=converter, negative_iterable=()
+        )
         kind = str if key in CONVERTERS else _bare(hint)
         fields.append((key, Annotated[kind | None, parameter], field(default=None)))
     made = make_dataclass(name, fields)
@@ -43,7 +46,33 @@ def given(flags: Any) -> dict[str, Any]:
     return {key: value for key, value in vars(flags).items() if value is not None}
 
 
-def _whole_number(hint: Any, tokens: tuple[Token, ...]) -> Any:
+def _converter(hint: Any) -> Callable[[Any, tuple[Token, ...]], Any] | None:
+    leaves = _leaves(hint)
+    if int in leaves:
+        return whole_number
+    if not _is_list(hint):
+        return None
+    return _numbers if float in leaves else _names
+
+
+def _is_list(hint: Any) -> bool:
+    return get_origin(hint) is list or any(_is_list(part) for part in get_args(hint))
+
+
+def _names(hint: Any, tokens: tuple[Token, ...]) -> list[str]:  # noqa: ARG001
+    """Return the names of a list such as ``dense1,dense2``."""
+    return [name for token in tokens for name in token.value.split(",") if name]
+
+
+def _numbers(hint: Any, tokens: tuple[Token, ...]) -> list[float]:  # noqa: ARG001
+    """Return the numbers of a list such as ``1,2.5``."""
+    try:
+        return [float(word) for token in tokens for word in token.value.split(",")]
+    except ValueError:
+        raise ValueError("needs numbers with commas between them, such as 1,2.5") from None
+
+
+def whole_number(hint: Any, tokens: tuple[Token, ...]) -> Any:
     """Return a whole number, or one of the words that the hint allows beside it.
 
     The library's own conversion would round 1.5 to 2.

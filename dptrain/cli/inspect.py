@@ -8,45 +8,48 @@ from dptrain.checkpoint.checkpoint import Checkpoint
 from dptrain.cli.output import print_json
 from dptrain.experiment.files import plain
 from dptrain.metrics.lines import read_metrics
-from dptrain.metrics.records import EpochRecord
+from dptrain.metrics.records import EndRecord, EpochRecord, end_of, result_of
 from dptrain.nn.network import Network
 from dptrain.own.network import OwnNetwork
 from dptrain.report.observers import epoch_line
-from dptrain.report.tables import print_table
+from dptrain.report.tables import end_line, print_table
 from dptrain.runfolder import RunFolder
 from dptrain.trained import TrainedNetwork, load_run
+from dptrain.weights.model_file import is_model_file
 
 
 def inspect(run: Path, /, *, json: bool = False) -> int:
     """Show a run's network, its experiment and how far it has come.
 
     Args:
-        run: A run folder.
+        run: A run folder, or a model that compress or convert wrote.
         json: Print the result as one JSON object.
     """
     trained, saved = load_run(run, "last")
-    folder = RunFolder.open(run)
-    records = read_metrics(folder.metrics)
-    epochs = [each for each in records if isinstance(each, EpochRecord)]
+    path, records = run, []
+    if not is_model_file(run):
+        folder = RunFolder.open(run)
+        path, records = folder.path, read_metrics(folder.metrics)
+    newest, end = result_of(records), end_of(records)
     layers = _layers(trained.network)
     if json:
         print_json(
             {
-                "run": str(folder.path),
+                "run": str(path),
                 "layers": layers,
                 "parameters": trained.network.size,
                 "experiment": plain(trained.experiment),
                 "step": saved.step,
                 "epoch": saved.epoch,
                 "digest": saved.digest,
-                "last_epoch": _plain_epoch(epochs[-1]) if epochs else None,
+                "last_epoch": _plain_epoch(newest) if newest else None,
             }
         )
         return 0
     _print_network(layers, trained.network)
     rows = [(key, str(value)) for key, value in plain(trained.experiment).items()]
     print_table("experiment", rows)
-    print_table("progress", _progress(trained, saved, epochs))
+    print_table("progress", _progress(trained, saved, newest, end))
     return 0
 
 
@@ -95,13 +98,18 @@ def _shape(shape: list[int] | None) -> str:
 
 
 def _progress(
-    trained: TrainedNetwork, saved: Checkpoint, epochs: list[EpochRecord]
+    trained: TrainedNetwork,
+    saved: Checkpoint,
+    newest: EpochRecord | None,
+    end: EndRecord | None,
 ) -> list[tuple[str, str]]:
     e = trained.experiment
     goal = f"{e.epochs} epochs" if e.epochs else f"{e.steps:,} steps"
     rows = [("step", f"{saved.step:,}, epoch {saved.epoch}, of {goal}"), ("digest", saved.digest)]
-    if epochs:
-        rows.append(("newest", epoch_line(epochs[-1])))
+    if newest:
+        rows.append(("best" if end else "newest", epoch_line(newest)))
+    if end:
+        rows.append(("ended", end_line(end)))
     return rows
 
 

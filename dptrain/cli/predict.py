@@ -23,10 +23,10 @@ def predict(
     code: CodeFlags | None = None,
     json: bool = False,
 ) -> int:
-    """Print the class and the probabilities of new samples.
+    """Print the class and the probabilities of new samples, or what the network puts out.
 
     Args:
-        run: A run folder.
+        run: A run folder, or a model that compress or convert wrote.
         input: An .npy array, a picture (light on dark, as in MNIST), or a .csv file of features.
         checkpoint: The newest weights, or those with the best score.
         code: Of a network of your own.
@@ -35,12 +35,13 @@ def predict(
     named = code.named() if code is not None else None
     trained, _ = load_run(run, checkpoint, named)
     warn_of_change(trained.experiment, named)
-    outputs = trained.predict(read_samples(input, trained.network.input_shape))
+    samples = read_samples(input, trained.network.input_shape, trained.experiment.columns)
+    outputs = trained.predict(samples)
     classifies = bool(trained.class_names) and outputs.ndim == 2
     if json:
         print_json({"run": str(run), "input": str(input)} | _plain(trained, outputs))
     elif classifies:
-        what = "output" if isinstance(trained.network, OwnNetwork) else "probability"
+        what = _values(trained)[0]
         print_table("", _class_rows(trained, outputs), ("row", "class", what, "next"))
     else:
         values = outputs.reshape(len(outputs), -1)
@@ -55,22 +56,25 @@ def _plain(trained: TrainedNetwork, outputs: NDArray[Any]) -> dict[str, Any]:
     best = outputs.argmax(axis=1)
     return {
         "classes": [trained.class_names[i] for i in best],
-        "outputs" if isinstance(trained.network, OwnNetwork) else "probabilities": outputs.tolist(),
+        _values(trained)[1]: outputs.tolist(),
         "class_names": list(trained.class_names),
     }
 
 
+def _values(trained: TrainedNetwork) -> tuple[str, str, str]:
+    """Return what the network says of a class, in the singular, in the plural, and its format."""
+    if isinstance(trained.network, OwnNetwork):
+        return "output", "outputs", ".6g"
+    if trained.loss.probabilistic:
+        return "probability", "probabilities", ".2%"
+    return "score", "scores", ".4g"
+
+
 def _class_rows(trained: TrainedNetwork, outputs: NDArray[Any]) -> list[tuple[str, ...]]:
+    form = _values(trained)[2]
     rows: list[tuple[str, ...]] = []
-    form = ".6g" if isinstance(trained.network, OwnNetwork) else ".2%"
     for i, row in enumerate(outputs):
-        first, second = np.argsort(-row, kind="stable")[:2]
-        rows.append(
-            (
-                str(i),
-                trained.class_names[first],
-                f"{row[first]:{form}}",
-                f"{trained.class_names[second]} {row[second]:{form}}",
-            )
-        )
+        best = np.argsort(-row, kind="stable")[:2]  # a data set may have but one class
+        found = [(trained.class_names[k], format(row[k], form)) for k in best]
+        rows.append((str(i), *found[0], " ".join(" ".join(each) for each in found[1:])))
     return rows

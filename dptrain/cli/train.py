@@ -23,7 +23,7 @@ if TYPE_CHECKING:  # nothing here imports mathematics before the workers are sta
     from dptrain.coordinator.outcome import Outcome
 
 # What may be changed when a run is continued: how far it goes, and everything about execution.
-RESUMABLE = {"epochs", "steps"}
+RESUMABLE = {"epochs", "steps", "patience"}
 
 
 def train(
@@ -108,6 +108,7 @@ def _resumed(
     folder = RunFolder.resume(path)
     try:
         experiment, execution = recorded(folder)
+        _check_patience(path, experiment.get("patience"), decides.get("patience"))
         return Session(
             build(Experiment, override(experiment, decides), str(path)),
             build(Execution, override(execution, runs_as), "the command line"),
@@ -119,6 +120,16 @@ def _resumed(
     except BaseException:
         folder.close()
         raise
+
+
+def _check_patience(run: Path, earlier: int | None, later: int | None) -> None:
+    """Refuse a patience with which the run might have ended before where it stands."""
+    if later is not None and (earlier is None or later < earlier):
+        had = "no patience" if earlier is None else f"patience={earlier}"
+        raise UsageError(
+            f"--resume {run} continues a run with {had}, which can only be raised, not be made "
+            f"{later}; train anew: dptrain train {run}/experiment.toml --patience {later}"
+        )
 
 
 def _report(outcome: "Outcome", artist: Artist, *, as_json: bool) -> int:

@@ -25,6 +25,9 @@ class Observer(Protocol):
     def epoch(self, record: "EpochRecord") -> None:
         """An epoch is done and evaluated."""
 
+    def note(self, message: str) -> None:
+        """Something is worth knowing."""
+
     def warn(self, message: str) -> None:
         """Something is wrong that does not stop the run."""
 

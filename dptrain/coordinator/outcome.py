@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from dptrain.exchange.engine import StepSplit
 from dptrain.experiment.job import Job
 from dptrain.experiment.schema import Execution
-from dptrain.metrics.records import EpochRecord, Record
+from dptrain.metrics.records import EndRecord, EpochRecord, Record, gap_of, result_of
 from dptrain.runfolder import RunFolder
 
 
@@ -23,6 +23,7 @@ class Outcome:
         job: what was trained.
         execution: how.
         steps: steps done, those before a resumption included.
+        end: how training ended, where there is early stopping.
         records: of the whole run, those before a resumption included.
         seconds: what the training steps alone took.
         steps_per_second: of the training steps alone.
@@ -40,6 +41,7 @@ class Outcome:
     job: Job
     execution: Execution
     steps: int
+    end: EndRecord | None
     records: list[Record]
     seconds: float
     steps_per_second: float
@@ -50,14 +52,14 @@ class Outcome:
     exit_code: int
 
     @property
-    def last_epoch(self) -> EpochRecord | None:
-        """The newest evaluation."""
-        epochs = [each for each in self.records if isinstance(each, EpochRecord)]
-        return epochs[-1] if epochs else None
+    def evaluation(self) -> EpochRecord | None:
+        """The evaluation of these weights, or the newest one where the run was stopped."""
+        return result_of(self.records)
 
     def summary(self) -> dict[str, Any]:
         """Return the result as plain data."""
-        last = self.last_epoch
+        last, end = self.evaluation, self.end
+        gap = gap_of(last) if last else None
         return {
             "run": str(self.folder.path),
             "digest": self.digest,
@@ -70,6 +72,12 @@ class Outcome:
             "validation_accuracy": last.validation_accuracy if last else None,
             "test_loss": last.test_loss if last else None,
             "test_accuracy": last.test_accuracy if last else None,
+            "train_r2": last.train_r2 if last else None,
+            "validation_r2": last.validation_r2 if last else None,
+            "test_r2": last.test_r2 if last else None,
+            "gap": gap._asdict() if gap else None,
+            "stopped_early": end.stopped_early if end else None,
+            "best_epoch": end.best_epoch if end else None,
             "startup_seconds": self.startup_seconds,
             "training_seconds": self.seconds,
             "steps_per_second": self.steps_per_second,

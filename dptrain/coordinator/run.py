@@ -12,13 +12,16 @@ from threadpoolctl import threadpool_limits
 from dptrain.arithmetic.digest import digest
 from dptrain.checkpoint.atomic import atomic_write
 from dptrain.checkpoint.checkpoint import Checkpoint, load_checkpoint
+from dptrain.coordinator.beginning import begin_with, description, saved_weights
 from dptrain.coordinator.cluster import Setting
 from dptrain.coordinator.engines import cluster_of, inline_engine
 from dptrain.coordinator.observer import Observer
 from dptrain.coordinator.outcome import Outcome
+from dptrain.coordinator.progress import Progress
 from dptrain.coordinator.signals import StopSignal
-from dptrain.coordinator.trainer import Progress, Trainer
-from dptrain.data.dataset import Dataset, open_dataset
+from dptrain.coordinator.trainer import Trainer
+from dptrain.data.dataset import Dataset
+from dptrain.data.source import PACKAGED
 from dptrain.errors import (
     EXIT_ERROR,
     CheckpointError,
@@ -32,7 +35,7 @@ from dptrain.exchange.rank import initial_state
 from dptrain.exchange.timeline import COORDINATOR, MOST_STEPS, Timeline
 from dptrain.experiment.code import own_input_shape
 from dptrain.experiment.files import to_toml
-from dptrain.experiment.job import Job, check_digest, prepared_data
+from dptrain.experiment.job import Job, check_digest, opened_data, prepared_data
 from dptrain.experiment.schema import Execution, Experiment
 from dptrain.experiment.settle import settle
 from dptrain.launch.local import Crew
@@ -75,6 +78,9 @@ class Run:
         self._prepared = prepared
         self._origin = origin
         self._timeline = Timeline() if execution.trace else None
+        # a run that is continued has begun already: what it began with may be gone
+        begins = experiment.init_from if not resumes else None
+        self._saved = saved_weights(begins) if begins else None
 
     def carry_out(self) -> Outcome:
         """Train to the end or until stopped."""
@@ -88,14 +94,28 @@ class Run:
         data = self._prepared or prepared_data(self._experiment)
         job = self._settled_job(data)
         text = to_toml(job.experiment, self._execution)
+        begins = ""
         if checkpoint is None:
-            atomic_write(folder.experiment, text.encode())
             state, progress = State(*initial_state(job)), Progress()
+            if self._saved is not None:
+                beginning = begin_with(job, self._saved, state.parameters)
+                state, begins = (
+                    State(beginning.parameters, state.slots),
+                    description(job, beginning),
+                )
+            atomic_write(folder.experiment, text.encode())
         else:
             state, progress = _restored(job, checkpoint)
+        has_ended = progress.has_ended(job.experiment.patience, job.total_steps)
+        best = None if has_ended else _best(job, folder, checkpoint, progress)
         self._observer.begin(job, self._execution, folder.path, progress.step)
+        if begins:
+            self._observer.note(begins)
         metrics = stack.enter_context(MetricsWriter(folder.metrics, self._observer.warn))
-        if checkpoint is not None:
+        if has_ended:
+            self._observer.warn(_nothing_to_do(job, progress))
+        elif checkpoint is not None:
+            progress.ending = None
             metrics.truncate_after(checkpoint.step)
         stack.callback(self._write_timeline)
         engine = self._engine(stack, job, data, state, progress.step)
@@ -109,6 +129,7 @@ class Run:
             progress,
             log_every=self._execution.log_every,
             checkpoint_every=self._execution.checkpoint_every,
+            best=best,
             timeline=self._timeline,
         )
         startup = time.perf_counter() - self._began
@@ -116,10 +137,16 @@ class Run:
         return self._outcome(trainer, startup, finished=finished)
 
     def _settled_job(self, data: Path) -> Job:
-        e = self._experiment
-        dataset = open_dataset(data, validation=e.validation, test=e.test, seed=e.seed)
-        check_digest(e, dataset)
-        job = Job(self._settle(dataset), dataset, self._origin)
+        dataset = opened_data(self._experiment, data)
+        check_digest(self._experiment, dataset)
+        settled = self._settle(dataset)
+        if self._saved is not None:
+            settled = replace(
+                settled,
+                init_from=str(Path(str(settled.init_from)).resolve()),
+                init_digest=settled.init_digest or self._saved.digest,
+            )
+        job = Job(settled, dataset, self._origin)
         if isinstance(job.network, OwnNetwork):
             self._rehearse(job, job.network)
         return job
@@ -135,10 +162,15 @@ class Run:
     def _settle(self, dataset: Dataset) -> Experiment:
         workers = int(self._execution.workers or 1)
         settled = settle(
-            self._experiment, workers, dataset.classes, len(dataset.train), dataset.digest
+            self._experiment,
+            workers,
+            dataset.classes,
+            len(dataset.train),
+            dataset.digest,
+            sum(dataset.target_shape),
         )
         path = Path(settled.dataset)
-        named = self._prepared is None and path.exists()  # and not "mnist" or "memory"
+        named = self._prepared is None and settled.dataset not in PACKAGED and path.exists()
         shape = dataset.sample_shape
         if self._origin is not None:
             shape = own_input_shape(settled, shape)
@@ -206,7 +238,7 @@ class Run:
             self._observer.warn(str(error))
 
     def _outcome(self, trainer: Trainer, startup: float, *, finished: bool) -> Outcome:
-        parameters = np.array(trainer.engine.state().parameters)
+        parameters, end = trainer.parameters, trainer.end
         total = trainer.total
         return Outcome(
             folder=self._folder,
@@ -214,7 +246,8 @@ class Run:
             parameters=parameters,
             job=trainer.job,
             execution=self._execution,
-            steps=trainer.progress.step,
+            steps=end.step if end else trainer.progress.step,
+            end=end,
             records=read_metrics(self._folder.metrics),
             seconds=total.seconds,
             steps_per_second=total.steps / total.seconds if total.seconds else 0.0,
@@ -237,14 +270,36 @@ def _restored(job: Job, checkpoint: Checkpoint) -> tuple[State, Progress]:
                 "it can be evaluated, but not resumed"
             )
         slots.append(np.array(saved))
-    best = checkpoint.progress.get("best")
-    evaluated = checkpoint.progress.get("evaluated")
-    progress = Progress(
-        checkpoint.step,
-        best if isinstance(best, float) else -np.inf,
-        evaluated if isinstance(evaluated, int) else 0,
+    return State(parameters, slots), Progress.of(checkpoint.step, checkpoint.progress)
+
+
+def _best(
+    job: Job, folder: RunFolder, last: Checkpoint | None, progress: Progress
+) -> Checkpoint | None:
+    """Return the best checkpoint so far of a run that is continued, if it may be restored."""
+    if last is None or job.experiment.patience is None or not progress.best_step:
+        return None
+    if last.step == progress.best_step:
+        return last
+    best = load_checkpoint(folder.existing_checkpoint("best"))
+    if best.step != progress.best_step:
+        raise CheckpointError(
+            f"{folder.best}: is of step {best.step}, but the best step was {progress.best_step}, "
+            f"whose weights early stopping would restore; train anew from {folder.experiment}"
+        )
+    return best
+
+
+def _nothing_to_do(job: Job, progress: Progress) -> str:
+    ending, patience = progress.ending, job.experiment.patience
+    assert ending is not None
+    epoch, best = (step / job.steps_per_epoch for step in (ending.step, progress.best_step))
+    remedy = ""
+    if patience is not None and ending.waited >= patience:
+        remedy = f"; a --patience above {ending.waited} lets it go on"
+    return (
+        f"training has ended at epoch {epoch:g}, and epoch {best:g}, the best, is restored{remedy}"
     )
-    return State(parameters, slots), progress
 
 
 def _last_good(folder: RunFolder) -> str:

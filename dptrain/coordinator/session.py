@@ -60,18 +60,20 @@ class Session:
         self._prepared = prepared
         self._origin = origin
 
-    def run(self, *, handle_signals: bool = True) -> "Outcome":
+    def run(self, *, handle_signals: bool = True, stop: StopSignal | None = None) -> "Outcome":
         """Train. Whatever happens, no process, socket or lock is left behind.
 
         Args:
             handle_signals: whether SIGINT and SIGTERM stop the run after the present step.
+            stop: what stops it in place of signals.
 
         Raises:
             DptrainError: of the kind that says what went wrong.
         """
         with ExitStack() as stack:
             stack.callback(self._observer.close)
-            stop = stack.enter_context(stop_on_signals()) if handle_signals else StopSignal()
+            if stop is None:
+                stop = stack.enter_context(stop_on_signals()) if handle_signals else StopSignal()
             folder = self._resumed or self._new_folder()
             stack.enter_context(folder)
             stack.callback(folder.discard_unless_begun)

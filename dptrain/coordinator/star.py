@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from dptrain.coordinator.cluster import Cluster, Setting
-from dptrain.errors import NonFiniteError, ProtocolError
+from dptrain.errors import DptrainError, NonFiniteError, ProtocolError
 from dptrain.exchange.engine import State, StepsDone, Stop
 from dptrain.exchange.star import StarReducer
 from dptrain.exchange.timeline import COORDINATOR
@@ -51,13 +51,24 @@ class StarCluster(Cluster):
         for _ in range(begin, end):
             if stop():
                 return
-            done = self._await_result(interruptible=False)
+            try:
+                done = self._await_result(interruptible=False)
+            except DptrainError:
+                yield from self._committed_before(started)
+                raise
             assert isinstance(done, Commit)
             if not math.isfinite(done.loss):
                 raise NonFiniteError(f"step {done.step} has a loss that is not finite")
             now = time.perf_counter()
             yield self._done(done, now - started)
             started = now
+
+    def _committed_before(self, started: float) -> Iterator[StepsDone]:
+        """Yield the step that was committed by the last words of a rank that then died."""
+        for each in self._results:
+            if isinstance(each, Commit):
+                yield self._done(each, time.perf_counter() - started)
+        self._results.clear()
 
     def _done(self, commit: Commit, seconds: float) -> StepsDone:
         took = [marks[-1] - marks[0] for marks in commit.marks]

@@ -4,34 +4,25 @@ import math
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from dptrain.arithmetic.digest import digest
 from dptrain.checkpoint.checkpoint import Checkpoint, save_checkpoint
 from dptrain.coordinator.observer import Observer
+from dptrain.coordinator.progress import Progress
 from dptrain.errors import NonFiniteError, RunFolderError
 from dptrain.exchange.engine import Engine, Score, State, StepsDone, StepSplit, Stop, is_logged
 from dptrain.exchange.timeline import COORDINATOR, Timeline
 from dptrain.experiment.job import SPLITS, Job
-from dptrain.metrics.records import EpochRecord, StepRecord
+from dptrain.metrics.records import EndRecord, EpochRecord, Record, StepRecord
 from dptrain.metrics.writer import MetricsWriter
 from dptrain.runfolder import RunFolder
-
-
-class Progress:
-    """Where a run stands, beyond weights and optimizer state; kept in checkpoints.
-
-    Attributes:
-        step: steps done.
-        best: the best score so far; higher is better.
-        evaluated: the step of the last evaluation.
-    """
-
-    def __init__(self, step: int = 0, best: float = -math.inf, evaluated: int = 0) -> None:
-        self.step = step
-        self.best = best
-        self.evaluated = evaluated
+from dptrain.trained import flat_parameters
 
 
 class Trainer:
@@ -55,8 +46,10 @@ class Trainer:
         *,
         log_every: int,
         checkpoint_every: int | None,
+        best: Checkpoint | None = None,
         timeline: Timeline | None = None,
     ) -> None:
+        """Bind; ``best`` is that of a run that is continued, if early stopping may restore it."""
         self.job = job
         self.engine = engine
         self.total = Interval()
@@ -67,9 +60,11 @@ class Trainer:
         self._observer = observer
         self._log_every = log_every
         self._checkpoint_every = checkpoint_every
+        self._best = best
         self._timeline = timeline
         self.saved = True
         self._told_of_disk = False
+        self._restored: NDArray[Any] | None = None
         self._interval = Interval()
         self._epoch = Interval()
 
@@ -80,9 +75,11 @@ class Trainer:
             NonFiniteError: the loss or the weights are no longer finite.
             WorkersLostError: a worker is lost; the last committed step has been saved.
         """
+        if self.end is not None:
+            return True
         if self._evaluation_due():  # the run was stopped between an epoch's end and its evaluation
             self._close_epoch()
-        while self.progress.step < self.job.total_steps:
+        while not self._is_done():
             self._train(self._boundary(), stop)
             if stop():
                 self.save()
@@ -91,7 +88,56 @@ class Trainer:
                 self._close_epoch()
             else:
                 self.save()
+        self._restore_best()
         return True
+
+    @property
+    def end(self) -> EndRecord | None:
+        """How training ended, where there is early stopping and it has ended for good."""
+        job, ending = self.job, self.progress.ending
+        if ending is None or not self.progress.has_ended(job.experiment.patience, job.total_steps):
+            return None
+        return EndRecord(
+            epoch=ending.step / job.steps_per_epoch,
+            step=ending.step,
+            best_epoch=self.progress.best_step / job.steps_per_epoch,
+            best_step=self.progress.best_step,
+            stopped_early=ending.step < job.total_steps,
+            digest=digest(self.parameters),
+        )
+
+    @property
+    def parameters(self) -> NDArray[Any]:
+        """A copy of the flat vector of weights: the best where they have been restored."""
+        if self._restored is not None:
+            return self._restored
+        return np.array(self.engine.state().parameters)
+
+    def _is_done(self) -> bool:
+        if self.progress.is_exhausted(self.job.experiment.patience):
+            return True
+        return self.progress.step >= self.job.total_steps
+
+    def _restore_best(self) -> None:
+        """Make the best epoch's weights the run's result, where there is early stopping.
+
+        Also after the last epoch: which weights a run comes to should not hang on whether patience
+        ended just before. The checkpoint `last` is that epoch's from now on, so a run that goes on
+        after all does those epochs again, to the same bits.
+        """
+        if self.job.experiment.patience is None:
+            return
+        best, ending = self._best, self.progress.end()
+        assert best is not None
+        assert best.step == self.progress.best_step
+        self._restored = flat_parameters(self.job.network, self.job.dtype, best)
+        self.progress = Progress.of(best.step, best.progress)
+        self.progress.ending = ending
+        end = self.end
+        assert end is not None
+        self._record(end)
+        plain = best.progress | self.progress.plain()
+        self._write([self._folder.last], replace(best, experiment=self._text, progress=plain))
 
     def _evaluation_due(self) -> bool:
         step = self.progress.step
@@ -138,7 +184,7 @@ class Trainer:
         self._epoch.include(interval)
         return interval
 
-    def _record(self, record: StepRecord | EpochRecord) -> None:
+    def _record(self, record: Record) -> None:
         self._metrics.write(record)
 
     def _close_epoch(self) -> None:
@@ -153,6 +199,7 @@ class Trainer:
             raise NonFiniteError(f"the evaluation after step {step} has a loss that is not finite")
         loss = {split: s.loss if s else None for split, s in scores.items()}
         accuracy = {split: s.accuracy if s else None for split, s in scores.items()}
+        r2 = {split: s.r2 if s else None for split, s in scores.items()}
         record = EpochRecord(
             epoch=step / self.job.steps_per_epoch,
             step=step,
@@ -166,13 +213,13 @@ class Trainer:
             seconds=interval.seconds,
             samples_per_second=interval.rate(),
             digest=digest(self.engine.state().parameters),
+            train_r2=r2["train"],
+            validation_r2=r2["validation"],
+            test_r2=r2["test"],
         )
         self._record(record)
-        self.progress.evaluated = step
-        better = _merit([scores["validation"], scores["test"], scores["train"]])
-        is_best = better > self.progress.best
-        self.progress.best = max(better, self.progress.best)
-        self.save(best=is_best)
+        merit = _merit([scores["validation"], scores["test"], scores["train"]])
+        self.save(best=self.progress.judge(merit, self.job.experiment.min_improvement))
         self._observer.epoch(record)
 
     def save(self, *, best: bool = False) -> None:
@@ -199,11 +246,21 @@ class Trainer:
         if not np.isfinite(state.parameters).all():
             raise NonFiniteError(f"the weights after step {self.progress.step} are not finite")
         checkpoint = self._checkpoint(state)
+        files = [self._folder.last]
+        if best:
+            # before `last`, so that no death leaves a `last` that names a best that is not there
+            files.insert(0, self._folder.best)
+            if self.job.experiment.patience is not None:
+                self._best = self._checkpoint(
+                    State(np.array(state.parameters), list(map(np.array, state.slots)))
+                )
+        self._write(files, checkpoint)
+
+    def _write(self, files: Sequence[Path], checkpoint: Checkpoint) -> None:
         try:
-            save_checkpoint(self._folder.last, checkpoint)
+            for file in files:
+                save_checkpoint(file, checkpoint)
             self.saved = True
-            if best:
-                save_checkpoint(self._folder.best, checkpoint)
         except RunFolderError as error:
             self.saved = False
             if not self._told_of_disk:
@@ -219,11 +276,8 @@ class Trainer:
             epoch=self.progress.step // self.job.steps_per_epoch,
             experiment=self._text,
             digest=digest(state.parameters),
-            progress={
-                "best": self.progress.best if math.isfinite(self.progress.best) else None,
-                "evaluated": self.progress.evaluated,
-                "class_names": "\n".join(self.job.dataset.class_names),
-            },
+            progress=self.progress.plain()
+            | {"class_names": "\n".join(self.job.dataset.class_names)},
         )
 
 

@@ -4,7 +4,7 @@ import array
 import csv
 import io
 import itertools
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,8 +24,8 @@ _Row = tuple[int, list[str]]  # the line on which the row ends, counting from 1,
 class Table:
     """A CSV file with its label column set apart.
 
-    ``features``: float64 (rows, columns - 1). ``labels``: the label column's text, one a row.
-    ``lines``: the line of the file on which each row ends, counting from 1.
+    ``features``: float64 (rows, columns to learn from). ``labels``: the label column's text, one a
+    row. ``lines``: the line of the file on which each row ends, counting from 1.
     """
 
     features: NDArray[np.float64]
@@ -33,11 +33,12 @@ class Table:
     lines: list[int]
 
 
-def read_csv(path: Path, label: str | None) -> RawData:
+def read_csv(path: Path, label: str | None, columns: Sequence[str] | None = None) -> RawData:
     """Return the rows as a training part: features float64 (rows, columns), targets and classes.
 
     ``label`` is the name of the label column; without one it is a column called as in
-    ``csv_header.LABEL_NAMES`` (in any case), otherwise the last. Labels of text become classes
+    ``csv_header.LABEL_NAMES`` (in any case), otherwise the last. ``columns`` names those to learn
+    from, in this order; by default all but the label. Labels of text become classes
     numbered in sorted order, which are named. Whole numbers become class labels, int64
     (rows,), and other numbers regression targets, float64 (rows, 1).
 
@@ -50,7 +51,7 @@ def read_csv(path: Path, label: str | None) -> RawData:
         reader = csv.reader(io.TextIOWrapper(stream, encoding="utf-8-sig", newline=""))
         rows = ((reader.line_num, cells) for cells in reader if cells)
         try:
-            table = _read_table(file, rows, label)
+            table = _read_table(file, rows, label, columns)
         except UnicodeDecodeError as error:
             raise DataError(f"{file}: not a text file in UTF-8 ({error.reason})") from None
         except csv.Error as error:
@@ -59,11 +60,13 @@ def read_csv(path: Path, label: str | None) -> RawData:
     return RawData(table.features, targets, class_names=names)
 
 
-def _read_table(file: str, rows: Iterator[_Row], label: str | None) -> Table:
+def _read_table(
+    file: str, rows: Iterator[_Row], label: str | None, chosen: Sequence[str] | None
+) -> Table:
     ahead = list(itertools.islice(rows, 2))
     if not ahead:
         raise DataError(f"{file}: holds no rows")
-    columns = find_columns(file, [cells for _, cells in ahead], label)
+    columns = find_columns(file, [cells for _, cells in ahead], label, chosen)
     table = _split(file, itertools.chain(ahead[1:] if columns.header else ahead, rows), columns)
     if not table.lines:
         raise DataError(f"{file}: holds a header line, but no rows")
@@ -87,18 +90,19 @@ def _split(file: str, rows: Iterable[_Row], columns: Columns) -> Table:
                 f"{file}: line {line} has {len(cells)} cells, but there are "
                 f"{len(columns.names)} columns"
             )
-        text = cells.pop(columns.label).strip()
+        text = cells[columns.label].strip()
         if not text:
             raise DataError(f"{file}: line {line}, column {columns.names[columns.label]!r}: empty")
         labels.append(text)
         lines.append(line)
+        inputs = [cells[i] for i in columns.inputs]
         try:
-            features.extend(map(float, cells))
+            features.extend(map(float, inputs))
         except ValueError:
-            raise _not_a_number(file, line, cells, columns) from None
-        if "_" in "".join(cells):  # float() takes 2024_01; a table's cell is not Python
-            raise _not_a_number(file, line, cells, columns)
-    matrix = np.frombuffer(features).reshape(len(lines), len(columns.features))
+            raise _not_a_number(file, line, inputs, columns) from None
+        if "_" in "".join(inputs):  # float() takes 2024_01; a table's cell is not Python
+            raise _not_a_number(file, line, inputs, columns)
+    matrix = np.frombuffer(features).reshape(len(lines), len(columns.inputs))
     return Table(matrix, labels, lines)
 
 
@@ -109,7 +113,10 @@ def _not_a_number(file: str, line: int, cells: list[str], columns: Columns) -> D
         if number(cell) is None
     )
     problem = f"{cell!r} is not a number" if cell.strip() else "empty"
-    return DataError(f"{file}: line {line}, column {name!r}: {problem}")
+    return DataError(
+        f"{file}: line {line}, column {name!r}: {problem}; mend it, or name the columns to learn "
+        "from with --columns"
+    )
 
 
 def _targets(file: str, table: Table) -> tuple[NDArray[Any], tuple[str, ...]]:

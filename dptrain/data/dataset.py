@@ -13,7 +13,7 @@ from dptrain.data.inputs import scale_grey
 from dptrain.errors import UsageError
 
 # They enter the random streams that choose the rows: never renumber.
-_SPLIT_KEYS = {"test": 0, "validation": 1}
+_SPLIT_KEYS = {"test": 0, "validation": 1, "train": 2}
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,15 +91,17 @@ class Dataset:
     test: Split
 
 
-def open_dataset(folder: Path, *, validation: float, test: float, seed: int) -> Dataset:
+def open_dataset(
+    folder: Path, *, validation: float, test: float, seed: int, train_rows: int | None = None
+) -> Dataset:
     """Open a prepared data set and split its rows.
 
     Where it brings no test part, the fraction ``test`` of its rows is held out, chosen by
     ``seed``; of the rows that remain for training, the fraction ``validation``. A fraction above 0
-    takes at least one row.
+    takes at least one row. Of what then remains, ``train_rows`` rows are trained on, or all.
 
     Raises DataError for a damaged folder, and UsageError for fractions outside [0, 1) or that
-    leave nothing to train on.
+    leave nothing to train on, and for more ``train_rows`` than there are.
     """
     for name, fraction in (("validation", validation), ("test", test)):
         if not 0 <= fraction < 1:
@@ -113,6 +115,8 @@ def open_dataset(folder: Path, *, validation: float, test: float, seed: int) -> 
         rows, held_out = _hold_out("test", test, rows, seed)
         test_split = Split(inputs, targets, held_out)
     rows, held_out = _hold_out("validation", validation, rows, seed)
+    if train_rows is not None:
+        rows = _some(train_rows, rows, seed)
     return Dataset(
         name=meta.name,
         digest=meta.digest,
@@ -141,3 +145,14 @@ def _hold_out(
         )
     order = generator(seed, Purpose.SPLIT, _SPLIT_KEYS[name]).permutation(len(rows))
     return np.sort(rows[order[count:]]), np.sort(rows[order[:count]])
+
+
+def _some(count: int, rows: NDArray[np.intp], seed: int) -> NDArray[np.intp]:
+    """Return ``count`` of the rows, ascending; all rows of a smaller count are among them."""
+    if count > len(rows):
+        raise UsageError(
+            f"train_rows={count} is more than the {len(rows)} training rows that there are; "
+            f"give --train-rows {len(rows)} or less"
+        )
+    order = generator(seed, Purpose.SPLIT, _SPLIT_KEYS["train"]).permutation(len(rows))
+    return np.sort(rows[order[:count]])

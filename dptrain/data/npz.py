@@ -1,7 +1,8 @@
-"""Read .npz files holding x_train, t_train and, optionally, x_test, t_test."""
+"""Read .npz files: data sets holding x_train, t_train and perhaps x_test, t_test; any arrays."""
 
 import math
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -26,20 +27,29 @@ def read_npz(path: Path) -> RawData:
     Raises DataError naming the file when it is damaged, lacks a required array, holds an unknown
     one or Python objects. Nothing is unpickled.
     """
+    arrays = read_arrays(path, _check_keys)
+    return RawData(arrays["x_train"], arrays["t_train"], arrays.get("x_test"), arrays.get("t_test"))
+
+
+def read_arrays(path: Path, check: Callable[[Path, list[str]], None]) -> dict[str, NDArray[Any]]:
+    """Return the arrays of any .npz file by name, once ``check`` has seen the path and the names.
+
+    Raises DataError naming the file when it is damaged or holds Python objects. Nothing is
+    unpickled.
+    """
     import zipfile  # here, because its import takes 10 ms and a warm cache never needs it
 
     try:
         with zipfile.ZipFile(path) as archive:
             members = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
-            _check_keys(path, list(members))
-            arrays = {key: _read_member(path, archive, key, info) for key, info in members.items()}
+            check(path, list(members))
+            return {key: _read_member(path, archive, key, info) for key, info in members.items()}
     except (zipfile.BadZipFile, zlib.error, EOFError) as error:
         raise DataError(f"{path}: not an intact .npz file ({error}); make it again") from None
     except RuntimeError as error:  # encrypted, or packed in a way that zipfile does not know
         raise DataError(f"{path}: cannot be unpacked: {error}") from None
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror or error}") from None
-    return RawData(arrays["x_train"], arrays["t_train"], arrays.get("x_test"), arrays.get("t_test"))
 
 
 def _check_keys(path: Path, found: list[str]) -> None:

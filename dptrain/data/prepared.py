@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,29 +12,38 @@ from numpy.typing import NDArray
 from dptrain.data.folder import FORMAT_VERSION, meta_if_whole
 from dptrain.data.raw import RawData, check_raw
 from dptrain.data.source import Source, find_source, read
+from dptrain.data.targets import Task
 from dptrain.data.writing import DtypeName, write_folder
 from dptrain.errors import DataError, UsageError
 
 CACHE_VARIABLE = "DPTRAIN_CACHE"
 
 
-def prepare(reference: str, *, dtype: DtypeName, label: str | None = None) -> Path:
+def prepare(
+    reference: str,
+    *,
+    dtype: DtypeName,
+    label: str | None = None,
+    columns: Sequence[str] | None = None,
+    task: Task | None = None,
+) -> Path:
     """Return the folder of the prepared data set, made now unless the cache has it.
 
-    ``reference`` and ``label`` are those of ``read_source``, with the same errors; the inputs are
-    converted to ``dtype``. The folder lies in the folder that DPTRAIN_CACHE names, otherwise in
-    the user's cache folder, under a name that depends on the bytes of the source. A damaged one
-    is made anew. Raises DataError when it cannot be written.
+    ``reference``, ``label`` and ``columns`` are those of ``read_source``, ``task`` that of
+    ``normalise_targets``, with the same errors; the inputs are converted to ``dtype``. The folder
+    lies in the folder that DPTRAIN_CACHE names, otherwise in the user's cache folder, under a name
+    that depends on the bytes of the source. A damaged one is made anew. Raises DataError when it
+    cannot be written.
     """
     _check_dtype(dtype)
     source = find_source(reference)
     name, origin = _as_text(source.name), _as_text(reference)
-    digest = _source_digest(source, label)
+    digest = _source_digest(source, label, columns, task)
     folder = cache_folder() / _digest_of(str(FORMAT_VERSION), digest, name, dtype)[:32]
     if meta_if_whole(folder):
         return folder
-    data = read(source, label)
-    if _source_digest(source, label) != digest:
+    data = read(source, label, columns)
+    if _source_digest(source, label, columns, task) != digest:
         raise DataError(f"{reference}: changed while it was read; try again")
     write_folder(
         folder,
@@ -42,6 +52,7 @@ def prepare(reference: str, *, dtype: DtypeName, label: str | None = None) -> Pa
         source=origin,
         digest=digest,
         dtype=dtype,
+        task=task,
         remedy=f"free some space or name another folder with {CACHE_VARIABLE}=DIR",
     )
     return folder
@@ -55,11 +66,13 @@ def prepare_arrays(
     x_test: NDArray[Any] | None = None,
     t_test: NDArray[Any] | None = None,
     dtype: DtypeName,
+    task: Task | None = None,
 ) -> Path:
     """Write arrays in memory as the prepared data set ``folder``, and return it.
 
     Inputs have shape (n, ...), targets are class labels (n,), one-hot rows (n, k) or floats (n,)
-    or (n, k); they are checked and converted as those of a file. A data set that is in the folder
+    or (n, k); ``task`` is that of ``normalise_targets``. They are checked and converted as those of
+    a file. A data set that is in the folder
     already is replaced. Raises DataError for data that cannot be trained on, or when the folder
     cannot be written.
     """
@@ -67,7 +80,8 @@ def prepare_arrays(
     data = RawData(x_train, t_train, x_test, t_test)
     check_raw(data)
     with_test = () if x_test is None or t_test is None else (x_test, t_test)
-    digest = _digest_of(*map(_array_digest, (x_train, t_train, *with_test)))
+    chosen = [] if task is None else [task]
+    digest = _digest_of(*map(_array_digest, (x_train, t_train, *with_test)), *chosen)
     write_folder(
         folder,
         data,
@@ -75,6 +89,7 @@ def prepare_arrays(
         source="memory",
         digest=digest,
         dtype=dtype,
+        task=task,
         remedy="free some space or give another folder",
     )
     return folder
@@ -100,7 +115,9 @@ def cache_folder() -> Path:
     return Path(platformdirs.user_cache_dir("dptrain"))
 
 
-def _source_digest(source: Source, label: str | None) -> str:
+def _source_digest(
+    source: Source, label: str | None, columns: Sequence[str] | None, task: Task | None
+) -> str:
     """Return what names the data: a digest of the files' bytes and of how they are read."""
     contents = []
     for path in source.files:
@@ -110,6 +127,8 @@ def _source_digest(source: Source, label: str | None) -> str:
         except OSError as error:
             raise DataError(f"{path}: cannot be read: {error.strerror or error}") from None
     chosen = [] if label is None else [_as_text(label)]
+    if columns is not None or task is not None:
+        chosen.append(ascii((None if columns is None else list(columns), task)))
     return _digest_of(source.kind.name, *contents, *chosen)
 
 

@@ -1,5 +1,6 @@
 """Find out what a ``--dataset`` reference means, and read it."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 from importlib import resources
@@ -12,10 +13,12 @@ from dptrain.data.raw import RawData
 from dptrain.errors import DataError, UsageError, suggestion
 
 MNIST = "mnist"
+TABLES = ("iris", "penguins", "breast-cancer")
+PACKAGED = (MNIST, *TABLES)  # the data sets that come with the package, by name
 
 _UNDERSTOOD = (
-    "understood are: mnist, a folder of IDX files, an .npz with x_train, t_train, x_test, t_test, "
-    "and a .csv or .csv.gz with a label column"
+    f"understood are: {', '.join(PACKAGED)}, a folder of IDX files, an .npz with x_train, t_train, "
+    "x_test, t_test, and a .csv or .csv.gz with a label column"
 )
 
 
@@ -37,20 +40,21 @@ class Source:
     files: tuple[Path, ...]
 
 
-def read_source(reference: str, label: str | None) -> RawData:
-    """Read the data set that ``reference`` names; ``label`` names the label column of a CSV.
+def read_source(reference: str, label: str | None, columns: Sequence[str] | None = None) -> RawData:
+    """Read the data set that ``reference`` names; ``label`` and ``columns`` are those of a CSV.
 
     Raises DataError when it does not exist, is of no known kind or damaged, and UsageError for a
-    ``label`` where there are no columns.
+    ``label`` or ``columns`` where there are no columns.
     """
-    return read(find_source(reference), label)
+    return read(find_source(reference), label, columns)
 
 
 def find_source(reference: str) -> Source:
-    """Return the files behind ``reference``: ``"mnist"``, the embedded one, or a path."""
+    """Return the files behind ``reference``: one of `PACKAGED`, or a path."""
     if reference == MNIST:
-        folder = Path(str(resources.files("dptrain.data"))) / "mnist"
-        return Source(MNIST, Kind.EMBEDDED, find_idx_files(folder))
+        return Source(MNIST, Kind.EMBEDDED, find_idx_files(_packaged("mnist")))
+    if reference in TABLES:
+        return Source(reference, Kind.CSV, (_packaged(f"tables/{reference}.csv"),))
     try:
         return _find_path(reference, Path(reference).expanduser())
     except OSError as error:
@@ -59,11 +63,15 @@ def find_source(reference: str) -> Source:
         raise DataError(f"{reference}: {error}") from None
 
 
+def _packaged(name: str) -> Path:
+    return Path(str(resources.files("dptrain.data"))) / name
+
+
 def _find_path(reference: str, path: Path) -> Source:
     if path.is_dir():
         return Source(path.resolve().name, Kind.IDX, find_idx_files(path))
     if not path.exists():
-        near = suggestion(path.name, [MNIST, *_siblings(path)])
+        near = suggestion(path.name, [*PACKAGED, *_siblings(path)])
         raise DataError(f"no data set or file {reference!r}; {_UNDERSTOOD}{near}")
     name = path.name.lower()
     if name.endswith(".npz"):
@@ -77,13 +85,14 @@ def _siblings(path: Path) -> list[str]:
     return [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
 
 
-def read(source: Source, label: str | None) -> RawData:
+def read(source: Source, label: str | None, columns: Sequence[str] | None = None) -> RawData:
     """Read the files of a source; arguments and errors as for ``read_source``."""
-    if label is not None and source.kind is not Kind.CSV:
-        raise UsageError(
-            f"label={label!r} names a column of a CSV, but the data set {source.name!r} is "
-            f"{source.kind.value}; leave the label out"
-        )
+    for setting, value in (("label", label), ("columns", columns)):
+        if value is not None and source.kind is not Kind.CSV:
+            raise UsageError(
+                f"{setting}={value!r} names a column of a CSV, but the data set {source.name!r} "
+                f"is {source.kind.value}; leave the {setting} out"
+            )
     match source.kind:
         case Kind.EMBEDDED:
             return read_embedded_mnist(source.files)
@@ -92,4 +101,4 @@ def read(source: Source, label: str | None) -> RawData:
         case Kind.NPZ:
             return read_npz(source.files[0])
         case Kind.CSV:
-            return read_csv(source.files[0], label)
+            return read_csv(source.files[0], label, columns)

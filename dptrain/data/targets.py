@@ -1,7 +1,7 @@
 """Check the targets of a data set and convert them to class labels or numbers to predict."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +12,8 @@ from dptrain.errors import DataError
 # More classes than this are believed only where there are as many rows to tell them apart: a
 # year or a price read as a class would otherwise ask for an output layer of its size.
 _PLAUSIBLE_CLASSES = 1000
+
+Task = Literal["classification", "regression"]
 
 
 @dataclass(frozen=True)
@@ -28,9 +30,15 @@ class Targets:
 
 
 def normalise_targets(
-    train: NDArray[Any], test: NDArray[Any] | None, dtype: np.dtype[Any]
+    train: NDArray[Any],
+    test: NDArray[Any] | None,
+    dtype: np.dtype[Any],
+    task: Task | None = None,
 ) -> Targets:
-    """Return the targets as class labels or regression targets; the training part decides which.
+    """Return the targets as class labels or regression targets.
+
+    ``task`` says which: for regression whole numbers count as floats, for classification floats
+    must be whole numbers. Without it the training part decides.
 
     Whole numbers of shape (n,) or (n, 1) are class labels, from 0 to the number of classes less
     one; classes may lack rows. Rows of shape (n, k), k >= 2, each of zeros and a single one, are
@@ -39,6 +47,13 @@ def normalise_targets(
     Raises DataError naming the value and the row (counting from 0) of labels out of range, of
     rows that are not one-hot and of values that are not finite.
     """
+    if task == "regression":
+        train = train.astype(np.float64)
+        test = None if test is None else test.astype(np.float64)
+        return _regression_targets(train, test, dtype)
+    if task == "classification":
+        train = _whole(train, "t_train")
+        test = None if test is None else _whole(test, "t_test")
     if _are_labels(train):
         labels = _labels(train, "t_train", None)
         classes = int(labels.max()) + 1
@@ -47,6 +62,26 @@ def normalise_targets(
     if _first_not_one_hot(train) is None:
         classes = train.shape[1]
         return Targets(_unfold(train), None if test is None else _one_hot(test, classes), classes)
+    return _regression_targets(train, test, dtype)
+
+
+def _whole(t: NDArray[Any], name: str) -> NDArray[Any]:
+    """Return floats as the whole numbers that they must be; leave all others as they are."""
+    if t.dtype.kind != "f":
+        return t
+    fits = np.isfinite(t) & (np.abs(t) < 2**53) & (t == np.floor(t))
+    if not fits.all():
+        row = int(np.argwhere(~fits)[0][0])
+        raise DataError(
+            f"{name} holds {t[row]} in row {row} (counting from 0), which is no class label; give "
+            "whole numbers, or --task regression"
+        )
+    return t.astype(np.int64)
+
+
+def _regression_targets(
+    train: NDArray[Any], test: NDArray[Any] | None, dtype: np.dtype[Any]
+) -> Targets:
     regression = _regression(train, dtype, "t_train")
     if test is None:
         return Targets(regression, None, 0)
@@ -87,8 +122,8 @@ def _check_plausible(classes: int, rows: int) -> None:
     if classes > max(_PLAUSIBLE_CLASSES, rows):
         raise DataError(
             f"t_train holds labels up to {classes - 1}, which would make {classes} classes of "
-            f"{rows} rows; number the classes from 0, or give floats (in an .npz or an array) "
-            "where a number is to be predicted"
+            f"{rows} rows; number the classes from 0, or give --task regression where a number is "
+            "to be predicted"
         )
 
 

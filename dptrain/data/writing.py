@@ -19,7 +19,7 @@ from dptrain.data.folder import FORMAT_VERSION, META, Meta, meta_if_whole
 from dptrain.data.inputs import normalise_inputs
 from dptrain.data.npy import npy_header
 from dptrain.data.raw import RawData, check_raw
-from dptrain.data.targets import normalise_targets
+from dptrain.data.targets import Task, normalise_targets
 from dptrain.errors import DataError
 
 DtypeName = Literal["float32", "float64"]
@@ -37,9 +37,12 @@ def write_folder(
     source: str,
     digest: str,
     dtype: DtypeName,
+    task: Task | None = None,
     remedy: str,
 ) -> None:
     """Normalise ``data`` and write it as ``folder``; the words are those of ``folder.Meta``.
+
+    ``task`` is that of ``normalise_targets``.
 
     The files are made in a temporary folder beside it, synced to the disk and moved into place.
     Any number of processes may write the same data as the same folder at once.
@@ -49,7 +52,12 @@ def write_folder(
     """
     check_raw(data)
     scalar = np.dtype(dtype)
-    targets = normalise_targets(data.t_train, data.t_test, scalar)
+    if task == "regression" and data.class_names:
+        raise DataError(
+            f"task='regression' needs numbers, but the targets are words such as "
+            f"{data.class_names[0]!r}; name another column with --label"
+        )
+    targets = normalise_targets(data.t_train, data.t_test, scalar, task)
     inputs = {"x_train": data.x_train}
     outputs = {"t_train": targets.train}
     if data.x_test is not None and targets.test is not None:

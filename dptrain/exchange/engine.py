@@ -52,10 +52,17 @@ class StepSplit(NamedTuple):
 
 
 class Score(NamedTuple):
-    """The evaluation of a split: mean loss, and the fraction correct where there are classes."""
+    """The evaluation of a split.
+
+    Attributes:
+        loss: the mean.
+        accuracy: the fraction of rows answered correctly; None for a regression.
+        r2: the coefficient of determination of a regression, where the loss tells it.
+    """
 
     loss: float
     accuracy: float | None
+    r2: float | None = None
 
 
 class State(NamedTuple):
@@ -100,4 +107,5 @@ def score(job: Job, split: str, losses: Sequence[float], correct: Sequence[int])
     """Return the score of a split from the sums of its pieces, in order."""
     rows = len(job.split(split))
     accuracy = sum(correct) / rows if job.scores else None
-    return Score(tree_sum(losses) / rows if losses else math.nan, accuracy)
+    loss = tree_sum(losses) / rows if losses else math.nan
+    return Score(loss, accuracy, job.r2(split, loss))

@@ -42,10 +42,11 @@ class Rank:
         self._replica = job.replica(versions, gradients, meeting)
         self._passes: dict[tuple[int, int, int, int], ShardedPass] = {}
         self._gathered: tuple[Share, int, ShardedPass] | None = None
+        self._augmenter = job.augmenter()
         self._grey: dict[int, NDArray[np.uint8]] = {}
 
     def gather(self, share: Share, version: int = 0) -> ShardedPass:
-        """Return the pass over a step's shards, with their rows in place.
+        """Return the pass over a step's shards, with their rows in place, augmented.
 
         They are copied now unless the call before was for the same shards and version.
         """
@@ -58,6 +59,8 @@ class Rank:
             arrangement = Arrangement(len(order), self.job.shards, share.first, share.last)
             found = self._passes[place] = self._replica.pass_over(arrangement, version)
         self._fill(found, self.job.dataset.train, order)
+        if self._augmenter is not None:
+            self._augmenter.apply(share.step, found.blocks, found.inputs)
         found.moment.step = share.step
         self._gathered = share, version, found
         return found

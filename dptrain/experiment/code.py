@@ -1,18 +1,26 @@
 """Experiments whose network is the user's own code: what they may say, and who may run the code."""
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 from dptrain.data.dataset import Dataset
 from dptrain.errors import ShapeError, UsageError
-from dptrain.experiment.schema import Experiment
+from dptrain.experiment.schema import LOSS_FIELDS, MODEL_FIELDS, Experiment
 from dptrain.own.network import Form, OwnNetwork
 from dptrain.own.origin import Origin, demand
 
 MEMORY = "memory"  # stands for arrays that were given to the Python API
 
+# Settings of networks made of layers and of their losses, with what they are when not given.
+DECIDED_BY_CODE: Mapping[str, object] = {
+    **dict.fromkeys((*MODEL_FIELDS, "freeze", "loss", *LOSS_FIELDS)),
+    "normalise": "none",
+    "gradient": "backprop",
+}
 
-def own_settings(experiment: Experiment) -> str:
+
+def only_for_code(experiment: Experiment) -> str:
     """Return a setting of an experiment that only a network of the user's own has, or ``""``."""
     for name in ("model_args", "model_targets"):
         value = getattr(experiment, name)
@@ -27,9 +35,9 @@ def settled_own(experiment: Experiment) -> dict[str, Any]:
     Raises:
         UsageError: a setting that the code decides itself.
     """
-    for name in ("activation", "init", "init_std", "loss"):
+    for name, nothing in DECIDED_BY_CODE.items():
         value = getattr(experiment, name)
-        if value is not None:
+        if value != nothing:
             raise UsageError(
                 f"{name}={value} means nothing to {experiment.model}, whose code decides it; "
                 f"leave out --{name.replace('_', '-')}"

@@ -9,22 +9,27 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from dptrain.data.augmentation import Augmentation, Augmenter
 from dptrain.data.dataset import Dataset, Split, open_dataset
 from dptrain.data.prepared import prepare
 from dptrain.data.sampling import epoch_order
 from dptrain.errors import DataError
+from dptrain.evaluation.regression import determination, variance
 from dptrain.experiment.code import MEMORY, own_network
-from dptrain.experiment.models import build_network
+from dptrain.experiment.models import build_loss, build_network
+from dptrain.experiment.normalisation import check_normalisation, fit_normalisation
 from dptrain.experiment.schema import Experiment
+from dptrain.nn import numerical
 from dptrain.nn.context import Meeting
-from dptrain.nn.losses import LOSSES
+from dptrain.nn.losses import AnyLoss
 from dptrain.nn.network import Network
-from dptrain.nn.passes import Replica, Targets
+from dptrain.nn.numerical import NumericalPass
+from dptrain.nn.passes import Pass, Replica, Targets
 from dptrain.optim.rules import RULES
 from dptrain.optim.schedules import AnySchedule, Constant, Cosine, Exponential, Step
 from dptrain.optim.updater import Updater
 from dptrain.own.network import OwnNetwork
-from dptrain.own.origin import Origin, is_own
+from dptrain.own.origin import Origin, demand, is_own
 from dptrain.own.passes import OwnReplica
 
 SPLITS = ("train", "validation", "test")
@@ -41,7 +46,9 @@ class Job:
         dataset: opened, memory-mapped.
         origin: where a network of the user's own comes from.
         network: the description.
+        loss: the description; None where the network is the user's own, whose code has it.
         scores: whether evaluations tell the fraction of correct rows.
+        augmentation: of the training samples; possibly none.
         steps_per_epoch: the last of them may have fewer rows.
         total_steps: of the whole run.
     """
@@ -54,19 +61,34 @@ class Job:
         self.origin = origin
         self.dtype: np.dtype[Any] = np.dtype(experiment.dtype)
         self.network: Network | OwnNetwork
+        self.loss: AnyLoss | None = None
         if is_own(experiment.model) and experiment.layers is None:
             self.network = own_network(experiment, dataset, origin)
             self.scores = self.network.scores
         else:
             self.network = build_network(experiment, dataset.sample_shape)
-            self._loss = LOSSES[experiment.loss or "softmax-cross-entropy"]()
-            self._loss.check(self.network.output_shape, dataset.classes, dataset.target_shape)
+            self.loss = build_loss(experiment)
             self.scores = bool(dataset.classes)
+            self._check(self.network, self.loss)
+        self.augmentation = Augmentation(
+            experiment.augment_shift, experiment.augment_rotate, experiment.augment_noise
+        )
+        self.augmentation.check(dataset.sample_shape)
         self.batch_size = experiment.batch_size or 1
         self.shards = experiment.shards or 1
         self.steps_per_epoch = -(-len(dataset.train) // self.batch_size)
         self.total_steps = experiment.steps or (experiment.epochs or 1) * self.steps_per_epoch
+        self._variances: dict[str, float] = {}
         self._order: tuple[int, NDArray[np.intp]] = (-1, np.empty(0, np.intp))
+
+    def _check(self, network: Network, loss: AnyLoss) -> None:
+        """Raise where network, loss and data do not fit each other."""
+        check_normalisation(network)
+        loss.check(network.output_shape, self.dataset.classes, self.dataset.target_shape)
+        if self.experiment.gradient == "numerical":
+            numerical.check(network)
+        if not self.dataset.classes:
+            loss.check_values(self.dataset.train.targets)
 
     def rows(self, step: int) -> int:
         """Return how many rows the minibatch of a step has."""
@@ -91,6 +113,26 @@ class Job:
         """Return into how many pieces the evaluation of a split is cut."""
         return -(-len(self.split(name)) // EVALUATION_ROWS)
 
+    def r2(self, split: str, loss: float) -> float | None:
+        """Return the coefficient of determination of a split, where its mean loss tells it."""
+        if self.dataset.classes or self.loss is None:
+            return None
+        error = self.loss.squared_error(loss, sum(self.dataset.target_shape))
+        return None if error is None else determination(error, self._target_variance(split))
+
+    def _target_variance(self, name: str) -> float:
+        if name not in self._variances:
+            split = self.split(name)
+            rows = slice(None) if split.index is None else split.index
+            self._variances[name] = variance(split.targets[rows])
+        return self._variances[name]
+
+    def augmenter(self) -> Augmenter | None:
+        """Return what augments the samples of training steps, if anything does."""
+        if not self.augmentation:
+            return None
+        return self.augmentation.bind(self.dataset.sample_shape, self.dtype, self.experiment.seed)
+
     def replica(
         self,
         versions: Sequence[NDArray[Any]],
@@ -103,19 +145,27 @@ class Job:
         if isinstance(self.network, OwnNetwork):
             shape = self.dataset.sample_shape
             return OwnReplica(self.network, shape, versions, targets, gradients, seed=seed)
+        assert self.loss is not None
         return Replica(
             self.network,
-            self._loss,
+            self.loss,
             versions,
             targets,
             gradients,
             seed=seed,
             meeting=meeting,
+            kind=NumericalPass if self.experiment.gradient == "numerical" else Pass,
         )
 
     def initial_parameters(self) -> NDArray[Any]:
-        """Return the flat vector that the run begins with."""
-        return self.network.initial_parameters(self.experiment.seed, self.dtype)
+        """Return the flat vector that the run begins with.
+
+        Only the coordinator asks for it: whatever is taken from the data is the same on all ranks.
+        """
+        flat = self.network.initial_parameters(self.experiment.seed, self.dtype)
+        if isinstance(self.network, Network):
+            fit_normalisation(self.network, flat, self.dataset.train)
+        return flat
 
     @cached_property
     def updater(self) -> Updater:
@@ -124,6 +174,7 @@ class Job:
             self._rule(),
             self._schedule(),
             weight_decay=self.experiment.weight_decay,
+            l1=self.experiment.l1,
             clip_norm=self.experiment.clip_norm,
             decaying=[(t.start, t.stop) for t in self.network.all_tensors() if t.decays],
             dtype=self.dtype,
@@ -158,11 +209,46 @@ def open_job(experiment: Experiment, folder: Path, origin: Origin | None = None)
         DataError: the data set is not the one that the experiment was settled with.
         UsageError: the network is code that the user has not named.
     """
-    dataset = open_dataset(
-        folder, validation=experiment.validation, test=experiment.test, seed=experiment.seed
-    )
+    dataset = opened_data(experiment, folder)
     check_digest(experiment, dataset)
     return Job(experiment, dataset, origin)
+
+
+def evaluation_job(
+    experiment: Experiment, dataset: str | None, origin: Origin | None = None
+) -> Job:
+    """Return the job in which trained weights are evaluated.
+
+    Args:
+        experiment: settled.
+        dataset: another data set than the one that was trained on.
+        origin: where a network of the user's own comes from.
+
+    Raises:
+        DataError, UsageError, ShapeError: there is no such data set, or it does not fit; or the
+            network is code that the user has not named.
+    """
+    if dataset is not None:
+        experiment = msgspec.structs.replace(
+            experiment, dataset=dataset, dataset_digest=None, train_rows=None
+        )
+    demand(experiment.model, origin)
+    return Job(experiment, opened_data(experiment, prepared_data(experiment)), origin)
+
+
+def opened_data(experiment: Experiment, folder: Path) -> Dataset:
+    """Return the data set that lies prepared in ``folder``, split as an experiment has it.
+
+    Raises:
+        DataError, UsageError: as `open_dataset`.
+    """
+    return open_dataset(
+        folder,
+        validation=experiment.validation,
+        test=experiment.test,
+        seed=experiment.seed,
+        train_rows=experiment.train_rows,
+    )
 
 
 def prepared_data(experiment: Experiment) -> Path:
@@ -176,7 +262,13 @@ def prepared_data(experiment: Experiment) -> Path:
             "the run was trained on arrays in memory, which are gone; train again from Python, "
             "or name a data set with --dataset"
         )
-    return prepare(experiment.dataset, dtype=experiment.dtype, label=experiment.label)
+    return prepare(
+        experiment.dataset,
+        dtype=experiment.dtype,
+        label=experiment.label,
+        columns=experiment.columns,
+        task=experiment.task,
+    )
 
 
 def check_digest(experiment: Experiment, dataset: Dataset) -> None:

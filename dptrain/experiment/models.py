@@ -1,32 +1,94 @@
-"""Models by name: from ``two-layer`` or ``mlp:784-512-10`` to a network."""
+"""Models and losses by name: from ``two-layer`` or ``mlp:784-512-10`` to a network."""
 
 import math
 from typing import Any
 
+import msgspec
+
 from dptrain.errors import ShapeError, UsageError, suggestion
-from dptrain.experiment.schema import Experiment
+from dptrain.experiment.schema import LOSS_FIELDS, Experiment
 from dptrain.nn.activations import Identity, ReLU, Sigmoid, Tanh
+from dptrain.nn.batchnorm import BatchNorm
 from dptrain.nn.dense import Dense, Flatten
+from dptrain.nn.dropout import Dropout
+from dptrain.nn.gelu import GELU
 from dptrain.nn.initializers import initializer
+from dptrain.nn.layernorm import LayerNorm
+from dptrain.nn.losses import LOSSES, AnyLoss
 from dptrain.nn.network import AnyLayer, Network, layers_from
+from dptrain.nn.normalise import Normalise
+from dptrain.nn.rectifiers import LeakyReLU, Softplus
 
 ACTIVATIONS: dict[str, AnyLayer] = {
     "sigmoid": Sigmoid(),
     "relu": ReLU(),
     "tanh": Tanh(),
     "identity": Identity(),
+    "leaky-relu": LeakyReLU(),
+    "softplus": Softplus(),
+    "gelu": GELU(),
 }
-# The initial weights that suit an activation: He for ReLU, Xavier for the symmetric ones.
-SUITABLE_INIT = {"relu": "he", "sigmoid": "xavier", "tanh": "xavier", "identity": "xavier"}
+# The initial weights that suit an activation: He for ReLU and its kin, Xavier for the others.
+SUITABLE_INIT = {
+    "sigmoid": "xavier",
+    "relu": "he",
+    "tanh": "xavier",
+    "identity": "xavier",
+    "leaky-relu": "he",
+    "softplus": "he",
+    "gelu": "he",
+}
+NORMS: dict[str, AnyLayer] = {
+    "batch": BatchNorm(),
+    "ghost": BatchNorm(sync=False),
+    "layer": LayerNorm(),
+}
 # What a named model brings along where the user says nothing else.
 PRESETS: dict[str, dict[str, Any]] = {
     "two-layer": {"activation": "sigmoid", "init": "normal", "optimizer": "sgd", "lr": 0.1},
+    # A convex problem: it does not matter where it begins. Data for it are small, so that a step
+    # is next to nothing; with sgd, other than with adam, the scale of the targets does not matter.
+    "linear": {
+        "activation": "identity",
+        "init": "zeros",
+        "optimizer": "sgd",
+        "lr": 0.1,
+        "epochs": 100,
+    },
 }
 SIZES = {"two-layer": (784, 50, 10)}
+LINEAR = "linear"
+# Losses for which one output tells two classes apart.
+ONE_OUTPUT_LOSSES = ("binary-cross-entropy", "hinge")
+
+
+def settled_model(model: str, loss: str, classes: int, targets: int) -> str:
+    """Return a model's name with all its sizes, which ``linear`` leaves to the data.
+
+    Args:
+        model: the name.
+        loss: its name.
+        classes: of the data set, 0 for regression.
+        targets: of a row, for regression.
+
+    Raises:
+        UsageError: the name is unknown or the sizes are no sizes.
+    """
+    if model != LINEAR:
+        sizes(model)
+        return model
+    if classes == 2 and loss in ONE_OUTPUT_LOSSES:
+        return f"{LINEAR}:1"
+    return f"{LINEAR}:{classes or targets}"
+
+
+def preset_of(model: str) -> dict[str, Any]:
+    """Return what a model's name brings along."""
+    return PRESETS.get(model.partition(":")[0], {})
 
 
 def sizes(model: str) -> tuple[int, ...]:
-    """Return the layer sizes of a model's name, inputs first.
+    """Return the layer sizes of a model's name, inputs first; of ``linear`` the outputs alone.
 
     Raises:
         UsageError: the name is unknown or the sizes are no sizes.
@@ -34,14 +96,20 @@ def sizes(model: str) -> tuple[int, ...]:
     if model in SIZES:
         return SIZES[model]
     name, colon, rest = model.partition(":")
-    if name != "mlp" or not colon:
-        known = [*SIZES, "mlp:784-100-10"]
-        near = suggestion(model, [*SIZES, "mlp"]) or ";"
+    if name not in ("mlp", LINEAR) or not colon:
+        known = [*SIZES, LINEAR, "mlp:784-100-10"]
+        near = suggestion(model, [*SIZES, LINEAR, "mlp"]) or ";"
         raise UsageError(
             f"unknown model {model!r}{near} known models: {', '.join(known)} (any sizes)"
         )
     parts = rest.split("-")
-    if len(parts) < 2 or not all(p.isascii() and p.isdigit() and int(p) > 0 for p in parts):
+    are_sizes = all(p.isascii() and p.isdigit() and int(p) > 0 for p in parts)
+    if name == LINEAR and not (are_sizes and len(parts) == 1):
+        raise UsageError(
+            f"model={model!r} takes one size, that of the outputs, such as linear:1, or none: "
+            "linear takes as many as the data need"
+        )
+    if name == "mlp" and not (are_sizes and len(parts) > 1):
         raise UsageError(
             f"model={model!r} needs at least two sizes of 1 or more, inputs first, such as "
             "mlp:784-100-10"
@@ -55,13 +123,27 @@ def build_network(experiment: Experiment, sample_shape: tuple[int, ...]) -> Netw
     Raises:
         UsageError, ShapeError: the model cannot be built, or does not fit the samples.
     """
+    first: list[AnyLayer] = []
+    if experiment.normalise != "none":
+        first.append(Normalise(experiment.normalise))
     if experiment.layers is not None:
         network = Network(
-            tuple(experiment.input_shape or sample_shape), layers_from(experiment.layers)
+            tuple(experiment.input_shape or sample_shape),
+            [*first, *layers_from(experiment.layers)],
+            experiment.freeze or (),
         )
         network.check_input(sample_shape)
         return network
-    inputs, *units = sizes(experiment.model)
+    layers = [*first, *_named_layers(experiment, sample_shape)]
+    return Network(sample_shape, layers, experiment.freeze or ())
+
+
+def _named_layers(experiment: Experiment, sample_shape: tuple[int, ...]) -> list[AnyLayer]:
+    """Return the layers of a model's name."""
+    found = sizes(experiment.model)
+    if experiment.model.startswith(LINEAR):
+        found = (math.prod(sample_shape), *found)
+    inputs, *units = found
     if inputs != math.prod(sample_shape):
         raise ShapeError(
             f"model={experiment.model!r} takes {inputs} inputs, but the data set has samples of "
@@ -73,5 +155,15 @@ def build_network(experiment: Experiment, sample_shape: tuple[int, ...]) -> Netw
     for i, width in enumerate(units):
         layers.append(Dense(width, init))
         if i < len(units) - 1:
-            layers.append(activation)
-    return Network(sample_shape, layers)
+            norm = [NORMS[experiment.norm]] if experiment.norm else []
+            dropout = [Dropout(experiment.dropout)] if experiment.dropout else []
+            layers += [*norm, activation, *dropout]
+    return layers
+
+
+def build_loss(experiment: Experiment) -> AnyLoss:
+    """Return the loss of a settled experiment; what it leaves out has its default."""
+    kind = LOSSES[experiment.loss or "softmax-cross-entropy"]
+    given = {name: getattr(experiment, name) for name in LOSS_FIELDS}
+    own = {name: given[name] for name in kind.__struct_fields__ if given[name] is not None}
+    return msgspec.convert(own, kind)

@@ -3,19 +3,24 @@
 from collections.abc import Mapping
 from typing import Any
 
-from dptrain.experiment.schema import RULE_FIELDS
+from dptrain.experiment.schema import LOSS_FIELDS, MODEL_FIELDS, RULE_FIELDS
 from dptrain.own.origin import is_own, own_name
 
 # What a setting that is given anew makes void among the earlier ones.
 VOIDS: dict[str, tuple[str, ...]] = {
-    "model": ("layers", "input_shape", "model_args", "model_targets", "model_digest"),
+    "model": ("layers", "input_shape", "freeze", "model_args", "model_targets", "model_digest"),
+    "layers": MODEL_FIELDS,
     "optimizer": RULE_FIELDS,
+    "loss": LOSS_FIELDS,
     "schedule": ("decay_rate", "decay_every"),
     "init": ("init_std",),
     "epochs": ("steps",),
     "steps": ("epochs",),
-    "dataset": ("dataset_digest", "label", "input_shape"),
+    "dataset": ("dataset_digest", "label", "columns", "task", "input_shape"),
     "label": ("dataset_digest",),
+    "init_from": ("init_digest",),
+    "columns": ("dataset_digest", "input_shape"),
+    "task": ("dataset_digest",),
     "workers": ("exchange",),
 }
 

@@ -9,12 +9,22 @@ from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct
 
-ActivationName = Literal["sigmoid", "relu", "tanh", "identity"]
+ActivationName = Literal["sigmoid", "relu", "tanh", "identity", "leaky-relu", "softplus", "gelu"]
 InitName = Literal["normal", "xavier", "glorot", "he", "zeros"]
-LossName = Literal["softmax-cross-entropy", "sum-of-squares"]
+NormName = Literal["batch", "ghost", "layer"]
+LossName = Literal[
+    "softmax-cross-entropy",
+    "binary-cross-entropy",
+    "sum-of-squares",
+    "mean-squared-error",
+    "huber",
+    "hinge",
+]
 OptimizerName = Literal["sgd", "momentum", "nesterov", "adagrad", "rmsprop", "adam", "adamw"]
 ScheduleName = Literal["constant", "step", "exponential", "cosine"]
 Dtype = Literal["float32", "float64"]
+NormaliseName = Literal["none", "standard", "minmax"]
+TaskName = Literal["classification", "regression"]
 
 Count = Annotated[int, Meta(ge=1)]
 Fraction = Annotated[float, Meta(ge=0, lt=1)]
@@ -27,8 +37,8 @@ class Experiment(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     model: Annotated[
         str,
         Meta(
-            description="two-layer (784-50-10 as in the notes), mlp: and the layer sizes, or a "
-            "network of your own, FILE.py:NAME."
+            description="two-layer (784-50-10 as in the notes), linear (inputs to outputs), mlp: "
+            "and the layer sizes, or a network of your own, FILE.py:NAME."
         ),
     ] = "mlp:784-100-10"
     model_args: Annotated[
@@ -46,11 +56,35 @@ class Experiment(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     activation: Annotated[
         ActivationName | None, Meta(description="Between the layers of the model.")
     ] = None
+    norm: Annotated[
+        NormName | None,
+        Meta(description="Before each activation of the model: batch, ghost (batch, by shard)."),
+    ] = None
+    dropout: Annotated[
+        Fraction | None,
+        Meta(description="Fraction left out behind each activation of the model."),
+    ] = None
     init: Annotated[InitName | None, Meta(description="Initial weights.")] = None
     init_std: Annotated[
         Annotated[float, Meta(ge=0)] | None,
         Meta(description="Standard deviation for --init normal; 0.01 unless given."),
     ] = None
+    init_from: Annotated[
+        str | None,
+        Meta(description="A run, or a checkpoint of one, whose weights to begin with."),
+    ] = None
+    init_digest: str | None = None
+    freeze: Annotated[
+        list[str] | None,
+        Meta(description="Layers or tensors that stay as they are, such as dense1,dense2.W."),
+    ] = None
+    normalise: Annotated[
+        NormaliseName,
+        Meta(
+            description="Of the inputs, by the training rows: standard gives mean 0 and deviation "
+            "1, minmax gives 0 to 1."
+        ),
+    ] = "none"
     input_shape: Annotated[
         list[Count] | None,
         Meta(description="How your own network gets a sample, such as 1,28,28; flat unless given."),
@@ -59,13 +93,39 @@ class Experiment(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     loss: Annotated[
         LossName | None, Meta(description="What is minimised; by default what fits the targets.")
     ] = None
+    label_smoothing: Annotated[
+        Fraction | None,
+        Meta(description="Share of each target spread over all classes; softmax-cross-entropy."),
+    ] = None
+    class_weights: Annotated[
+        list[Positive] | None,
+        Meta(description="One for each class, as 1,1,5; for softmax-cross-entropy."),
+    ] = None
+    positive_weight: Annotated[
+        Positive | None,
+        Meta(description="Of targets of 1; for binary-cross-entropy, 1 unless given."),
+    ] = None
+    huber_delta: Annotated[
+        Positive | None, Meta(description="Where huber turns from square to straight; 1.")
+    ] = None
     dataset: Annotated[
         str,
-        Meta(description="mnist, a folder of IDX files, an .npz file or a .csv file."),
+        Meta(
+            description="mnist, iris, penguins, breast-cancer, a folder of IDX files, an .npz "
+            "file or a .csv file."
+        ),
     ] = "mnist"
     dataset_digest: str | None = None
     label: Annotated[
         str | None, Meta(description="The column of a CSV file that holds the targets.")
+    ] = None
+    columns: Annotated[
+        list[str] | None,
+        Meta(description="The columns of a CSV file to learn from, as a,b; by default all others."),
+    ] = None
+    task: Annotated[
+        TaskName | None,
+        Meta(description="What targets are; by default whole numbers and words are classes."),
     ] = None
     validation: Annotated[
         Fraction, Meta(description="Fraction of the training rows held out for validation.")
@@ -74,6 +134,25 @@ class Experiment(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         Fraction,
         Meta(description="Fraction held out for testing where the data has no test part."),
     ] = 0.2
+    train_rows: Annotated[
+        Count | None,
+        Meta(description="Train on so many of the training rows only, chosen by the seed."),
+    ] = None
+    augment_shift: Annotated[
+        Annotated[int, Meta(ge=0)],
+        Meta(description="Shift each training image by up to so many pixels, anew in each step."),
+    ] = 0
+    augment_rotate: Annotated[
+        Annotated[float, Meta(ge=0, le=180)],
+        Meta(description="Rotate each training image by up to so many degrees, either way."),
+    ] = 0.0
+    augment_noise: Annotated[
+        Annotated[float, Meta(ge=0)],
+        Meta(
+            description="Standard deviation of noise added to each training input; grey values "
+            "range from 0 to 1."
+        ),
+    ] = 0.0
     batch_size: Annotated[
         Count | None,
         Meta(description="Rows of a global minibatch, over all workers; 100 unless given."),
@@ -84,6 +163,21 @@ class Experiment(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     ] = None
     epochs: Annotated[Count | None, Meta(description="Passes over the training rows.")] = None
     steps: Annotated[Count | None, Meta(description="Minibatches, instead of --epochs.")] = None
+    gradient: Annotated[
+        Literal["backprop", "numerical"],
+        Meta(description="How it is computed; numerical (central differences) takes very long."),
+    ] = "backprop"
+    patience: Annotated[
+        Count | None,
+        Meta(
+            description="Stop after so many epochs without a better validation score; the best "
+            "epoch's weights are restored."
+        ),
+    ] = None
+    min_improvement: Annotated[
+        Annotated[float, Meta(ge=0)],
+        Meta(description="What a score must gain for --patience to begin anew."),
+    ] = 0.0
     optimizer: Annotated[OptimizerName | None, Meta(description="The update rule.")] = None
     lr: Annotated[Positive | None, Meta(description="The learning rate.")] = None
     momentum: Annotated[
@@ -104,6 +198,10 @@ class Experiment(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     weight_decay: Annotated[
         Annotated[float, Meta(ge=0)],
         Meta(description="Of the weights, not the biases; decoupled for adamw."),
+    ] = 0.0
+    l1: Annotated[
+        Annotated[float, Meta(ge=0)],
+        Meta(description="Of the weights, not the biases: adds l1 sign(w) to the gradient."),
     ] = 0.0
     clip_norm: Annotated[
         Positive | None, Meta(description="Largest global norm of the gradient.")
@@ -176,5 +274,11 @@ class Execution(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 # What a model is called whose layers are given one by one.
 OWN_LAYERS = "network"
 
+# Settings of models that are given by name.
+MODEL_FIELDS = ("activation", "norm", "dropout", "init", "init_std")
+
 # Settings that mean something for one kind of optimizer only.
 RULE_FIELDS = ("momentum", "decay", "beta1", "beta2", "epsilon")
+
+# Settings that mean something for one kind of loss only.
+LOSS_FIELDS = ("label_smoothing", "class_weights", "positive_weight", "huber_delta")

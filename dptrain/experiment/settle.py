@@ -1,14 +1,22 @@
 """Filling in what the user left open, and refusing what does not go together."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
 
 from dptrain.arithmetic.shards import default_shards
 from dptrain.errors import UsageError
-from dptrain.experiment.code import own_settings, settled_own
-from dptrain.experiment.models import PRESETS, SUITABLE_INIT, sizes
-from dptrain.experiment.schema import OWN_LAYERS, RULE_FIELDS, Experiment
+from dptrain.experiment.code import only_for_code, settled_own
+from dptrain.experiment.models import SUITABLE_INIT, preset_of, settled_model
+from dptrain.experiment.schema import (
+    LOSS_FIELDS,
+    MODEL_FIELDS,
+    OWN_LAYERS,
+    RULE_FIELDS,
+    Experiment,
+)
+from dptrain.nn.losses import LOSSES
 from dptrain.optim.rules import DEFAULT_LR, RULES
 from dptrain.own.origin import is_own
 
@@ -18,7 +26,12 @@ DECAY_RATES = {"step": 0.5, "exponential": 0.95}
 
 
 def settle(
-    experiment: Experiment, workers: int, classes: int, train_rows: int, digest: str
+    experiment: Experiment,
+    workers: int,
+    classes: int,
+    train_rows: int,
+    digest: str,
+    targets: int = 1,
 ) -> Experiment:
     """Return the experiment with every default that decides a number written down.
 
@@ -28,39 +41,26 @@ def settle(
         classes: of the data set, 0 for regression.
         train_rows: of the data set, after holding out validation rows.
         digest: of the data set.
+        targets: values to predict for a row, in a regression.
 
     Raises:
         UsageError: settings that exclude each other or do not fit the data.
     """
-    preset = PRESETS.get(experiment.model, {}) if experiment.layers is None else {}
+    preset = preset_of(experiment.model) if experiment.layers is None else {}
     filled: dict[str, Any] = {"dataset_digest": digest}
-    own = is_own(experiment.model) and experiment.layers is None
-    if own:
+    if is_own(experiment.model) and experiment.layers is None:
         filled |= settled_own(experiment)
-    elif given := own_settings(experiment):
-        raise UsageError(f"{given} is for a network of your own; give --model FILE.py:NAME as well")
-    elif experiment.layers is not None:
-        filled["model"] = OWN_LAYERS
     else:
-        sizes(experiment.model)
-        activation = experiment.activation or preset.get("activation", "relu")
-        filled["activation"] = activation
-        filled["init"] = experiment.init or preset.get("init", SUITABLE_INIT[activation])
-        if filled["init"] == "normal":
-            filled["init_std"] = 0.01 if experiment.init_std is None else experiment.init_std
-        elif experiment.init_std is not None:
-            raise UsageError(f"init_std is for init normal, not for init {filled['init']}")
-    if not own:
-        by_default = "softmax-cross-entropy" if classes else "sum-of-squares"
-        filled["loss"] = experiment.loss or by_default
+        filled |= _settled_network(experiment, preset, classes, targets)
     filled |= _settled_rule(experiment, preset)
     filled |= _settled_schedule(experiment)
+    _check_patience(experiment)
     if experiment.epochs is not None and experiment.steps is not None:
         raise UsageError(
             f"epochs={experiment.epochs} and steps={experiment.steps} exclude each other; give one"
         )
     if experiment.epochs is None and experiment.steps is None:
-        filled["epochs"] = DEFAULT_EPOCHS
+        filled["epochs"] = preset.get("epochs", DEFAULT_EPOCHS)
     filled["batch_size"] = experiment.batch_size or min(DEFAULT_BATCH, train_rows)
     if filled["batch_size"] > train_rows:
         raise UsageError(
@@ -71,23 +71,64 @@ def settle(
     return msgspec.structs.replace(experiment, **filled)
 
 
+def _settled_network(
+    experiment: Experiment, preset: dict[str, Any], classes: int, targets: int
+) -> dict[str, Any]:
+    """Return what is filled in of the network and its loss, where they are dptrain's."""
+    if given := only_for_code(experiment):
+        raise UsageError(f"{given} is for a network of your own; give --model FILE.py:NAME as well")
+    loss = experiment.loss or ("softmax-cross-entropy" if classes else "sum-of-squares")
+    filled: dict[str, Any] = {"loss": loss}
+    if experiment.layers is not None:
+        filled["model"] = OWN_LAYERS
+        _refuse(experiment, MODEL_FIELDS, "layers that are given one by one")
+    else:
+        filled["model"] = settled_model(experiment.model, loss, classes, targets)
+        activation = experiment.activation or preset.get("activation", "relu")
+        filled["activation"] = activation
+        filled["init"] = experiment.init or preset.get("init", SUITABLE_INIT[activation])
+        if filled["init"] == "normal":
+            filled["init_std"] = 0.01 if experiment.init_std is None else experiment.init_std
+        elif experiment.init_std is not None:
+            raise UsageError(f"init_std is for init normal, not for init {filled['init']}")
+    return filled | _own_settings(experiment, "loss", loss, LOSSES, LOSS_FIELDS)
+
+
+def _refuse(experiment: Experiment, fields: tuple[str, ...], what: str) -> None:
+    for field in fields:
+        if getattr(experiment, field) is not None:
+            raise UsageError(
+                f"{field}={getattr(experiment, field)} means nothing to {what}; leave it out"
+            )
+
+
 def _settled_rule(experiment: Experiment, preset: dict[str, Any]) -> dict[str, Any]:
     optimizer = experiment.optimizer or preset.get("optimizer", "adam")
     own = preset.get("lr") if optimizer == preset.get("optimizer") else None
-    rule = RULES[optimizer]()
-    filled: dict[str, Any] = {
+    return {
         "optimizer": optimizer,
         "lr": experiment.lr or own or DEFAULT_LR[optimizer],
-    }
-    for field in RULE_FIELDS:
+    } | _own_settings(experiment, "optimizer", optimizer, RULES, RULE_FIELDS)
+
+
+def _own_settings(
+    experiment: Experiment,
+    what: str,
+    name: str,
+    kinds: Mapping[str, type[msgspec.Struct]],
+    fields: tuple[str, ...],
+) -> dict[str, Any]:
+    """Return the settings of one kind of loss or optimizer; refuse those of other kinds."""
+    chosen = kinds[name]()
+    filled: dict[str, Any] = {}
+    for field in fields:
         given = getattr(experiment, field)
-        if field in rule.__struct_fields__:
-            filled[field] = getattr(rule, field) if given is None else given
+        if field in chosen.__struct_fields__:
+            filled[field] = getattr(chosen, field) if given is None else given
         elif given is not None:
-            users = [name for name, each in RULES.items() if field in each.__struct_fields__]
+            users = [each for each, kind in kinds.items() if field in kind.__struct_fields__]
             raise UsageError(
-                f"{field}={given} means nothing to optimizer {optimizer}; it is for "
-                + ", ".join(users)
+                f"{field}={given} means nothing to {what} {name}; it is for " + ", ".join(users)
             )
     return filled
 
@@ -103,6 +144,20 @@ def _settled_schedule(experiment: Experiment) -> dict[str, Any]:
                 "it is for step and exponential"
             )
     return {}
+
+
+def _check_patience(experiment: Experiment) -> None:
+    patience, gain = experiment.patience, experiment.min_improvement
+    if patience is not None and not experiment.validation:
+        raise UsageError(
+            f"patience={patience} goes by the score of validation rows, of which there are none; "
+            "hold some out with --validation 0.1"
+        )
+    if patience is None and gain:
+        raise UsageError(
+            f"min_improvement={gain} means nothing without patience; add --patience 5, or leave "
+            "it out"
+        )
 
 
 def _settled_shards(experiment: Experiment, workers: int) -> int:

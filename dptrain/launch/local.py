@@ -77,7 +77,7 @@ class LocalWorker:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
                 pass_fds=inherited.descriptors,
-                env=_environment(),
+                env=worker_environment(),
             )
         self.pidfd = os.pidfd_open(self._process.pid) if hasattr(os, "pidfd_open") else -1
 
@@ -136,7 +136,7 @@ class LocalWorker:
                 self._process.stdin.close()
 
 
-def _environment() -> dict[str, str]:
+def worker_environment() -> dict[str, str]:
     """Return the environment of a worker: one BLAS thread, and this very package on the path."""
     package = str(Path(dptrain.__file__).resolve().parent.parent)
     paths = [package, *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]

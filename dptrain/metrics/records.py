@@ -1,5 +1,8 @@
 """What a run tells about itself while it trains: one record per logged step and per epoch."""
 
+from collections.abc import Sequence
+from typing import NamedTuple
+
 import msgspec
 
 
@@ -45,6 +48,10 @@ class EpochRecord(msgspec.Struct, frozen=True, tag_field="kind", tag="epoch"):
         seconds: time of the epoch's training steps.
         samples_per_second: rows trained on per second in this epoch.
         digest: SHA-256, in hex, of the parameters after this epoch.
+        train_r2: coefficient of determination over the training rows; None unless it is a
+            regression whose loss is a sum of squares.
+        validation_r2: as above, over the validation rows.
+        test_r2: as above, over the test rows.
     """
 
     epoch: float
@@ -59,6 +66,74 @@ class EpochRecord(msgspec.Struct, frozen=True, tag_field="kind", tag="epoch"):
     seconds: float | None
     samples_per_second: float | None
     digest: str
+    train_r2: float | None = None
+    validation_r2: float | None = None
+    test_r2: float | None = None
 
 
-Record = StepRecord | EpochRecord
+class EndRecord(msgspec.Struct, frozen=True, tag_field="kind", tag="end"):
+    """The end of training with early stopping; the best epoch's weights are the result.
+
+    Attributes:
+        epoch: epochs done.
+        step: steps done.
+        best_epoch: the one whose weights were restored.
+        best_step: likewise.
+        stopped_early: whether epochs were left to do.
+        digest: SHA-256, in hex, of the restored parameters.
+    """
+
+    epoch: float
+    step: int
+    best_epoch: float
+    best_step: int
+    stopped_early: bool
+    digest: str
+
+
+Record = StepRecord | EpochRecord | EndRecord
+
+
+def end_of(records: Sequence[Record]) -> EndRecord | None:
+    """Return how training with early stopping ended, if it did."""
+    last = records[-1] if records else None
+    return last if isinstance(last, EndRecord) else None
+
+
+def result_of(records: Sequence[Record]) -> EpochRecord | None:
+    """Return the evaluation of the weights that a run came to.
+
+    That of the last epoch, or of the best one where early stopping restored it.
+    """
+    epochs = [each for each in records if isinstance(each, EpochRecord)]
+    end = end_of(records)
+    if end is not None:
+        epochs = [each for each in epochs if each.step == end.best_step]
+    return epochs[-1] if epochs else None
+
+
+class Gap(NamedTuple):
+    """By how much a run does better on the rows it was trained on than on unseen ones.
+
+    Attributes:
+        unseen: ``"validation"``, or ``"test"`` where no validation rows were held out.
+        loss: loss on unseen rows minus loss on training rows.
+        accuracy: accuracy on training rows minus accuracy on unseen rows; None for a regression.
+    """
+
+    unseen: str
+    loss: float
+    accuracy: float | None
+
+
+def gap_of(record: EpochRecord) -> Gap | None:
+    """Return the gap after an epoch; None where it is unknown."""
+    for unseen, loss, accuracy in (
+        ("validation", record.validation_loss, record.validation_accuracy),
+        ("test", record.test_loss, record.test_accuracy),
+    ):
+        if loss is not None and record.train_loss is not None:
+            best = record.train_accuracy
+            ahead = None if best is None or accuracy is None else best - accuracy
+            return Gap(unseen, loss - record.train_loss, ahead)
+    return None

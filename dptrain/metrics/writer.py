@@ -13,7 +13,7 @@ import numpy as np
 from dptrain.checkpoint.atomic import atomic_write
 from dptrain.errors import RunFolderError
 from dptrain.metrics.lines import decode_line, whole_lines
-from dptrain.metrics.records import Record
+from dptrain.metrics.records import EndRecord, Record
 
 
 def _plain(value: object) -> object:
@@ -71,13 +71,16 @@ class MetricsWriter:
     def truncate_after(self, step: int) -> None:
         """Drop the records of later steps, atomically, so that each step stands once.
 
+        The end of training is dropped as well: training goes on, or there is no such record yet.
+
         Raises RunFolderError when a line is not a record, or when the file cannot be written.
         """
         lines = whole_lines(self._path.read_bytes())
+        records = [decode_line(self._path, number, line) for number, line in enumerate(lines, 1)]
         kept = [
             line + b"\n"
-            for number, line in enumerate(lines, 1)
-            if decode_line(self._path, number, line).step <= step
+            for line, record in zip(lines, records, strict=True)
+            if record.step <= step and not isinstance(record, EndRecord)
         ]
         if len(kept) == len(lines):
             return

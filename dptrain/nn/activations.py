@@ -1,4 +1,4 @@
-"""Activation functions. The backward passes read the output, never the input."""
+"""Activation functions whose backward passes read the output, never the input."""
 
 import numpy as np
 

@@ -96,8 +96,8 @@ class Normalising(Operation):
     Attributes:
         x: the inputs as blocks ``(shards, positions, features)``, as all blocks here are.
         normal: ``(x - mean) / sqrt(var + ε)``; at first, ``x`` minus the mean of its shard.
-        means: of every shard, blocks ``(shards, 1, features)``.
-        squares: sums of the squared distances from these means, likewise.
+        moments: of every shard, blocks ``(shards, 2, features)``: its mean, and the sum of the
+            squared distances from it.
     """
 
     def __init__(self, site: Site, epsilon: float) -> None:
@@ -109,8 +109,7 @@ class Normalising(Operation):
         self.x = [flat_features(each) for each in site.inputs]
         self.y = [flat_features(each) for each in self.outputs]
         self.normal = site.like(self.x)
-        self.means = per_shard(site)
-        self.squares = per_shard(site)
+        self.moments = per_shard(site, 2)
         self.forward_calls = [
             *(each for i in range(len(self.x)) for each in self._moments(i)),
             *self.statistics(),
@@ -118,13 +117,14 @@ class Normalising(Operation):
         ]
 
     def _moments(self, i: int) -> list[Call]:
-        x, y, normal, mean = self.x[i], self.y[i], self.normal[i], self.means[i]
+        x, y, normal = self.x[i], self.y[i], self.normal[i]
+        mean, squares = self.moments[i][:, :1], self.moments[i][:, 1:]
         return [
             call(np.add.reduce, x, 1, None, mean, keepdims=True),
             call(np.divide, mean, x.dtype.type(x.shape[1]), mean),
             call(np.subtract, x, mean, normal),
             call(np.multiply, normal, normal, y),
-            call(np.add.reduce, y, 1, None, self.squares[i], keepdims=True),
+            call(np.add.reduce, y, 1, None, squares, keepdims=True),
         ]
 
     def statistics(self) -> list[Call]:
@@ -170,13 +170,12 @@ class Synchronised(Normalising):
         self.counts = np.array(context.sizes, np.float64)[:, None] * positions
         self.total = float(context.rows * positions)
         empty = site.workspace.empty
-        # of every shard: its mean minus that of all; its share of a sum
-        self.shifts = empty((shards, features), np.float64)
-        self.mean_shares, self.square_shares, self.sums = (
+        # of every shard: its mean minus that of all; its squared distances from that of all
+        self.shifts, self.spreads, self.sums = (
             empty((shards, features), np.float64) for _ in range(3)
         )
-        self.inverse = empty((features,), np.float64)
-        self.own_inverse = empty((features,), site.weights[0].dtype)
+        self.variance = empty((features,), np.float64)
+        self.inverse = empty((features,), site.weights[0].dtype)
         super().__init__(site, epsilon)
 
     def _own(self, i: int) -> slice:
@@ -187,75 +186,83 @@ class Synchronised(Normalising):
         """Fill in the own rows, meet, and combine all rows."""
         k = len(self.gamma)
         table = self.forward_table
-        calls: list[Call] = []
-        for i, (mean, square) in enumerate(zip(self.means, self.squares, strict=True)):
-            own = table[self._own(i)]
-            calls += [
-                call(np.copyto, own[:, :k], mean[:, 0]),
-                call(np.copyto, own[:, k:], square[:, 0]),
-            ]
+        calls: list[Call] = [
+            call(np.copyto, table[self._own(i)].reshape(moments.shape), moments)
+            for i, moments in enumerate(self.moments)
+        ]
         return [*calls, self.meet_forward, *self._combine(table[:, :k], table[:, k:])]
 
     def _combine(self, means: Array, squares: Array) -> list[Call]:
         """``mean = Σ n_s mean_s / n``; ``var = Σ (squares_s + n_s (mean_s - mean)²) / n``."""
-        shifts, sums, inverse = self.shifts, self.sums, self.inverse
+        shifts, spreads, sums, variance = self.shifts, self.spreads, self.sums, self.variance
+        add_means, mean = _tree(sums, sums)
+        add_spreads, spread = _tree(spreads, sums)
         return [
-            call(np.multiply, means, self.counts / self.total, self.mean_shares),
-            call(np.copyto, sums, self.mean_shares),
-            *_tree(sums),
-            call(np.subtract, means, sums[0], shifts),
-            call(np.multiply, shifts, shifts, sums),
-            call(np.multiply, sums, self.counts, sums),
-            call(np.add, sums, squares, sums),
-            call(np.divide, sums, max(self.total - 1, 1.0), self.square_shares),
-            *_tree(sums),
-            call(np.divide, sums[0], self.total, inverse),
-            call(np.add, inverse, self.epsilon, inverse),
-            call(np.sqrt, inverse, inverse),
-            call(np.reciprocal, inverse, inverse),
-            call(np.copyto, self.own_inverse, inverse),
+            call(np.multiply, means, self.counts / self.total, sums),
+            *add_means,
+            call(np.subtract, means, mean, shifts),
+            call(np.multiply, shifts, shifts, spreads),
+            call(np.multiply, spreads, self.counts, spreads),
+            call(np.add, spreads, squares, spreads),
+            *add_spreads,
+            # 1 / sqrt(spread / n + ε)
+            call(np.add, spread, self.total * self.epsilon, variance),
+            call(np.divide, self.total, variance, variance),
+            call(np.sqrt, variance, self.inverse),
         ]
 
     def finish_normal(self, i: int) -> list[Call]:
         """From a shard's own mean to that of all, and divide."""
-        normal, shift = self.normal[i], self.means[i]  # which stand in the table by now
+        normal = self.normal[i]
+        shift = self.moments[i][:, :1]  # the moments stand in the table by now
         return [
             call(np.copyto, shift[:, 0], self.shifts[self._own(i)]),
             call(np.add, normal, shift, normal),
-            call(np.multiply, normal, self.own_inverse, normal),
+            call(np.multiply, normal, self.inverse, normal),
         ]
 
     def backward_calls(self, gradients: Blocks) -> tuple[list[Call], Blocks]:
         """``dx = γ / sqrt(var + ε) · (dy - mean(dy) - x̂ mean(dy x̂))``, means over all rows."""
-        k = len(self.gamma)
-        table = self.backward_table
         dys = [flat_features(each) for each in gradients]
         products = self.site.like(dys)
         calls: list[Call] = []
         for i, (dy, product) in enumerate(zip(dys, products, strict=True)):
-            own = self._own(i)
-            calls += [
-                *self.parameter_calls(i, dy, product),
-                call(np.copyto, table[own, :k], self.dbeta[i]),
-                call(np.copyto, table[own, k:], self.dgamma[i]),
-                call(np.copyto, self.dmean[i], self.mean_shares[own]),
-                call(np.copyto, self.dvariance[i], self.square_shares[own]),
-            ]
-        calls.append(self.meet_backward)
+            calls += [*self.parameter_calls(i, dy, product), *self._averages(i)]
         if self.site.passes_back:
-            calls += self._input_calls(dys, products)
+            calls += [*self._meeting(), *self._input_calls(dys, products)]
         return calls, gradients
+
+    def _meeting(self) -> list[Call]:
+        """Fill in the own rows of ``Σ dy`` and ``Σ dy x̂``, and meet."""
+        k = len(self.gamma)
+        calls: list[Call] = []
+        for i in range(len(self.x)):
+            own = self.backward_table[self._own(i)]
+            calls += [
+                call(np.copyto, own[:, :k], self.dbeta[i]),
+                call(np.copyto, own[:, k:], self.dgamma[i]),
+            ]
+        return [*calls, self.meet_backward]
+
+    def _averages(self, i: int) -> list[Call]:
+        """Each shard's share of the mean and of the unbiased variance."""
+        own = self._own(i)
+        means, share = self.forward_table[own, : len(self.gamma)], self.counts[own] / self.total
+        return [
+            call(np.multiply, means, share, self.dmean[i]),
+            call(np.divide, self.spreads[own], max(self.total - 1, 1.0), self.dvariance[i]),
+        ]
 
     def _input_calls(self, dys: Sequence[Array], products: Sequence[Array]) -> list[Call]:
         empty = self.site.workspace.empty
         k, dtype = len(self.gamma), self.gamma.dtype
         sums = empty(self.backward_table.shape, np.float64)
         means, scale = empty((2 * k,), dtype), empty((k,), dtype)
+        adding, total = _tree(self.backward_table, sums)
         calls: list[Call] = [
-            call(np.divide, self.backward_table, self.total, sums),
-            *_tree(sums),
-            call(np.copyto, means, sums[0]),
-            call(np.multiply, self.own_inverse, self.gamma, scale),
+            *adding,
+            call(np.divide, total, self.total, means),
+            call(np.multiply, self.inverse, self.gamma, scale),
         ]
         for dy, normal, product in zip(dys, self.normal, products, strict=True):
             calls += [
@@ -274,7 +281,7 @@ class Ghost(Normalising):
     """
 
     def __init__(self, site: Site, epsilon: float) -> None:
-        self.inverse = per_shard(site)
+        self.inverse = per_shard(site, 1)
         super().__init__(site, epsilon)
 
     def statistics(self) -> list[Call]:
@@ -286,7 +293,7 @@ class Ghost(Normalising):
         normal, inverse = self.normal[i], self.inverse[i]
         dtype = normal.dtype.type
         return [
-            call(np.divide, self.squares[i], dtype(normal.shape[1]), inverse),
+            call(np.divide, self.moments[i][:, 1:], dtype(normal.shape[1]), inverse),
             call(np.add, inverse, dtype(self.epsilon), inverse),
             call(np.sqrt, inverse, inverse),
             call(np.reciprocal, inverse, inverse),
@@ -298,7 +305,7 @@ class Ghost(Normalising):
         calls: list[Call] = []
         for i, gradient in enumerate(gradients):
             dy = flat_features(gradient)
-            product, scratch = self.site.like([dy, self.means[i]])
+            product, scratch = self.site.like([dy, self.inverse[i]])
             calls += [*self.parameter_calls(i, dy, product), *self._averages(i)]
             if self.site.passes_back:
                 calls += self._input_calls(i, dy, product, scratch)
@@ -309,14 +316,10 @@ class Ghost(Normalising):
         positions = self.normal[i].shape[1]
         share = self.site.context.blocks[i].rows / self.site.context.rows
         dtype = self.gamma.dtype.type
+        means, squares = self.moments[i][:, 0], self.moments[i][:, 1]
         return [
-            call(np.multiply, self.means[i][:, 0], dtype(share), self.dmean[i]),
-            call(
-                np.multiply,
-                self.squares[i][:, 0],
-                dtype(share / max(positions - 1, 1)),
-                self.dvariance[i],
-            ),
+            call(np.multiply, means, dtype(share), self.dmean[i]),
+            call(np.multiply, squares, dtype(share / max(positions - 1, 1)), self.dvariance[i]),
         ]
 
     def _input_calls(self, i: int, dy: Array, product: Array, scratch: Array) -> list[Call]:
@@ -332,11 +335,19 @@ class Ghost(Normalising):
         ]
 
 
-def per_shard(site: Site) -> Blocks:
-    """Return uninitialised blocks ``(shards, 1, features)``."""
-    return [site.workspace.empty((len(x), 1, x.shape[-1]), x.dtype) for x in site.inputs]
+def per_shard(site: Site, vectors: int) -> Blocks:
+    """Return uninitialised blocks ``(shards, vectors, features)``."""
+    return [site.workspace.empty((len(x), vectors, x.shape[-1]), x.dtype) for x in site.inputs]
 
 
-def _tree(rows: Array) -> list[Call]:
-    """Return the calls that sum rows ``(n, k)`` into the first one, in the order of the tree."""
-    return [call(np.add, rows[a], rows[b], rows[a]) for a, b, _ in additions(len(rows))]
+def _tree(rows: Array, sums: Array) -> tuple[list[Call], Array]:
+    """Return the calls that sum rows ``(n, k)`` in the order of the tree, and the total.
+
+    The sums are written to ``sums``, of the same shape, and nowhere else.
+    """
+    at = list(rows)
+    calls: list[Call] = []
+    for into, other, _ in additions(len(rows)):
+        calls.append(call(np.add, at[into], at[other], sums[into]))
+        at[into] = sums[into]
+    return calls, at[0]

@@ -1,5 +1,6 @@
 """Layers that hold layers, and with them the family of all layers there are."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import msgspec
@@ -9,23 +10,36 @@ from dptrain.errors import ShapeError, UsageError
 from dptrain.nn.activations import Identity, ReLU, Sigmoid, Tanh
 from dptrain.nn.batchnorm import BatchNorm
 from dptrain.nn.calls import Call, call
+from dptrain.nn.convolution import Conv2D
 from dptrain.nn.dense import Dense, Flatten
 from dptrain.nn.dropout import Dropout
+from dptrain.nn.gelu import GELU
 from dptrain.nn.layer import Blocks, Layer, Operation, Parameter, Shape, Site
 from dptrain.nn.layernorm import LayerNorm
-from dptrain.nn.row import Placed, backward_calls, bind_row, parameters_of, place, shape_after
+from dptrain.nn.normalise import Normalise
+from dptrain.nn.pooling import AvgPool2D, MaxPool2D
+from dptrain.nn.rectifiers import LeakyReLU, Softplus
+from dptrain.nn.row import (
+    Placed,
+    backward_calls,
+    bind_row,
+    elements,
+    parameters_of,
+    place,
+    shape_after,
+)
 
 
 class Chain(Layer, frozen=True, tag="chain"):
     """Layers in a row, as one: to be named, repeated, or held by another layer."""
 
-    layers: "tuple[AnyLayer, ...]"
+    layers: "Sequence[AnyLayer]"
 
     def __post_init__(self) -> None:
         """Take any sequence."""
         _take_layers(self, "layers", needed=True)
 
-    def held(self) -> "tuple[AnyLayer, ...]":
+    def held(self) -> "Sequence[AnyLayer]":
         """Return the layers."""
         return self.layers
 
@@ -40,8 +54,8 @@ class Residual(Layer, frozen=True, tag="residual"):
     He et al. 2016, "Deep residual learning for image recognition", equations 1 and 2.
     """
 
-    layers: "tuple[AnyLayer, ...]"
-    shortcut: "tuple[AnyLayer, ...]" = ()
+    layers: "Sequence[AnyLayer]"
+    shortcut: "Sequence[AnyLayer]" = ()
 
     def __post_init__(self) -> None:
         """Take any sequences."""
@@ -83,9 +97,12 @@ class ResidualOperation(Operation):
 
     def __init__(self, site: Site, main: list[Placed], shortcut: list[Placed]) -> None:
         self.site = site
-        count = len(parameters_of(main))
-        self.main, main_end = bind_row(main, _part(site, slice(None, count), 0))
-        self.shortcut, shortcut_end = bind_row(shortcut, _part(site, slice(count, None), 1))
+        parameters = parameters_of(main)
+        count, size = len(parameters), elements(parameters)
+        part = _part(site, slice(None, count), slice(None, size), 0)
+        self.main, main_end = bind_row(main, part)
+        part = _part(site, slice(count, None), slice(size, None), 1)
+        self.shortcut, shortcut_end = bind_row(shortcut, part)
         f, g = main_end.inputs, shortcut_end.inputs
         self.outputs = f if main_end.overwrites else site.like(f)
         self.forward_calls = [
@@ -107,13 +124,15 @@ class ResidualOperation(Operation):
         return calls, through_main
 
 
-def _part(site: Site, own: slice, way: int) -> Site:
+def _part(site: Site, own: slice, span: slice, way: int) -> Site:
     """Return where one of two ways begins: it may not overwrite the input of both."""
     return replace(
         site,
         weights=site.weights[own],
         gradients=site.gradients[own],
         frozen=site.frozen[own],
+        span=site.span[span],
+        span_gradients=[each[:, span] for each in site.span_gradients],
         overwrites=False,
         place=(*site.place, way),
     )
@@ -132,13 +151,20 @@ def _take_layers(layer: Layer, field: str, *, needed: bool) -> None:
 
 AnyLayer = (
     Dense
+    | Conv2D
+    | MaxPool2D
+    | AvgPool2D
     | Flatten
     | Sigmoid
     | ReLU
     | Tanh
     | Identity
+    | LeakyReLU
+    | Softplus
+    | GELU
     | BatchNorm
     | LayerNorm
+    | Normalise
     | Dropout
     | Chain
     | Residual

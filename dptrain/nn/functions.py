@@ -1,4 +1,4 @@
-"""Softmax and the losses as functions of plain arrays, in the definitions of the study notes."""
+"""Softmax, sigmoid, and losses of plain arrays in the definitions of the study notes."""
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -13,6 +13,13 @@ def softmax(x: ArrayLike) -> NDArray[np.floating]:
     values = np.asarray(x)
     powers = np.exp(values - values.max(axis=-1, keepdims=True))
     return np.asarray(powers / powers.sum(axis=-1, keepdims=True))
+
+
+def sigmoid(x: ArrayLike) -> NDArray[np.floating]:
+    """Return ``1 / (1 + exp(-x))`` of each element; nothing overflows."""
+    values = np.asarray(x)
+    powers = np.exp(-np.abs(values))
+    return np.asarray(np.maximum(powers, values >= 0) / (1 + powers))
 
 
 def cross_entropy(y: ArrayLike, t: ArrayLike) -> float:

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+import numpy as np
 from msgspec import Struct
 from numpy.typing import DTypeLike, NDArray
 
@@ -39,7 +40,8 @@ class Parameter(NamedTuple):
         fans: ``(fan_in, fan_out)``, for initializers that scale by them.
         decays: whether weight decay applies (weights yes, biases no).
         average: None for what is trained; otherwise how far a running average moves towards the
-            minibatch's value in a step, from 0 to 1.
+            minibatch's value in a step, from 0 to 1. With 0 it is a constant: nobody computes what
+            would be averaged.
     """
 
     name: str
@@ -65,6 +67,8 @@ class Site:
         place: of the layer in the network: its index, then that within a layer that holds it.
         frozen: whether the layer's tensors stay as they are; one bool for each.
         input_shape: of one sample.
+        span: ``weights`` in one piece, as they lie next to each other in the flat vector.
+        span_gradients: ``gradients`` likewise, an array ``(shards, len(span))`` per block.
     """
 
     inputs: Blocks
@@ -77,6 +81,8 @@ class Site:
     place: tuple[int, ...] = (0,)
     frozen: Sequence[bool] = ()
     input_shape: Shape = ()
+    span: Array = field(default_factory=lambda: np.empty(0))
+    span_gradients: Sequence[Array] = ()
 
     def like(self, arrays: Blocks, dtype: DTypeLike | None = None) -> Blocks:
         """Return uninitialised arrays of these shapes, and of these dtypes unless one is given."""

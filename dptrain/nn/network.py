@@ -25,7 +25,7 @@ class Tensor(NamedTuple):
         stop: offset behind its last element.
         decays: whether weight decay applies.
         average: None for what is trained; otherwise as in `Parameter`.
-        frozen: whether it stays as it is.
+        frozen: whether it stays as it is, because the user or its layer wants it so.
     """
 
     name: str
@@ -149,7 +149,9 @@ class Network(Layout):
 
     def description(self) -> list[dict[str, Any]]:
         """Return the layers as plain data, from which `layers_from` makes them again."""
-        return [dict(msgspec.to_builtins(layer)) for layer in self.layers]
+        # Through JSON, since `to_builtins` leaves tuples, which TOML and messages do not give back.
+        found: list[dict[str, Any]] = msgspec.json.decode(msgspec.json.encode(self.layers))
+        return found
 
 
 def layers_from(description: object) -> tuple[AnyLayer, ...]:
@@ -194,7 +196,7 @@ def _lay_out(
                     parameter.init,
                     parameter.fans,
                     parameter.average,
-                    frozen=any(_names(each, name) for each in freeze),
+                    frozen=parameter.average == 0 or any(_names(each, name) for each in freeze),
                 )
             )
         found.append(tuple(own))

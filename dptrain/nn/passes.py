@@ -138,6 +138,7 @@ class Pass(ShardedPass):
         empty = workspace.empty
         training = arrangement.training
         self.names = network.names
+        self._tensors = network.tensors
         context = Context(
             training,
             self.blocks,
@@ -154,7 +155,8 @@ class Pass(ShardedPass):
         self.operations, self.outputs = self._bind(network, parameters, samples, workspace, context)
         self.loss = loss.bind(self.outputs, goals, workspace)
         self._forward = [each for bound in self.operations for each in bound.forward_calls]
-        self._backward = self._bind_backward(network) if training else []
+        self._sums = self._tree_sums(network)
+        self._backward = self._bind_backward() if training else []
         self.weights = [[parameters[t.start : t.stop] for t in own] for own in network.tensors]
 
     def _bind(
@@ -173,6 +175,8 @@ class Pass(ShardedPass):
             overwrites=False,
             passes_back=False,
             workspace=workspace,
+            span=parameters,
+            span_gradients=self._gradient_blocks(0, network.size, (network.size,)),
             context=context,
             place=(),
             frozen=[t.frozen for t in tensors],
@@ -184,22 +188,33 @@ class Pass(ShardedPass):
         local = [(b.first - self.first, b.shards) for b in self.blocks]
         return [self.gradients[i : i + n, start:stop].reshape(n, *shape) for i, n in local]
 
-    def _bind_backward(self, network: Network) -> list[tuple[int, list[Call]]]:
+    def _tree_sums(self, network: Network) -> list[tuple[int, list[Call]]]:
+        """Return the calls that sum each layer's gradients over its shards, last layer first."""
+        found: list[tuple[int, list[Call]]] = []
+        for i in range(len(network.row) - 1, -1, -1):
+            own = network.tensors[i]
+            rows = self.gradients[:, own[0].start : own[-1].stop] if own else self.gradients[:, :0]
+            additions = self.additions if own else []
+            found.append((i, [call(np.add, rows[a], rows[b], rows[a]) for a, b in additions]))
+        return found
+
+    def _bind_backward(self) -> list[tuple[int, list[Call]]]:
         """Return each layer's calls, the last layer first, with the sums over its shards."""
         found = []
         gradients = self.loss.gradients
-        for i in range(len(self.operations) - 1, -1, -1):
+        for i, sums in self._sums:
             operation, learns = self.operations[i]
             calls: list[Call] = []
             if learns:
                 calls, gradients = operation.backward_calls(gradients)
-            if network.tensors[i]:
-                rows = self.gradients[:, network.tensors[i][0].start : network.tensors[i][-1].stop]
-                if not learns:
-                    rows[...] = 0  # nobody computes the gradients of frozen layers at the bottom
-                calls += [call(np.add, rows[a], rows[b], rows[a]) for a, b in self.additions]
-            found.append((i, calls))
+            else:  # nobody computes the gradients of frozen layers at the bottom
+                self._clear(i)
+            found.append((i, [*calls, *sums]))
         return found
+
+    def _clear(self, layer: int) -> None:
+        for tensor in self._tensors[layer]:
+            self.gradients[:, tensor.start : tensor.stop] = 0
 
     def infer(self) -> Blocks:
         """Compute the outputs of the inputs, and return them."""
@@ -275,6 +290,7 @@ class Replica:
         *,
         seed: int = 0,
         meeting: Meeting | None = None,
+        kind: type[Pass] = Pass,
     ) -> None:
         """Bind.
 
@@ -287,6 +303,7 @@ class Replica:
                 has; by default memory of the replica's own.
             seed: of the experiment.
             meeting: with the other ranks of a training step; by default there are none.
+            kind: of the passes in training.
         """
         self.network = network
         self.loss = loss
@@ -294,6 +311,7 @@ class Replica:
         self.targets = targets
         self._gradients = gradients
         self._seed = seed
+        self._kind = kind
         self._meeting = meeting or Alone()
         self._workspaces: dict[Arrangement, Workspace] = {}
         self._passes: dict[tuple[Arrangement, int], Pass] = {}
@@ -305,7 +323,8 @@ class Replica:
             workspace = self._workspaces.setdefault(arrangement, Workspace())
             workspace.rewind()
             self._meeting.rewind()
-            found = Pass(
+            kind = self._kind if arrangement.training else Pass
+            found = kind(
                 self.network,
                 self.loss,
                 self.versions[version],

@@ -58,6 +58,11 @@ def shape_after(row: Sequence[Placed], input_shape: Shape) -> Shape:
     return row[-1].layer.output_shape(row[-1].input_shape) if row else input_shape
 
 
+def elements(parameters: Sequence[Parameter]) -> int:
+    """Return how many elements tensors have together."""
+    return sum(int(np.prod(each.shape, dtype=np.int64)) for each in parameters)
+
+
 def parameters_of(row: Sequence[Placed]) -> tuple[Parameter, ...]:
     """Return the tensors of a row as those of one layer, such as ``"dense1.W"``."""
     return tuple(p._replace(name=f"{each.name}.{p.name}") for each in row for p in each.parameters)
@@ -94,10 +99,11 @@ class Bound(NamedTuple):
 def bind_row(row: Sequence[Placed], site: Site) -> tuple[list[Bound], Site]:
     """Return a row bound to the buffers of a pass, and where a layer behind it would stand."""
     found = []
-    taken = 0
+    taken = begun = 0
     for i, (_, layer, input_shape, parameters) in enumerate(row):
         own = slice(taken, taken + len(parameters))
-        taken = own.stop
+        span = slice(begun, begun + elements(parameters))
+        taken, begun = own.stop, span.stop
         frozen = site.frozen[own]
         operation = layer.bind(
             replace(
@@ -106,6 +112,8 @@ def bind_row(row: Sequence[Placed], site: Site) -> tuple[list[Bound], Site]:
                 weights=site.weights[own],
                 gradients=site.gradients[own],
                 frozen=frozen,
+                span=site.span[span],
+                span_gradients=[each[:, span] for each in site.span_gradients],
                 place=(*site.place, i),
             )
         )

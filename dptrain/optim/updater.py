@@ -1,10 +1,10 @@
 """From a reduced gradient to new parameters, in chunks that stay in the cache.
 
-The order is: clip the reduced gradient by its global norm, add weight decay, apply the rule. What
-is frozen stays as it is, and running averages move towards what stands in the gradient's place;
-neither belongs to the norm. The
-squared norm is summed chunk by chunk in float64 and over the chunks by the tree; these chunks, of
-`NORM_CHUNK` elements, belong to the flat vector alone, so it does not matter who computes which.
+The order is: clip the reduced gradient by its global norm, add the L1 penalty's and weight decay's
+part, apply the rule. What is frozen stays as it is, and running averages move towards what stands
+in the gradient's place; neither belongs to the norm. The squared norm is summed chunk by chunk in
+float64 and over the chunks by the tree; these chunks, of `NORM_CHUNK` elements, belong to the flat
+vector alone, so it does not matter who computes which.
 """
 
 import math
@@ -34,7 +34,7 @@ class Kind(NamedTuple):
     """How an element is updated.
 
     Attributes:
-        decays: whether weight decay applies.
+        decays: whether weight decay and the L1 penalty apply.
         moves: None where the rule applies; otherwise how far the element moves towards the value
             in its gradient's place: 0 for what is frozen.
     """
@@ -72,6 +72,7 @@ class Updater:
         weight_decay: float,
         clip_norm: float | None,
         decaying: Sequence[tuple[int, int]],
+        l1: float = 0.0,
         dtype: np.dtype[Any],
         moving: Sequence[tuple[int, int, float]] = (),
     ) -> None:
@@ -82,7 +83,8 @@ class Updater:
             schedule: the learning rate of each step.
             weight_decay: λ; adds λ w to the gradient, or for AdamW takes lr λ w off the weights.
             clip_norm: largest global norm of the reduced gradient, or None.
-            decaying: ascending spans of the flat vector to which weight decay applies.
+            decaying: ascending spans of the flat vector to which weight decay and L1 apply.
+            l1: adds l1 sign(w) to the gradient, for AdamW too; nothing where w is 0.
             dtype: of all arrays.
             moving: ascending spans that are not trained, each with how far its elements move
                 towards the values in their gradient's place: 0 for what is frozen.
@@ -92,7 +94,8 @@ class Updater:
         self.weight_decay = weight_decay
         self.clip_norm = clip_norm
         self.clips = clip_norm is not None
-        self.decaying = list(decaying) if weight_decay else []
+        self.l1 = l1
+        self.decaying = list(decaying) if weight_decay or l1 else []
         self.moving = list(moving)
         self.decoupled = isinstance(rule, AdamW)
         self._scratch = np.empty(CHUNK, dtype)
@@ -173,11 +176,15 @@ class Updater:
                 continue
             if factor != 1.0:
                 np.multiply(arrays.g, factor, out=arrays.g)
+            if decays and self.l1:
+                np.sign(arrays.w, out=arrays.scratch)
+                np.multiply(arrays.scratch, self.l1, out=arrays.scratch)
+                np.add(arrays.g, arrays.scratch, out=arrays.g)
             if decays and self.decoupled:
                 np.multiply(arrays.w, 1 - lr * self.weight_decay, out=decayed)
                 apply(arrays._replace(w=decayed), lr, step)
                 continue
-            if decays:
+            if decays and self.weight_decay:
                 np.multiply(arrays.w, self.weight_decay, out=arrays.scratch)
                 np.add(arrays.g, arrays.scratch, out=arrays.g)
             apply(arrays, lr, step)

@@ -141,18 +141,21 @@ class OwnModel:
         """
         if self._predict is not None:
             y = self.outputs(x, seed)
-            if y.shape == (len(x), classes):
-                return int(np.count_nonzero(y.argmax(axis=1) == labels))
-            if y.shape == (len(x),) and y.dtype.kind in "iu":
-                return int(np.count_nonzero(y == labels))
+            found = class_numbers(y, classes)
+            if found is not None:
+                return int(np.count_nonzero(found == labels))
             if self._accuracy is None:
-                raise UsageError(
-                    f"{self.name}.predict(x) returned {_told(y)} for {len(x)} rows of {classes} "
-                    f"classes; it must return scores ({len(x)}, {classes}) or class numbers"
-                )
+                raise self.no_answers(y, classes)
         assert self._accuracy is not None
         found = self._call(self._accuracy, "accuracy", x, t, seed=seed)
         return round(self._number("accuracy", found) * len(x))
+
+    def no_answers(self, outputs: Array, classes: int) -> UsageError:
+        """Return the error that tells that ``predict`` returned neither scores nor classes."""
+        return UsageError(
+            f"{self.name}.predict(x) returned {_told(outputs)} for {len(outputs)} rows of "
+            f"{classes} classes; it must return scores ({len(outputs)}, {classes}) or class numbers"
+        )
 
     def _call(self, method: Callable[..., Any], what: str, *arguments: Array, seed: int) -> Any:
         np.random.seed(seed)  # the global generator: such networks draw from it
@@ -196,6 +199,19 @@ class OwnModel:
                 f"shape {wanted}"
             )
         return found
+
+
+def class_numbers(outputs: Array, classes: int) -> NDArray[np.intp] | None:
+    """Return the class number of each row ``(n,)`` by what a network's ``predict`` returned.
+
+    That is scores ``(n, classes)`` or the class numbers themselves; None where it is neither.
+    """
+    if outputs.shape[1:] == (classes,):
+        found: NDArray[np.intp] = outputs.argmax(axis=1)
+        return found
+    if outputs.ndim == 1 and outputs.dtype.kind in "iu":
+        return outputs.astype(np.intp)
+    return None
 
 
 def _method(subject: object, name: str) -> Callable[..., Any] | None:

@@ -11,7 +11,7 @@ from dptrain.arithmetic.randomness import Purpose, generator
 from dptrain.errors import UsageError
 from dptrain.nn.initializers import Zeros
 from dptrain.nn.network import Layout, Tensor
-from dptrain.own.model import OwnModel
+from dptrain.own.model import OwnModel, class_numbers
 
 Shape = tuple[int, ...]
 PREDICTED_AT_ONCE = 500
@@ -118,6 +118,18 @@ class OwnNetwork(Layout):
                 for start in range(0, len(samples), PREDICTED_AT_ONCE)
             ]
         return np.concatenate(parts)
+
+    def answers(self, outputs: NDArray[Any]) -> NDArray[np.intp]:
+        """Return the class number of each row of `outputs`.
+
+        Raises:
+            UsageError: ``predict`` returned neither scores nor numbers of classes that there are.
+        """
+        classes = self.form.classes
+        found = class_numbers(outputs, classes)
+        if found is None or not np.isin(found, np.arange(classes)).all():
+            raise self.model.no_answers(outputs, classes)
+        return found
 
 
 @contextmanager

@@ -81,6 +81,10 @@ class Artist:
         """An epoch is done and evaluated."""
         self.observer.epoch(record)
 
+    def note(self, message: str) -> None:
+        """Something is worth knowing."""
+        self.observer.note(message)
+
     def warn(self, message: str) -> None:
         """Something is wrong that does not stop the run."""
         self.observer.warn(message)

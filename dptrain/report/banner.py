@@ -6,6 +6,8 @@ from pathlib import Path
 from dptrain.arithmetic.shards import blocks
 from dptrain.experiment.job import Job
 from dptrain.experiment.schema import Execution
+from dptrain.nn.losses import LOSSES, AnyLoss
+from dptrain.nn.network import Network
 from dptrain.own.network import OwnNetwork
 from dptrain.own.origin import own_name
 
@@ -13,7 +15,7 @@ from dptrain.own.origin import own_name
 def banner(job: Job, execution: Execution, folder: Path, first_step: int) -> str:
     """Return the network, the data, the split of a minibatch and the run's folder."""
     lines = [
-        f"network   {network_line(job)}, {job.network.size:,} parameters, {job.dtype}",
+        f"network   {network_line(job.network)}, {size_line(job)}, {job.dtype}",
         f"data      {data_line(job)}",
         f"training  {training_line(job)}",
         f"minibatch {minibatch_line(job, execution)}",
@@ -24,21 +26,28 @@ def banner(job: Job, execution: Execution, folder: Path, first_step: int) -> str
     return "\n".join(lines)
 
 
-def network_line(job: Job) -> str:
-    """Return the network as its layers' widths, such as ``784-50-10 sigmoid``."""
-    if isinstance(job.network, OwnNetwork):
-        return f"{own_name(job.network.name)} from {job.network.name.rpartition(':')[0]}"
-    widths = [str(s[0]) if len(s) == 1 else "x".join(map(str, s)) for s in job.network.shapes]
+def network_line(network: Network | OwnNetwork) -> str:
+    """Return a network as its layers' widths, such as ``784-50-10 sigmoid``, or as its code."""
+    if isinstance(network, OwnNetwork):
+        return f"{own_name(network.name)} from {network.name.rpartition(':')[0]}"
+    widths = [str(s[0]) if len(s) == 1 else "x".join(map(str, s)) for s in network.shapes]
     chain = [widths[0]]
-    for layer, width in zip([each.layer for each in job.network.row], widths[1:], strict=True):
+    for layer, width in zip([each.layer for each in network.row], widths[1:], strict=True):
         if layer.kind in ("dense", "flatten"):
             chain.append(width)
-    if len(chain) > 1 and job.network.row[0].layer.kind == "flatten":
+    first = next(each.layer for each in network.row if each.layer.kind != "normalise")
+    if len(chain) > 1 and first.kind == "flatten":
         chain = chain[1:]
     kinds = dict.fromkeys(
-        each.layer.kind for each in job.network.row if each.layer.kind not in ("dense", "flatten")
+        each.layer.kind for each in network.row if each.layer.kind not in ("dense", "flatten")
     )
     return " ".join(["-".join(chain), *kinds])
+
+
+def size_line(job: Job) -> str:
+    """Return how many parameters there are, and how many of them are frozen."""
+    frozen = sum(t.stop - t.start for t in job.network.all_tensors() if t.frozen)
+    return f"{job.network.size:,} parameters" + (f" ({frozen:,} of them frozen)" if frozen else "")
 
 
 def data_line(job: Job) -> str:
@@ -52,18 +61,48 @@ def data_line(job: Job) -> str:
 def training_line(job: Job) -> str:
     """Return loss, optimizer, schedule and length."""
     e = job.experiment
-    parts = [f"{e.loss or 'a loss of its own'}, {e.optimizer} lr {e.lr:g}"]
+    loss = [e.loss or "", *_loss_settings(job.loss)] if job.loss else ["a loss of its own"]
+    parts = [", ".join(loss), f"{e.optimizer} lr {e.lr:g}"]
     if e.schedule != "constant" or e.warmup:
         parts.append(
             f"{e.schedule} schedule" + (f" after {e.warmup} warm-up steps" * (e.warmup > 0))
         )
     if e.weight_decay:
         parts.append(f"weight decay {e.weight_decay:g}")
+    if e.l1:
+        parts.append(f"l1 {e.l1:g}")
     if e.clip_norm:
         parts.append(f"clipped at {e.clip_norm:g}")
+    if job.augmentation:
+        parts.append(f"augmented by {augmentation_line(job)}")
+    if e.patience:
+        parts.append(f"patience {e.patience}")
     length = f"{e.epochs} epochs, " if e.epochs else ""
     parts.append(f"{length}{job.total_steps:,} steps")
     return ", ".join(parts)
+
+
+def _loss_settings(loss: AnyLoss) -> list[str]:
+    """Return the loss's settings that are not its defaults, such as ``label smoothing 0.1``."""
+    plain = LOSSES[loss.kind]()
+    changed = [n for n in loss.__struct_fields__ if getattr(loss, n) != getattr(plain, n)]
+    found = []
+    for name in changed:
+        value = getattr(loss, name)
+        numbers = value if isinstance(value, tuple) else (value,)
+        found.append(f"{name.replace('_', ' ')} {' '.join(f'{v:g}' for v in numbers)}")
+    return found
+
+
+def augmentation_line(job: Job) -> str:
+    """Return what is done to the training samples."""
+    what = job.augmentation
+    parts = [
+        f"shifts up to {what.shift}" * bool(what.shift),
+        f"rotations up to {what.rotate:g}°" * bool(what.rotate),
+        f"noise {what.noise:g}" * bool(what.noise),
+    ]
+    return " and ".join(filter(None, parts))
 
 
 def minibatch_line(job: Job, execution: Execution) -> str:

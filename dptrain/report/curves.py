@@ -3,6 +3,9 @@
 Training is solid with circles, test dashed with squares, as in the book. Of one run, colours tell
 the splits apart as well; of several, they tell the runs apart. The colours are Okabe and Ito's,
 which people with any colour vision can tell apart.
+
+Of one run, the gap between the training rows and unseen ones (validation rows, or else test rows)
+is shaded, and a vertical line marks the epoch whose weights early stopping restored.
 """
 
 import io
@@ -32,6 +35,8 @@ _SHAPES: tuple[dict[str, Any], ...] = (
     {"ls": ":", "marker": "^"},
 )
 _STEPS: dict[str, Any] = {"lw": 0.8, "alpha": 0.35, "zorder": 1.5}
+_GAP: dict[str, Any] = {"color": "#999999", "alpha": 0.22, "lw": 0, "zorder": 1.2}
+_BEST: dict[str, Any] = {"color": "#333333", "ls": (0, (1, 1.5)), "lw": 1.3, "zorder": 1.8}
 
 _NAME_LIMIT = 44
 _MARKERS_PER_LINE = 16
@@ -41,6 +46,8 @@ _LEAST_ACCURACY_SPAN = 0.1
 # The layout, in inches. Matplotlib's own layout engines draw everything twice, for half a second.
 _PANEL_WIDTH, _PANEL_HEIGHT = 4.4, 3.1
 _LEFT, _RIGHT, _TOP, _BOTTOM, _BOTTOM_PER_RUN = 0.75, 0.2, 0.7, 0.75, 0.18
+_LEGEND_ROW = 0.22
+_LEGEND_COLUMNS = 3  # for each panel
 
 _STYLE: dict[Any, Any] = {
     "axes.axisbelow": True,
@@ -51,6 +58,7 @@ _STYLE: dict[Any, Any] = {
     "axes.titlesize": "medium",
     "figure.titlesize": "medium",
     "grid.alpha": 0.3,
+    "legend.columnspacing": 1.6,
     "legend.frameon": False,
     "legend.handlelength": 2.6,
     "lines.linewidth": 1.6,
@@ -97,6 +105,8 @@ def _figure(runs: Sequence[Series]) -> "Figure":
 
     count = 2 if any(len(points) for run in runs for points in run.accuracies) else 1
     bottom = _BOTTOM + _BOTTOM_PER_RUN * len(runs)
+    if count == 1 and len(runs) == 1:  # too narrow for one row of all that one run has
+        bottom += _LEGEND_ROW
     cell = _LEFT + _PANEL_WIDTH + _RIGHT
     width, height = count * cell, bottom + _PANEL_HEIGHT + _TOP
     figure = Figure(figsize=(width, height))
@@ -114,6 +124,9 @@ def _figure(runs: Sequence[Series]) -> "Figure":
     _draw_loss(panels[0], runs)
     if count == 2:
         _draw_accuracy(panels[1], runs)
+    if len(runs) == 1:
+        for panel, gap in zip(panels, runs[0].gaps, strict=False):
+            _mark(panel, gap, runs[0].best)
     for panel in panels:
         _scale_epochs(panel, max(run.end for run in runs))
     _explain(figure, runs)
@@ -164,6 +177,14 @@ def _draw_accuracy(panel: "Axes", runs: Sequence[Series]) -> None:
     panel.set_title("accuracy")
 
 
+def _mark(panel: "Axes", gap: Points, best: float | None) -> None:
+    """Shade the gap and mark the best epoch."""
+    if len(gap):
+        panel.fill_between(*gap.T, **_GAP)
+    if best is not None:
+        panel.axvline(best, **_BEST)
+
+
 def _scale_epochs(panel: "Axes", end: float) -> None:
     from matplotlib.ticker import MaxNLocator  # here, for the reason given in draw_curves
 
@@ -192,8 +213,9 @@ def _explain_splits(
     figure: "Figure", runs: Sequence[Series], place: Literal["lower center", "upper center"]
 ) -> None:
     from matplotlib.lines import Line2D  # here, for the reason given in draw_curves
+    from matplotlib.patches import Patch
 
-    lines = []
+    lines: list[Line2D | Patch] = []
     for index, split in enumerate(SPLITS):
         if any(len(run.losses[index]) + len(run.accuracies[index]) for run in runs):
             colour = _colour(1, 0, index) if len(runs) == 1 else _GREY
@@ -201,7 +223,12 @@ def _explain_splits(
     if any(len(run.steps) for run in runs):
         colour = _colour(1, 0, 0) if len(runs) == 1 else _GREY
         lines.append(Line2D([], [], color=colour, label="train, per step", **_STEPS))
-    figure.legend(handles=lines, loc=place, ncols=len(lines) or 1)
+    if len(runs) == 1 and runs[0].gap:
+        lines.append(Patch(label=runs[0].gap, **_GAP))
+    if len(runs) == 1 and runs[0].best is not None:
+        lines.append(Line2D([], [], label=f"best epoch {runs[0].best:g}", **_BEST))
+    columns = min(len(lines), _LEGEND_COLUMNS * len(figure.axes)) if len(runs) == 1 else len(lines)
+    figure.legend(handles=lines, loc=place, ncols=columns or 1)
 
 
 def _named(run: Series) -> str:

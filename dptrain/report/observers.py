@@ -39,6 +39,9 @@ class SilentObserver:
     def epoch(self, record: EpochRecord) -> None:
         """Show nothing."""
 
+    def note(self, message: str) -> None:
+        """Show nothing."""
+
     def warn(self, message: str) -> None:
         """Raise a Python warning, which the caller can filter."""
         warnings.warn(message, RuntimeWarning, stacklevel=2)
@@ -71,6 +74,10 @@ class LineObserver:
     def epoch(self, record: EpochRecord) -> None:
         """Print what the epoch came to."""
         self._print(epoch_line(record))
+
+    def note(self, message: str) -> None:
+        """Print it."""
+        self._print(message)
 
     def warn(self, message: str) -> None:
         """Print a warning."""
@@ -161,13 +168,14 @@ class Bar:
 def epoch_line(record: EpochRecord) -> str:
     """Return what an epoch came to, on one line."""
     parts = [f"epoch {record.epoch:g}", f"step {record.step}"]
-    for split, loss, accuracy in (
-        ("train", record.train_loss, record.train_accuracy),
-        ("validation", record.validation_loss, record.validation_accuracy),
-        ("test", record.test_loss, record.test_accuracy),
+    for split, loss, accuracy, r2 in (
+        ("train", record.train_loss, record.train_accuracy, record.train_r2),
+        ("validation", record.validation_loss, record.validation_accuracy, record.validation_r2),
+        ("test", record.test_loss, record.test_accuracy, record.test_r2),
     ):
         if loss is not None:
             right = f" ({accuracy:.2%})" if accuracy is not None else ""
+            right += f" (R² {r2:.4f})" if r2 is not None else ""
             parts.append(f"{split} {loss:.4f}{right}")
     if record.samples_per_second:
         parts.append(f"{record.samples_per_second:,.0f} rows/s")

@@ -6,7 +6,14 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from dptrain.metrics.records import EpochRecord, Record, StepRecord
+from dptrain.metrics.records import (
+    EpochRecord,
+    Record,
+    StepRecord,
+    end_of,
+    gap_of,
+    result_of,
+)
 
 POINTS_PER_LINE = 2000
 
@@ -44,6 +51,10 @@ class Series(NamedTuple):
         steps: training loss of the logged steps.
         losses: for each of `SPLITS`.
         accuracies: for each of `SPLITS`.
+        gaps: between training rows and unseen ones, for losses and for accuracies: epoch, value on
+            the training rows, value on the unseen ones, ``(n, 3)``.
+        gap: after the epoch of the result, such as ``gap 0.021 at epoch 12``, or an empty string.
+        best: the epoch whose weights early stopping restored, if it did.
     """
 
     name: str
@@ -51,6 +62,9 @@ class Series(NamedTuple):
     steps: Points
     losses: list[Points]
     accuracies: list[Points]
+    gaps: tuple[Points, Points]
+    gap: str
+    best: float | None
 
     @property
     def end(self) -> float:
@@ -63,12 +77,20 @@ def series_of(name: str, records: Sequence[Record]) -> Series:
     """Sort a run's records into series."""
     steps = [record for record in records if isinstance(record, StepRecord)]
     epochs = [record for record in records if isinstance(record, EpochRecord)]
+    result, end = result_of(records), end_of(records)
+    losses = [_points((record.epoch, split.loss(record)) for record in epochs) for split in SPLITS]
+    accuracies = [
+        _points((record.epoch, split.accuracy(record)) for record in epochs) for split in SPLITS
+    ]
     return Series(
         name,
-        _result(epochs[-1]) if epochs else "",
+        _result(result) if result else "",
         thinned(_points((record.epoch, record.loss) for record in steps)),
-        [_points((record.epoch, split.loss(record)) for record in epochs) for split in SPLITS],
-        [_points((record.epoch, split.accuracy(record)) for record in epochs) for split in SPLITS],
+        losses,
+        accuracies,
+        (_between(losses), _between(accuracies)),
+        _gap(result) if result else "",
+        end.best_epoch if end else None,
     )
 
 
@@ -89,6 +111,23 @@ def thinned(points: Points) -> Points:
 def _points(pairs: Iterable[tuple[float, float | None]]) -> Points:
     known = [pair for pair in pairs if pair[1] is not None]
     return np.array(known, np.float64).reshape(-1, 2).clip(-_HUGE, _HUGE)
+
+
+def _between(lines: Sequence[Points]) -> Points:
+    """Return training and unseen values side by side: of validation rows, or else of test rows."""
+    train, test, validation = lines
+    unseen = validation if len(validation) else test
+    epochs, here, there = np.intersect1d(train[:, 0], unseen[:, 0], return_indices=True)
+    return np.column_stack([epochs, train[here, 1], unseen[there, 1]])
+
+
+def _gap(record: EpochRecord) -> str:
+    """Say how far apart training rows and unseen ones are, in accuracy; in loss without any."""
+    gap = gap_of(record)
+    if gap is None:
+        return ""
+    value = f"{gap.loss:.3g}" if gap.accuracy is None else f"{gap.accuracy:.3f}"
+    return f"gap {value} at epoch {record.epoch:g}"
 
 
 def _result(last: EpochRecord) -> str:

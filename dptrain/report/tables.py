@@ -4,6 +4,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from dptrain.coordinator.outcome import Outcome
+from dptrain.metrics.records import EndRecord
+
+_WIDEST = 500  # characters
 
 
 def print_table(title: str, rows: Sequence[tuple[str, ...]], header: Sequence[str] = ()) -> None:
@@ -19,6 +22,9 @@ def print_table(title: str, rows: Sequence[tuple[str, ...]], header: Sequence[st
     for row in rows:
         table.add_row(*row)
     console = Console(markup=False, highlight=False)
+    if not console.is_terminal:  # a file has room
+        wide = console.options.update(max_width=_WIDEST)
+        console.width = max(console.width, console.measure(table, options=wide).maximum)
     console.print(table)
 
 
@@ -26,6 +32,8 @@ def print_outcome(outcome: Outcome, wall_seconds: float) -> None:
     """Print what a run came to."""
     rows = [("steps", f"{outcome.steps:,} of {outcome.job.total_steps:,}")]
     rows += score_rows(outcome.summary())
+    if outcome.end:
+        rows.append(("ended", end_line(outcome.end)))
     if outcome.seconds:
         rows.append(
             (
@@ -49,8 +57,16 @@ def print_outcome(outcome: Outcome, wall_seconds: float) -> None:
         print(f"continue with: dptrain train --resume {outcome.folder.path}")  # noqa: T201
 
 
+def end_line(end: EndRecord) -> str:
+    """Return how training with early stopping ended."""
+    ended = f"stopped early at epoch {end.epoch:g}" if end.stopped_early else "after all epochs"
+    if end.best_step == end.step:
+        return f"{ended}, the best"
+    return f"{ended}, best epoch {end.best_epoch:g} restored"
+
+
 def score_rows(summary: dict[str, Any]) -> list[tuple[str, str]]:
-    """Return loss and accuracy of each split that was evaluated."""
+    """Return loss, and accuracy or R², of each split that was evaluated."""
     rows = []
     for split, loss in (
         ("train", summary["loss"]),
@@ -60,8 +76,13 @@ def score_rows(summary: dict[str, Any]) -> list[tuple[str, str]]:
         if loss is None:
             continue
         accuracy = summary[f"{split}_accuracy"]
+        r2 = summary[f"{split}_r2"]
         right = "" if accuracy is None else f"{accuracy:.2%} correct, "
+        right += "" if r2 is None else f"R² {r2:.4f}, "
         rows.append((split, f"{right}loss {loss:.4f}"))
+    if gap := summary.get("gap"):
+        right = "" if gap["accuracy"] is None else f"{100 * gap['accuracy']:.2f} points, "
+        rows.append(("gap", f"{right}loss {gap['loss']:+.4f}, from train to {gap['unseen']}"))
     return rows
 
 

@@ -8,11 +8,10 @@ from typing import Any, Literal, NamedTuple
 from msgspec.structs import replace
 
 from dptrain.arithmetic.shards import default_shards
-from dptrain.data.dataset import open_dataset
 from dptrain.errors import UsageError
 from dptrain.exchange.engine import StepSplit
 from dptrain.experiment.execution import settle_execution
-from dptrain.experiment.job import Job, prepared_data
+from dptrain.experiment.job import Job, opened_data, prepared_data
 from dptrain.experiment.schema import Execution, Experiment
 from dptrain.experiment.settle import DEFAULT_BATCH, settle
 from dptrain.own.origin import Origin
@@ -110,9 +109,7 @@ def cases(
         UsageError: settings that exclude each other.
     """
     data = prepared_data(experiment)
-    dataset = open_dataset(
-        data, validation=experiment.validation, test=experiment.test, seed=experiment.seed
-    )
+    dataset = opened_data(experiment, data)
     shards = experiment.shards or default_shards(max(counts))
     found = []
     for kind in kinds:
@@ -128,7 +125,14 @@ def cases(
             # in weak scaling each worker keeps as many shards as in the case of one worker
             own = shards if kind == "strong" else max(1, shards // max(counts)) * workers
             given = replace(experiment, batch_size=rows, shards=own, steps=1, epochs=None)
-            settled = settle(given, workers, dataset.classes, len(dataset.train), dataset.digest)
+            settled = settle(
+                given,
+                workers,
+                dataset.classes,
+                len(dataset.train),
+                dataset.digest,
+                sum(dataset.target_shape),
+            )
             job = Job(replace(settled, steps=10 * MOST_STEPS), dataset, origin)
             load = load_of(
                 workers,

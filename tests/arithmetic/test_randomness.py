@@ -1,13 +1,20 @@
 """Streams keyed by meaning: fixed for ever, and different for different meanings."""
 
 import itertools
+import math
+import statistics
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dptrain.arithmetic.randomness import Purpose, generator
+from dptrain.arithmetic.randomness import (
+    Purpose,
+    SteppedNormal,
+    SteppedUniform,
+    generator,
+)
 from dptrain.errors import UsageError
 
 Key = tuple[int, Purpose, tuple[int, ...]]
@@ -33,6 +40,7 @@ def test_the_purposes_keep_their_numbers() -> None:
         "DROPOUT": 4,
         "AUGMENTATION": 5,
         "FINGERPRINT": 6,
+        "SEARCH": 7,
     }
 
 
@@ -123,3 +131,27 @@ def test_seeds_out_of_range(seed: int) -> None:
 def test_parts_of_a_key_out_of_range(part: int) -> None:
     with pytest.raises(AssertionError):
         generator(0, Purpose.SPLIT, part)
+
+
+def test_normal_numbers_are_those_of_the_distribution() -> None:
+    found = np.empty(100_000, np.float32)
+    SteppedNormal(5, Purpose.AUGMENTATION, 1).fill(3, found)
+    assert abs(found.mean(dtype=np.float64)) < 4 / math.sqrt(found.size)
+    assert abs(found.var(dtype=np.float64) - 1) < 4 * math.sqrt(2 / found.size)
+    # Kolmogorov and Smirnov's distance exceeds 1.95 / sqrt(n) once in 1000 seeds
+    expected = [statistics.NormalDist().cdf(float(each)) for each in np.sort(found)]
+    distance = np.abs(expected - (np.arange(found.size) + 0.5) / found.size).max()
+    assert distance < 1.95 / math.sqrt(found.size)
+
+
+@given(st.integers(1, 41), st.integers(0, 2**40), st.sampled_from([SteppedNormal, SteppedUniform]))
+def test_a_step_has_its_own_numbers_whatever_was_drawn_before(
+    size: int, step: int, kind: type[SteppedNormal | SteppedUniform]
+) -> None:
+    fresh, again, other = np.empty((3, size), np.float32)
+    kind(1, Purpose.AUGMENTATION, 2).fill(step, fresh)
+    used = kind(1, Purpose.AUGMENTATION, 2)
+    used.fill(step + 1, other)
+    used.fill(step, again)
+    assert again.tobytes() == fresh.tobytes()
+    assert (size < 4) or other.tobytes() != fresh.tobytes()

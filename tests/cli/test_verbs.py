@@ -41,6 +41,11 @@ FLAGS = [
     "--activation",
     "--init",
     "--loss",
+    "--label-smoothing",
+    "--class-weights",
+    "--positive-weight",
+    "--huber-delta",
+    "--l1",
     "--optimizer",
     "--lr",
     "--schedule",
@@ -100,6 +105,17 @@ def test_evaluate_agrees_with_training(run: Path) -> None:
     assert found["loss"] == record["train_loss"]
     assert found["test_accuracy"] == record["test_accuracy"]
     assert dptrain("evaluate", run, "--checkpoint", "best").returncode == 0
+
+
+def test_predict_where_there_is_but_one_class(tmp_path: Path) -> None:
+    x = np.arange(24.0).reshape(12, 2)
+    np.savez(tmp_path / "one.npz", x_train=x, t_train=np.zeros(12, int))
+    np.save(tmp_path / "x.npy", x[:1])
+    job = ("--dataset", tmp_path / "one.npz", "--model", "mlp:2-1", "--steps", 1, "--workers", 1)
+    result("train", *job, "--out", tmp_path / "run")
+    done = dptrain("predict", tmp_path / "run", "--input", tmp_path / "x.npy")
+    assert done.returncode == 0, done.stderr
+    assert "100.00%" in done.stdout
 
 
 def test_predict_from_arrays_tables_and_pictures(data: Path, run: Path, tmp_path: Path) -> None:

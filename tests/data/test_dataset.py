@@ -92,6 +92,36 @@ def test_nothing_held_out(ten: Path) -> None:
     assert (len(dataset.train), len(dataset.validation), len(dataset.test)) == (10, 0, 0)
 
 
+@given(st.integers(1, 6), st.integers(0, 99))
+def test_fewer_rows_are_some_of_those_left_for_training(ten: Path, count: int, seed: int) -> None:
+    held_out = {"validation": 0.25, "test": 0.2, "seed": seed}
+    whole = open_dataset(ten, **held_out)  # type: ignore[arg-type]
+    fewer = open_dataset(ten, **held_out, train_rows=count)  # type: ignore[arg-type]
+    chosen = rows_of(fewer.train)
+    assert len(chosen) == len(fewer.train) == count
+    assert (np.diff(chosen) > 0).all()
+    assert set(chosen) <= set(rows_of(whole.train))
+    for kept, same in ((fewer.validation, whole.validation), (fewer.test, whole.test)):
+        np.testing.assert_array_equal(rows_of(kept), rows_of(same))
+    more = open_dataset(ten, **held_out, train_rows=6)  # type: ignore[arg-type]
+    assert set(chosen) <= set(rows_of(more.train))
+
+
+def test_the_rows_chosen_never_change(ten: Path) -> None:
+    chosen = open_dataset(ten, validation=0, test=0, seed=7, train_rows=4).train
+    assert rows_of(chosen).tolist() == [0, 2, 7, 9]
+    others = {
+        tuple(rows_of(open_dataset(ten, validation=0, test=0, seed=seed, train_rows=4).train))
+        for seed in range(20)
+    }
+    assert len(others) > 10
+
+
+def test_more_rows_than_there_are(ten: Path) -> None:
+    with pytest.raises(UsageError, match=r"train_rows=9 is more than the 8 training rows.*rows 8"):
+        open_dataset(ten, validation=0.2, test=0, seed=0, train_rows=9)
+
+
 @pytest.mark.parametrize(
     ("validation", "test", "problem"),
     [

@@ -56,7 +56,7 @@ def test_regression_with_a_test_part(tmp_path: Path) -> None:
 
 
 def test_the_digest_is_of_the_contents(tmp_path: Path) -> None:
-    def digest(x: NDArray[Any], t: NDArray[Any], name: str, **test: NDArray[Any]) -> str:
+    def digest(x: NDArray[Any], t: NDArray[Any], name: str, **test: Any) -> str:
         folder = prepare_arrays(tmp_path / name, x_train=x, t_train=t, dtype="float64", **test)
         return opened(folder).digest
 

@@ -280,8 +280,8 @@ def test_a_name_that_is_no_text(tmp_path: Path) -> None:
 def test_a_source_that_changes_while_it_is_read_is_not_cached(
     source: str, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def read_and_change(source: Source, label: str | None) -> RawData:
-        data = read(source, label)
+    def read_and_change(source: Source, label: str | None, columns: list[str] | None) -> RawData:
+        data = read(source, label, columns)
         np.savez(source.files[0], x_train=X + 1, t_train=T)
         return data
 

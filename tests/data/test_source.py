@@ -68,7 +68,9 @@ def test_files_are_told_by_the_ends_of_their_names(tmp_path: Path) -> None:
 
 
 def test_an_unknown_reference_lists_what_is_understood(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"'mnits'; understood are: mnist, a folder.*mean 'mnist'"):
+    with pytest.raises(
+        DataError, match=r"'mnits'; understood are: mnist, iris, .* a folder.*mean 'mnist'"
+    ):
         read_source("mnits", None)
     (tmp_path / "iris.csv").write_text("1,0\n")
     with pytest.raises(DataError, match=r"did you mean 'iris\.csv'"):

@@ -24,36 +24,65 @@ from dptrain.experiment.schema import Experiment
 from dptrain.experiment.settle import settle
 from dptrain.experiment.validate import build
 from dptrain.launch.local import Inheritance
+from dptrain.nn.activations import ReLU, Tanh
+from dptrain.nn.convolution import Conv2D
+from dptrain.nn.dense import Dense, Flatten
+from dptrain.nn.initializers import Xavier
+from dptrain.nn.network import AnyLayer, Network
+from dptrain.nn.pooling import AvgPool2D, MaxPool2D
 
+ACTIVATIONS = ("sigmoid", "relu", "tanh", "identity", "leaky-relu", "softplus", "gelu")
+# Losses, with settings of their own, for each of the data sets: what they need besides.
+LOSSES: dict[str, tuple[dict[str, Any], ...]] = {
+    "classes": (
+        {"loss": "softmax-cross-entropy"},
+        {"loss": "softmax-cross-entropy", "label_smoothing": 0.1, "class_weights": [0.5, 1, 2]},
+        {"loss": "binary-cross-entropy"},
+        {"loss": "sum-of-squares"},
+        {"loss": "mean-squared-error"},
+        {"loss": "huber"},
+        {"loss": "hinge"},
+    ),
+    "two": ({"loss": "binary-cross-entropy", "positive_weight": 2.0}, {"loss": "hinge"}),
+    "regression": (
+        {"loss": "sum-of-squares"},
+        {"loss": "mean-squared-error"},
+        {"loss": "huber", "huber_delta": 0.5},
+    ),
+    "several": ({"loss": "binary-cross-entropy"}, {"loss": "mean-squared-error"}),
+}
+UNITS = {"classes": 3, "two": 1, "regression": 2, "several": 2}
 OPTIMIZERS = ("sgd", "momentum", "nesterov", "adagrad", "rmsprop", "adam", "adamw")
 
 
 @st.composite
 def experiments(draw: st.DrawFn, shards: st.SearchStrategy[int]) -> dict[str, Any]:
     """Draw an experiment: ragged tails, and minibatches smaller than the shards, among them."""
-    regression = draw(st.booleans())
+    dataset = draw(st.sampled_from(list(LOSSES)))
     return {
-        "dataset": "regression" if regression else "classes",
-        "layers": draw(layers(2 if regression else 3)),
+        "dataset": dataset,
+        "layers": draw(st.one_of(layers(UNITS[dataset]), image_layers(UNITS[dataset]))),
         "input_shape": [4, 5],
-        "loss": "sum-of-squares" if regression else draw(
-            st.sampled_from(["softmax-cross-entropy", "sum-of-squares"])
-        ),
+        "normalise": draw(st.sampled_from(["none", "none", "standard", "minmax"])),
+        **draw(st.sampled_from(LOSSES[dataset])),
         "optimizer": draw(st.sampled_from(OPTIMIZERS)),
         "lr": 0.01,
         "batch_size": draw(st.integers(1, 25)),
         "shards": draw(shards),
         "clip_norm": draw(st.sampled_from([None, 0.05, 1.0])),
         "weight_decay": draw(st.sampled_from([0.0, 0.1])),
+        "l1": draw(st.sampled_from([0.0, 0.01])),
         "schedule": draw(st.sampled_from(["constant", "cosine"])),
         "dtype": draw(st.sampled_from(["float32", "float64"])),
         "seed": draw(st.integers(0, 99)),
+        "augment_shift": draw(st.sampled_from([0, 0, 2])),
+        "augment_rotate": draw(st.sampled_from([0.0, 0.0, 20.0])),
+        "augment_noise": draw(st.sampled_from([0.0, 0.0, 0.1])),
         "steps": 7,
     }  # fmt: skip
 
 
-ACTIVATIONS = ("sigmoid", "relu", "tanh", "identity")
-BESIDE = (
+BESIDE: tuple[dict[str, Any], ...] = (
     {"layer": "batchnorm"},
     {"layer": "batchnorm", "sync": False},
     {"layer": "layernorm"},
@@ -63,7 +92,7 @@ BESIDE = (
 
 @st.composite
 def layers(draw: st.DrawFn, units: int) -> list[dict[str, Any]]:
-    """Draw a network: mostly plain, some with what has to know of other shards."""
+    """Draw a network, here and there with what has to know of other shards or of the step."""
     xavier = {"init": "xavier"}
     found: list[dict[str, Any]] = [{"layer": "flatten"}]
     # wide layers too: of a vector of less than 4096 elements, rank 0 alone has a slice
@@ -82,13 +111,31 @@ def layers(draw: st.DrawFn, units: int) -> list[dict[str, Any]]:
     return [*found, {"layer": "dense", "units": units, "init": xavier}]
 
 
+@st.composite
+def image_layers(draw: st.DrawFn, outputs: int) -> list[dict[str, Any]]:
+    """Draw a convolutional network for images of 4x5, as plain data."""
+    init = Xavier()
+    known: list[AnyLayer] = [ReLU(), Tanh(), MaxPool2D(2), MaxPool2D((2, 3), 1), AvgPool2D((1, 2))]
+    size = (draw(st.integers(1, 3)), draw(st.integers(1, 3)))
+    layers: list[AnyLayer] = [Conv2D(draw(st.integers(1, 20)), size, padding=1, init=init)]
+    layers += draw(st.lists(st.sampled_from(known), max_size=2, unique=True))
+    if draw(st.booleans()):
+        layers.append(Conv2D(draw(st.integers(1, 20)), (1, 2), draw(st.integers(1, 2)), init=init))
+    return Network((4, 5), [*layers, Flatten(), Dense(outputs, init)]).description()
+
+
 class Data:
-    """Small data sets for classes and for regression, prepared once in both dtypes."""
+    """Small data sets for all kinds of losses, prepared once in both dtypes."""
 
     def __init__(self, folder: Path, rows: int = 57) -> None:
         random = np.random.default_rng(5)
         x = random.standard_normal((rows, 4, 5))
-        targets = {"classes": np.arange(rows) % 3, "regression": x[:, 0, :2] - x[:, 1, :2]}
+        targets = {
+            "classes": np.arange(rows) % 3,
+            "two": np.arange(rows) % 2,
+            "regression": x[:, 0, :2] - x[:, 1, :2],
+            "several": (x[:, 0, :2] > 0).astype(float),
+        }
         self.folders = {
             (name, dtype): prepare_arrays(
                 folder / f"{name}-{dtype}",

@@ -35,15 +35,21 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Data:
 
 @contextlib.contextmanager
 def cluster(
-    job: Job, folder: Path, logs: Path, exchange: str, workers: int, **ways: Any
+    job: Job,
+    folder: Path,
+    logs: Path,
+    exchange: str,
+    workers: int,
+    state: State | None = None,
+    **ways: Any,
 ) -> Iterator[tuple[Cluster, Crew]]:
-    """Start workers for a job and end them with the block."""
+    """Start workers for a job, by default with its initial state; end them with the block."""
     execution = settle_execution(Execution(workers=workers, exchange=exchange, **ways), job.shards)  # type: ignore[arg-type]
     barrier = (execution.barrier or "flags") if exchange == "shared" else None
     with Crew([logs / f"{rank}.log" for rank in range(workers)], barrier) as crew:
         setting = Setting(job, execution, str(folder), new_key(), crew, 0, never)
         kind = SharedCluster if exchange == "shared" else StarCluster
-        found: Cluster = kind(setting, State(*initial_state(job)))
+        found: Cluster = kind(setting, state or State(*initial_state(job)))
         try:
             found.join()
             yield found, crew
@@ -88,7 +94,7 @@ def test_processes_of_any_number_and_exchange_equal_inline(
 ) -> None:
     experiment = draws.draw(experiments(st.integers(workers, 7)))
     job = data.job(experiment)
-    ways = {"barrier": barrier} if exchange == "shared" else {}
+    ways: dict[str, Any] = {"barrier": barrier} if exchange == "shared" else {}
     logs = tmp_path_factory.mktemp("logs")
     with cluster(job, data.folder(experiment), logs, exchange, workers, **ways) as (found, _):
         assert digests(found, job) == inline_digests(data.job(experiment))

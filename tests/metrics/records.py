@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from dptrain.metrics.records import EpochRecord, StepRecord
+from dptrain.metrics.records import EndRecord, EpochRecord, StepRecord
 
 
 def a_step(step: int, **changes: Any) -> StepRecord:
@@ -36,3 +36,14 @@ def an_epoch(epoch: int, **changes: Any) -> EpochRecord:
         "digest": "ab" * 32,
     }
     return EpochRecord(**fields | changes)
+
+
+def an_end(epoch: int, best: int, *, early: bool = True) -> EndRecord:
+    return EndRecord(
+        epoch=epoch,
+        step=10 * epoch,
+        best_epoch=best,
+        best_step=10 * best,
+        stopped_early=early,
+        digest="ab" * 32,
+    )

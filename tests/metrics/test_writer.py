@@ -14,7 +14,7 @@ from dptrain.errors import RunFolderError
 from dptrain.metrics.lines import read_metrics
 from dptrain.metrics.writer import MetricsWriter
 from tests.checkpoint.test_atomic import failing, largest_file
-from tests.metrics.records import a_step, an_epoch
+from tests.metrics.records import a_step, an_end, an_epoch
 
 # Writes two records and a half, then waits to be killed.
 CHILD = """
@@ -147,3 +147,11 @@ def test_where_nothing_can_be_written(tmp_path: Path) -> None:
     for below, message in [("file/x", "Not a directory"), ("", "Is a directory")]:
         with pytest.raises(RunFolderError, match=f"cannot be written: {message}; make it writable"):
             MetricsWriter(tmp_path / below, pytest.fail)
+
+
+def test_a_run_that_goes_on_has_not_ended(path: Path) -> None:
+    with MetricsWriter(path, print) as writer:
+        for record in (an_epoch(1), an_epoch(2), an_end(2, 1)):
+            writer.write(record)
+        writer.truncate_after(20)
+    assert read_metrics(path) == [an_epoch(1), an_epoch(2)]

@@ -1,5 +1,6 @@
 """Passes over random data, for the tests of layers and losses."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -7,12 +8,38 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dptrain.arithmetic.shards import blocks
-from dptrain.nn.losses import AnyLoss, SoftmaxCrossEntropy, SumOfSquares
+from dptrain.nn.layer import Operation, Site
+from dptrain.nn.losses import (
+    AnyLoss,
+    BinaryCrossEntropy,
+    Hinge,
+    Huber,
+    MeanSquaredError,
+    SoftmaxCrossEntropy,
+    SumOfSquares,
+)
 from dptrain.nn.network import AnyLayer, Network
 from dptrain.nn.passes import Arrangement, Pass, Replica, Targets
 
 CLASSIFY = SoftmaxCrossEntropy()
 REGRESS = SumOfSquares()
+# What takes class labels, and what takes values, by the names of the tests.
+LABELLED: dict[str, AnyLoss] = {
+    "cross-entropy": CLASSIFY,
+    "smoothed": SoftmaxCrossEntropy(label_smoothing=0.2),
+    "binary": BinaryCrossEntropy(),
+    "binary-weighted": BinaryCrossEntropy(positive_weight=3.0),
+    "squares": REGRESS,
+    "mean-squares": MeanSquaredError(),
+    "huber": Huber(huber_delta=0.7),
+    "hinge": Hinge(),
+}
+VALUED = {k: v for k, v in LABELLED.items() if k not in ("cross-entropy", "smoothed", "hinge")}
+
+
+def weighted(units: int) -> AnyLoss:
+    """Return a cross-entropy with different weights for the classes, and smoothing."""
+    return SoftmaxCrossEntropy(0.1, tuple(0.5 + 0.25 * k for k in range(units)))
 
 
 class Problem:
@@ -42,10 +69,12 @@ class Problem:
         units = network.output_shape[0]
         self.t: NDArray[Any]
         if labels:
-            self.t = random.integers(0, units, rows)
+            self.t = random.integers(0, 2 if loss.binary and units == 1 else units, rows)
             targets = Targets((), np.dtype(np.int64))
         else:
             self.t = random.standard_normal((rows, units)).astype(dtype)
+            if isinstance(loss, BinaryCrossEntropy):
+                self.t = (self.t > 0).astype(dtype)
             targets = Targets((units,), np.dtype(dtype))
         self.replica = Replica(network, loss, [self.parameters], targets)
 
@@ -91,3 +120,34 @@ def problem(
     """Return a problem for layers, with the loss that fits its targets unless one is given."""
     loss = settings.pop("loss", CLASSIFY if labels else REGRESS)
     return Problem(Network(input_shape, layers), loss, rows, labels=labels, **settings)
+
+
+def bound(
+    layer: AnyLayer,
+    *blocks: NDArray[Any],
+    weights: NDArray[Any] | None = None,
+    passes_back: bool = True,
+) -> Operation:
+    """Bind a layer to blocks; where it has parameters, ``weights`` are its flat vector."""
+    shape = blocks[0].shape[2:]
+    parameters = layer.parameters(shape)
+    size = sum(math.prod(each.shape) for each in parameters)
+    flat = np.empty(0) if weights is None else weights[:size]
+    assert len(flat) == size
+    rows = [np.empty((len(x), len(flat)), x.dtype) for x in blocks]
+    tensors, gradients, start = [], [], 0
+    for parameter in parameters:
+        stop = start + math.prod(parameter.shape)
+        tensors.append(flat[start:stop].reshape(parameter.shape))
+        gradients.append([row[:, start:stop].reshape(-1, *parameter.shape) for row in rows])
+        start = stop
+    site = Site(
+        inputs=list(blocks),
+        weights=tensors,
+        gradients=gradients,
+        overwrites=False,
+        passes_back=passes_back,
+        span=flat,
+        span_gradients=rows,
+    )
+    return layer.bind(site)

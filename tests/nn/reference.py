@@ -4,6 +4,7 @@ With complex parameters the derivative comes without differences: for a real-ana
 ``Im f(w + ih) / h`` is f'(w) up to h², and nothing cancels (Squire and Trapp 1998).
 """
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,9 +14,13 @@ from numpy.typing import NDArray
 from dptrain.nn.activations import Identity, ReLU, Sigmoid, Tanh
 from dptrain.nn.batchnorm import BatchNorm
 from dptrain.nn.composite import Chain, Residual
+from dptrain.nn.convolution import Conv2D
 from dptrain.nn.dense import Dense, Flatten
+from dptrain.nn.gelu import GELU
 from dptrain.nn.layernorm import LayerNorm
 from dptrain.nn.network import AnyLayer
+from dptrain.nn.pooling import AvgPool2D, MaxPool2D
+from dptrain.nn.rectifiers import LeakyReLU, Softplus
 
 Array = NDArray[Any]
 TINY = 1e-100
@@ -28,7 +33,6 @@ def activations(layers: Sequence[AnyLayer], parameters: Array, x: Array) -> list
     for layer in layers:
         y, rest = _applied(layer, rest, found[-1])
         found.append(y)
-    assert not len(rest)
     return found
 
 
@@ -38,6 +42,19 @@ def _applied(layer: AnyLayer, parameters: Array, x: Array) -> tuple[Array, Array
         fan_in, units = x.shape[1], layer.units
         weights, bias, rest = np.split(parameters, [fan_in * units, (fan_in + 1) * units])
         return np.einsum("ni,ij->nj", x, weights.reshape(fan_in, units)) + bias, rest
+    if isinstance(layer, Conv2D):
+        patches = windows(x, layer.size, layer.stride, layer.padding)
+        elements = math.prod(patches.shape[3:])
+        weights, bias, rest = np.split(
+            parameters, [elements * layer.filters, (elements + 1) * layer.filters]
+        )
+        kernel = weights.reshape(*patches.shape[3:], layer.filters)
+        return np.einsum("nyxijc,ijcf->nyxf", patches, kernel) + bias, rest
+    if isinstance(layer, MaxPool2D | AvgPool2D):
+        patches = windows(x, layer.size, layer.stride or layer.size, 0)
+        values = patches.reshape(*patches.shape[:3], -1, patches.shape[-1])
+        is_max = isinstance(layer, MaxPool2D)
+        return _largest(values) if is_max else values.mean(axis=3), parameters
     if isinstance(layer, BatchNorm):
         features = x.shape[-1]
         gamma, beta, _, _, rest = np.split(parameters, np.arange(1, 5) * features)
@@ -53,7 +70,26 @@ def _applied(layer: AnyLayer, parameters: Array, x: Array) -> tuple[Array, Array
         f, rest = _in_a_row(layer.layers, parameters, x)
         g, rest = _in_a_row(layer.shortcut, rest, x)
         return f + g, rest
-    return _FUNCTIONS[type(layer)](x), parameters
+    return _FUNCTIONS[layer](x), parameters
+
+
+def windows(x: Array, size: Any, stride: Any, padding: Any) -> Array:
+    """Return ``(n, OH, OW, KH, KW, C)`` of images, copied one window after the other."""
+    (high, wide), (down, right), (top, left) = (
+        (each, each) if isinstance(each, int) else each for each in (size, stride, padding)
+    )
+    images = x.reshape(*x.shape, 1) if x.ndim == 3 else x
+    images = np.pad(images, ((0, 0), (top, top), (left, left), (0, 0)))
+    rows = range(0, images.shape[1] - high + 1, down)
+    columns = range(0, images.shape[2] - wide + 1, right)
+    found = [[images[:, y : y + high, x : x + wide] for x in columns] for y in rows]
+    return np.moveaxis(np.array(found), 2, 0)
+
+
+def _largest(values: Array) -> Array:
+    """Return the values ``(n, OH, OW, C)`` whose real part is the first maximum on axis 3."""
+    place = values.real.argmax(axis=3)
+    return np.take_along_axis(values, place[:, :, :, np.newaxis], 3)[:, :, :, 0]
 
 
 def _in_a_row(layers: Sequence[AnyLayer], parameters: Array, x: Array) -> tuple[Array, Array]:
@@ -68,24 +104,81 @@ def _standardised(x: Array, axes: tuple[int, ...], epsilon: float) -> Array:
     return np.asarray(distance / np.sqrt(variance + epsilon))
 
 
-_FUNCTIONS: dict[type[AnyLayer], Any] = {
-    Sigmoid: lambda x: (1 + np.tanh(x / 2)) / 2,
-    Tanh: lambda x: np.sinh(x) / np.cosh(x),
-    ReLU: lambda x: x * (x.real > 0),
-    Identity: lambda x: x,
-    Flatten: lambda x: x.reshape(len(x), -1),
+def _normal_distribution(x: Array) -> Array:
+    """Return Φ(x): its value from `math`, and beside the real axis the first of Taylor's terms."""
+    found = np.vectorize(lambda v: math.erfc(-v / math.sqrt(2)) / 2)(x.real)
+    density = np.exp(-(x.real**2) / 2) / math.sqrt(2 * math.pi)
+    return np.asarray(found + 1j * density * x.imag if np.iscomplexobj(x) else found)
+
+
+_FUNCTIONS: dict[AnyLayer, Any] = {
+    Sigmoid(): lambda x: (1 + np.tanh(x / 2)) / 2,
+    Tanh(): lambda x: np.sinh(x) / np.cosh(x),
+    ReLU(): lambda x: x * (x.real > 0),
+    Identity(): lambda x: x,
+    Flatten(): lambda x: x.reshape(len(x), -1),
+    LeakyReLU(): lambda x: x * np.where(x.real > 0, 1, 0.01),
+    LeakyReLU(0.3): lambda x: x * np.where(x.real > 0, 1, 0.3),
+    Softplus(): lambda x: np.log(1 + np.exp(x)),
+    GELU(): lambda x: x * _normal_distribution(x),
+    GELU("tanh"): lambda x: x * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3))) / 2,
 }
 
 
-def cross_entropies(y: Array, labels: Array) -> Array:
-    """Return ``-log softmax(y)[label]`` of every row, for moderate numbers."""
-    return np.asarray(np.log(np.exp(y).sum(axis=1)) - y[np.arange(len(y)), labels])
+# Losses of every row, by their definitions, for moderate numbers. ``y``: outputs (n, k), perhaps
+# complex; ``t``: labels (n,) or values (n, k).
+
+
+def _goals(y: Array, t: Array) -> Array:
+    """Return what the outputs should be: labels stand for one-hot rows."""
+    return t if t.ndim == 2 else np.eye(y.shape[1])[t]
+
+
+def cross_entropies(
+    y: Array, labels: Array, smoothing: float = 0.0, weights: Sequence[float] | None = None
+) -> Array:
+    """Return ``-Σ_c w_c q_c log softmax(y)_c``; ``q`` is ``(1 - a) onehot + a / K``."""
+    logs = y - np.log(np.exp(y).sum(axis=1, keepdims=True))
+    wanted = (1 - smoothing) * np.eye(y.shape[1])[labels] + smoothing / y.shape[1]
+    return np.asarray(
+        -(logs * wanted * (1.0 if weights is None else np.array(weights))).sum(axis=1)
+    )
+
+
+def binary_cross_entropies(y: Array, t: Array, positive_weight: float = 1.0) -> Array:
+    """Return the mean of ``-(p t log σ(y) + (1 - t) log(1 - σ(y)))``; of one output, t is it."""
+    goal = t[:, np.newaxis] if y.shape[1] == t.ndim == 1 else _goals(y, t)
+    chance = 1 / (1 + np.exp(-y))
+    logs = positive_weight * goal * np.log(chance) + (1 - goal) * np.log(1 - chance)
+    return np.asarray(-logs.mean(axis=1))
 
 
 def squared_errors(y: Array, t: Array) -> Array:
-    """Return ``½ Σ (y - t)²`` of every row; labels stand for one-hot rows."""
-    goal = np.eye(y.shape[1])[t] if t.ndim == 1 else t
-    return np.asarray(((y - goal) ** 2).sum(axis=1) / 2)
+    """Return ``½ Σ (y - t)²``."""
+    return np.asarray(((y - _goals(y, t)) ** 2).sum(axis=1) / 2)
+
+
+def mean_squared_errors(y: Array, t: Array) -> Array:
+    """Return the mean of ``(y - t)²``."""
+    return np.asarray(((y - _goals(y, t)) ** 2).mean(axis=1))
+
+
+def hubers(y: Array, t: Array, delta: float = 1.0) -> Array:
+    """Return the mean of ``½ e²`` or ``δ (|e| - ½ δ)``."""
+    error = y - _goals(y, t)
+    size = np.where(error.real < 0, -error, error)
+    straight = delta * (size - delta / 2)
+    return np.asarray(np.where(size.real <= delta, error**2 / 2, straight).mean(axis=1))
+
+
+def hinges(y: Array, labels: Array) -> Array:
+    """Return ``Σ_{j≠t} max(0, 1 + y_j - y_t)``, or of one output ``max(0, 1 - s y)``."""
+    if y.shape[1] == 1:
+        margins = 1 - (2 * labels[:, np.newaxis] - 1) * y
+    else:
+        margins = 1 + y - np.take_along_axis(y, labels[:, np.newaxis], axis=1)
+        margins[np.arange(len(y)), labels] = 0
+    return np.asarray((margins * (margins.real > 0)).sum(axis=1))
 
 
 def gradient(layers: Sequence[AnyLayer], parameters: Array, x: Array, t: Array, rows: Any) -> Array:
@@ -99,7 +192,13 @@ def gradient(layers: Sequence[AnyLayer], parameters: Array, x: Array, t: Array, 
 
 
 def margin(layers: Sequence[AnyLayer], parameters: Array, x: Array) -> float:
-    """Return how far the input nearest to the kink of any ReLU is from it."""
-    found = activations(layers, parameters, x)
-    inputs = [y for layer, y in zip(layers, found, strict=False) if isinstance(layer, ReLU)]
-    return min((float(np.abs(y).min()) for y in inputs), default=np.inf)
+    """Return how far the input nearest to the kink of any ReLU or maximum is from it."""
+    nearest = np.inf
+    for layer, y in zip(layers, activations(layers, parameters, x), strict=False):
+        if isinstance(layer, ReLU | LeakyReLU):
+            nearest = min(nearest, float(np.abs(y).min()))
+        elif isinstance(layer, MaxPool2D) and layer.size not in (1, (1, 1)):
+            patches = windows(y, layer.size, layer.stride or layer.size, 0)
+            values = np.sort(patches.reshape(*patches.shape[:3], -1, patches.shape[-1]), axis=3)
+            nearest = min(nearest, float((values[:, :, :, -1] - values[:, :, :, -2]).min()))
+    return nearest

@@ -11,40 +11,43 @@ from numpy.typing import NDArray
 from dptrain.errors import ShapeError, UsageError
 from dptrain.nn.activations import Identity, ReLU, Sigmoid, Tanh
 from dptrain.nn.dense import Dense, Flatten
+from dptrain.nn.gelu import GELU
 from dptrain.nn.initializers import He, Normal, Zeros
-from dptrain.nn.layer import Operation, Site
+from dptrain.nn.layer import Site
 from dptrain.nn.network import AnyLayer
+from dptrain.nn.rectifiers import LeakyReLU, Softplus
 from tests.nn import reference
+from tests.nn.build import bound
 
 Array = NDArray[Any]
 ACTIVATIONS: list[AnyLayer] = [Sigmoid(), Tanh(), ReLU(), Identity()]
+ACTIVATIONS += [LeakyReLU(), Softplus(), GELU()]
 KINDS = [layer.kind for layer in ACTIVATIONS]
 DTYPES = ["float32", "float64"]
+
+
+def normal_distribution(x: float) -> float:
+    return math.erfc(-x / math.sqrt(2)) / 2
+
+
 SCALAR: dict[str, Callable[[float], float]] = {
     "sigmoid": lambda x: 1 / (1 + math.exp(-x)),
     "tanh": lambda x: math.sinh(x) / math.cosh(x),
     "relu": lambda x: max(x, 0.0),
     "identity": lambda x: x,
+    "leaky-relu": lambda x: x if x > 0 else 0.01 * x,
+    "softplus": lambda x: math.log1p(math.exp(x)),
+    "gelu": lambda x: x * normal_distribution(x),
 }
 SLOPE: dict[str, Callable[[float], float]] = {
     "sigmoid": lambda x: math.exp(x) / (1 + math.exp(x)) ** 2,
     "tanh": lambda x: 1 / math.cosh(x) ** 2,
     "relu": lambda x: float(x > 0),
     "identity": lambda _: 1.0,
+    "leaky-relu": lambda x: 1.0 if x > 0 else 0.01,
+    "softplus": lambda x: 1 / (1 + math.exp(-x)),
+    "gelu": lambda x: normal_distribution(x) + x * math.exp(-x * x / 2) / math.sqrt(2 * math.pi),
 }
-
-
-def bound(layer: AnyLayer, *blocks: Array, weights: Array | None = None) -> Operation:
-    """Bind a layer to blocks; where it has parameters, ``weights`` are its flat vector."""
-    shape = blocks[0].shape[2:]
-    tensors, gradients, position = [], [], 0
-    for parameter in layer.parameters(shape):
-        size = math.prod(parameter.shape)
-        assert weights is not None
-        tensors.append(weights[position : position + size].reshape(parameter.shape))
-        gradients.append([np.empty((len(x), *parameter.shape), x.dtype) for x in blocks])
-        position += size
-    return layer.bind(Site(list(blocks), tensors, gradients, overwrites=False, passes_back=True))
 
 
 def applied(layer: AnyLayer, values: list[float], dtype: str) -> tuple[Array, Array]:
@@ -65,7 +68,8 @@ def test_activations_are_their_formulas(layer: AnyLayer, dtype: str) -> None:
     points = [-20.0, -3.0, -0.5, -1e-3, 1e-3, 0.5, 3.0, 20.0]
     y, dx = applied(layer, points, dtype)
     roundings = 8 * float(np.finfo(dtype).eps)
-    np.testing.assert_allclose(y, [SCALAR[layer.kind](p) for p in points], rtol=roundings)
+    values = [SCALAR[layer.kind](p) for p in points]
+    np.testing.assert_allclose(y, values, rtol=roundings, atol=1e-22)  # GELU's limit
     slopes = [SLOPE[layer.kind](p) for p in points]
     # 1 - y and 1 - y² cancel near y = 1: the rounding of y is what remains
     np.testing.assert_allclose(dx, slopes, rtol=roundings, atol=roundings)
@@ -96,7 +100,9 @@ def test_nan_stays_nan(layer: AnyLayer) -> None:
     assert np.isnan(y).tolist() == [True, False]
 
 
-@pytest.mark.parametrize("layer", [*ACTIVATIONS, Dense(5), Flatten()], ids=lambda x: x.kind)
+@pytest.mark.parametrize(
+    "layer", [*ACTIVATIONS, GELU("tanh"), Dense(5), Flatten()], ids=lambda x: x.kind
+)
 def test_the_input_gradient_is_the_derivative(layer: AnyLayer) -> None:
     random = np.random.default_rng(0)
     x = [random.standard_normal((2, 3, 4)), random.standard_normal((3, 2, 4))]
@@ -164,7 +170,7 @@ def test_an_activation_goes_where_its_input_stands_if_it_may(layer: AnyLayer) ->
 def test_only_dense_layers_have_parameters(layer: AnyLayer) -> None:
     assert layer.parameters((4,)) == ()
     assert layer.output_shape((4,)) == (4,)
-    assert layer.kind == type(layer).__name__.lower()
+    assert layer.kind.replace("-", "") == type(layer).__name__.lower()
 
 
 def test_parameters_of_a_dense_layer() -> None:

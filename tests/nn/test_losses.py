@@ -1,15 +1,17 @@
 """Losses bound to outputs and targets: values, gradients, corners, and what does not fit."""
 
 import math
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
 from dptrain.errors import ShapeError
+from dptrain.experiment.schema import LOSS_FIELDS, LossName
 from dptrain.nn.dense import Dense
-from dptrain.nn.losses import LOSSES, AnyLoss, BoundLoss, SoftmaxCrossEntropy, SumOfSquares
+from dptrain.nn.loss import BoundLoss
+from dptrain.nn.losses import LOSSES, AnyLoss, SoftmaxCrossEntropy, SumOfSquares
 from tests.nn.build import CLASSIFY, REGRESS, problem
 
 Array = NDArray[Any]
@@ -195,10 +197,11 @@ def test_a_nan_reaches_the_loss() -> None:
 
 
 def test_losses_by_name() -> None:
-    assert {name: kind.__struct_config__.tag for name, kind in LOSSES.items()} == {
-        "softmax-cross-entropy": "softmax-cross-entropy",
-        "sum-of-squares": "sum-of-squares",
-    }
+    assert {name: kind().kind for name, kind in LOSSES.items()} == {name: name for name in LOSSES}
+    assert tuple(LOSSES.values()) == get_args(AnyLoss)
+    assert tuple(LOSSES) == get_args(LossName)
+    fields = {field for kind in LOSSES.values() for field in kind.__struct_fields__}
+    assert fields == set(LOSS_FIELDS)
 
 
 def test_what_fits_is_accepted() -> None:

@@ -179,7 +179,7 @@ def ghost(layers: Sequence[AnyLayer], task: Problem, parts: list[slice]) -> Any:
 
 def test_ghost_batch_norm_is_that_of_each_shard() -> None:
     task = problem([Dense(5), BatchNorm(sync=False), Tanh(), Dense(3)], 4, 11, seed=3, labels=True)
-    plain = [Dense(5), BatchNorm(), Tanh(), Dense(3)]
+    plain: list[AnyLayer] = [Dense(5), BatchNorm(), Tanh(), Dense(3)]
     parts = [slice(0, 3), slice(3, 6), slice(6, 9), slice(9, 11)]
     ours = trained(task.network)
     np.testing.assert_allclose(
@@ -195,7 +195,7 @@ def test_ghost_batch_norm_is_that_of_each_shard() -> None:
 
 
 def test_a_frozen_batch_norm_is_a_fixed_function() -> None:
-    layers = [Dense(5), BatchNorm(), Tanh(), Dense(3)]
+    layers: list[AnyLayer] = [Dense(5), BatchNorm(), Tanh(), Dense(3)]
     task = Problem(Network(4, layers, freeze=["batchnorm1"]), CLASSIFY, 7, labels=True)
     task.network.views(task.parameters)["batchnorm1.variance"][...] = 2.0
     wanted = task.differences(4)
@@ -253,8 +253,8 @@ def test_ways_of_a_residual_must_end_alike() -> None:
     [
         lambda: Chain([]),
         lambda: Residual([]),
-        lambda: Residual(Dense(3)),
-        lambda: Chain([3]),
+        lambda: Residual(Dense(3)),  # type: ignore[arg-type]
+        lambda: Chain([3]),  # type: ignore[list-item]
         lambda: BatchNorm(momentum=1.0),
         lambda: BatchNorm(epsilon=0.0),
         lambda: LayerNorm(epsilon=-1.0),

@@ -21,6 +21,7 @@ def updater(
     *,
     schedule: AnySchedule | None = None,
     weight_decay: float = 0.0,
+    l1: float = 0.0,
     clip_norm: float | None = None,
     decaying: Sequence[tuple[int, int]] = (),
 ) -> Updater:
@@ -29,6 +30,7 @@ def updater(
         rule,
         schedule or Constant(lr=LR),
         weight_decay=weight_decay,
+        l1=l1,
         clip_norm=clip_norm,
         decaying=decaying,
         dtype=np.dtype(dtype),

@@ -63,6 +63,53 @@ def test_decoupled_decay_has_the_rate_of_the_step() -> None:
         np.testing.assert_allclose(each, shrunk, rtol=1e-14)
 
 
+# L1 penalty
+
+
+@pytest.mark.parametrize("decaying", [[(0, 50)], [(10, 20), (30, 40)], []])
+@pytest.mark.parametrize("weight_decay", [0.0, 0.1])
+def test_l1_adds_the_sign_of_the_weights_it_is_for(
+    weight_decay: float, decaying: list[tuple[int, int]]
+) -> None:
+    w, gradients = random_steps(steps=1)
+    w[[0, 11, 35]] = 0
+    w[12] = -0.0
+    mask = np.zeros(50)
+    for low, high in decaying:
+        mask[low:high] = 1
+    settings: Any = {"l1": 0.3, "weight_decay": weight_decay, "decaying": decaying}
+    found = trained(SGD(), w, gradients, **settings)[0]
+    signs = (w > 0).astype(float) - (w < 0)
+    expected = w - LR * (gradients[0] + mask * (0.3 * signs + weight_decay * w))
+    np.testing.assert_allclose(found, expected, rtol=1e-13)
+
+
+@pytest.mark.parametrize("name", list(RULES))
+def test_l1_is_part_of_the_gradient_of_every_rule(name: str) -> None:
+    """For AdamW too, whose weight decay is not."""
+    w, (g, *_) = random_steps()
+    rule = RULES[name]()
+    settings: Any = {"weight_decay": 0.1, "decaying": [(0, 50)]}
+    found = trained(rule, w, [g], l1=0.3, **settings)[0]
+    expected = trained(rule, w, [g + 0.3 * np.sign(w)], **settings)[0]
+    np.testing.assert_allclose(found, expected, rtol=1e-12)
+
+
+def test_l1_is_added_after_clipping() -> None:
+    w, (g, *_) = random_steps()
+    found = trained(SGD(), w, [g], l1=0.3, decaying=[(0, 50)], clip_norm=0.1)[0]
+    np.testing.assert_allclose(found, w - LR * (g * 0.1 / norm(g) + 0.3 * np.sign(w)), rtol=1e-13)
+
+
+def test_chunks_change_no_bit_of_l1() -> None:
+    w, gradients = random_steps(LARGE, steps=2)
+    w = w.astype(np.float32)
+    settings: Any = {"l1": 0.01, "weight_decay": 0.01, "decaying": [(5, LARGE - 5)]}
+    whole = trained(AdamW(), w, gradients, **settings)[-1]
+    cut = trained(AdamW(), w, gradients, edges=(3, CHUNK - 1, CHUNK + 3), **settings)[-1]
+    assert cut.tobytes() == whole.tobytes()
+
+
 @given(
     st.integers(0, 60),
     st.integers(0, 60),
@@ -124,7 +171,8 @@ def test_a_step_allocates_no_arrays() -> None:
     size = 8 * CHUNK
     for name in RULES:
         rule = RULES[name]()
-        settings: Any = {"weight_decay": 0.1, "decaying": [(0, size // 2)], "clip_norm": 1.0}
+        settings: Any = {"decaying": [(0, size // 2)], "clip_norm": 1.0}
+        settings |= {"weight_decay": 0.1, "l1": 0.1}
         apply = updater(rule, "float32", **settings)
         w, g = np.ones(size, np.float32), np.ones(size, np.float32)
         slots = [np.zeros_like(w) for _ in rule.slots]

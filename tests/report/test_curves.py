@@ -20,7 +20,7 @@ from dptrain.errors import RunFolderError, UsageError
 from dptrain.metrics.records import Record
 from dptrain.report.curves import draw_curves
 from tests.checkpoint.test_atomic import largest_file
-from tests.metrics.records import a_step, an_epoch
+from tests.metrics.records import a_step, an_end, an_epoch
 
 REGRESSION = {"train_accuracy": None, "test_accuracy": None}
 RUN: list[Record] = [*(a_step(step) for step in range(1, 31)), *map(an_epoch, (1, 2, 3))]
@@ -67,6 +67,46 @@ def test_one_run(tmp_path: Path, figures: list[Figure]) -> None:
         ("--", "s", vermillion, 3),
     ]
     assert lines_of(figures[0], 1) == [("-", "o", blue, 3), ("--", "s", vermillion, 3)]
+
+
+def test_the_gap_is_shaded_and_the_best_epoch_marked(tmp_path: Path, figures: list[Figure]) -> None:
+    seen = {"validation_loss": 2.0, "validation_accuracy": 0.25}
+    stopped = [*RUN[:-3], *(an_epoch(epoch, **seen) for epoch in (1, 2, 3)), an_end(3, 2)]
+    draw_curves([("run", stopped)], tmp_path / "curves.svg")
+    words = text_of(tmp_path / "curves.svg")
+    assert words.count("gap 0.500 at epoch 2") == 1
+    assert words.count("best epoch 2") == 1
+    for panel, (train, unseen) in zip(figures[0].axes, [(1.0, 2.0), (0.5, 0.25)], strict=True):
+        (shade,) = panel.collections
+        corners = {tuple(corner) for corner in shade.get_paths()[0].vertices.tolist()}  # type: ignore[union-attr]
+        assert {(1.0, train), (1.0, unseen), (3.0, unseen)} <= corners
+        assert 2.0 in [line.get_xdata()[0] for line in panel.lines if len(line.get_xdata()) == 2]  # type: ignore[index, arg-type]
+    draw_curves([("run", stopped), ("other", RUN)], tmp_path / "several.svg")
+    assert not any("gap" in word or "best" in word for word in text_of(tmp_path / "several.svg"))
+    assert not any(panel.collections for panel in figures[1].axes)
+
+
+def test_a_gap_over_decades_down_to_nothing(tmp_path: Path, figures: list[Figure]) -> None:
+    losses = [1.0, 1e-5, 0.0]
+    run = [an_epoch(epoch, train_loss=loss) for epoch, loss in enumerate(losses, 1)]
+    draw_curves([("run", run)], tmp_path / "curves.png")
+    assert figures[0].axes[0].get_yscale() == "log"
+
+
+def test_the_legend_of_one_panel_stays_in_the_picture(
+    tmp_path: Path, figures: list[Figure]
+) -> None:
+    changes: dict[str, Any] = {**REGRESSION, "validation_loss": 12345.678}
+    run = [*RUN[:-3], an_epoch(100, **changes), an_end(100, 100)]
+    draw_curves([("run", run)], tmp_path / "curves.png")
+    (legend,) = figures[0].legends
+    assert len(legend.get_texts()) == 6
+    box, whole = legend.get_window_extent(), figures[0].bbox
+    assert whole.x0 <= box.x0
+    assert box.x1 <= whole.x1
+    panel = figures[0].axes[0].get_tightbbox()
+    assert panel is not None
+    assert box.y1 < panel.y0
 
 
 @pytest.mark.parametrize("count", [2, 7, 8, 12])

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from dptrain.report.series import POINTS_PER_LINE, series_of, thinned
-from tests.metrics.records import a_step, an_epoch
+from tests.metrics.records import a_step, an_end, an_epoch
 
 
 def test_records_become_points() -> None:
@@ -55,3 +55,25 @@ def test_thinning_keeps_order_and_extremes() -> None:
         assert {99, -99} <= set(few[:, 1])
         assert {tuple(point) for point in few} <= {tuple(point) for point in points}
     assert len(thinned(points[:POINTS_PER_LINE])) == POINTS_PER_LINE
+
+
+def test_the_gap_is_to_validation_rows_where_there_are_any() -> None:
+    plain = series_of("run", [an_epoch(1), an_epoch(2)])
+    np.testing.assert_array_equal(plain.gaps[0], [[1, 1.0, 1.1], [2, 0.5, 0.55]])
+    np.testing.assert_array_equal(plain.gaps[1], [[1, 0.5, 0.4], [2, 0.75, 0.7]])
+    assert (plain.gap, plain.best) == ("gap 0.050 at epoch 2", None)
+    seen: dict[str, Any] = {"validation_loss": 2.0, "validation_accuracy": 0.25}
+    split = series_of("run", [an_epoch(1), an_epoch(2, **seen), an_epoch(3), an_end(3, 2)])
+    np.testing.assert_array_equal(split.gaps[0], [[2, 0.5, 2.0]])
+    np.testing.assert_array_equal(split.gaps[1], [[2, 0.75, 0.25]])
+    assert (split.gap, split.best) == ("gap 0.500 at epoch 2", 2)
+    assert split.result == "test accuracy 0.7000", "of the epoch that was restored"
+
+
+def test_without_unseen_rows_there_is_no_gap() -> None:
+    unknown: dict[str, Any] = {"test_accuracy": None, "test_loss": None}
+    series = series_of("run", [an_epoch(1, **unknown)])
+    assert [each.shape for each in series.gaps] == [(0, 3), (0, 3)]
+    assert series.gap == series_of("run", []).gap == ""
+    regression: dict[str, Any] = {"train_accuracy": None, "test_accuracy": None}
+    assert series_of("run", [an_epoch(1, **regression)]).gap == "gap 0.1 at epoch 1"

@@ -1,0 +1,91 @@
+"""Beginning with saved weights instead of new ones: transfer learning."""
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dptrain.checkpoint.checkpoint import Checkpoint, load_checkpoint
+from dptrain.errors import CheckpointError, UsageError
+from dptrain.experiment.job import Job
+from dptrain.runfolder import RunFolder
+
+
+class Beginning(NamedTuple):
+    """What a run with saved weights begins with.
+
+    Attributes:
+        parameters: flat ``(size,)``.
+        taken: names of the tensors that were taken over.
+        anew: names of those that begin anew: the saved network has none of that name and shape.
+    """
+
+    parameters: NDArray[Any]
+    taken: list[str]
+    anew: list[str]
+
+
+def saved_weights(path: str) -> Checkpoint:
+    """Return the checkpoint that a run begins with: a file, or the newest one of a run.
+
+    Raises:
+        RunFolderError, CheckpointError: there is none, or it is damaged.
+    """
+    source = Path(path)
+    if not source.is_file():
+        source = RunFolder.open(source).existing_checkpoint("last")
+    return load_checkpoint(source)
+
+
+def begin_with(job: Job, saved: Checkpoint, parameters: NDArray[Any]) -> Beginning:
+    """Return new parameters, with those tensors replaced that the saved network has as well.
+
+    Args:
+        job: to begin.
+        saved: the weights.
+        parameters: what the run would begin with otherwise.
+
+    Raises:
+        CheckpointError: the saved weights have changed since the experiment was recorded.
+        UsageError: they have nothing for this network, or not what is to be frozen.
+    """
+    experiment = job.experiment
+    origin = f"init_from={experiment.init_from!r}"
+    if experiment.init_digest not in (None, saved.digest):
+        raise CheckpointError(
+            f"{origin} has changed: the experiment was recorded with digest "
+            f"{str(experiment.init_digest)[:12]}, now it is {saved.digest[:12]}; restore it, or "
+            "remove init_digest to begin with what is there"
+        )
+    found = Beginning(parameters.copy(), [], [])
+    views = job.network.views(found.parameters)
+    for name, view in views.items():
+        tensor = saved.tensors.get(name)
+        if tensor is None or tensor.shape != view.shape:
+            found.anew.append(name)
+            continue
+        np.copyto(view, tensor)
+        found.taken.append(name)
+    if not found.taken:
+        raise UsageError(
+            f"{origin} has no tensor that this network has too: it has "
+            f"{', '.join(f'{n} {t.shape}' for n, t in saved.tensors.items())}, the network "
+            f"{', '.join(f'{n} {v.shape}' for n, v in views.items())}"
+        )
+    kept = (t.name for t in job.network.all_tensors() if t.frozen and t.average != 0)
+    unfounded = [name for name in kept if name in found.anew]
+    if unfounded:
+        raise UsageError(
+            f"{origin} has no {', '.join(unfounded)} of this network's shape to be frozen; freeze "
+            "only what is taken over"
+        )
+    return found
+
+
+def description(job: Job, beginning: Beginning) -> str:
+    """Return a line about it."""
+    count = len(beginning.taken) + len(beginning.anew)
+    anew = f"; anew: {', '.join(beginning.anew)}" if beginning.anew else ""
+    taken = f"{len(beginning.taken)} of {count} tensors"
+    return f"begins    with {taken} of {job.experiment.init_from}{anew}"

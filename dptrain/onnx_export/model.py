@@ -1,0 +1,82 @@
+"""A trained network as an ONNX model, to be run by other programs."""
+
+import json
+from typing import Any
+
+import numpy as np
+from onnx import ModelProto, checker, helper
+
+import dptrain
+from dptrain.arithmetic.digest import digest
+from dptrain.experiment.files import to_toml
+from dptrain.onnx_export.layers import Graph
+from dptrain.trained import TrainedNetwork
+
+# Of 2022: what runs models today reads it, and it has all operators that layers here need.
+OPSET, IR_VERSION = 17, 8
+
+INPUT = "input"
+OUTPUTS = "outputs"
+PROBABILITIES = "probabilities"
+
+_ROWS = "rows"  # the axis that has any length
+_INPUT_TEXT = (
+    "Samples as the network was trained on them, any number of rows. Grey values 0 to 255 must be "
+    "divided by 255 first, as dptrain does with inputs of dtype uint8; other numbers are taken as "
+    "they are."
+)
+
+
+def onnx_model(trained: TrainedNetwork) -> ModelProto:
+    """Return the model of a network.
+
+    It has one input, ``input`` of shape ``(rows, *input_shape)`` in the dtype of the weights, and
+    the output ``outputs`` ``(rows, *output_shape)``, what `TrainedNetwork.outputs` returns. A
+    network trained with softmax-cross-entropy has a second output, ``probabilities``, what
+    `TrainedNetwork.predict` returns. The metadata hold the digest of the weights, the experiment
+    and the names of the classes.
+
+    Raises:
+        UsageError: a layer has no form in ONNX yet.
+    """
+    network = trained.layered("an ONNX model")
+    graph = Graph(trained.weights)
+    x = INPUT
+    for placed in network.row:
+        x = graph.layer(placed, x)
+    graph.node("Identity", [x], OUTPUTS)
+    results = [OUTPUTS]
+    if trained.experiment.loss == "softmax-cross-entropy":
+        results.append(graph.node("Softmax", [OUTPUTS], PROBABILITIES, axis=-1))
+    element = helper.np_dtype_to_tensor_dtype(trained.parameters.dtype)
+    made = helper.make_graph(
+        graph.nodes,
+        "dptrain",
+        [_value(INPUT, element, network.input_shape, _INPUT_TEXT)],
+        [_value(name, element, network.output_shape, "") for name in results],
+        graph.constants,
+    )
+    model = helper.make_model(
+        made,
+        producer_name="dptrain",
+        producer_version=dptrain.__version__,
+        ir_version=IR_VERSION,
+        opset_imports=[helper.make_opsetid("", OPSET)],
+        doc_string=_INPUT_TEXT,
+    )
+    helper.set_model_props(model, _metadata(trained))
+    checker.check_model(model, full_check=True)
+    return model
+
+
+def _value(name: str, element: int, shape: tuple[int, ...], text: str) -> Any:
+    return helper.make_tensor_value_info(name, element, [_ROWS, *shape], doc_string=text)
+
+
+def _metadata(trained: TrainedNetwork) -> dict[str, str]:
+    return {
+        "digest": digest(trained.parameters),
+        "experiment": to_toml(trained.experiment),
+        "class_names": json.dumps(trained.class_names),
+        "dtype": str(np.dtype(trained.experiment.dtype)),
+    }
