@@ -18,7 +18,6 @@ from dptrain.optim.rules import (
 )
 from tests.optim.build import LR, trained
 
-
 SIZE, STEPS = 37, 25
 
 
