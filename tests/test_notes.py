@@ -10,11 +10,12 @@ from dptrain.errors import ShapeError
 from dptrain.nn.activations import Identity, Sigmoid
 from dptrain.nn.convolution import Conv2D
 from dptrain.nn.dense import Dense, Flatten
-from dptrain.nn.functions import cross_entropy, softmax, sum_of_squares
+from dptrain.nn.functions import cross_entropy, numerical_gradient, softmax, sum_of_squares
 from dptrain.nn.initializers import Normal
 from dptrain.nn.losses import AnyLoss, SoftmaxCrossEntropy, SumOfSquares
 from dptrain.nn.network import AnyLayer, Network
-from dptrain.nn.passes import Arrangement, Replica, Targets
+from dptrain.nn.numerical import NumericalPass
+from dptrain.nn.passes import Arrangement, Pass, Replica, Targets
 from dptrain.optim.rules import RULES, SGD, AnyRule, Arrays
 from dptrain.optim.schedules import Cosine
 from dptrain.optim.updater import Updater
@@ -115,6 +116,36 @@ def descended(lr: float) -> NDArray[np.float64]:
         g[...] = 2 * x
         SGD().update(Arrays(x, g, [], x, [], np.empty(2)), lr, step)
     return x
+
+
+@pytest.mark.parametrize(("x", "expected"), [(5, 0.1999999999990898), (10, 0.2999999999986347)])
+def test_central_difference(x: float, expected: float) -> None:
+    found = numerical_gradient(lambda x: float(0.01 * x**2 + 0.1 * x), x)
+    assert float(found) == pytest.approx(expected, abs=1e-15)
+
+
+@pytest.mark.parametrize(("x", "expected"), [((3, 4), (6, 8)), ((0, 2), (0, 4)), ((3, 0), (6, 0))])
+def test_numerical_gradient(x: tuple[float, float], expected: tuple[float, float]) -> None:
+    found = numerical_gradient(lambda x: float(np.sum(x**2)), x)
+    np.testing.assert_allclose(found, expected, atol=1e-9)
+
+
+def test_training_by_numerical_gradients_is_training_by_backpropagation() -> None:
+    network = Network(6, [Dense(5), Sigmoid(), Dense(3)])
+    random = np.random.default_rng(0)
+    x, t = random.random((20, 6)), np.arange(20) % 3
+    trained = []
+    for kind in (Pass, NumericalPass):
+        w = network.initial_parameters(1, np.dtype(float))
+        replica = Replica(network, SoftmaxCrossEntropy(), [w], Targets((), t.dtype), kind=kind)
+        found = replica.pass_over(Arrangement(20, 4, 0, 4))
+        found.inputs[0][...], found.targets[0][...] = x, t
+        for _ in range(100):
+            found.forward()
+            found.backward()
+            w -= 0.1 * found.gradients[0]
+        trained.append(w)
+    np.testing.assert_allclose(trained[0], trained[1], atol=1e-8)
 
 
 def test_gradient_descent() -> None:

@@ -38,6 +38,10 @@ def train(
 ) -> int:
     """Train a network with several workers.
 
+    The systems of the study notes are ready as `dptrain train examples/NAME.toml`: two-layer,
+    two-layer-numerical, three-layer, multi-layer-batchnorm, conv, linear, multiple-linear,
+    logistic, svm, search, overfitting, augmentation, transfer, mnist-97.
+
     Without arguments it trains a two-layer net on MNIST with two workers. Flags stand above
     environment variables (DPTRAIN_LR for --lr, and so on), these above the file, the file above
     the defaults.

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from dptrain.checkpoint.checkpoint import Checkpoint, load_checkpoint
 from dptrain.errors import CheckpointError, UsageError
 from dptrain.experiment.job import Job
-from dptrain.runfolder import RunFolder
+from dptrain.trained import load_run
 
 
 class Beginning(NamedTuple):
@@ -27,15 +27,19 @@ class Beginning(NamedTuple):
 
 
 def saved_weights(path: str) -> Checkpoint:
-    """Return the checkpoint that a run begins with: a file, or the newest one of a run.
+    """Return the weights that a run begins with.
+
+    Args:
+        path: a run, of which the newest checkpoint is taken; a checkpoint; or a model that
+            compress or convert wrote.
 
     Raises:
-        RunFolderError, CheckpointError: there is none, or it is damaged.
+        RunFolderError, CheckpointError, DataError: there is none, or it is damaged.
     """
     source = Path(path)
-    if not source.is_file():
-        source = RunFolder.open(source).existing_checkpoint("last")
-    return load_checkpoint(source)
+    if source.suffix == ".safetensors":
+        return load_checkpoint(source)
+    return load_run(source, "last")[1]
 
 
 def begin_with(job: Job, saved: Checkpoint, parameters: NDArray[Any]) -> Beginning:

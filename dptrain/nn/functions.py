@@ -1,5 +1,7 @@
 """Softmax, sigmoid, and losses of plain arrays in the definitions of the study notes."""
 
+from collections.abc import Callable
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
@@ -40,6 +42,28 @@ def sum_of_squares(y: ArrayLike, t: ArrayLike) -> float:
     """Return ``½ Σ (y - t)²``, averaged over the batch; arguments as in `cross_entropy`."""
     predicted, wanted = _rows(y, t)
     return float(0.5 * np.sum((predicted - wanted) ** 2) / len(predicted))
+
+
+def numerical_gradient(
+    f: Callable[[NDArray[np.float64]], float], x: ArrayLike, h: float = 1e-4
+) -> NDArray[np.float64]:
+    """Return the gradient of ``f`` at ``x`` by central differences, ``(f(x+h) - f(x-h)) / 2h``.
+
+    Args:
+        f: takes an array of the shape of ``x``, which it must leave as it is.
+        x: a number or an array, taken as float64.
+        h: how far each element is moved.
+    """
+    moved = np.array(x, np.float64)
+    found = np.empty_like(moved)
+    for place in np.ndindex(moved.shape):
+        value = moved[place]
+        moved[place] = value + h
+        above = f(moved)
+        moved[place] = value - h
+        found[place] = (above - f(moved)) / (2 * h)
+        moved[place] = value
+    return found
 
 
 def _rows(y: ArrayLike, t: ArrayLike) -> tuple[NDArray[np.floating], NDArray[np.floating]]:

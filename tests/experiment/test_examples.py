@@ -4,12 +4,24 @@ from pathlib import Path
 
 import pytest
 
+from dptrain.cli.train import train
 from tests.commands import result
 
 EXAMPLES = sorted((Path(__file__).parents[2] / "examples").glob("*.toml"))
 
+# two forward passes a parameter: what is left of them with a row for each worker
+SHORTER = {"two-layer-numerical": ["--batch-size", 2, "--shards", 2]}
+
 
 @pytest.mark.parametrize("file", EXAMPLES, ids=[file.stem for file in EXAMPLES])
 def test_an_example(file: Path, tmp_path: Path) -> None:
-    found = result("train", file, "--steps", 2, "--out", tmp_path / "run")
+    shorter = SHORTER.get(file.stem, [])
+    found = result("train", file, "--steps", 2, *shorter, "--out", tmp_path / "run")
     assert found["steps"] == 2
+
+
+def test_help_and_readme_list_every_example() -> None:
+    readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    listed = " ".join((train.__doc__ or "").split()).split("NAME.toml`: ")[1].split(".")[0]
+    assert sorted(listed.split(", ")) == sorted(file.stem for file in EXAMPLES)
+    assert [file.stem for file in EXAMPLES if f"| `{file.stem}` |" not in readme] == []

@@ -30,12 +30,15 @@ from dptrain.protocol.messages import (
     Progress,
     Ready,
     Refused,
+    Rows,
     Stop,
+    Table,
     Weights,
     Welcome,
 )
 
 KEY = b"k" * 32
+TABLES = 2
 BUCKETS = 2
 
 
@@ -53,7 +56,7 @@ def terms(
         data="/data",
         parameters=100,
         buckets=BUCKETS,
-        tables=0,
+        tables=TABLES,
         shards=shards,
         exchange=exchange,
         first_step=0,
@@ -300,18 +303,46 @@ def training_run() -> Run:
         Gradient(2, 0, 0, [0.5], MARKS),
         Gradient(1, 0, 1, [0.5], MARKS),
         Gradient(1, 0, 0, [0.5, 0.5], MARKS),
+        Rows(1, 1, 0),
+        Rows(2, 0, 0),
+        Rows(1, 0, TABLES),
         Ready(100),
         Progress(1, 1),
         Evaluated(1, [], [], 0.0, 0.0),
     ],
-    ids=["step", "generation", "bucket", "roots", "ready", "progress", "evaluated"],
-)
+    ids=[
+        "step", "generation", "bucket", "roots", "rows of a step", "rows of a generation",
+        "rows of no table", "ready", "progress", "evaluated",
+    ],
+)  # fmt: skip
 def test_a_message_out_of_turn_ends_the_run(message: Message) -> None:
     run = training_run()
     with pytest.raises(WorkersLostError, match=r"rank 1 broke the protocol.*rank-1\.log"):
         heard(run, 1, message)
     assert run.machine.state is events.State.OVER
     assert any(isinstance(each, Stop) for each in run.down[0])
+
+
+def rows(run: Run, rank: int, table: int) -> list[Any]:
+    event = events.Heard(bytes([rank]), Rows(1, 0, table), 0.0, b"c" * 32)
+    return run.machine.handle(event)
+
+
+def test_a_table_is_spread_once_all_ranks_have_handed_in_their_rows() -> None:
+    run = training_run()
+    assert rows(run, 1, 1) == [events.TakeRows(1, 1, 2, 4)]
+    assert rows(run, 1, 0) == [events.TakeRows(1, 0, 2, 4)]
+    assert run.machine.training.awaited() == [0]
+    assert rows(run, 0, 1) == [events.TakeRows(0, 1, 0, 2), events.Spread(0, 1, 4)]
+    assert rows(run, 0, 0) == [events.TakeRows(0, 0, 0, 2), events.Spread(0, 0, 4)]
+    with pytest.raises(WorkersLostError, match="rank 1 broke the protocol: rows of table 0"):
+        run.at_coordinator(rows(run, 1, 0))
+
+
+def test_a_table_of_another_step_ends_the_worker() -> None:
+    run = ready_run()
+    (out,) = run.workers[0].handle(worker.Heard(Table(1, 3, 0), 0.0))
+    assert out == worker.Exit("a table of step 3 came in step -1", expected=False)
 
 
 def test_strangers_have_no_say() -> None:
