@@ -169,7 +169,7 @@ def test_nothing_is_allocated_in_a_step(dtype: str, labels: bool, loss: Any, row
     # and of fixed size; the values picked at the labels; Python's floats and views.
     bound = np.getbufsize() * size + rows * size + 10_000
     assert peak < bound
-    assert kept < 1000
+    assert kept < 5000  # what Python keeps for itself
     # so the smallest activation would have been seen
     assert bound < 0.7 * (rows // 2) * 60 * size
 

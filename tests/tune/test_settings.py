@@ -95,7 +95,7 @@ def test_another_optimizer_does_not_inherit_the_coefficients() -> None:
     [
         ("momentm=.8,.9", {}, "did you mean 'momentum'"),
         ("model.hiden=5,6", {}, "did you mean 'model.hidden'"),
-        ("zzz=5,6", {}, "known: model, activation"),
+        ("zzz=5,6", {}, "known: model, "),
         ("layers=1,2", {}, "has no layers of its own"),
         ("layers.0.units=1,2", {}, "use model.hidden"),
         ("layers.0.unit=1,2", LAYERS, "did you mean 'layers.0.units'"),
