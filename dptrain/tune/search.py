@@ -4,10 +4,9 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 from dptrain.coordinator.signals import StopSignal
-from dptrain.data.dataset import open_dataset
 from dptrain.errors import UsageError
 from dptrain.experiment.files import plain
-from dptrain.experiment.job import SPLITS, check_digest, prepared_data
+from dptrain.experiment.job import SPLITS, check_digest, opened_data, prepared_data
 from dptrain.experiment.schema import Execution, Experiment
 from dptrain.metrics.records import EpochRecord
 from dptrain.own.origin import Named
@@ -74,9 +73,7 @@ def plan(experiment: Experiment, execution: Execution, wanted: Wanted) -> Search
     given = plain(experiment)
     space = space_of(wanted.parameters, given)
     prepared = prepared_data(experiment_with(given, _firsts(space)))
-    dataset = open_dataset(
-        prepared, validation=experiment.validation, test=experiment.test, seed=experiment.seed
-    )
+    dataset = opened_data(experiment, prepared)
     check_digest(experiment, dataset)
     names = {parameter.name for parameter in space}
     if not names & {"dataset", "label"}:  # what is searched on must not change meanwhile

@@ -10,7 +10,7 @@ from random import Random
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given, reject, settings
 from hypothesis import strategies as st
 
 from dptrain.arithmetic.digest import digest
@@ -66,13 +66,21 @@ def digests(found: Cluster, job: Job) -> list[str]:
     return seen
 
 
+def finite_digests(job: Job) -> list[str]:
+    """Return the digest after every step of a drawn experiment; few of them diverge."""
+    try:
+        return inline_digests(job)
+    except NonFiniteError:
+        reject()
+
+
 @settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow])
 @given(st.data(), st.integers(1, 5), st.sampled_from(["flags", "events"]), st.integers(0, 2**32))
 def test_lockstep_in_any_order_of_arrival_equals_inline(
     data: Data, draws: st.DataObject, workers: int, kind: str, seed: int
 ) -> None:
     experiment = draws.draw(experiments(st.integers(workers, 7)))
-    expected = inline_digests(data.job(experiment))
+    expected = finite_digests(data.job(experiment))
     found = lockstep_digests(lambda: data.job(experiment), workers, kind, Random(seed))
     assert found == expected
 
@@ -95,9 +103,10 @@ def test_processes_of_any_number_and_exchange_equal_inline(
     experiment = draws.draw(experiments(st.integers(workers, 7)))
     job = data.job(experiment)
     ways: dict[str, Any] = {"barrier": barrier} if exchange == "shared" else {}
+    expected = finite_digests(data.job(experiment))
     logs = tmp_path_factory.mktemp("logs")
     with cluster(job, data.folder(experiment), logs, exchange, workers, **ways) as (found, _):
-        assert digests(found, job) == inline_digests(data.job(experiment))
+        assert digests(found, job) == expected
 
 
 @pytest.mark.parametrize(
