@@ -43,7 +43,7 @@ from dptrain.metrics.lines import read_metrics
 from dptrain.metrics.trace import write_trace
 from dptrain.metrics.writer import MetricsWriter
 from dptrain.own.network import OwnNetwork
-from dptrain.own.origin import Origin
+from dptrain.own.origin import Origin, naming
 from dptrain.own.rehearsal import rehearse
 from dptrain.protocol.handshake import new_key
 from dptrain.runfolder import RunFolder
@@ -222,7 +222,7 @@ class Run:
             trainer.save()
             raise WorkersLostError(
                 f"{error}\nstep {trainer.progress.step} is saved; continue with: "
-                f"dptrain train --resume {self._folder.path}"
+                f"dptrain train --resume {self._folder.path}{naming(self._experiment.model)}"
             ) from None
 
     def _write_timeline(self) -> None:

@@ -30,6 +30,11 @@ def own_name(model: str) -> str:
     return model.rpartition(":")[2]
 
 
+def naming(model: str) -> str:
+    """Return what a command line needs besides where a model is code, with a space before it."""
+    return f" --model {model}" if is_own(model) else ""
+
+
 def demand(model: str, origin: "Origin | None", command: str = "") -> None:
     """Raise `UsageError` where an experiment's model is code that the user has not named.
 

@@ -5,6 +5,7 @@ from typing import Any
 
 from dptrain.coordinator.outcome import Outcome
 from dptrain.metrics.records import EndRecord
+from dptrain.own.origin import naming
 
 _WIDEST = 500  # characters
 
@@ -54,7 +55,8 @@ def print_outcome(outcome: Outcome, wall_seconds: float) -> None:
     rows.append(("run", str(outcome.folder.path)))
     print_table("finished" if outcome.finished else "stopped", rows)
     if not outcome.finished:
-        print(f"continue with: dptrain train --resume {outcome.folder.path}")  # noqa: T201
+        code = naming(outcome.job.experiment.model)
+        print(f"continue with: dptrain train --resume {outcome.folder.path}{code}")  # noqa: T201
 
 
 def end_line(end: EndRecord) -> str:

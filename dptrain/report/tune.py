@@ -4,7 +4,7 @@ import math
 from typing import Any
 
 from dptrain.checkpoint.atomic import atomic_write
-from dptrain.own.origin import is_own
+from dptrain.own.origin import naming
 from dptrain.report.tables import print_table
 from dptrain.tune.folder import Search, SearchFolder
 from dptrain.tune.objective import Metric
@@ -41,8 +41,7 @@ def print_search(
     narrow = [name.replace(" ", "\n") for name in header]
     print_table(_title(search, trials), rows[:MOST_ROWS], narrow)
     lines = []
-    model = str(search.experiment.get("model", ""))
-    code = f" --model {model}" if is_own(model) else ""
+    code = naming(str(search.experiment.get("model", "")))
     if len(rows) > MOST_ROWS:
         lines.append(f"and {len(rows) - MOST_ROWS} more in {folder.ranking}")
     lines += _remarks(search, trials)

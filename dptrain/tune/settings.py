@@ -21,7 +21,15 @@ from dptrain.tune.space import FORMS, Choices, Parameter
 
 HIDDEN = "model.hidden"
 # What describes something else that is searched, or the data; searched by paths if at all.
-NOT_SEARCHED = ("input_shape", "layers", "dataset_digest", "init_digest", "model_digest")
+NOT_SEARCHED = (
+    "model_args",
+    "model_targets",
+    "model_digest",
+    "input_shape",
+    "layers",
+    "dataset_digest",
+    "init_digest",
+)
 
 _WORDS = {"true": True, "false": False, "none": None}
 
@@ -91,7 +99,7 @@ def _misspelt(value: object) -> str:
 def _check_name(name: str, given: Mapping[str, Any]) -> None:
     head, *path = name.split(".")
     known = [key for key in Experiment.__struct_fields__ if key not in NOT_SEARCHED]
-    if name in known or name == HIDDEN:
+    if name in known or name == HIDDEN or (path and head == "model_args"):
         return
     layers = given.get("layers")
     if path and head in ("layers", *known) and isinstance(given.get(head), list | dict):
