@@ -28,7 +28,7 @@ class Purpose(enum.IntEnum):
     AUGMENTATION = 5
     FINGERPRINT = 6
     SEARCH = 7
-    OWN_CODE = 20
+    OWN_CODE = 8
 
 
 def generator(seed: int, purpose: Purpose, *key: int) -> np.random.Generator:

@@ -41,6 +41,7 @@ def test_the_purposes_keep_their_numbers() -> None:
         "AUGMENTATION": 5,
         "FINGERPRINT": 6,
         "SEARCH": 7,
+        "OWN_CODE": 8,
     }
 
 
