@@ -16,8 +16,8 @@ SHORTER = {"two-layer-numerical": ["--batch-size", 2, "--shards", 2]}
 @pytest.mark.parametrize("file", EXAMPLES, ids=[file.stem for file in EXAMPLES])
 def test_an_example(file: Path, tmp_path: Path) -> None:
     shorter = SHORTER.get(file.stem, [])
-    found = result("train", file, "--steps", 2, *shorter, "--out", tmp_path / "run")
-    assert found["steps"] == 2
+    found = result("train", file, "--steps", 1, *shorter, "--out", tmp_path / "run")
+    assert found["steps"] == 1
 
 
 def test_help_and_readme_list_every_example() -> None:

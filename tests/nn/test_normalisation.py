@@ -40,7 +40,7 @@ NETWORKS: dict[str, list[AnyLayer]] = {
         Dense(3),
     ],
 }  # fmt: skip
-SHARDS = {"even": (12, 4), "uneven": (11, 4), "empty": (3, 5), "one": (6, 1), "single rows": (4, 4)}
+SHARDS = {"uneven": (11, 4), "empty": (3, 5), "one": (6, 1)}
 
 
 def trained(network: Network) -> Any:
@@ -91,7 +91,7 @@ def rows_of_layers(draw: st.DrawFn, depth: int = 2) -> list[AnyLayer]:
     return found
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=40)
 @given(rows_of_layers(), st.integers(2, 7), st.integers(1, 5))
 def test_no_layer_overwrites_what_another_needs(
     layers: list[AnyLayer], rows: int, shards: int
