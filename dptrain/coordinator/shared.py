@@ -10,7 +10,7 @@ from dptrain.errors import DptrainError
 from dptrain.exchange.barrier import LINE_WORDS
 from dptrain.exchange.collective import ARRIVALS, committed
 from dptrain.exchange.engine import State, StepsDone, Stop, is_logged
-from dptrain.exchange.marks import COMPUTE, UPDATE, WAIT
+from dptrain.exchange.marks import split
 from dptrain.exchange.memory import map_memory
 from dptrain.exchange.segment import RING, Segment, segment, segment_bytes
 from dptrain.protocol.events import Advanced, Broadcast, Committed, HaltAsked, Instruction
@@ -88,9 +88,7 @@ class SharedCluster(Cluster):
         found = []
         for begin, end in _between_logged(plan, every):
             part = phases[begin - plan.begin : end - plan.begin].sum(axis=0)
-            compute, wait, update = (
-                float(part[[mark - 1 for mark in ends]].sum()) for ends in (COMPUTE, WAIT, UPDATE)
-            )
+            compute, wait, update = split(part)
             whole = seconds * (end - begin) / (plan.end - plan.begin)
             rest = max(0.0, whole - compute - wait - update)
             loss = float(self._segment.step_losses[(end - 1) % RING])

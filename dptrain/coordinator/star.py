@@ -5,9 +5,12 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
+
 from dptrain.coordinator.cluster import Cluster, Setting
 from dptrain.errors import DptrainError, NonFiniteError, ProtocolError
 from dptrain.exchange.engine import State, StepsDone, Stop
+from dptrain.exchange.marks import Marks, split
 from dptrain.exchange.star import StarReducer
 from dptrain.exchange.timeline import COORDINATOR
 from dptrain.protocol.events import (
@@ -21,6 +24,9 @@ from dptrain.protocol.events import (
     TakeRows,
 )
 from dptrain.protocol.messages import Table, Weights, encode
+
+# ranks send no marks behind their backward pass
+LATER_MARKS = len(Marks._fields) - Marks._fields.index("computed") - 1
 
 
 class StarCluster(Cluster):
@@ -72,12 +78,12 @@ class StarCluster(Cluster):
 
     def _done(self, commit: Commit, seconds: float) -> StepsDone:
         took = [marks[-1] - marks[0] for marks in commit.marks]
-        compute = sum(took) / len(took)
+        marks = [[*each, *[each[-1]] * LATER_MARKS] for each in commit.marks]
+        compute, _, _ = split(np.diff(marks, axis=1).mean(axis=0))
         wait = max(took) - compute
         update, self._update_seconds = self._update_seconds, 0.0
         exchange = max(0.0, seconds - compute - wait - update)
         if self._timeline is not None:
-            marks = [[*each, *[each[-1]] * 6] for each in commit.marks]
             self._timeline.add_steps(commit.step, [marks])
             for rank, each in enumerate(commit.marks):
                 if rank in self._sent:

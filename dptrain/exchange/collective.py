@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dptrain.exchange.barrier import Barrier
-from dptrain.nn.context import Meet
+from dptrain.nn.context import Meet, Waits
 
 # A rank's word is its step times this, plus how often it has arrived in the step. So it grows
 # from step to step, and its quotient is the number of steps that the rank has completed.
@@ -54,9 +54,13 @@ class SharedMeeting:
 
     One arrival, and each rank reads shards x columns x 8 bytes. Nobody can write the next step's
     rows where another still reads this step's: the end of the step lies between.
+
+    Attributes:
+        waits: for the others' rows.
     """
 
     def __init__(self, tables: Sequence[NDArray[np.float64]], collective: Collective) -> None:
+        self.waits = Waits()
         self._tables = tables
         self._collective = collective
         self._next = 0
@@ -70,4 +74,4 @@ class SharedMeeting:
         found = self._tables[self._next]
         assert found.shape[1] == columns
         self._next += 1
-        return found[:shards], Meet(self._collective.meet)
+        return found[:shards], Meet(self._collective.meet, self.waits)

@@ -75,7 +75,7 @@ class InlineEngine:
         self._update(step, found.gradients[0])
         updated = now()
         return loss, Marks._make(
-            [began, gathered, forwarded, *[computed] * 5, updated, updated],
+            [began, gathered, forwarded, forwarded, *[computed] * 6, updated, updated],
         )
 
     def _update(self, step: int, gradient: NDArray[Any]) -> None:

@@ -78,6 +78,7 @@ class LockstepRank:
         versions = [state.parameters for state in shared.states]
         own = shared.gradients[self._first : self._last]
         meeting = SharedMeeting(shared.tables, self._collective)
+        self._waits = meeting.waits
         self._computes = Rank(job, versions, own, meeting)
         self._shapes: dict[tuple[int, int], _Shape] = {}
         self._losses = floats(shared.losses)
@@ -105,6 +106,8 @@ class LockstepRank:
         now, meeting, computes = time.perf_counter, self._collective, self._computes
         began = now()
         meeting.begin(step)
+        waits = self._waits
+        waits.seconds = 0.0
         found = computes.gather(Share(step, self._first, self._last), step % 2)
         gathered = now()
         finite = True
@@ -112,9 +115,11 @@ class LockstepRank:
             self._losses[self._first + root] = loss
             finite = finite and math.isfinite(loss)
         forwarded = now()
+        waited = waits.seconds
         if self.job.network.tables or (finite and found.blocks):  # others may wait for this rank
             computes.backward(found)
         computed = now()
+        ran_forward, ran_backward = forwarded - waited, computed - (waits.seconds - waited)
         meeting.arrive()
         # rows that brought no finite loss must stay where they are, to be looked at
         if finite and step + 1 < self.job.total_steps:
@@ -131,7 +136,8 @@ class LockstepRank:
         _RECORD.pack_into(
             self._records,
             step % RING * self._record_bytes + self.rank * _RECORD.size,
-            *(began, gathered, forwarded, computed, prefetched, met, reduced, normed, updated),
+            *(began, gathered, ran_forward, forwarded, ran_backward, computed),
+            *(prefetched, met, reduced, normed, updated),
             now(),
         )
 

@@ -1,5 +1,6 @@
 """What a layer may need to know of the pass it is bound for, beside its own buffers."""
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -21,15 +22,32 @@ class Moment:
         self.step = 0
 
 
+class Waits:
+    """How long a rank has waited for others in the middle of a step's passes.
+
+    Attributes:
+        seconds: so far; whoever begins a step sets it to 0.
+    """
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+
+
 class Meet:
     """A call at which the ranks of a step meet; a pass that is looked at again leaves it out."""
 
-    def __init__(self, meet: Callable[[], object]) -> None:
+    def __init__(self, meet: Callable[[], object], waits: Waits | None = None) -> None:
         self._meet = meet
+        self._waits = waits
 
     def __call__(self) -> None:
         """Return when every rank has come so far."""
+        if self._waits is None:
+            self._meet()
+            return
+        began = time.perf_counter()
         self._meet()
+        self._waits.seconds += time.perf_counter() - began
 
 
 class Meeting(Protocol):

@@ -36,7 +36,7 @@ from msgspec import Meta, Struct
 
 from dptrain.errors import ProtocolError
 
-VERSION = 3
+VERSION = 4
 
 Count = Annotated[int, Meta(ge=0, le=2**53)]
 Text = Annotated[str, Meta(max_length=65536)]
@@ -133,15 +133,15 @@ class Weights(Message, frozen=True):
 class Gradient(Message, frozen=True):
     """A bucket of a step's gradient sums, a frame for each root.
 
-    ``losses`` are the losses of the roots, ``marks`` when the step was begun, its rows were there,
-    its forward pass was over and this bucket was ready, by the worker's monotonic clock.
+    ``losses`` are the losses of the roots; ``marks`` are the first six of `dptrain.exchange.marks`,
+    by the worker's monotonic clock, as they stand when this bucket is ready.
     """
 
     generation: Count
     step: Count
     bucket: Count
     losses: Sums
-    marks: Annotated[list[float], Meta(min_length=4, max_length=4)]
+    marks: Annotated[list[float], Meta(min_length=6, max_length=6)]
 
 
 class Rows(Message, frozen=True):

@@ -13,7 +13,7 @@ from dptrain.errors import ProtocolError
 from dptrain.exchange.buckets import buckets
 from dptrain.exchange.rank import Rank, Share
 from dptrain.experiment.job import Job
-from dptrain.nn.context import Meet
+from dptrain.nn.context import Meet, Waits
 from dptrain.nn.passes import ShardedPass, Trouble
 from dptrain.protocol.messages import Gradient, Rows, encode
 from dptrain.protocol.worker import Compute
@@ -36,6 +36,7 @@ class StarMeeting:
 
     Attributes:
         order: the step under way.
+        waits: for the others' rows.
     """
 
     def __init__(self, connection: "zmq.Socket[bytes]", listen: Callable[[], None]) -> None:
@@ -47,6 +48,7 @@ class StarMeeting:
                 ends.
         """
         self.order: Compute | None = None
+        self.waits = Waits()
         self._socket = connection
         self._listen = listen
         self._next = 0
@@ -61,7 +63,7 @@ class StarMeeting:
         table = np.empty((shards, columns))
         number = self._next
         self._next += 1
-        return table, Meet(partial(self._meet, number, table))
+        return table, Meet(partial(self._meet, number, table), self.waits)
 
     def _meet(self, number: int, table: NDArray[np.float64]) -> None:
         order = self.order
@@ -126,13 +128,18 @@ class StarRank:
         """Compute a step's gradient and send it; return where the loss is no number, if so."""
         rank = self._rank
         self._meeting.order = order
+        self._meeting.waits.seconds = 0.0
         began = time.perf_counter()
         found = rank.gather(Share(order.step, order.first, order.last))
         gathered = time.perf_counter()
         losses = rank.forward(found)
+        forwarded = time.perf_counter()
+        waited = self._meeting.waits.seconds
         if not np.isfinite(losses).all():
             return rank.trouble(found) or Trouble(order.first, "sum over the shards", "value")
-        sender = _Sender(self, order, found, losses, [began, gathered, time.perf_counter()])
+        sender = _Sender(
+            self, order, found, losses, [began, gathered, forwarded - waited, forwarded]
+        )
         rank.backward(found, sender.ready)
         if order.more:
             rank.gather(Share(order.step + 1, order.first, order.last))
@@ -152,7 +159,10 @@ class StarRank:
     ) -> None:
         """Send a bucket of the gradient, a frame for each root."""
         _, start, stop = self._buckets[number]
-        times = [*marks, time.perf_counter()]
+        ended = time.perf_counter()
+        _, _, ran_forward, forwarded = marks
+        waited = self._meeting.waits.seconds - (forwarded - ran_forward)
+        times = [*marks, ended - waited, ended]
         header = Gradient(order.generation, order.step, number, losses, times)
         frames = [found.gradients[root, start:stop].data for root in found.roots]
         self._socket.send(encode(header), zmq.SNDMORE if frames else 0)

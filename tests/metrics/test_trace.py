@@ -34,18 +34,19 @@ def test_what_is_written(tmp_path: Path) -> None:
 
 def test_marks_become_spans() -> None:
     timeline = Timeline()
-    marks = Marks(0.0, 1.0, 3.0, 6.0, 7.0, 9.0, 9.0, 9.0, 10.0, 10.5)
+    marks = Marks(0.0, 1.0, 3.0, 3.25, 6.0, 6.5, 7.0, 9.0, 9.0, 9.0, 10.0, 10.5)
     timeline.add_steps(4, [[marks]])
     assert [(s.name, s.began, s.ended) for s in timeline] == [
-        ("gather", 0.0, 1.0), ("forward", 1.0, 3.0), ("backward", 3.0, 6.0), ("gather", 6.0, 7.0),
-        ("wait", 7.0, 9.0), ("reduce+update", 9.0, 10.0), ("wait", 10.0, 10.5),
+        ("gather", 0.0, 1.0), ("forward", 1.0, 3.0), ("wait", 3.0, 3.25), ("backward", 3.25, 6.0),
+        ("wait", 6.0, 6.5), ("gather", 6.5, 7.0), ("wait", 7.0, 9.0), ("reduce+update", 9.0, 10.0),
+        ("wait", 10.0, 10.5),
     ]  # fmt: skip
     assert [end for _, end in PHASES] == list(range(1, len(Marks._fields)))
 
 
 def test_a_timeline_has_an_end() -> None:
     timeline = Timeline()
-    marks = [[Marks(*range(10))]]
+    marks = [[Marks(*range(len(Marks._fields)))]]
     timeline.add_steps(0, marks * MOST_STEPS)
     assert timeline.full is False
     timeline.add_steps(MOST_STEPS, marks)
@@ -70,6 +71,20 @@ def test_every_exchange_has_a_timeline(exchange: str, tmp_path: Path) -> None:
         own = [e for e in spans if e["tid"] == lane]
         for before, after in pairwise(own):
             assert before["ts"] + before["dur"] <= after["ts"] + 0.01
+
+
+@pytest.mark.parametrize("exchange", ["star", "shared"])
+def test_waiting_in_the_middle_of_a_pass_is_waiting(exchange: str, tmp_path: Path) -> None:
+    data = write_dataset(tmp_path / "small.npz")
+    changes = {"dataset": str(data), "norm": "batch"}
+    run(changes, tmp_path / "run", workers=2, exchange=exchange, trace=True)
+    spans = [e for e in events(tmp_path / "run" / "trace.json") if e["ph"] == "X"]
+    for lane in (2, 3):
+        names = [e["name"] for e in spans if e["tid"] == lane]
+        pairs = list(pairwise(names))
+        assert ("forward", "wait") in pairs
+        assert ("wait", "backward") in pairs
+        assert ("forward", "backward") not in pairs
 
 
 def test_without_the_flag_there_is_no_timeline(tmp_path: Path) -> None:

@@ -42,7 +42,7 @@ TABLES = 2
 BUCKETS = 2
 
 
-MARKS = [0.0, 1.0, 2.0, 3.0]
+MARKS = [0.0, 1.0, 2.0, 2.0, 3.0, 3.0]
 
 
 def terms(

@@ -30,7 +30,7 @@ from dptrain.protocol.messages import (
 
 EXAMPLES: list[Message] = [
     Hello(1, b"n" * 32, -1, 4711, "host"),
-    Gradient(1, 41, 0, [0.25, -1.5], [1.0, 1.5, 2.0, 2.5]),
+    Gradient(1, 41, 0, [0.25, -1.5], [1.0, 1.5, 2.0, 2.0, 2.5, 2.5]),
     Progress(1, 42),
     Evaluated(3, [1.0], [2], 1.0, 1.5),
     Failed(True, "no", ""),
@@ -61,7 +61,7 @@ def gradient(**changes: object) -> bytes:
         "step": 2,
         "bucket": 0,
         "losses": [0.5],
-        "marks": [0.1, 0.2, 0.3, 0.4],
+        "marks": [0.1, 0.2, 0.3, 0.4, 0.5, 0.6],
     } | changes
     return bytes(msgpack.packb(["gradient", *fields.values()]))
 
