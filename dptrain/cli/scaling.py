@@ -4,6 +4,7 @@ import sys
 from pathlib import Path
 from typing import Any, Literal
 
+from dptrain.cli.begun import with_saved_network
 from dptrain.cli.flags import ExperimentFlags, given, named_code
 from dptrain.cli.output import print_json
 from dptrain.errors import EXIT_CHECK_FAILED, UsageError, suggestion
@@ -57,7 +58,8 @@ def scaling(
     flags = given(experiment_flags) if experiment_flags is not None else {}
     steps = flags.pop("steps", None)
     recorded = {} if experiment is None else read_toml(experiment)["experiment"]
-    described = build(Experiment, override(recorded, flags), str(experiment or "the command line"))
+    settings = with_saved_network(override(recorded, flags))
+    described = build(Experiment, settings, str(experiment or "the command line"))
     kinds: list[Kind] = ["strong", "weak"] if kind == "both" else [kind]
     ways: dict[str, Any] = {"exchange": exchange, "pin": pin or None}
     warnings = warnings_about(counts, cores)

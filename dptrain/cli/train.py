@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dptrain.cli import BEGAN
+from dptrain.cli.begun import with_saved_network
 from dptrain.cli.flags import ExecutionFlags, ExperimentFlags, given, named_code
 from dptrain.cli.output import print_json
 from dptrain.coordinator.observer import Observer
@@ -78,7 +79,7 @@ def _new(
         for name, schema in (("experiment", Experiment), ("execution", Execution)):
             build(schema, tables[name], f"{file} [{name}]")
     return Session(
-        build(Experiment, override(tables["experiment"], decides), origin),
+        build(Experiment, with_saved_network(override(tables["experiment"], decides)), origin),
         build(Execution, override(tables["execution"], runs_as), origin),
         observer,
         out=out,

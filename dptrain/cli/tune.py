@@ -6,6 +6,7 @@ from typing import Any, Literal, NamedTuple
 
 from msgspec.structs import replace
 
+from dptrain.cli.begun import with_saved_network
 from dptrain.cli.flags import ExecutionFlags, ExperimentFlags, given, named_code
 from dptrain.cli.output import print_json
 from dptrain.coordinator.signals import stop_on_signals
@@ -103,7 +104,8 @@ def _new(
     if file is not None:
         tables = read_toml(file)
         build(Experiment, tables["experiment"], f"{file} [experiment]")
-    experiment = build(Experiment, override(tables["experiment"], shared), "the command line")
+    settings = with_saved_network(override(tables["experiment"], shared))
+    experiment = build(Experiment, settings, "the command line")
     demand(experiment.model, code)
     if code is not None:
         code.check(experiment.model, experiment.model_digest)

@@ -71,7 +71,10 @@ class Experiment(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     ] = None
     init_from: Annotated[
         str | None,
-        Meta(description="A run, or a checkpoint of one, whose weights to begin with."),
+        Meta(
+            description="A run, or a checkpoint of one, whose weights to begin with; also its "
+            "network, unless one is named."
+        ),
     ] = None
     init_digest: str | None = None
     freeze: Annotated[

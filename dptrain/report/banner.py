@@ -77,9 +77,13 @@ def training_line(job: Job) -> str:
         parts.append(f"augmented by {augmentation_line(job)}")
     if e.patience:
         parts.append(f"patience {e.patience}")
-    length = f"{e.epochs} epochs, " if e.epochs else ""
-    parts.append(f"{length}{job.total_steps:,} steps")
+    length = f"{_count(e.epochs, 'epoch')}, " if e.epochs else ""
+    parts.append(length + _count(job.total_steps, "step"))
     return ", ".join(parts)
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number:,} {what}{'s' if number != 1 else ''}"
 
 
 def _loss_settings(loss: AnyLoss) -> list[str]:

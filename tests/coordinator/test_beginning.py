@@ -8,6 +8,7 @@ import pytest
 
 from dptrain.errors import CheckpointError, RunFolderError, UsageError
 from dptrain.trained import load_run
+from tests.commands import result
 from tests.sessions import run, write_dataset
 
 SETTINGS: dict[str, Any] = {"model": "mlp:20-6-5-3", "lr": 0.05}
@@ -80,6 +81,19 @@ def test_a_checkpoint_file_may_be_named(data: Path, source: Path, tmp_path: Path
     best, _ = load_run(source, "best")
     for name, value in weights(tmp_path / "run").items():
         np.testing.assert_array_equal(value, best.weights[name])
+
+
+def test_without_a_model_the_network_is_the_saved_one(
+    data: Path, source: Path, tmp_path: Path
+) -> None:
+    flags = ("--dataset", data, "--steps", 1, "--batch-size", 20)
+    result("train", "--init-from", source, *flags, "--out", tmp_path / "same")
+    assert [each.shape for each in weights(tmp_path / "same").values()] == [
+        each.shape for each in weights(source).values()
+    ]
+    model = ("--model", "mlp:20-6-4-3")
+    result("train", "--init-from", source, *flags, *model, "--out", tmp_path / "other")
+    assert weights(tmp_path / "other")["dense2.W"].shape == (6, 4)
 
 
 def test_what_cannot_be_begun_with(data: Path, source: Path, tmp_path: Path) -> None:
