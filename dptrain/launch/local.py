@@ -34,6 +34,8 @@ ONE_THREAD = dict.fromkeys(
     "1",
 )
 GRACE = 2.0
+# what a worker process runs, as arguments of Python
+WORKER = ("-m", "dptrain.worker")
 
 
 @dataclass(frozen=True)
@@ -65,13 +67,15 @@ class LocalWorker:
         pidfd: readable once the process has ended; -1 where the system has no pidfds.
     """
 
-    def __init__(self, rank: int, log: Path, inherited: "Inheritance") -> None:
+    def __init__(
+        self, rank: int, log: Path, inherited: "Inheritance", program: Sequence[str]
+    ) -> None:
         self.rank = rank
         self.log = log
         self._inherited = inherited
         with log.open("ab") as sink:
             self._process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "dptrain.worker"],
+                [sys.executable, "-P", *program],
                 stdin=subprocess.PIPE,
                 stdout=sink,
                 stderr=subprocess.STDOUT,
@@ -181,14 +185,19 @@ class Crew:
         memory: that they share, if any.
     """
 
-    def __init__(self, logs: Sequence[Path], barrier: Kind | None = None) -> None:
+    def __init__(
+        self,
+        logs: Sequence[Path],
+        barrier: Kind | None = None,
+        program: Sequence[str] = WORKER,
+    ) -> None:
         """Start a worker for every log file; with shared memory where a barrier is given."""
         self.workers: list[LocalWorker] = []
         self._inheritance = Inheritance(len(logs), barrier)
         self.memory = self._inheritance.memory
         try:
             self.workers += (
-                LocalWorker(rank, log, self._inheritance) for rank, log in enumerate(logs)
+                LocalWorker(rank, log, self._inheritance, program) for rank, log in enumerate(logs)
             )
         except BaseException:
             self.end(0.0)

@@ -1,0 +1,71 @@
+"""The analytic gradient of one process, and its rows: what everything else is compared with."""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dptrain.arithmetic.shards import shard_sizes
+from dptrain.exchange.rank import Rank, Share
+from dptrain.experiment.job import Job
+from dptrain.gradcheck.reference.network import Batch, Reference
+from dptrain.nn.network import Network
+
+Array = NDArray[Any]
+
+
+class Analytic(NamedTuple):
+    """What backpropagation in one process gives.
+
+    Attributes:
+        loss: the mean over the minibatch.
+        gradient: flat ``(size,)``, in the job's dtype.
+    """
+
+    loss: float
+    gradient: Array
+
+
+class Local:
+    """A job in this process, with weights that can be set."""
+
+    def __init__(self, job: Job) -> None:
+        self.job = job
+        self._weights = np.zeros(job.network.size, job.dtype)
+        self._rank = Rank(job, [self._weights])
+
+    def analytic(self, parameters: Array, step: int) -> Analytic:
+        """Return loss and gradient of the minibatch of a step."""
+        found = self._gathered(parameters, step)
+        with np.errstate(all="ignore"):
+            (loss,) = self._rank.forward(found)
+            self._rank.backward(found)
+        return Analytic(loss, found.gradients[0].copy())
+
+    def loss(self, parameters: Array, step: int) -> float:
+        """Return the mean loss of the minibatch of a step alone."""
+        found = self._gathered(parameters, step)
+        with np.errstate(all="ignore"):
+            (loss,) = self._rank.forward(found)
+        return loss
+
+    def batch(self, step: int) -> Batch:
+        """Return the rows of a step, augmented, in shards."""
+        found = self._gathered(self._weights.copy(), step)
+        sizes = shard_sizes(found.rows, self.job.shards)
+        cuts = np.cumsum(sizes)[:-1]
+        x = np.concatenate([np.array(each, float) for each in found.inputs])
+        t = np.concatenate(list(found.targets))
+        seed = self.job.experiment.seed
+        return Batch(np.split(x, cuts), np.split(t, cuts), seed, step)
+
+    def reference(self, step: int) -> Reference | None:
+        """Return the formulas of a step; None where the network is the user's own."""
+        network, loss = self.job.network, self.job.loss
+        if not isinstance(network, Network) or loss is None:
+            return None
+        return Reference(network, loss, self.batch(step))
+
+    def _gathered(self, parameters: Array, step: int) -> Any:
+        np.copyto(self._weights, parameters)
+        return self._rank.gather(Share(step, 0, self.job.shards))

@@ -1,0 +1,145 @@
+"""Two vectors compared tensor by tensor, and how small an error would have been seen."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dptrain.gradcheck.verdict import Verdict, worst
+from dptrain.nn.network import Tensor
+
+Array = NDArray[Any]
+
+
+class Entry(NamedTuple):
+    """One element of a tensor, as two computations have it.
+
+    Attributes:
+        index: in the tensor.
+        found: the value that is checked.
+        wanted: what it is checked against.
+        tolerance: how far apart they may be.
+    """
+
+    index: tuple[int, ...]
+    found: float
+    wanted: float
+    tolerance: float
+
+
+class TensorResult(NamedTuple):
+    """One tensor of a comparison.
+
+    Attributes:
+        tensor: its name.
+        size: elements.
+        compared: of them.
+        blind: of those compared, where even an error as large as the value would have passed.
+        failed: of those compared, how many lie outside their tolerance.
+        worst: the element with the largest difference relative to its tolerance.
+        detectable: the smallest relative error of one element that would have been seen, for the
+            median element and the best one; NaN where all values are 0.
+    """
+
+    tensor: str
+    size: int
+    compared: int
+    blind: int
+    failed: int
+    worst: Entry | None
+    detectable: tuple[float, float]
+
+
+class Comparison(NamedTuple):
+    """What was compared with what, and what came of it.
+
+    Attributes:
+        name: such as ``"distributed = analytic"``.
+        edge: what is to blame if it fails: ``"distributed"``, ``"analytic"``, ``"update"`` …
+        where: such as ``"shared, 3 workers, step 1"``.
+        verdict: of all tensors.
+        tensors: one by one.
+        note: a sentence, possibly empty.
+    """
+
+    name: str
+    edge: str
+    where: str
+    verdict: Verdict
+    tensors: tuple[TensorResult, ...]
+    note: str = ""
+
+    @property
+    def compared(self) -> int:
+        """Elements compared, over all tensors."""
+        return sum(t.compared for t in self.tensors)
+
+    @property
+    def worst(self) -> tuple[str, Entry] | None:
+        """The tensor and the element that fit worst."""
+        found = [(t.tensor, t.worst) for t in self.tensors if t.worst is not None]
+        return max(found, key=lambda each: _ratio(each[1]), default=None)
+
+
+def compare(
+    name: str,
+    edge: str,
+    where: str,
+    tensors: Sequence[Tensor],
+    found: Array,
+    wanted: Array,
+    tolerance: Array | float,
+    compared: Array | None = None,
+) -> Comparison:
+    """Compare flat vectors ``(size,)``.
+
+    Args:
+        name: as of `Comparison`, as are ``edge`` and ``where``.
+        edge: see there.
+        where: see there.
+        tensors: those that are compared.
+        found: what is checked.
+        wanted: what it is checked against.
+        tolerance: for each element, absolute; 0 demands equality.
+        compared: which elements are, bool; all unless given.
+    """
+    limits = np.broadcast_to(np.asarray(tolerance, float), found.shape)
+    which = np.ones(found.shape, bool) if compared is None else compared
+    results = tuple(_tensor(t, found, wanted, limits, which) for t in tensors)
+    verdicts = [Verdict.FAIL if t.failed else Verdict.PASS for t in results if t.compared]
+    return Comparison(name, edge, where, worst(verdicts), results)
+
+
+def _tensor(
+    tensor: Tensor, found: Array, wanted: Array, limits: Array, which: Array
+) -> TensorResult:
+    own = slice(tensor.start, tensor.stop)
+    chosen = np.flatnonzero(which[own])
+    size = tensor.stop - tensor.start
+    if not len(chosen):
+        return TensorResult(tensor.name, size, 0, 0, 0, None, (np.nan, np.nan))
+    a, b, limit = found[own][chosen], wanted[own][chosen], limits[own][chosen]
+    with np.errstate(invalid="ignore", divide="ignore"):
+        difference = np.abs(a - b)
+        fits = (difference <= limit) | (a == b)
+        ratio = np.where(fits, np.where(limit > 0, difference / limit, 0.0), np.inf)
+        outside = np.where(fits, -1.0, np.where(np.isnan(difference), np.inf, difference))
+        place = int(outside.argmax() if not fits.all() else np.nan_to_num(ratio).argmax())
+        relative = np.maximum(limit, np.spacing(np.abs(b))) / np.abs(b)
+    seen = relative[np.abs(b) > 0]
+    detectable = (float(np.median(seen)), float(seen.min())) if len(seen) else (np.nan, np.nan)
+    index = tuple(int(i) for i in np.unravel_index(chosen[place], tensor.shape))
+    entry = Entry(index, float(a[place]), float(b[place]), float(limit[place]))
+    blind = int(np.count_nonzero(relative >= 1) + np.count_nonzero((b == 0) & (limit > 0)))
+    failed = int(np.count_nonzero(~fits))
+    return TensorResult(
+        tensor.name, size, len(chosen), min(blind, len(chosen)), failed, entry, detectable
+    )
+
+
+def _ratio(entry: Entry) -> float:
+    difference = abs(entry.found - entry.wanted)
+    if not difference <= entry.tolerance:
+        return np.inf if not np.isfinite(difference) else 1e300 * (1 + difference)
+    return difference / entry.tolerance if entry.tolerance else 0.0

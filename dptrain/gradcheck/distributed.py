@@ -1,0 +1,154 @@
+"""What real workers compute: the gradient that the optimizer gets, and what it makes of it."""
+
+import contextlib
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from msgspec.structs import replace
+from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
+
+from dptrain.coordinator.cluster import Cluster, Setting
+from dptrain.coordinator.shared import SharedCluster
+from dptrain.coordinator.star import StarCluster
+from dptrain.exchange.barrier import suitable
+from dptrain.exchange.engine import Engine, State
+from dptrain.exchange.inline import InlineEngine
+from dptrain.experiment.execution import settle_execution
+from dptrain.experiment.job import Job
+from dptrain.experiment.schema import Execution, Experiment
+from dptrain.launch.local import WORKER, Crew
+from dptrain.protocol.handshake import new_key
+
+Array = NDArray[Any]
+
+
+class Way(NamedTuple):
+    """How an experiment is carried out.
+
+    Attributes:
+        exchange: ``"inline"``, ``"shared"`` or ``"star"``.
+        workers: the world size.
+    """
+
+    exchange: str
+    workers: int
+
+    def __str__(self) -> str:
+        plural = "s" if self.workers != 1 else ""
+        return f"{self.exchange}, {self.workers} worker{plural}"
+
+
+class Step(NamedTuple):
+    """A step of a run.
+
+    Attributes:
+        number: counted from 0.
+        loss: as the run reports it.
+        before: weights and optimizer state.
+        after: likewise.
+    """
+
+    number: int
+    loss: float
+    before: State
+    after: State
+
+
+def recording(experiment: Experiment) -> Experiment:
+    """Return an experiment whose optimizer's state is the reduced gradient, bit by bit.
+
+    Momentum that keeps nothing of its velocity: ``v ← 0 v + g``. The way there is that of every
+    optimizer; neither decay nor clipping touches the gradient.
+    """
+    return replace(
+        experiment,
+        optimizer="momentum",
+        momentum=0.0,
+        decay=None,
+        beta1=None,
+        beta2=None,
+        epsilon=None,
+        weight_decay=0.0,
+        l1=0.0,
+        clip_norm=None,
+    )
+
+
+@contextlib.contextmanager
+def engine(
+    job: Job,
+    data: Path,
+    way: Way,
+    state: State,
+    first_step: int = 0,
+    *,
+    worker: Sequence[str] = WORKER,
+    timeout: float = 30.0,
+) -> Iterator[Engine]:
+    """Start what carries out a job; end it with the block.
+
+    Args:
+        job: settled.
+        data: folder of its prepared data.
+        way: exchange and workers.
+        state: to begin with; it is copied.
+        first_step: the first that will be asked for.
+        worker: what the worker processes run, as arguments of Python.
+        timeout: seconds after which a silent worker is given up.
+    """
+    begun = State(state.parameters.copy(), [s.copy() for s in state.slots])
+    with threadpool_limits(limits=1, user_api="blas"):
+        if way.exchange == "inline":
+            yield InlineEngine(job, begun.parameters, begun.slots)
+            return
+        with tempfile.TemporaryDirectory(prefix="dptrain-check-") as logs:
+            execution = settle_execution(
+                Execution(workers=way.workers, exchange=way.exchange, worker_timeout=timeout),  # type: ignore[arg-type]
+                job.shards,
+            )
+            barrier = suitable() if way.exchange == "shared" else None
+            files = [Path(logs) / f"rank-{rank}.log" for rank in range(way.workers)]
+            with Crew(files, barrier, worker) as crew:
+                setting = Setting(job, execution, str(data), new_key(), crew, first_step, _never)
+                kind = SharedCluster if way.exchange == "shared" else StarCluster
+                cluster: Cluster = kind(setting, begun)
+                try:
+                    cluster.join()
+                    yield cluster
+                finally:
+                    cluster.close()
+
+
+def steps(found: Engine, begin: int, end: int) -> Iterator[Step]:
+    """Carry out steps one by one, with copies of what stands before and after each."""
+    before = _copied(found.state())
+    for number in range(begin, end):
+        (done,) = found.train(number, number + 1, _never, 1)
+        after = _copied(found.state())
+        yield Step(number, done.loss, before, after)
+        before = after
+
+
+def gradient_of(step: Step) -> Array:
+    """Return the reduced gradient of a step of a `recording` run."""
+    return np.asarray(step.after.slots[0])
+
+
+def begin(job: Job, parameters: Array) -> State:
+    """Return weights with an optimizer state that is new."""
+    return State(
+        parameters.astype(job.dtype),
+        [np.zeros(len(parameters), job.dtype) for _ in job.updater.rule.slots],
+    )
+
+
+def _copied(state: State) -> State:
+    return State(state.parameters.copy(), [s.copy() for s in state.slots])
+
+
+def _never() -> bool:
+    return False

@@ -1,0 +1,257 @@
+"""The layers of the reference: formulas, shard by shard, and nothing of how it is done fast.
+
+They share no code with `dptrain.nn` but the descriptions, so that both can be wrong only in
+different ways. Every shard has weights of its own, equal in value, so that differentiating tells
+each shard's part of the gradient.
+"""
+
+from collections.abc import Sequence
+from functools import singledispatch
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dptrain.gradcheck.reference import elementwise as e
+from dptrain.gradcheck.reference.setting import Setting
+from dptrain.gradcheck.reference.tape import Node
+from dptrain.nn.activations import Identity, ReLU, Sigmoid, Tanh
+from dptrain.nn.batchnorm import BatchNorm
+from dptrain.nn.composite import Residual
+from dptrain.nn.convolution import Conv2D
+from dptrain.nn.dense import Dense, Flatten
+from dptrain.nn.dropout import Dropout
+from dptrain.nn.gelu import GELU
+from dptrain.nn.layer import Layer
+from dptrain.nn.layernorm import LayerNorm
+from dptrain.nn.normalise import Normalise
+from dptrain.nn.pooling import AvgPool2D, MaxPool2D
+from dptrain.nn.rectifiers import LeakyReLU, Softplus
+from dptrain.nn.row import Placed, place
+
+Array = NDArray[Any]
+Shards = list[Node]
+Weights = Sequence[Sequence[Node]]  # by tensor, then by shard
+
+
+def row_forward(
+    row: Sequence[Placed], x: Shards, weights: Weights, setting: Setting, first: int = 0
+) -> Shards:
+    """Return what layers in a row make of the shards' rows.
+
+    Args:
+        row: layers, those of chains in their chain's place.
+        x: what they are given.
+        weights: of these layers.
+        setting: of the whole network, whose tensors end with those of these layers.
+        first: how many layers of the network come before them.
+    """
+    taken = 0
+    frozen = setting.frozen[len(setting.frozen) - len(weights) :] if first else setting.frozen
+    for i, (_, layer, _, parameters) in enumerate(row, first):
+        own = slice(taken, taken + len(parameters))
+        taken = own.stop
+        x = forward(layer, x, weights[own], setting.at(i, frozen=frozen[own]))
+    return x
+
+
+@singledispatch
+def forward(layer: Layer, x: Shards, weights: Weights, setting: Setting) -> Shards:
+    """Return what a layer makes of the shards' rows in training."""
+    raise NotImplementedError(layer.kind)
+
+
+@forward.register
+def _(layer: Dense, x: Shards, weights: Weights, setting: Setting) -> Shards:  # noqa: ARG001
+    return [each @ w + b for each, w, b in zip(x, *weights, strict=True)]
+
+
+@forward.register
+def _(layer: Flatten, x: Shards, weights: Weights, setting: Setting) -> Shards:  # noqa: ARG001
+    return [each.reshape(len(each.value), -1) for each in x]
+
+
+@forward.register
+def _(layer: Identity, x: Shards, weights: Weights, setting: Setting) -> Shards:  # noqa: ARG001
+    return x
+
+
+@forward.register
+def _(layer: Sigmoid, x: Shards, weights: Weights, setting: Setting) -> Shards:  # noqa: ARG001
+    return [e.sigmoid(each) for each in x]
+
+
+@forward.register
+def _(layer: Tanh, x: Shards, weights: Weights, setting: Setting) -> Shards:  # noqa: ARG001
+    return [e.tanh(each) for each in x]
+
+
+@forward.register
+def _(layer: Softplus, x: Shards, weights: Weights, setting: Setting) -> Shards:  # noqa: ARG001
+    return [e.softplus(each) for each in x]
+
+
+@forward.register
+def _(layer: GELU, x: Shards, weights: Weights, setting: Setting) -> Shards:  # noqa: ARG001
+    function = e.gelu if layer.approximate == "none" else e.tanh_gelu
+    return [function(each) for each in x]
+
+
+@forward.register
+def _(layer: ReLU, x: Shards, weights: Weights, setting: Setting) -> Shards:  # noqa: ARG001
+    return [_rectified(each, 0.0, setting) for each in x]
+
+
+@forward.register
+def _(layer: LeakyReLU, x: Shards, weights: Weights, setting: Setting) -> Shards:  # noqa: ARG001
+    return [_rectified(each, layer.negative_slope, setting) for each in x]
+
+
+def _rectified(x: Node, slope: float, setting: Setting) -> Node:
+    found, positive = e.leaky_relu(x, slope)
+    setting.branched(positive)
+    return found
+
+
+@forward.register
+def _(layer: Normalise, x: Shards, weights: Weights, setting: Setting) -> Shards:  # noqa: ARG001
+    return [(each - shift) / scale for each, shift, scale in zip(x, *weights, strict=True)]
+
+
+@forward.register
+def _(layer: Dropout, x: Shards, weights: Weights, setting: Setting) -> Shards:  # noqa: ARG001
+    if not layer.rate:
+        return x
+    kept = [setting.uniform(s, each.shape) >= np.float32(layer.rate) for s, each in enumerate(x)]
+    # the quotient is one more rounding than a product with the rounded factor, and covers it
+    rest = 1 - layer.rate
+    return [
+        each * each.constant(mask.astype(float)) / each.constant(rest)
+        for each, mask in zip(x, kept, strict=True)
+    ]
+
+
+@forward.register
+def _(layer: LayerNorm, x: Shards, weights: Weights, setting: Setting) -> Shards:  # noqa: ARG001
+    found = []
+    for each, gamma, beta in zip(x, *weights, strict=True):
+        count = each.constant(float(each.shape[-1]))
+        centred = each - each.sum(-1, keepdims=True) / count
+        variance = (centred * centred).sum(-1, keepdims=True) / count
+        deviation = (variance + each.constant(layer.epsilon)).sqrt()
+        found.append(gamma * (centred / deviation) + beta)
+    return found
+
+
+@forward.register
+def _(layer: BatchNorm, x: Shards, weights: Weights, setting: Setting) -> Shards:
+    gamma, beta, running_mean, running_variance = weights
+    epsilon = x[0].constant(layer.epsilon)
+    if all(setting.frozen):
+        return [
+            g * ((each - m) / (v + epsilon).sqrt()) + b
+            for each, g, b, m, v in zip(x, *weights, strict=True)
+        ]
+    del running_mean, running_variance
+    groups = [list(range(len(x)))] if layer.sync else [[s] for s in range(len(x))]
+    normal: dict[int, Node] = {}
+    shares = []
+    for group in groups:
+        means, variances, count = _moments([x[s] for s in group], epsilon, normal, group)
+        rows = sum(setting.sizes[s] for s in group)
+        shares.append((rows / setting.rows, means, variances, count))
+    setting.statistics[setting.place] = shares
+    return [g * normal[s] + b for s, (g, b) in enumerate(zip(gamma, beta, strict=True))]
+
+
+def _moments(
+    x: Shards, epsilon: Node, normal: dict[int, Node], group: Sequence[int]
+) -> tuple[Node, Node, int]:
+    """Normalise shards with the statistics of all their rows; return mean, variance and count."""
+    axes = tuple(range(len(x[0].shape) - 1))
+    count = sum(each.value[..., 0].size for each in x)
+    n = epsilon.constant(float(count))
+    mean = _sum([each.sum(axes) for each in x]) / n
+    centred = [each - mean for each in x]
+    variance = _sum([(each * each).sum(axes) for each in centred]) / n
+    deviation = (variance + epsilon).sqrt()
+    for s, each in zip(group, centred, strict=True):
+        normal[s] = each / deviation
+    return mean, variance, count
+
+
+def _sum(terms: Sequence[Node]) -> Node:
+    total = terms[0]
+    for each in terms[1:]:
+        total = total + each
+    return total
+
+
+@forward.register
+def _(layer: Residual, x: Shards, weights: Weights, setting: Setting) -> Shards:
+    shape = x[0].shape[1:]
+    rows = [place(layer.layers, shape), place(layer.shortcut, shape)]
+    count = sum(len(each.parameters) for each in rows[0])
+    parts = (slice(None, count), slice(count, None))
+    ways = [
+        row_forward(row, x, weights[own], setting.at(way, frozen=setting.frozen[own]))
+        for way, (row, own) in enumerate(zip(rows, parts, strict=True))
+    ]
+    return [f + g for f, g in zip(*ways, strict=True)]
+
+
+@forward.register
+def _(layer: Conv2D, x: Shards, weights: Weights, setting: Setting) -> Shards:  # noqa: ARG001
+    over = layer.windows(x[0].shape[1:])
+    index = window_pixels(over.image[:2], over.size, over.stride, over.padding)
+    found = []
+    for each, w, b in zip(x, *weights, strict=True):
+        rows, channels = len(each.value), over.image[2]
+        pixels = each.reshape(rows, -1, channels).gathered(index)
+        patches = pixels.reshape(rows * len(index), index.shape[1] * channels)
+        y = patches @ w.reshape(-1, layer.filters) + b
+        found.append(y.reshape(rows, *over.places, layer.filters))
+    return found
+
+
+@forward.register
+def _(layer: MaxPool2D, x: Shards, weights: Weights, setting: Setting) -> Shards:  # noqa: ARG001
+    found = []
+    for each in x:
+        windows, shape = _pooled(layer, each)
+        largest, index = windows.swapped().largest()
+        setting.branched(index)
+        found.append(largest.reshape(*shape))
+    return found
+
+
+@forward.register
+def _(layer: AvgPool2D, x: Shards, weights: Weights, setting: Setting) -> Shards:  # noqa: ARG001
+    found = []
+    for each in x:
+        windows, shape = _pooled(layer, each)
+        mean = windows.sum(2) / each.constant(float(windows.shape[2]))
+        found.append(mean.reshape(*shape))
+    return found
+
+
+def _pooled(layer: MaxPool2D | AvgPool2D, x: Node) -> tuple[Node, tuple[int, ...]]:
+    """Return ``(rows, windows, elements, C)``, and the shape of the output."""
+    over = layer.windows(x.shape[1:])
+    index = window_pixels(over.image[:2], over.size, over.stride, (0, 0))
+    rows, channels = len(x.value), over.image[2]
+    return x.reshape(rows, -1, channels).gathered(index), (rows, *over.places, channels)
+
+
+def window_pixels(
+    image: tuple[int, ...], size: tuple[int, ...], stride: tuple[int, ...], padding: tuple[int, ...]
+) -> Array:
+    """Return ``(windows, elements)``: which pixel each element of each window reads, -1 outside."""
+    (height, width), found = image, []
+    for top in range(-padding[0], height + padding[0] - size[0] + 1, stride[0]):
+        for left in range(-padding[1], width + padding[1] - size[1] + 1, stride[1]):
+            cells = [(top + i, left + j) for i in range(size[0]) for j in range(size[1])]
+            found.append(
+                [r * width + c if 0 <= r < height and 0 <= c < width else -1 for r, c in cells]
+            )
+    return np.array(found)

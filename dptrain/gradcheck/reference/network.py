@@ -1,0 +1,183 @@
+"""A network and its loss by the formulas of the reference: value, gradients, bounds."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dptrain.gradcheck.reference.bounded import Bounded, gamma
+from dptrain.gradcheck.reference.layers import row_forward
+from dptrain.gradcheck.reference.losses import row_losses
+from dptrain.gradcheck.reference.places import places
+from dptrain.gradcheck.reference.setting import Setting
+from dptrain.gradcheck.reference.tape import Node, backward
+from dptrain.nn.losses import AnyLoss
+from dptrain.nn.network import Network
+
+Array = NDArray[Any]
+
+
+class Batch(NamedTuple):
+    """The rows of a training step.
+
+    Attributes:
+        inputs: of every shard that has rows, ``(rows, *sample)`` float64.
+        targets: likewise, labels ``(rows,)`` or values ``(rows, units)``.
+        seed: of the experiment.
+        step: counted from 0.
+    """
+
+    inputs: Sequence[Array]
+    targets: Sequence[Array]
+    seed: int
+    step: int
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """Rows of every shard."""
+        return tuple(len(x) for x in self.inputs)
+
+
+class Gradient(NamedTuple):
+    """What the reference finds.
+
+    Attributes:
+        loss: the mean over the minibatch's rows.
+        loss_bound: how far any computation of the same formulas may be from it.
+        shards: each shard's part of the gradient, ``(shards, size)``; where a running average
+            stands, its part of the minibatch's value.
+        total: their sum, ``(size,)``.
+        bound: of the total, likewise: covers every order of all sums.
+        branches: what decided between the sides of kinks.
+    """
+
+    loss: float
+    loss_bound: float
+    shards: Array
+    total: Array
+    bound: Array
+    branches: list[bytes]
+
+
+class Reference:
+    """A network, its loss and the rows of one step."""
+
+    def __init__(self, network: Network, loss: AnyLoss, batch: Batch) -> None:
+        self.network = network
+        self.loss = loss
+        self.batch = batch
+        self._tensors = network.all_tensors()
+
+    def value(self, parameters: Array) -> tuple[Any, list[bytes]]:
+        """Return the mean loss, and what decided at kinks.
+
+        Args:
+            parameters: flat ``(size,)``, float64 or complex128; the loss has the same kind.
+        """
+        setting, _, loss = self._forward(parameters, None)
+        return loss.value[()], setting.branches
+
+    def gradient(self, parameters: Array, unit: float) -> Gradient:
+        """Return the gradient with bounds.
+
+        Args:
+            parameters: flat ``(size,)`` float64.
+            unit: roundoff of the arithmetic that is judged: 2**-53 or 2**-24.
+        """
+        setting, leaves, loss = self._forward(parameters, unit)
+        backward(loss)
+        shards = np.zeros((len(self.batch.sizes), self.network.size))
+        errors = np.zeros_like(shards)
+        for tensor, own in zip(self._tensors, leaves, strict=True):
+            for s, leaf in enumerate(own):
+                if leaf.gradient is not None and tensor.trained:
+                    assert leaf.gradient.error is not None
+                    shards[s, tensor.start : tensor.stop] = leaf.gradient.value.reshape(-1)
+                    errors[s, tensor.start : tensor.stop] = leaf.gradient.error.reshape(-1)
+        self._averages(setting, shards, errors)
+        carried = errors.sum(axis=0)
+        size = np.abs(shards).sum(axis=0) + carried
+        bound = carried + gamma(max(len(shards) - 1, 0), unit) * size
+        assert loss.bounded.error is not None
+        return Gradient(
+            float(loss.value),
+            float(loss.bounded.error),
+            shards,
+            shards.sum(axis=0),
+            bound,
+            setting.branches,
+        )
+
+    def begin(
+        self, parameters: Array, unit: float | None = None
+    ) -> tuple[Setting, list[list[Node]], list[Node]]:
+        """Return what the first layer needs: the setting, every tensor's shards, the inputs."""
+        sizes = self.batch.sizes
+        frozen = tuple(t.frozen for t in self._tensors)
+        setting = Setting(sizes, self.batch.seed, self.batch.step, frozen=frozen)
+        leaves = [
+            [leaf(parameters[t.start : t.stop].reshape(t.shape), unit) for _ in sizes]
+            for t in self._tensors
+        ]
+        return setting, leaves, [leaf(rows, unit) for rows in self.batch.inputs]
+
+    def row_losses(self, shard: int, outputs: Node, copies: int = 1) -> Node:
+        """Return the losses of a shard's rows, which may stand there several times."""
+        targets = np.concatenate([self.batch.targets[shard]] * copies)
+        return row_losses(
+            self.loss, outputs, targets, Setting(self.batch.sizes, self.batch.seed, self.batch.step)
+        )
+
+    def _forward(
+        self, parameters: Array, unit: float | None
+    ) -> tuple[Setting, list[list[Node]], Node]:
+        setting, leaves, x = self.begin(parameters, unit)
+        y = row_forward(self.network.row, x, leaves, setting)
+        total: Node | None = None
+        for outputs, targets in zip(y, self.batch.targets, strict=True):
+            own = row_losses(self.loss, outputs, targets, setting).sum(0)
+            total = own if total is None else total + own
+        assert total is not None
+        return setting, leaves, total / total.constant(float(setting.rows))
+
+    def _averages(self, setting: Setting, shards: Array, errors: Array) -> None:
+        """Put the minibatch's statistics where running averages have theirs, as shard 0's part."""
+        for place, shares in setting.statistics.items():
+            mean: Bounded | None = None
+            variance: Bounded | None = None
+            for share, own_mean, own_variance, count in shares:
+                weight = own_mean.bounded.exactly(share)
+                unbiased = own_mean.bounded.exactly(count / max(count - 1, 1))
+                m, v = own_mean.bounded * weight, own_variance.bounded * unbiased * weight
+                mean = m if mean is None else mean + m
+                variance = v if variance is None else variance + v
+            assert mean is not None
+            assert variance is not None
+            at_mean, at_variance = self._running[place]
+            for (start, stop), found in ((at_mean, mean), (at_variance, variance)):
+                assert found.error is not None
+                shards[0, start:stop], errors[0, start:stop] = found.value, found.error
+
+    @property
+    def _running(self) -> dict[tuple[int, ...], tuple[tuple[int, int], tuple[int, int]]]:
+        """Return where the running mean and variance of each batch norm stand, by its place."""
+        return batch_norms(self.network)
+
+
+def leaf(value: Array, unit: float | None) -> Node:
+    """Return numbers as they are given; without a unit there is no bound."""
+    error = None if unit is None else np.zeros(value.shape)
+    return Node(Bounded(value, error, unit or 0.0))
+
+
+def batch_norms(network: Network) -> dict[tuple[int, ...], tuple[tuple[int, int], tuple[int, int]]]:
+    """Return the spans of running mean and variance of every batch norm, by its place."""
+    tensors = network.all_tensors()
+    found = {}
+    for place, first, count in places(network.row):
+        own = tensors[first : first + count]
+        spans = {t.name.rpartition(".")[2]: (t.start, t.stop) for t in own}
+        if "variance" in spans:
+            found[place] = (spans["mean"], spans["variance"])
+    return found

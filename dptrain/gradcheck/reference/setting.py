@@ -1,0 +1,63 @@
+"""What the reference needs to know of a minibatch beside its rows, and what it notes down."""
+
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dptrain.arithmetic.randomness import Purpose, generator
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A training step, as the layers of the reference see it.
+
+    Attributes:
+        sizes: rows of every shard.
+        seed: of the experiment.
+        step: counted from 0.
+        place: of the layer in the network.
+        frozen: whether the layer's tensors stay as they are, one for each.
+        copies: how often every shard's rows stand there, one copy behind the other.
+        branches: what decided on which side of a kink each element lies, in order.
+        statistics: values of the minibatch that running averages move towards, by place.
+    """
+
+    sizes: tuple[int, ...]
+    seed: int
+    step: int
+    place: tuple[int, ...] = ()
+    frozen: tuple[bool, ...] = ()
+    copies: int = 1
+    branches: list[bytes] = field(default_factory=list)
+    statistics: dict[tuple[int, ...], list[Any]] = field(default_factory=dict)
+
+    @property
+    def rows(self) -> int:
+        """Of the whole minibatch."""
+        return sum(self.sizes)
+
+    def at(self, *place: int, frozen: tuple[bool, ...]) -> "Setting":
+        """Return the same for a layer further down."""
+        return replace(self, place=(*self.place, *place), frozen=frozen)
+
+    def stacked(self, copies: int) -> "Setting":
+        """Return the same for so many copies of every shard's rows."""
+        return replace(self, copies=copies)
+
+    def branched(self, decided: Array) -> None:
+        """Note down what depends on a comparison."""
+        self.branches.append(np.ascontiguousarray(decided).tobytes())
+
+    def uniform(self, shard: int, shape: tuple[int, ...]) -> Array:
+        """Return the numbers from 0 to 1 that dropout draws for a shard, float32."""
+        philox: Any = generator(self.seed, Purpose.DROPOUT, *self.place, shard).bit_generator
+        state = philox.state
+        state["state"]["counter"] = np.array([0, 0, 0, self.step], np.uint64)
+        philox.state = state
+        one = (shape[0] // self.copies, *shape[1:])
+        drawn = np.random.Generator(philox).random(one, dtype=np.float32)
+        return np.concatenate([drawn] * self.copies)
