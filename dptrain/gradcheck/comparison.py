@@ -16,13 +16,13 @@ class Entry(NamedTuple):
     """One element of a tensor, as two computations have it.
 
     Attributes:
-        index: in the tensor.
+        place: in the tensor.
         found: the value that is checked.
         wanted: what it is checked against.
         tolerance: how far apart they may be.
     """
 
-    index: tuple[int, ...]
+    place: tuple[int, ...]
     found: float
     wanted: float
     tolerance: float
@@ -129,8 +129,8 @@ def _tensor(
         relative = np.maximum(limit, np.spacing(np.abs(b))) / np.abs(b)
     seen = relative[np.abs(b) > 0]
     detectable = (float(np.median(seen)), float(seen.min())) if len(seen) else (np.nan, np.nan)
-    index = tuple(int(i) for i in np.unravel_index(chosen[place], tensor.shape))
-    entry = Entry(index, float(a[place]), float(b[place]), float(limit[place]))
+    where = tuple(int(i) for i in np.unravel_index(chosen[place], tensor.shape))
+    entry = Entry(where, float(a[place]), float(b[place]), float(limit[place]))
     blind = int(np.count_nonzero(relative >= 1) + np.count_nonzero((b == 0) & (limit > 0)))
     failed = int(np.count_nonzero(~fits))
     return TensorResult(
