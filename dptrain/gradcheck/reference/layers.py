@@ -51,7 +51,8 @@ def row_forward(
     for i, (_, layer, _, parameters) in enumerate(row, first):
         own = slice(taken, taken + len(parameters))
         taken = own.stop
-        x = forward(layer, x, weights[own], setting.at(i, frozen=frozen[own]))
+        here = setting.at(i, frozen=frozen[own])
+        x = setting.swaps.get(here.place, forward)(layer, x, weights[own], here)
     return x
 
 
@@ -157,14 +158,14 @@ def _(layer: BatchNorm, x: Shards, weights: Weights, setting: Setting) -> Shards
     normal: dict[int, Node] = {}
     shares = []
     for group in groups:
-        means, variances, count = _moments([x[s] for s in group], epsilon, normal, group)
+        means, variances, count = moments([x[s] for s in group], epsilon, normal, group)
         rows = sum(setting.sizes[s] for s in group)
         shares.append((rows / setting.rows, means, variances, count))
     setting.statistics[setting.place] = shares
     return [g * normal[s] + b for s, (g, b) in enumerate(zip(gamma, beta, strict=True))]
 
 
-def _moments(
+def moments(
     x: Shards, epsilon: Node, normal: dict[int, Node], group: Sequence[int]
 ) -> tuple[Node, Node, int]:
     """Normalise shards with the statistics of all their rows; return mean, variance and count."""

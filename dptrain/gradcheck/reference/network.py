@@ -1,6 +1,6 @@
 """A network and its loss by the formulas of the reference: value, gradients, bounds."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,6 +16,9 @@ from dptrain.nn.losses import AnyLoss
 from dptrain.nn.network import Network
 
 Array = NDArray[Any]
+
+
+LOSS = (-1,)  # the place of the loss, among those that can be swapped
 
 
 class Batch(NamedTuple):
@@ -63,7 +66,22 @@ class Gradient(NamedTuple):
 class Reference:
     """A network, its loss and the rows of one step."""
 
-    def __init__(self, network: Network, loss: AnyLoss, batch: Batch) -> None:
+    def __init__(
+        self,
+        network: Network,
+        loss: AnyLoss,
+        batch: Batch,
+        swaps: Mapping[tuple[int, ...], Any] | None = None,
+    ) -> None:
+        """Bind.
+
+        Args:
+            network: the description.
+            loss: the description.
+            batch: the rows.
+            swaps: what computes a layer in place of its formulas, by its place.
+        """
+        self._swaps = swaps or {}
         self.network = network
         self.loss = loss
         self.batch = batch
@@ -115,7 +133,7 @@ class Reference:
         """Return what the first layer needs: the setting, every tensor's shards, the inputs."""
         sizes = self.batch.sizes
         frozen = tuple(t.frozen for t in self._tensors)
-        setting = Setting(sizes, self.batch.seed, self.batch.step, frozen=frozen)
+        setting = Setting(sizes, self.batch.seed, self.batch.step, frozen=frozen, swaps=self._swaps)
         leaves = [
             [leaf(parameters[t.start : t.stop].reshape(t.shape), unit) for _ in sizes]
             for t in self._tensors
@@ -134,6 +152,9 @@ class Reference:
     ) -> tuple[Setting, list[list[Node]], Node]:
         setting, leaves, x = self.begin(parameters, unit)
         y = row_forward(self.network.row, x, leaves, setting)
+        change = self._swaps.get(LOSS)
+        if change is not None:
+            y = change(y, self.batch)
         total: Node | None = None
         for outputs, targets in zip(y, self.batch.targets, strict=True):
             own = row_losses(self.loss, outputs, targets, setting).sum(0)

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 
 from dptrain.nn.batchnorm import BatchNorm
 from dptrain.nn.composite import Residual
+from dptrain.nn.layer import Layer
 from dptrain.nn.row import Placed, place
 
 
@@ -27,6 +28,19 @@ def places(
         else:
             yield (*at, i), first, len(parameters)
         first += len(parameters)
+
+
+def leaves(
+    row: Sequence[Placed], at: tuple[int, ...] = (), prefix: str = ""
+) -> Iterator[tuple[tuple[int, ...], str, Layer]]:
+    """Yield place, name and description of every layer without layers of its own."""
+    for i, (name, layer, shape, _) in enumerate(row):
+        if isinstance(layer, Residual):
+            for way, (held, part) in enumerate(((layer.layers, ""), (layer.shortcut, "shortcut."))):
+                inner = place(held, shape)
+                yield from leaves(inner, (*at, i, way), f"{prefix}{name}.{part}")
+        else:
+            yield (*at, i), f"{prefix}{name}", layer
 
 
 def couples_rows(row: Sequence[Placed]) -> bool:

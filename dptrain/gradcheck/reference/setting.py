@@ -1,5 +1,6 @@
 """What the reference needs to know of a minibatch beside its rows, and what it notes down."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -22,6 +23,7 @@ class Setting:
         place: of the layer in the network.
         frozen: whether the layer's tensors stay as they are, one for each.
         copies: how often every shard's rows stand there, one copy behind the other.
+        swaps: what computes a layer in place of its formulas, by its place.
         branches: what decided on which side of a kink each element lies, in order.
         statistics: values of the minibatch that running averages move towards, by place.
     """
@@ -32,6 +34,7 @@ class Setting:
     place: tuple[int, ...] = ()
     frozen: tuple[bool, ...] = ()
     copies: int = 1
+    swaps: Mapping[tuple[int, ...], Any] = field(default_factory=dict)
     branches: list[bytes] = field(default_factory=list)
     statistics: dict[tuple[int, ...], list[Any]] = field(default_factory=dict)
 

@@ -1,0 +1,199 @@
+"""The triangle: distributed, analytic and numerical gradients of the same steps."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dptrain.arithmetic.shards import assign
+from dptrain.gradcheck.analytic import Local
+from dptrain.gradcheck.comparison import Comparison, compare
+from dptrain.gradcheck.complex_step import complex_step
+from dptrain.gradcheck.distributed import Step, gradient_of
+from dptrain.gradcheck.forensics import diagnose, fit
+from dptrain.gradcheck.hypotheses import layers
+from dptrain.gradcheck.hypotheses.evidence import Evidence, Past
+from dptrain.gradcheck.reference.network import Batch, Gradient, Reference
+from dptrain.gradcheck.report import Failure
+from dptrain.nn.initializers import Zeros
+from dptrain.nn.network import Tensor
+
+Array = NDArray[Any]
+
+UNITS = {"float32": 2.0**-24, "float64": 2.0**-53}
+# More elements than these are sampled.
+ELEMENTWISE = 60_000
+
+
+class Triangle:
+    """A job in this process: what its gradients should be, and why one is not.
+
+    Attributes:
+        local: the job in this process.
+        tensors: those that are trained.
+    """
+
+    def __init__(self, local: Local) -> None:
+        self.local = local
+        self.job = local.job
+        self.unit = UNITS[self.job.dtype.name]
+        self.tensors = [t for t in self.job.network.all_tensors() if t.trained]
+        self._references: dict[int, Reference | None] = {}
+
+    def reference(self, step: int) -> Reference | None:
+        """Return the formulas of a step's rows."""
+        if step not in self._references:
+            self._references[step] = self.local.reference(step)
+        return self._references[step]
+
+    def expected(self, parameters: Array, step: int) -> Gradient | None:
+        """Return what the formulas give, with bounds for the job's dtype."""
+        reference = self.reference(step)
+        return reference.gradient(parameters.astype(float), self.unit) if reference else None
+
+    def against_formulas(self, parameters: Array, step: int, where: str) -> Iterator[Comparison]:
+        """Compare loss and gradient of this process with the formulas, element by element."""
+        expected = self.expected(parameters, step)
+        if expected is None:
+            return
+        found = self.local.analytic(parameters, step)
+        own_rounding = UNITS["float64"] / self.unit
+        yield compare(
+            "loss = formulas",
+            "analytic",
+            where,
+            [_loss_tensor()],
+            np.array([found.loss]),
+            np.array([expected.loss]),
+            (1 + own_rounding) * expected.loss_bound,
+        )
+        yield compare(
+            "analytic = formulas",
+            "analytic",
+            where,
+            self.tensors,
+            found.gradient.astype(float),
+            expected.total,
+            (1 + own_rounding) * expected.bound,
+        )
+
+    def against_complex_step(
+        self, parameters: Array, step: int, where: str, indices: Array
+    ) -> Iterator[Comparison]:
+        """Compare the gradient of this process with the complex step, at some elements."""
+        reference, expected = self.reference(step), self.expected(parameters, step)
+        if reference is None or expected is None:
+            return
+        found = self.local.analytic(parameters, step).gradient.astype(float)
+        wanted = np.zeros(len(found))
+        wanted[indices] = complex_step(reference, parameters.astype(float), indices)
+        compared = np.zeros(len(found), bool)
+        compared[indices] = True
+        yield compare(
+            "analytic = complex step",
+            "analytic",
+            where,
+            self.tensors,
+            found,
+            wanted,
+            2 * expected.bound,
+            compared,
+        )
+
+    def against_processes(self, steps: Sequence[Step], where: str) -> Iterator[Comparison]:
+        """Compare the gradients that workers came to with this process's, bit by bit."""
+        for step in steps:
+            own = self.local.analytic(step.before.parameters, step.number)
+            place = f"{where}, step {step.number}"
+            yield compare(
+                "reported loss = loss",
+                "distributed",
+                place,
+                [_loss_tensor()],
+                np.array([step.loss]),
+                np.array([own.loss]),
+                0.0,
+            )
+            yield compare(
+                "distributed = analytic",
+                "distributed",
+                place,
+                self.tensors,
+                gradient_of(step).astype(float),
+                own.gradient.astype(float),
+                0.0,
+            )
+
+    def failure(
+        self,
+        comparison: Comparison,
+        found: Array,
+        parameters: Array,
+        number: int,
+        workers: int,
+        before: Sequence[Step] = (),
+    ) -> Failure:
+        """Return what a wrong gradient is put down to.
+
+        Args:
+            comparison: that failed.
+            found: the wrong gradient.
+            parameters: at which it was computed.
+            number: of the step.
+            workers: that computed it.
+            before: the steps before, of the same run.
+        """
+        evidence = self.evidence(found, parameters, number, workers, before)
+        if evidence is None:
+            return Failure(comparison, ())
+        reference = self.reference(number)
+        assert reference is not None
+        more = list(layers.hypotheses(reference, parameters.astype(float), evidence.ranks))
+        weights = fit(evidence)
+        explained = weights.weights if weights.residual < 1e-6 else ()
+        first = comparison.edge == "analytic"
+        return Failure(comparison, diagnose(evidence, more, more_first=first), explained)
+
+    def evidence(
+        self,
+        found: Array,
+        parameters: Array,
+        number: int,
+        workers: int,
+        before: Sequence[Step] = (),
+    ) -> Evidence | None:
+        """Return what a diagnosis begins with; None where there are no formulas."""
+        reference = self.reference(number)
+        if reference is None:
+            return None
+        ranks = assign(self.job.shards, workers)
+        right = reference.gradient(parameters.astype(float), self.unit)
+        past = []
+        for step in before:
+            earlier = self.expected(step.before.parameters, step.number)
+            assert earlier is not None
+            parts = [earlier.shards[low:high].sum(axis=0) for low, high in ranks]
+            past.append(Past(step.before.parameters.astype(float), earlier.total, parts))
+        return Evidence(
+            self.tensors,
+            found.astype(float),
+            right.shards,
+            reference.batch.sizes,
+            ranks,
+            self.job.batch_size,
+            past,
+            lambda w: reference.gradient(w, self.unit).shards,
+            lambda change: _relabelled(reference, change, parameters.astype(float), self.unit),
+        )
+
+
+def _relabelled(reference: Reference, change: Any, parameters: Array, unit: float) -> Array:
+    batch = reference.batch
+    targets = [change(t) for t in batch.targets]
+    other = Batch(batch.inputs, targets, batch.seed, batch.step)
+    return Reference(reference.network, reference.loss, other).gradient(parameters, unit).shards
+
+
+def _loss_tensor() -> Tensor:
+    return Tensor("loss", (), 0, 1, decays=False, init=Zeros(), fans=(1, 1))

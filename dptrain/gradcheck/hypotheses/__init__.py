@@ -1,0 +1,1 @@
+"""Kinds of bugs, each with the gradient that it would lead to."""

@@ -1,0 +1,48 @@
+"""Bugs in a layer or the loss: what the reference would give with that layer made wrong."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dptrain.gradcheck.hypotheses.evidence import Hypothesis
+from dptrain.gradcheck.reference.mutants import Mutant, loss_mutants, mutants
+from dptrain.gradcheck.reference.network import LOSS, Reference
+from dptrain.gradcheck.reference.places import leaves
+
+Array = NDArray[Any]
+
+UNIT = 2.0**-53
+
+
+def hypotheses(
+    reference: Reference, parameters: Array, ranks: Sequence[tuple[int, int]]
+) -> Iterator[Hypothesis]:
+    """Yield what each bug in each layer would lead to, the layers nearest to the loss first.
+
+    Args:
+        reference: of the minibatch.
+        parameters: flat ``(size,)`` float64.
+        ranks: each rank's range of shards.
+    """
+    for loss_mutant in loss_mutants(reference.loss):
+        sentence = f"{reference.loss.kind}: {loss_mutant.sentence}"
+        yield from _tried(reference, parameters, LOSS, loss_mutant._replace(sentence=sentence))
+    for place, name, layer in reversed(list(leaves(reference.network.row))):
+        for mutant in mutants(layer, ranks):
+            sentence = f"{name}: {mutant.sentence}"
+            yield from _tried(reference, parameters, place, mutant._replace(sentence=sentence))
+
+
+def _tried(
+    reference: Reference, parameters: Array, place: tuple[int, ...], mutant: Mutant
+) -> Iterator[Hypothesis]:
+    swaps = {place: mutant.forward}
+    wrong = Reference(reference.network, reference.loss, reference.batch, swaps)
+    try:
+        with np.errstate(all="ignore"):
+            found = wrong.gradient(parameters, UNIT)
+    except ValueError:  # a bug that cannot be had in these shapes
+        return
+    yield Hypothesis(mutant.kind, mutant.sentence, found.total)

@@ -1,0 +1,114 @@
+"""Bugs in how shards are weighted: ``g = Σ α_s g_s`` with an α that is not 1."""
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from dptrain.gradcheck.hypotheses.evidence import Evidence, Hypothesis
+
+
+def hypotheses(evidence: Evidence) -> Iterator[Hypothesis]:
+    """Yield what each bug would lead to, the most specific first."""
+    e = evidence
+    n, count, world = sum(e.sizes), len(e.sizes), len(e.ranks)
+    ones = np.ones(count)
+    if not e.found[e.scale > 0].any():
+        yield Hypothesis("reset-early", "the gradient is zero everywhere", e.weighted(0 * ones))
+    yield from _means(e, n, count, world)
+    for factor, kind, sentence in _factors(e, n, count, world):
+        yield Hypothesis(kind, sentence, e.weighted(factor * ones))
+    yield from _single_ranks(e)
+    yield from _single_shards(e)
+    yield from _repeated(e, world)
+
+
+def _means(e: Evidence, n: int, count: int, world: int) -> Iterator[Hypothesis]:
+    ranks = [r for r in e.rows_of_ranks if r]
+    for parts, what in ((len(ranks), "rank"), (world, "rank, those without rows too")):
+        weights = [n / (parts * e.rows_of_ranks[e.rank_of(s)]) for s in range(count)]
+        if len(set(ranks)) > 1 or parts != len(ranks):
+            sentence = f"a mean of means: every {what} counts alike, however many rows it has"
+            yield Hypothesis("mean-of-means", sentence, e.weighted(np.array(weights)))
+    for parts in {count, e.ranks[-1][1]}:
+        weights = [n / (parts * size) for size in e.sizes]
+        if len(set(e.sizes)) > 1 or parts != count:
+            sentence = "a mean of means: every shard counts alike, however many rows it has"
+            yield Hypothesis("mean-of-means", sentence, e.weighted(np.array(weights)))
+
+
+def _factors(e: Evidence, n: int, count: int, world: int) -> Iterator[tuple[float, str, str]]:
+    present = sum(rows > 0 for rows in e.rows_of_ranks)
+    nominal = e.ranks[-1][1]
+    padded = nominal * max(e.sizes)
+    yield -1.0, "sign", "the gradient has the wrong sign"
+    yield float(n), "sum-not-mean", f"a sum over the {n} rows instead of their mean"
+    yield 1 / n, "divided-twice", f"the gradient is divided by the {n} rows twice"
+    for number, what in ((world, "ranks"), (count, "shards"), (nominal, "shards")):
+        yield float(number), "sum-not-mean", f"the gradient is multiplied by the {number} {what}"
+        yield 1 / number, "divided-twice", f"the gradient is divided by the {number} {what} again"
+    yield 1 / world**2, "divided-twice", f"the gradient is divided by the {world} ranks twice"
+    if padded != n:
+        sentence = f"{padded - n} rows of padding are counted: divided by {padded}, not {n}"
+        yield n / padded, "padding-counted", sentence
+    if e.batch_size != n:
+        sentence = f"divided by the {e.batch_size} rows of a full minibatch, not by {n}"
+        yield n / e.batch_size, "wrong-divisor", sentence
+    for top, bottom in ((present, world), (world, present), (count, nominal), (nominal, count)):
+        if top != bottom:
+            sentence = f"divided by {bottom} instead of {top}: absent ranks or shards are counted"
+            yield top / bottom, "wrong-divisor", sentence
+
+
+def _single_ranks(e: Evidence) -> Iterator[Hypothesis]:
+    for rank, (low, high) in enumerate(e.ranks):
+        if not e.rows_of_ranks[rank]:
+            continue
+        for factor, kind, what in (
+            (0.0, "shard-dropped", "is missing"),
+            (2.0, "shard-doubled", "is counted twice"),
+            (-1.0, "sign", "has the wrong sign"),
+        ):
+            weights = np.ones(len(e.sizes))
+            weights[low:high] = factor
+            which = _named(range(low, min(high, len(e.sizes))))
+            yield Hypothesis(kind, f"rank {rank}'s part ({which}) {what}", e.weighted(weights))
+
+
+def _single_shards(e: Evidence) -> Iterator[Hypothesis]:
+    for shard in range(len(e.sizes)):
+        for factor, kind, what in (
+            (0.0, "shard-dropped", "is missing"),
+            (2.0, "shard-doubled", "is counted twice"),
+        ):
+            weights = np.ones(len(e.sizes))
+            weights[shard] = factor
+            sentence = f"shard {shard} (rank {e.rank_of(shard)}) {what}"
+            yield Hypothesis(kind, sentence, e.weighted(weights))
+
+
+def _repeated(e: Evidence, world: int) -> Iterator[Hypothesis]:
+    """All ranks compute what one of them, or one shard, should."""
+    count, n = len(e.sizes), sum(e.sizes)
+    sentence = "all ranks compute the same rows, those of rank {}"
+    for rank, (low, high) in enumerate(e.ranks):
+        rows = e.rows_of_ranks[rank]
+        if not rows:
+            continue
+        for factor in (float(world), n / rows):
+            weights = np.zeros(count)
+            weights[low:high] = factor
+            yield Hypothesis("same-shard", sentence.format(rank), e.weighted(weights))
+    for shard, size in enumerate(e.sizes):
+        for factor in {float(count), n / size}:
+            weights = np.zeros(count)
+            weights[shard] = factor
+            yield Hypothesis(
+                "same-shard",
+                f"all shards are computed from the rows of shard {shard}",
+                e.weighted(weights),
+            )
+
+
+def _named(shards: range) -> str:
+    listed = ", ".join(map(str, shards))
+    return f"shard{'s' if len(shards) != 1 else ''} {listed}"

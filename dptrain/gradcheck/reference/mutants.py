@@ -1,0 +1,442 @@
+"""Wrong layers and losses, to predict what each kind of bug would do to a gradient.
+
+Each takes the place of one layer of the reference, or of the loss. What a mutant computes, the
+reference's own tape differentiates, unless the bug is in the derivative: then the pull is replaced.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dptrain.gradcheck.reference.bounded import Bounded
+from dptrain.gradcheck.reference.layers import Shards, Weights, forward, moments, window_pixels
+from dptrain.gradcheck.reference.setting import Setting
+from dptrain.gradcheck.reference.tape import Node
+from dptrain.nn.activations import ReLU, Sigmoid, Tanh
+from dptrain.nn.batchnorm import BatchNorm
+from dptrain.nn.convolution import Conv2D
+from dptrain.nn.cross_entropy import SoftmaxCrossEntropy
+from dptrain.nn.dense import Dense
+from dptrain.nn.dropout import Dropout
+from dptrain.nn.gelu import GELU
+from dptrain.nn.layer import Layer
+from dptrain.nn.layernorm import LayerNorm
+from dptrain.nn.loss import Loss
+from dptrain.nn.pooling import MaxPool2D
+from dptrain.nn.rectifiers import LeakyReLU, Softplus
+
+Array = NDArray[Any]
+Forward = Callable[[Layer, Shards, Weights, Setting], Shards]
+
+
+class Mutant(NamedTuple):
+    """A layer with a bug.
+
+    Attributes:
+        kind: of the bug.
+        sentence: what is wrong, about "the layer".
+        forward: in place of the reference's.
+    """
+
+    kind: str
+    sentence: str
+    forward: Any
+
+
+ACTIVATIONS = (Sigmoid, Tanh, ReLU, LeakyReLU, Softplus, GELU)
+
+
+def mutants(layer: Layer, ranks: Sequence[tuple[int, int]]) -> Iterator[Mutant]:
+    """Yield the bugs that a layer could have.
+
+    Args:
+        layer: of the network.
+        ranks: each rank's range of shards.
+    """
+    if isinstance(layer, ACTIVATIONS):
+        yield Mutant("activation-derivative", "the derivative is missing", _straight)
+        yield Mutant("activation-derivative", "the derivative is taken at the output", _at_output)
+        yield Mutant("sign", "the derivative has the wrong sign", _negated)
+    if isinstance(layer, ReLU | LeakyReLU):
+        yield Mutant("relu-mask", "the derivative at 0 is that of positive inputs", _open_at_zero)
+    if isinstance(layer, Dense):
+        yield Mutant("bias-missing", "the bias gradient is missing", _without_bias)
+        yield Mutant("bias-axis", "the bias gradient is not summed over the rows", _bias_of_one_row)
+        yield Mutant("sign", "the input's gradient has the wrong sign", _input_negated)
+        yield Mutant("transposed", "the weight gradient is transposed", _weights_transposed)
+    if isinstance(layer, Conv2D):
+        yield Mutant(
+            "conv-flip", "the input's gradient is made with the mirrored filter", _mirrored
+        )
+        yield Mutant("padding-offset", "the padding is off by one", _off_by_one(1))
+        yield Mutant("padding-offset", "the padding is off by one", _off_by_one(-1))
+    if isinstance(layer, MaxPool2D):
+        yield Mutant("pooling-ties", "equal maxima each get the whole gradient", _to_all_ties)
+    if isinstance(layer, LayerNorm) or (isinstance(layer, BatchNorm) and layer.sync):
+        yield Mutant(
+            "activation-derivative", "the statistics are taken as constants", _constant_statistics
+        )
+    if isinstance(layer, BatchNorm) and layer.sync:
+        yield from _batch_norms(ranks)
+    if isinstance(layer, Dropout) and layer.rate:
+        yield from _dropouts(ranks)
+
+
+def _pulled(
+    layer: Layer,
+    x: Shards,
+    weights: Weights,
+    setting: Setting,
+    change: Callable[[Node, Bounded], Bounded],
+) -> Shards:
+    """Return the right values with another derivative: ``change`` of the input and the gradient."""
+    y = forward(layer, x, weights, setting)
+    return [_with_pull(right, each, change) for right, each in zip(y, x, strict=True)]
+
+
+def _with_pull(value: Node, parent: Node, change: Callable[[Node, Bounded], Bounded]) -> Node:
+    return Node(value.bounded, (parent,), lambda g: [change(parent, g)])
+
+
+def _straight(layer: Layer, x: Shards, weights: Weights, setting: Setting) -> Shards:
+    return _pulled(layer, x, weights, setting, lambda _, g: g)
+
+
+def _negated(layer: Layer, x: Shards, weights: Weights, setting: Setting) -> Shards:
+    return _scaled_gradient(forward(layer, x, weights, setting), -1.0)
+
+
+def _at_output(layer: Layer, x: Shards, weights: Weights, setting: Setting) -> Shards:
+    found = []
+    for each, right in zip(x, forward(layer, x, weights, setting), strict=True):
+        (again,) = forward(layer, [right], weights, setting)
+        found.append(Node(right.bounded, (each,), again.pull))
+    return found
+
+
+def _open_at_zero(layer: Layer, x: Shards, weights: Weights, setting: Setting) -> Shards:
+    negative = layer.negative_slope if isinstance(layer, LeakyReLU) else 0.0
+    return _pulled(
+        layer,
+        x,
+        weights,
+        setting,
+        lambda each, g: g * g.exactly(np.where(each.value >= 0, 1.0, negative)),
+    )
+
+
+def _scaled_gradient(y: Shards, factor: float) -> Shards:
+    return [Node(each.bounded, (each,), lambda g: [g * g.exactly(factor)]) for each in y]
+
+
+def _without_bias(layer: Layer, x: Shards, weights: Weights, setting: Setting) -> Shards:
+    w, b = weights
+    return forward(layer, x, [w, [each.constant(each.value) for each in b]], setting)
+
+
+def _bias_of_one_row(layer: Layer, x: Shards, weights: Weights, setting: Setting) -> Shards:
+    w, b = weights
+    biases = []
+    for each, rows in zip(b, x, strict=True):
+        biases.append(_scaled_gradient([each], 1 / len(rows.value))[0])
+    return forward(layer, x, [w, biases], setting)
+
+
+def _input_negated(layer: Layer, x: Shards, weights: Weights, setting: Setting) -> Shards:
+    return forward(layer, _scaled_gradient(x, -1.0), weights, setting)
+
+
+def _weights_transposed(layer: Layer, x: Shards, weights: Weights, setting: Setting) -> Shards:
+    w, b = weights
+    turned = [
+        Node(
+            each.bounded,
+            (each,),
+            lambda g: [g.transposed.reshape(*g.shape)],
+        )
+        for each in w
+    ]
+    return forward(layer, x, [turned, b], setting)
+
+
+def _mirrored(layer: Layer, x: Shards, weights: Weights, setting: Setting) -> Shards:
+    """The gradient of the input comes through the filters mirrored, that of the weights is right."""
+    w, b = weights
+    right = forward(layer, [each.constant(each.value) for each in x], weights, setting)
+    mirrored = [each.constant(each.value[::-1, ::-1]) for each in w]
+    wrong = forward(layer, x, [mirrored, [each.constant(each.value) for each in b]], setting)
+    return [
+        Node(y.bounded, (y, other), lambda g: [g, g]) for y, other in zip(right, wrong, strict=True)
+    ]
+
+
+def _off_by_one(shift: int) -> Forward:
+    def moved(layer: Layer, x: Shards, weights: Weights, setting: Setting) -> Shards:  # noqa: ARG001
+        assert isinstance(layer, Conv2D)
+        over = layer.windows(x[0].shape[1:])
+        padding = tuple(max(0, p + shift) for p in over.padding)
+        index = window_pixels(over.image[:2], over.size, over.stride, padding)
+        index = (
+            index[: over.count]
+            if len(index) >= over.count
+            else np.pad(index, ((0, over.count - len(index)), (0, 0)), constant_values=-1)
+        )
+        found = []
+        for each, w, b in zip(x, *weights, strict=True):
+            rows, channels = len(each.value), over.image[2]
+            patches = each.reshape(rows, -1, channels).gathered(index)
+            flat = patches.reshape(rows * len(index), -1)
+            y = flat @ w.reshape(-1, layer.filters) + b
+            found.append(y.reshape(rows, *over.places, layer.filters))
+        return found
+
+    return moved
+
+
+def _to_all_ties(layer: Layer, x: Shards, weights: Weights, setting: Setting) -> Shards:  # noqa: ARG001
+    assert isinstance(layer, MaxPool2D)
+    found = []
+    for each in x:
+        over = layer.windows(each.shape[1:])
+        index = window_pixels(over.image[:2], over.size, over.stride, (0, 0))
+        rows, channels = len(each.value), over.image[2]
+        windows = each.reshape(rows, -1, channels).gathered(index).swapped()
+        largest = windows.value.max(axis=-1, keepdims=True)
+        ties = (windows.value == largest).astype(float)
+        value = windows.bounded.like(largest[..., 0], np.zeros(largest.shape[:-1]))
+        node = Node(value, (windows,), _to_ties(ties))
+        found.append(node.reshape(rows, *over.places, channels))
+    return found
+
+
+def _to_ties(ties: Array) -> Callable[[Bounded], Sequence[Bounded]]:
+    return lambda g: [g.reshape(*g.shape, 1) * g.exactly(ties)]
+
+
+def _constant_statistics(layer: Layer, x: Shards, weights: Weights, setting: Setting) -> Shards:  # noqa: ARG001
+    """Differentiate as if mean and deviation were given: ``dx = γ dy / σ``."""
+    found = []
+    for each, gamma, beta in zip(x, weights[0], weights[1], strict=True):
+        if isinstance(layer, LayerNorm):
+            mean = each.value.mean(axis=-1, keepdims=True)
+            deviation = np.sqrt(each.value.var(axis=-1, keepdims=True) + layer.epsilon)
+        else:
+            mean, deviation = _pooled_moments(layer, x)
+        found.append(gamma * ((each - each.constant(mean)) / each.constant(deviation)) + beta)
+    return found
+
+
+def _batch_norms(ranks: Sequence[tuple[int, int]]) -> Iterator[Mutant]:
+    def groups_of(count: int, kind: str) -> list[list[int]]:
+        if kind == "shard":
+            return [[s] for s in range(count)]
+        found = [[s for s in range(low, high) if s < count] for low, high in ranks]
+        return [each for each in found if each]
+
+    def local(kind: str) -> Forward:
+        def run(layer: Layer, x: Shards, weights: Weights, setting: Setting) -> Shards:  # noqa: ARG001
+            return _normalised(layer, x, weights, groups_of(len(x), kind))
+
+        return run
+
+    def mean_of_means(kind: str) -> Forward:
+        def run(layer: Layer, x: Shards, weights: Weights, setting: Setting) -> Shards:  # noqa: ARG001
+            assert isinstance(layer, BatchNorm)
+            groups = groups_of(len(x), kind)
+            epsilon = x[0].constant(layer.epsilon)
+            share = x[0].constant(1 / len(groups))
+            found = [moments([x[s] for s in group], epsilon, {}, group)[:2] for group in groups]
+            mean = _sum([m for m, _ in found]) * share
+            variance = _sum([v for _, v in found]) * share
+            deviation = (variance + epsilon).sqrt()
+            return [
+                g * ((each - mean) / deviation) + b
+                for each, g, b in zip(x, weights[0], weights[1], strict=True)
+            ]
+
+        return run
+
+    def local_backward(kind: str, *, of_all: bool) -> Forward:
+        def run(layer: Layer, x: Shards, weights: Weights, setting: Setting) -> Shards:
+            right = forward(layer, x, weights, setting)
+            groups = groups_of(len(x), kind)
+            return _local_sums(layer, x, right, weights, groups, of_all=of_all)
+
+        return run
+
+    for kind in ("rank", "shard"):
+        sentence = f"the statistics are those of each {kind} by itself"
+        yield Mutant("batchnorm-local", sentence, local(kind))
+        sentence = f"mean and variance are means over the {kind}s, whatever their rows"
+        yield Mutant("batchnorm-mean-of-means", sentence, mean_of_means(kind))
+        sentence = f"the backward pass takes the sums of each {kind} by itself"
+        for of_all in (False, True):
+            run = local_backward(kind, of_all=of_all)
+            yield Mutant("batchnorm-backward-local", sentence, run)
+
+
+def _normalised(
+    layer: Layer, x: Shards, weights: Weights, groups: Sequence[Sequence[int]]
+) -> Shards:
+    assert isinstance(layer, BatchNorm)
+    normal: dict[int, Node] = {}
+    epsilon = x[0].constant(layer.epsilon)
+    for group in groups:
+        moments([x[s] for s in group], epsilon, normal, group)
+    return [g * normal[s] + b for s, (g, b) in enumerate(zip(weights[0], weights[1], strict=True))]
+
+
+def _local_sums(
+    layer: Layer,
+    x: Shards,
+    right: Shards,
+    weights: Weights,
+    groups: Sequence[Sequence[int]],
+    *,
+    of_all: bool,
+) -> Shards:
+    """``dx = γ/σ (dy - Σ dy / n - x̂ Σ dy x̂ / n)`` with sums over a group; n of the group or of all."""
+    mean, deviation = _pooled_moments(layer, x)
+    count = sum(each.value[..., 0].size for each in x)
+    found: dict[int, Node] = {}
+    for group in groups:
+        edges = np.cumsum([0, *(len(x[s].value) for s in group)])
+        normal = np.concatenate([(x[s].value - mean) / deviation for s in group])
+        axes = tuple(range(normal.ndim - 1))
+        n = count if of_all else normal[..., 0].size
+        gamma = weights[0][group[0]].value
+
+        def pull(
+            g: Bounded,
+            normal: Array = normal,
+            edges: Array = edges,
+            axes: tuple[int, ...] = axes,
+            n: int = n,
+            gamma: Array = gamma,
+        ) -> Sequence[Bounded]:
+            own, product = g.value.sum(axis=axes), (g.value * normal).sum(axis=axes)
+            dx = gamma / deviation * (g.value - own / n - normal * (product / n))
+            parts = [slice(low, high) for low, high in pairwise(edges)]
+            return [
+                *(g.exactly(dx[each]) for each in parts),
+                *(g.exactly((g.value[each] * normal[each]).sum(axis=axes)) for each in parts),
+                *(g.exactly(g.value[each].sum(axis=axes)) for each in parts),
+            ]
+
+        value = right[group[0]].bounded.exactly(np.concatenate([right[s].value for s in group]))
+        parents = [own[s] for own in (x, weights[0], weights[1]) for s in group]
+        joint = Node(value, parents, pull)
+        for s, (low, high) in zip(group, pairwise(edges), strict=True):
+            found[s] = _part(joint, int(low), int(high))
+    return [found[s] for s in range(len(x))]
+
+
+def _part(joint: Node, low: int, high: int) -> Node:
+    def pull(g: Bounded) -> Sequence[Bounded]:
+        whole = np.zeros(joint.shape)
+        whole[low:high] = g.value
+        return [g.exactly(whole)]
+
+    return Node(joint.bounded[low:high], (joint,), pull)
+
+
+def _pooled_moments(layer: Layer, x: Shards) -> tuple[Array, Array]:
+    """Return mean and deviation over all rows."""
+    assert isinstance(layer, BatchNorm)
+    pooled = np.concatenate([each.value.reshape(-1, each.shape[-1]) for each in x])
+    return pooled.mean(axis=0), np.sqrt(pooled.var(axis=0) + layer.epsilon)
+
+
+def _sum(terms: Sequence[Node]) -> Node:
+    total = terms[0]
+    for each in terms[1:]:
+        total = total + each
+    return total
+
+
+def _dropouts(ranks: Sequence[tuple[int, int]]) -> Iterator[Mutant]:
+    def masked(shard_of: Callable[[int], int], *, scaled: bool) -> Forward:
+        def run(layer: Layer, x: Shards, weights: Weights, setting: Setting) -> Shards:  # noqa: ARG001
+            assert isinstance(layer, Dropout)
+            rest = 1 - layer.rate if scaled else 1.0
+            return [
+                each * each.constant(_kept(layer, setting, shard_of(s), each) / rest)
+                for s, each in enumerate(x)
+            ]
+
+        return run
+
+    def first_of_rank(shard: int) -> int:
+        return next(low for low, high in ranks if low <= shard < high)
+
+    def within_rank(shard: int) -> int:
+        return shard - first_of_rank(shard)
+
+    yield Mutant(
+        "dropout-equal-masks", "all shards draw the same mask", masked(lambda _: 0, scaled=True)
+    )
+    sentence = "all shards of a rank draw the same mask"
+    yield Mutant("dropout-equal-masks", sentence, masked(first_of_rank, scaled=True))
+    sentence = "all ranks draw the same masks"
+    yield Mutant("dropout-equal-masks", sentence, masked(within_rank, scaled=True))
+    yield Mutant("dropout-scale", "1/(1-p) is missing", masked(lambda s: s, scaled=False))
+    yield Mutant("dropout-scale", "1/(1-p) is missing in the backward pass", _unscaled_backward)
+    yield Mutant("dropout-other-mask", "the backward pass lets everything through", _scaled_only)
+
+
+def _kept(layer: Dropout, setting: Setting, shard: int, x: Node) -> Array:
+    found: Array = (setting.uniform(shard, x.shape) >= np.float32(layer.rate)).astype(float)
+    return found
+
+
+def _unscaled_backward(layer: Layer, x: Shards, weights: Weights, setting: Setting) -> Shards:
+    assert isinstance(layer, Dropout)
+    return _scaled_gradient(forward(layer, x, weights, setting), 1 - layer.rate)
+
+
+def _scaled_only(layer: Layer, x: Shards, weights: Weights, setting: Setting) -> Shards:
+    assert isinstance(layer, Dropout)
+    rest = 1 / (1 - layer.rate)
+    return _pulled(layer, x, weights, setting, lambda _, g: g * g.exactly(rest))
+
+
+def loss_mutants(loss: Loss) -> Iterator[Mutant]:
+    """Yield the bugs that a loss could have; each changes what goes back into the outputs."""
+    if isinstance(loss, SoftmaxCrossEntropy):
+        for axes, what in ((None, "all outputs of a shard"), ((0,), "the rows of a shard")):
+            yield Mutant("softmax-axis", f"the softmax is over {what}", _softmax_over(axes))
+        yield Mutant("softmax-axis", "the softmax is over the whole minibatch", _softmax_of_all)
+        yield Mutant(
+            "activation-derivative", "the labels are not subtracted", _softmax_over((1,), 0.0)
+        )
+
+
+def _softmax_over(axes: tuple[int, ...] | None, labelled: float = 1.0) -> Any:
+    def change(y: Shards, batch: Any) -> Shards:
+        found = []
+        for outputs, t in zip(y, batch.targets, strict=True):
+            power = np.exp(outputs.value - outputs.value.max())
+            share = power / power.sum(axis=axes, keepdims=True)
+            found.append(_gradient_is(outputs, share, t, sum(batch.sizes), labelled))
+        return found
+
+    return change
+
+
+def _softmax_of_all(y: Shards, batch: Any) -> Shards:
+    top = max(each.value.max() for each in y)
+    total = sum(np.exp(each.value - top).sum() for each in y)
+    return [
+        _gradient_is(each, np.exp(each.value - top) / total, t, sum(batch.sizes), 1.0)
+        for each, t in zip(y, batch.targets, strict=True)
+    ]
+
+
+def _gradient_is(outputs: Node, share: Array, t: Array, rows: int, labelled: float) -> Node:
+    wrong = share.copy()
+    wrong[np.arange(len(t)), t] -= labelled
+    bounded = outputs.bounded
+    return Node(bounded, (outputs,), lambda _: [bounded.exactly(wrong / rows)])

@@ -1,0 +1,126 @@
+"""What is checked: an experiment made small, in the dtype that a comparison needs."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from msgspec.structs import replace
+from numpy.typing import NDArray
+
+from dptrain.exchange.engine import State
+from dptrain.exchange.inline import InlineEngine
+from dptrain.experiment.code import own_input_shape
+from dptrain.experiment.job import Job, check_digest, opened_data, prepared_data
+from dptrain.experiment.schema import Experiment
+from dptrain.experiment.settle import settle
+from dptrain.nn.network import Network
+from dptrain.own.origin import Origin
+
+Array = NDArray[Any]
+Dtype = Literal["float32", "float64"]
+
+# A prime number of rows in five shards: 3, 3, 3, 2 and 2, and a last minibatch that leaves some of
+# the shards empty.
+BATCH_SIZE = 13
+SHARDS = 5
+STEPS = 3
+BURNT_IN = 20
+
+
+@dataclass(frozen=True)
+class Subject:
+    """An experiment to be checked.
+
+    Attributes:
+        experiment: as the user gave it, with the minibatch, shards and rows of the check.
+        origin: of a network of the user's own.
+        seed: of everything that the check itself draws.
+    """
+
+    experiment: Experiment
+    origin: Origin | None = None
+    seed: int = 0
+
+    def job(self, dtype: Dtype = "float64", experiment: Experiment | None = None) -> Job:
+        """Return the job in a dtype, or of a variation of the experiment."""
+        settled = experiment or self.settled(dtype)
+        return Job(settled, opened_data(settled, self.data(dtype)), self.origin)
+
+    def data(self, dtype: Dtype = "float64") -> Path:
+        """Return the folder of the prepared data."""
+        return prepared_data(replace(self.experiment, dtype=dtype))
+
+    def settled(self, dtype: Dtype = "float64") -> Experiment:
+        """Return the experiment with everything decided.
+
+        Raises:
+            DptrainError: the experiment makes no sense, as for training.
+        """
+        given = replace(self.experiment, dtype=dtype)
+        dataset = opened_data(given, self.data(dtype))
+        check_digest(given, dataset)
+        settled = settle(
+            given,
+            1,
+            dataset.classes,
+            len(dataset.train),
+            dataset.digest,
+            sum(dataset.target_shape),
+        )
+        shape = dataset.sample_shape
+        if self.origin is not None:
+            shape = own_input_shape(settled, shape)
+            settled = replace(settled, model_digest=self.origin.digest)
+        return replace(settled, input_shape=settled.input_shape or list(shape))
+
+    def points(self) -> dict[str, Array]:
+        """Return the weights at which gradients are checked, by name, float64.
+
+        The initial ones with small random numbers added, so that no bias is 0 and no two units
+        alike; and those after some steps of training from there.
+        """
+        job = self.job()
+        random = np.random.default_rng(self.seed)
+        start = job.initial_parameters()
+        for tensor in job.network.all_tensors():
+            own = start[tensor.start : tensor.stop]
+            if tensor.trained:
+                spread = float(np.std(own)) or 0.1
+                own += 0.1 * spread * random.standard_normal(len(own))
+        return {"initial": start, "burnt in": _trained(job, start)}
+
+
+def shrunk(settings: dict[str, Any], rows: int) -> dict[str, Any]:
+    """Return settings of an experiment as they are checked.
+
+    Args:
+        settings: as the user gave them.
+        rows: that the data set has for training.
+    """
+    found = {
+        k: v for k, v in settings.items() if k not in ("epochs", "patience", "min_improvement")
+    }
+    batch = min(int(found.get("batch_size") or BATCH_SIZE), rows)
+    shards = int(found.get("shards") or SHARDS)
+    found |= {"batch_size": batch, "shards": shards, "steps": STEPS}
+    if "train_rows" not in settings:
+        found["train_rows"] = min(rows, 2 * batch + max(1, shards - 2))
+    return found
+
+
+def _trained(job: Job, parameters: Array) -> Array:
+    """Return the weights after some steps; those before, should they run away."""
+    slots = [np.zeros_like(parameters) for _ in job.updater.rule.slots]
+    state = State(parameters.copy(), slots)
+    engine = InlineEngine(job, state.parameters, state.slots)
+    with np.errstate(all="ignore"):
+        for _ in engine.train(0, BURNT_IN, lambda: False, BURNT_IN):
+            pass
+    found: Array = engine.state().parameters
+    return found if np.isfinite(found).all() else parameters.copy()
+
+
+def is_own(job: Job) -> bool:
+    """Return whether the network is the user's own, so that there are no formulas of it."""
+    return not isinstance(job.network, Network)
