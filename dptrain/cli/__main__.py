@@ -22,6 +22,7 @@ VERBS = (
     "plot",
     "inspect",
     "scaling",
+    "gradcheck",
     "tune",
     "doctor",
     "worker",

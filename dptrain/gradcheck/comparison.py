@@ -119,19 +119,20 @@ def _tensor(
     size = tensor.stop - tensor.start
     if not len(chosen):
         return TensorResult(tensor.name, size, 0, 0, 0, None, (np.nan, np.nan))
-    a, b, limit = found[own][chosen], wanted[own][chosen], limits[own][chosen]
+    a, b = found[own][chosen].astype(float), wanted[own][chosen].astype(float)
+    limit = limits[own][chosen]
     with np.errstate(invalid="ignore", divide="ignore"):
         difference = np.abs(a - b)
         fits = (difference <= limit) | (a == b)
         ratio = np.where(fits, np.where(limit > 0, difference / limit, 0.0), np.inf)
         outside = np.where(fits, -1.0, np.where(np.isnan(difference), np.inf, difference))
         place = int(outside.argmax() if not fits.all() else np.nan_to_num(ratio).argmax())
-        relative = np.maximum(limit, np.spacing(np.abs(b))) / np.abs(b)
+        relative = np.maximum(limit, np.spacing(np.abs(wanted[own][chosen])).astype(float)) / np.abs(b)
     seen = relative[np.abs(b) > 0]
     detectable = (float(np.median(seen)), float(seen.min())) if len(seen) else (np.nan, np.nan)
     where = tuple(int(i) for i in np.unravel_index(chosen[place], tensor.shape))
     entry = Entry(where, float(a[place]), float(b[place]), float(limit[place]))
-    blind = int(np.count_nonzero(relative >= 1) + np.count_nonzero((b == 0) & (limit > 0)))
+    blind = int(np.count_nonzero((limit > 0) & (limit >= np.abs(b))))
     failed = int(np.count_nonzero(~fits))
     return TensorResult(
         tensor.name, size, len(chosen), min(blind, len(chosen)), failed, entry, detectable

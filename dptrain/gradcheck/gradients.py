@@ -120,8 +120,8 @@ class Triangle:
                 "distributed",
                 place,
                 self.tensors,
-                gradient_of(step).astype(float),
-                own.gradient.astype(float),
+                gradient_of(step),
+                own.gradient,
                 0.0,
             )
 

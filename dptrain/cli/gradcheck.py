@@ -1,0 +1,134 @@
+"""``dptrain gradcheck``."""
+
+import secrets
+import shlex
+import sys
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from cyclopts import Parameter
+
+from dptrain.cli.begun import with_saved_network
+from dptrain.cli.flags import ExperimentFlags, given, named_code
+from dptrain.cli.output import print_json
+from dptrain.errors import UsageError
+from dptrain.experiment.files import read_toml
+from dptrain.experiment.job import opened_data, prepared_data
+from dptrain.experiment.override import override
+from dptrain.experiment.schema import Experiment
+from dptrain.experiment.validate import build
+from dptrain.gradcheck.check import Check, Plan
+from dptrain.gradcheck.distributed import Way
+from dptrain.gradcheck.report import Report
+from dptrain.gradcheck.subject import Subject, shrunk
+from dptrain.own.origin import Origin, is_own
+
+POINTS = {"initial": "initial", "burnt-in": "burnt in"}
+
+
+def gradcheck(
+    what: str | None = None,
+    /,
+    *,
+    experiment_flags: ExperimentFlags | None = None,
+    workers: str = "2,3",
+    exchange: str = "shared,star",
+    point: Literal["both", "initial", "burnt-in"] = "both",
+    check_seed: int | None = None,
+    html: Path | None = None,
+    zoo: Annotated[bool, Parameter(negative="")] = False,
+    json: bool = False,
+) -> int:
+    """Check gradients: of real workers, of one process, and by numbers.
+
+    Everything is compared with everything: what the optimizer of a distributed run is about to
+    apply, backpropagation in one process, independent formulas with bounds of their rounding
+    errors, the complex step, and central differences. Exit code 0: passed, 3: failed,
+    4: inconclusive.
+
+    Args:
+        what: An experiment.toml, or a network of your own: FILE.py:NAME.
+        experiment_flags: What decides the numbers; by default minibatches of 13 rows in 5 shards.
+        workers: Numbers of workers, such as 2,3.
+        exchange: How gradients travel, such as shared,star.
+        point: The weights at which to check: as they begin, or after some training.
+        check_seed: Of what the check itself draws; by default a new one, which is printed.
+        html: Where to write a report with pictures.
+        zoo: Check the checker: run all deliberate bugs, and print which were found.
+        json: Print the result as one JSON object.
+    """
+    ways = _ways(workers, exchange)
+    seed = secrets.randbits(32) if check_seed is None else check_seed
+    flags = given(experiment_flags) if experiment_flags is not None else {}
+    if zoo:
+        return _zoo(as_json=json)
+    subject = _subject(what, flags, seed)
+    points = list(POINTS.values()) if point == "both" else [POINTS[point]]
+    plan = Plan(ways, points)
+    replay = shlex.join(["dptrain", *_without_seed(sys.argv[1:]), "--check-seed", str(seed)])
+    from dptrain.report.gradcheck import Progress, as_data, print_report
+
+    with Progress(quiet=json) as progress:
+        report = Check(subject, plan, progress.tell, replay).run()
+    if html is not None:
+        from dptrain.report.gradcheck_html import write_html
+
+        write_html(report, html)
+    if json:
+        print_json(as_data(report) | {"html": None if html is None else str(html)})
+    else:
+        print_report(report)
+    return _exit_code(report)
+
+
+def _exit_code(report: Report) -> int:
+    return report.verdict.exit_code
+
+
+def _subject(what: str | None, flags: dict[str, Any], seed: int) -> Subject:
+    recorded: dict[str, Any] = {}
+    if what is not None and is_own(what):
+        flags = flags | {"model": what}
+    elif what is not None:
+        recorded = read_toml(Path(what))["experiment"]
+    settings = with_saved_network(override(recorded, flags))
+    origin: Origin | None = named_code(flags)
+    described = build(Experiment, settings, what or "the command line")
+    rows = len(opened_data(described, prepared_data(described)).train)
+    small = build(Experiment, shrunk(settings, rows), what or "the command line")
+    return Subject(small, origin, seed)
+
+
+def _ways(workers: str, exchange: str) -> list[Way]:
+    counts = [part.strip() for part in workers.split(",")]
+    if not all(part.isdigit() and int(part) > 0 for part in counts):
+        raise UsageError(f"workers={workers!r} is no list of numbers; give one such as 2,3")
+    names = [part.strip() for part in exchange.split(",")]
+    for name in names:
+        if name not in ("inline", "shared", "star"):
+            raise UsageError(
+                f"exchange={name!r} is unknown; choose some of inline, shared, star, such as "
+                "shared,star"
+            )
+    found = [Way(name, int(count)) for name in names for count in counts]
+    return [way for way in found if way.exchange != "inline" or way.workers == 1]
+
+
+def _without_seed(arguments: list[str]) -> list[str]:
+    found = list(arguments)
+    while "--check-seed" in found:
+        at = found.index("--check-seed")
+        del found[at : at + 2]
+    return [each for each in found if not each.startswith("--check-seed=")]
+
+
+def _zoo(*, as_json: bool) -> int:
+    from dptrain.gradcheck.zoo.runner import run_zoo
+    from dptrain.report.zoo import print_zoo, zoo_data
+
+    found = run_zoo(lambda line: print(line, file=sys.stderr, flush=True))  # noqa: T201
+    if as_json:
+        print_json(zoo_data(found))
+    else:
+        print_zoo(found)
+    return 0 if found.good else 3
