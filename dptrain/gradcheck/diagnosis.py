@@ -5,6 +5,8 @@ from dataclasses import dataclass
 
 # A kind of mistake that leaves more than this part of the deviation unexplained is not named.
 EXPLAINS = 0.1
+# Residuals that agree in so many decimals are equal.
+DIGITS = 9
 
 
 @dataclass(frozen=True)
@@ -25,12 +27,21 @@ class Diagnosis:
 
 def ranked(found: Iterable[Diagnosis]) -> list[Diagnosis]:
     """Return diagnoses, the one that explains most first; of equals, the one given first."""
-    return sorted(found, key=lambda each: each.residual)
+    return sorted(found, key=lambda each: round(each.residual, DIGITS))
 
 
 def described(found: Iterable[Diagnosis]) -> str:
-    """Return a sentence about the best of some diagnoses, or that none of them fits."""
-    best = next(iter(ranked(found)), None)
-    if best is None or not best.residual <= EXPLAINS:
+    """Return the best of some diagnoses as a sentence, and one more that is as good.
+
+    Or that none of them fits.
+    """
+    best = [each for each in ranked(found) if each.residual <= EXPLAINS]
+    if not best:
         return "No known mistake explains it."
-    return best.sentence
+    equals = [
+        each.sentence
+        for each in best[1:]
+        if each.kind != best[0].kind
+        and round(each.residual, DIGITS) == round(best[0].residual, DIGITS)
+    ]
+    return " Or: ".join([best[0].sentence, *equals[:1]])

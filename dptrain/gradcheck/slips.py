@@ -1,6 +1,6 @@
 """The mistakes of optimizers that a failed step is compared with, as far as a job can show them."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
@@ -10,6 +10,7 @@ from dptrain.gradcheck.textbook import Array, Clipping, Slip
 from dptrain.nn.network import Tensor
 
 Partials = dict[int, Array]
+Norm = Callable[[int, Array], float]  # of a step and its gradient
 
 
 def slips(job: Job, workers: int, numbers: Sequence[int], partials: Partials) -> list[Slip]:
@@ -117,7 +118,7 @@ def _clippings(job: Job, workers: int, partials: Partials) -> Iterator[Slip]:
         yield Slip(
             "norm-reduced-again",
             again + what,
-            clip=_by_norm(lambda _, g, factor=factor: factor * _norm(g)),  # type: ignore[misc]
+            clip=_by_norm(lambda _, g, factor=factor: factor * _norm(g)),
         )
     yield from _between_ranks(job, workers, partials)
 
@@ -155,7 +156,7 @@ def _limited(g: Array, norm: float, limit: float) -> Array:
     return g * min(1.0, limit / norm) if norm else g
 
 
-def _by_norm(norm) -> Clipping:  # type: ignore[no-untyped-def]
+def _by_norm(norm: Norm) -> Clipping:
     return lambda step, g, limit: _limited(g, norm(step, g), limit)
 
 

@@ -83,6 +83,9 @@ class Predicted(NamedTuple):
     state: dict[str, Bounded]
 
 
+BY_THE_BOOK = Slip()
+
+
 def state_scales(job: Job) -> dict[str, float]:
     """Return by name what makes the published state of the state that a run keeps."""
     e = job.experiment
@@ -118,7 +121,9 @@ def learning_rate(job: Job, step: int) -> Bounded:
         value = base * math.exp(periods * math.log(e.decay_rate or 1.0))
         # the error of the exponent becomes a relative one of the power
         exponent = abs(periods * math.log(e.decay_rate or 1.0))
-        return Bounded(np.array(value), np.array(value * FUNCTION * DOUBLE * (2 + exponent)), DOUBLE)
+        return Bounded(
+            np.array(value), np.array(value * FUNCTION * DOUBLE * (2 + exponent)), DOUBLE
+        )
     return Bounded(np.array(value), np.array(base * FUNCTION * DOUBLE), DOUBLE)
 
 
@@ -131,7 +136,7 @@ class Textbook:
     """
 
     def __init__(
-        self, job: Job, slip: Slip = Slip(), slots: Sequence[Array] | None = None
+        self, job: Job, slip: Slip = BY_THE_BOOK, slots: Sequence[Array] | None = None
     ) -> None:
         """Begin.
 
@@ -178,8 +183,11 @@ class Textbook:
         averaged = self._averaged(before, self._exact(np.asarray(gradient, float)))
         value = np.where(self.trained, after.value, averaged.value) - before.value
         assert after.error is not None
+        assert averaged.error is not None
         error = np.where(self.trained, after.error + self._tiny, averaged.error)
-        return Predicted(before.like(value, error), {k: self._masked(s) for k, s in self._state.items()})
+        return Predicted(
+            before.like(value, error), {k: self._masked(s) for k, s in self._state.items()}
+        )
 
     def _zeros(self) -> Array:
         return np.zeros(self._job.network.size)
@@ -223,7 +231,9 @@ class Textbook:
         if norm.value + norm.error < limit:
             return g
         factor = exact.exactly(limit) / norm
-        return self._floored(g * self._constant(factor.like(np.minimum(factor.value, 1), factor.error)))
+        return self._floored(
+            g * self._constant(factor.like(np.minimum(factor.value, 1), factor.error))
+        )
 
     def _decayed(self, w: Bounded, g: Bounded) -> Bounded:
         """Return the gradient with those of the penalties."""

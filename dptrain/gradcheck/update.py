@@ -20,7 +20,7 @@ from dptrain.gradcheck.comparison import Array, Comparison, compare
 from dptrain.gradcheck.diagnosis import Diagnosis, described, ranked
 from dptrain.gradcheck.distributed import Step
 from dptrain.gradcheck.slips import Partials, slips
-from dptrain.gradcheck.textbook import UNITS, Predicted, Slip, Textbook, state_scales
+from dptrain.gradcheck.textbook import BY_THE_BOOK, UNITS, Predicted, Slip, Textbook, state_scales
 from dptrain.gradcheck.verdict import Verdict
 
 # The run arranges the formulas otherwise: it keeps its state in another scale, moves constants into
@@ -49,7 +49,7 @@ class Course(NamedTuple):
     gradients: Sequence[Array]
     slots: Sequence[Array] | None
 
-    def predicted(self, slip: Slip = Slip()) -> list[Predicted]:
+    def predicted(self, slip: Slip = BY_THE_BOOK) -> list[Predicted]:
         """Return what the steps do by the book, or with a mistake."""
         book = Textbook(self.job, slip, self.slots)
         with np.errstate(all="ignore"):
@@ -128,7 +128,7 @@ def _change(step: Step) -> Array:
 
 def _error(found: Predicted) -> Array:
     assert found.change.error is not None
-    return FACTOR * found.change.error
+    return np.asarray(FACTOR * found.change.error)
 
 
 def _compared(course: Course, where: str) -> list[Comparison]:
@@ -169,10 +169,19 @@ def _diagnoses(
         scale = _size(beyond(course, book, book))
     if not scale:
         return []
-    partials = _partials(course, workers, shard_gradients)
-    for slip in slips(course.job, workers, [s.number for s in course.steps], partials):
-        left = _size(beyond(course, book, course.predicted(slip)))
-        found.append(Diagnosis(slip.kind, slip.sentence, left / scale))
+    mistakes = slips(
+        course.job,
+        workers,
+        [s.number for s in course.steps],
+        _partials(course, workers, shard_gradients),
+    )
+    tried = []
+    for slip in mistakes:
+        wanted = course.predicted(slip)
+        left = Diagnosis(slip.kind, slip.sentence, _size(beyond(course, book, wanted)) / scale)
+        tried.append((_size(_state_beyond(course, book, wanted)), left))
+    # what explains the weights equally well may yet differ in the state
+    found += [each for _, each in sorted(tried, key=lambda pair: pair[0])]
     return ranked(found)
 
 
@@ -255,7 +264,9 @@ def _untouched(course: Course, book: Sequence[Predicted], scale: float) -> list[
     steps = "step" + "s" * (len(numbers) > 1) + " " + ", ".join(map(str, numbers))
     should = [np.abs(b.change.value) > _error(b) for b in book]
     if all(np.array_equal(a, b) for a, b in zip(still, should, strict=True) if a.any()):
-        what = f"The weights are unchanged in {steps}: the update was applied to a copy, or skipped."
+        what = (
+            f"The weights are unchanged in {steps}: the update was applied to a copy, or skipped."
+        )
         return [Diagnosis("weights-unchanged", what, left)]
     places = _places(course.job, np.logical_or.reduce(still))
     what = f"A part of the weights is not updated in {steps}: {places}."
