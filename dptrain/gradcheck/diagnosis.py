@@ -1,18 +1,47 @@
-"""What a failed comparison is put down to."""
+"""What kind of mistake a failed comparison looks like."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+
+# A kind of mistake that leaves more than this part of the deviation unexplained is not named.
+EXPLAINS = 0.1
+# Residuals that agree in so many decimals are equal.
+DIGITS = 9
 
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """A kind of bug that would explain what was found.
+    """A mistake that may be what is wrong.
 
     Attributes:
-        kind: such as ``"mean-of-means"``.
-        sentence: for the user, naming rank, shard or tensor.
-        residual: what it leaves unexplained, relatively; 0 is all explained, 1 nothing.
+        kind: such as ``"weight-decay-multiplied"``.
+        sentence: the same for a reader, with what is known of the place.
+        residual: the part of the deviation that it leaves unexplained: 0 where it explains
+            everything up to rounding, 1 where it explains nothing.
     """
 
     kind: str
     sentence: str
     residual: float
+
+
+def ranked(found: Iterable[Diagnosis]) -> list[Diagnosis]:
+    """Return diagnoses, the one that explains most first; of equals, the one given first."""
+    return sorted(found, key=lambda each: round(each.residual, DIGITS))
+
+
+def described(found: Iterable[Diagnosis]) -> str:
+    """Return the best of some diagnoses as a sentence, and one more that is as good.
+
+    Or that none of them fits.
+    """
+    best = [each for each in ranked(found) if each.residual <= EXPLAINS]
+    if not best:
+        return "No known mistake explains it."
+    equals = [
+        each.sentence
+        for each in best[1:]
+        if each.kind != best[0].kind
+        and round(each.residual, DIGITS) == round(best[0].residual, DIGITS)
+    ]
+    return " Or: ".join([best[0].sentence, *equals[:1]])

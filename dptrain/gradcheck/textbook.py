@@ -1,0 +1,336 @@
+"""Optimizers as the textbooks write them, with bounds of rounding, on one flat vector.
+
+Nothing is shared with `dptrain.optim`: the formulas are arranged as published, the state is kept in
+the published scale, and the learning rate is computed anew. Every number carries a bound of what
+rounding to the job's dtype can do to it (`dptrain.gradcheck.reference.bounded`).
+
+The order is that of the documented definition: clip the gradient by its global norm, add the L1
+penalty and weight decay, apply the rule.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dptrain.experiment.job import Job
+from dptrain.gradcheck.reference.bounded import FUNCTION, Bounded
+from dptrain.nn.network import Network, Tensor
+
+Array = NDArray[Any]
+Clipping = Callable[[int, Array, float], Array]
+
+UNITS = {"float32": 2.0**-24, "float64": 2.0**-53}
+DOUBLE = UNITS["float64"]
+DECOUPLED = "adamw"
+
+
+@dataclass(frozen=True)
+class Slip:
+    """How a wrong optimizer deviates from the book; without arguments, not at all.
+
+    Attributes:
+        kind: of the mistake; empty for the book itself.
+        sentence: what it is.
+        sign: of the gradient, where the optimizer gets it.
+        rate: factor of the learning rate.
+        schedule: steps by which the schedule is ahead.
+        time: steps by which Adam's bias correction is ahead.
+        decay: factor of weight decay and the L1 penalty.
+        decays_all: whether they apply to every trained tensor, biases too.
+        recouples: whether weight decay goes the other way: through the moments for AdamW, past
+            them for the others.
+        clip: what makes the clipped gradient of step, gradient and limit.
+        epsilon_inside: whether ε stands under the root.
+        momentum: sign of what is kept of the velocity, or of the first moment.
+        forgets: steps before which the state is as at the start; None stands for all.
+        restarts: whether Adam's count of steps begins anew with the state.
+        times: how often the update is applied.
+        swaps_average: whether running averages keep what they should take.
+    """
+
+    kind: str = ""
+    sentence: str = ""
+    sign: float = 1.0
+    rate: float = 1.0
+    schedule: int = 0
+    time: int = 0
+    decay: float = 1.0
+    decays_all: bool = False
+    recouples: bool = False
+    clip: Clipping | None = None
+    epsilon_inside: bool = False
+    momentum: float = 1.0
+    forgets: tuple[int, ...] | None = ()
+    restarts: bool = False
+    times: int = 1
+    swaps_average: bool = False
+
+
+class Predicted(NamedTuple):
+    """What a step does.
+
+    Attributes:
+        change: of the weights, flat ``(size,)``; its value is new minus old weights, its bound
+            that of the new weights.
+        state: of the optimizer after the step, by name, in the published scale.
+    """
+
+    change: Bounded
+    state: dict[str, Bounded]
+
+
+BY_THE_BOOK = Slip()
+
+
+def state_scales(job: Job) -> dict[str, float]:
+    """Return by name what makes the published state of the state that a run keeps."""
+    e = job.experiment
+    scales: dict[str, dict[str, float]] = {
+        "sgd": {},
+        "momentum": {"velocity": 1.0},
+        "nesterov": {"velocity": 1.0},
+        "adagrad": {"squares": 1.0},
+        "rmsprop": {"squares": 1 - (e.decay or 0.0)},
+    }
+    moments = {"mean": 1 - (e.beta1 or 0.0), "squares": 1 - (e.beta2 or 0.0)}
+    return scales.get(e.optimizer or "sgd", moments)
+
+
+def learning_rate(job: Job, step: int) -> Bounded:
+    """Return the learning rate of a step, in double precision.
+
+    The warm-up rises in equal parts to the base, and the schedule counts from its end. The half
+    cosine is ``cos²(π x / 2)``, the exponential ``exp(x ln rate)``.
+    """
+    e = job.experiment
+    base, past = e.lr or 0.0, step - e.warmup
+    if past < 0:
+        value = base - base * (e.warmup - step) / (e.warmup + 1)
+    elif e.schedule == "cosine":
+        length = max(1, job.total_steps - e.warmup)
+        value = base * math.cos(math.pi / 2 * min(1.0, past / length)) ** 2
+    elif e.schedule == "constant":
+        value = base
+    else:
+        periods = past / (e.decay_every or job.steps_per_epoch)
+        periods = math.floor(periods) if e.schedule == "step" else periods
+        value = base * math.exp(periods * math.log(e.decay_rate or 1.0))
+        # the error of the exponent becomes a relative one of the power
+        exponent = abs(periods * math.log(e.decay_rate or 1.0))
+        return Bounded(
+            np.array(value), np.array(value * FUNCTION * DOUBLE * (2 + exponent)), DOUBLE
+        )
+    return Bounded(np.array(value), np.array(base * FUNCTION * DOUBLE), DOUBLE)
+
+
+class Textbook:
+    """An optimizer that keeps its own state, from the first step on.
+
+    Attributes:
+        trained: which elements the rule applies to, bool ``(size,)``.
+        averages: how far the others move towards what stands in their gradient's place.
+    """
+
+    def __init__(
+        self, job: Job, slip: Slip = BY_THE_BOOK, slots: Sequence[Array] | None = None
+    ) -> None:
+        """Begin.
+
+        Args:
+            job: settled.
+            slip: how to deviate.
+            slots: the run's optimizer state before the first step; zero unless given.
+        """
+        self._job = job
+        self._slip = slip
+        self._unit = UNITS[job.dtype.name]
+        self._tiny = float(np.finfo(job.dtype).smallest_subnormal)
+        tensors = job.network.all_tensors()
+        self.trained = spread(tensors, job.network.size, lambda t: t.trained) > 0
+        self.averages = spread(
+            tensors, job.network.size, lambda t: 0.0 if t.frozen else t.average or 0.0
+        )
+        # by name, not by what the updater is told: biases, scales and shifts never decay
+        decays = (lambda t: t.name.endswith(".W")) if _named_by_us(job) else (lambda t: t.decays)
+        chosen = spread(tensors, job.network.size, decays) > 0
+        self._decaying = self.trained & (chosen | slip.decays_all)
+        self._begun = {
+            name: self._exact(np.asarray(slots[i], float) * scale if slots else self._zeros())
+            for i, (name, scale) in enumerate(state_scales(job).items())
+        }
+        self._state = dict(self._begun)
+        self._clock = 0
+
+    def step(self, number: int, weights: Array, gradient: Array) -> Predicted:
+        """Return what a step does, and keep its state.
+
+        Args:
+            number: counted from 0.
+            weights: flat ``(size,)``, before it.
+            gradient: reduced, flat ``(size,)``, in the place of running averages the minibatch's.
+        """
+        before = self._exact(np.asarray(weights, float))
+        g = self._exact(np.where(self.trained, np.asarray(gradient, float), 0) * self._slip.sign)
+        self._forget(number)
+        clipped = self._clipped(number, g)
+        after = before
+        for _ in range(self._slip.times):
+            after = self._rule(number, after, self._decayed(after, clipped))
+        averaged = self._averaged(before, self._exact(np.asarray(gradient, float)))
+        value = np.where(self.trained, after.value, averaged.value) - before.value
+        assert after.error is not None
+        assert averaged.error is not None
+        error = np.where(self.trained, after.error + self._tiny, averaged.error)
+        return Predicted(
+            before.like(value, error), {k: self._masked(s) for k, s in self._state.items()}
+        )
+
+    def _zeros(self) -> Array:
+        return np.zeros(self._job.network.size)
+
+    def _exact(self, value: Any) -> Bounded:
+        found = np.asarray(value, float)
+        return Bounded(found, np.zeros(found.shape), self._unit)
+
+    def _constant(self, value: Bounded | float) -> Bounded:
+        """Return a number of double precision, rounded to the job's dtype."""
+        if not isinstance(value, Bounded):
+            value = Bounded(np.array(float(value)), np.zeros(()), DOUBLE)
+        assert value.error is not None
+        error = value.error + self._unit * (np.abs(value.value) + value.error)
+        return Bounded(value.value, error, self._unit)
+
+    def _floored(self, found: Bounded) -> Bounded:
+        """Return the same with what underflow can add to the error."""
+        assert found.error is not None
+        return found.like(found.value, found.error + self._tiny)
+
+    def _masked(self, found: Bounded) -> Bounded:
+        assert found.error is not None
+        return found.like(found.value, np.where(self.trained, found.error + self._tiny, 0.0))
+
+    def _forget(self, number: int) -> None:
+        forgets = self._slip.forgets
+        if forgets is None or number in forgets:
+            self._state = dict(self._begun)
+            self._clock = number if self._slip.restarts else 0
+
+    def _clipped(self, number: int, g: Bounded) -> Bounded:
+        limit = self._job.experiment.clip_norm
+        if limit is None:
+            return g
+        if self._slip.clip is not None:
+            return self._exact(self._slip.clip(number, g.value, limit))
+        exact = Bounded(g.value, np.zeros(g.shape), DOUBLE)
+        norm = (exact * exact).sum(0).sqrt()
+        assert norm.error is not None
+        if norm.value + norm.error < limit:
+            return g
+        factor = exact.exactly(limit) / norm
+        return self._floored(
+            g * self._constant(factor.like(np.minimum(factor.value, 1), factor.error))
+        )
+
+    def _decayed(self, w: Bounded, g: Bounded) -> Bounded:
+        """Return the gradient with those of the penalties."""
+        e, slip = self._job.experiment, self._slip
+        decays = w.exactly(self._decaying.astype(float))
+        if e.l1:
+            g = g + decays * w.exactly(np.sign(w.value)) * self._constant(e.l1 * slip.decay)
+        if e.weight_decay and (e.optimizer == DECOUPLED) is slip.recouples:
+            g = g + decays * w * self._constant(e.weight_decay * slip.decay)
+        return self._floored(g) if e.l1 or e.weight_decay else g
+
+    def _rule(self, number: int, w: Bounded, g: Bounded) -> Bounded:
+        e, slip = self._job.experiment, self._slip
+        lr = learning_rate(self._job, number + slip.schedule)
+        rate = self._constant(lr * lr.exactly(slip.rate))
+        descent = rate * self._direction(number, g)
+        if e.weight_decay and (e.optimizer == DECOUPLED) is not slip.recouples:
+            decays = w.exactly(self._decaying.astype(float))
+            descent = descent + rate * self._constant(e.weight_decay * slip.decay) * decays * w
+        return w - descent
+
+    def _direction(self, number: int, g: Bounded) -> Bounded:
+        """Update the state; return what the learning rate multiplies."""
+        e, state = self._job.experiment, self._state
+        if e.optimizer in ("momentum", "nesterov"):
+            mu = self._constant(e.momentum or 0.0)
+            state["velocity"] = v = mu * state["velocity"] * g.exactly(self._slip.momentum) + g
+            return v if e.optimizer == "momentum" else g + mu * v
+        if e.optimizer == "adagrad":
+            state["squares"] = h = self._floored(state["squares"] + g * g)
+            return g / self._deviation(h)
+        if e.optimizer == "rmsprop":
+            state["squares"] = h = self._mixed(state["squares"], g * g, e.decay or 0.0)
+            return g / self._deviation(h)
+        if e.optimizer in ("adam", "adamw"):
+            return self._adam(number + 1 + self._slip.time - self._clock, g)
+        return g
+
+    def _adam(self, t: int, g: Bounded) -> Bounded:
+        e, state = self._job.experiment, self._state
+        beta1, beta2 = e.beta1 or 0.0, e.beta2 or 0.0
+        kept = self._slip.momentum
+        state["mean"] = m = self._mixed(state["mean"] * g.exactly(kept), g, beta1)
+        state["squares"] = v = self._mixed(state["squares"], g * g, beta2)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            m, v = m / self._constant(_rest(beta1, t)), v / self._constant(_rest(beta2, t))
+            return m / self._deviation(v)
+
+    def _mixed(self, old: Bounded, new: Bounded, kept: float) -> Bounded:
+        """Return ``kept old + (1 - kept) new``."""
+        return self._floored(self._constant(kept) * old + self._constant(1 - kept) * new)
+
+    def _deviation(self, h: Bounded) -> Bounded:
+        """Return ``√h + ε``."""
+        epsilon = self._constant(self._job.experiment.epsilon or 0.0)
+        return _root(h + epsilon) if self._slip.epsilon_inside else _root(h) + epsilon
+
+    def _averaged(self, w: Bounded, g: Bounded) -> Bounded:
+        """Return running averages after the step, and everything else as it was."""
+        rate = self.averages
+        if self._slip.swaps_average:
+            rate = np.where(rate > 0, 1 - rate, 0)
+        kept = Bounded(1 - rate, self._unit * (1 - rate), self._unit)
+        taken = Bounded(rate, self._unit * rate, self._unit)
+        found = kept * w + taken * g
+        assert found.error is not None
+        moves = rate > 0
+        value = np.where(moves, found.value, w.value)
+        return w.like(value, np.where(moves, found.error + self._tiny, 0.0))
+
+
+def spread(tensors: Sequence[Tensor], size: int, of: Callable[[Tensor], float]) -> Array:
+    """Return a number of each tensor for all of its elements, ``(size,)``."""
+    found = np.zeros(size)
+    for tensor in tensors:
+        found[tensor.start : tensor.stop] = of(tensor)
+    return found
+
+
+def _named_by_us(job: Job) -> bool:
+    """Return whether the network is dptrain's, whose weights are called W."""
+    return isinstance(job.network, Network)
+
+
+def _rest(beta: float, t: int) -> Bounded:
+    """Return ``1 - βᵗ``, in double precision."""
+    power = beta**t
+    found = 1 - power
+    drawn = 2 * power if t > 1 else 0.0
+    return Bounded(np.array(found), np.array(DOUBLE * (drawn + abs(found))), DOUBLE)
+
+
+def _root(h: Bounded) -> Bounded:
+    """Return the square root; what it is of may be 0 within its error."""
+    assert h.error is not None
+    value = np.sqrt(np.maximum(h.value, 0))
+    with np.errstate(invalid="ignore"):
+        low, high = np.sqrt(np.maximum(h.value - h.error, 0)), np.sqrt(h.value + h.error)
+    carried = np.maximum(value - low, high - value)
+    return h.like(value, carried + 2 * h.unit * value)

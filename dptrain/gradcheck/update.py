@@ -1,0 +1,297 @@
+"""The one-step oracle: what an optimizer makes of its gradient, against the textbook.
+
+The gradient that a step was given is computed here, from the run's own weights before the step; it
+is the same to the last bit whoever computes it. The state of the optimizer is the textbook's own,
+kept from the first step on, so that a run that loses its state does not agree from then on.
+
+Compared is the change of the weights, not the weights: that tells how small a mistake of the update
+would have been seen.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from dptrain.arithmetic.shards import assign
+from dptrain.experiment.job import Job
+from dptrain.gradcheck.analytic import Local
+from dptrain.gradcheck.comparison import Array, Comparison, compare
+from dptrain.gradcheck.diagnosis import Diagnosis, described, ranked
+from dptrain.gradcheck.distributed import Step
+from dptrain.gradcheck.slips import Partials, slips
+from dptrain.gradcheck.textbook import BY_THE_BOOK, UNITS, Predicted, Slip, Textbook, state_scales
+from dptrain.gradcheck.verdict import Verdict
+
+# The run arranges the formulas otherwise: it keeps its state in another scale, moves constants into
+# one factor, and so rounds at other places, up to twice as often. Its error and the textbook's own
+# (in float64, of the same size) each lie within the bound times two.
+FACTOR = 4.0
+
+# Nothing is farther outside of its tolerance than this: sums of squares stay finite.
+LIMIT = 1e100
+
+ShardGradients = Callable[[Step], Array | None]
+
+
+class Course(NamedTuple):
+    """What was seen of a run, with what each step was given.
+
+    Attributes:
+        job: of the run.
+        steps: one behind the other.
+        gradients: reduced, one for each step, flat ``(size,)``.
+        slots: the optimizer's state before the first step; None where it was new.
+    """
+
+    job: Job
+    steps: Sequence[Step]
+    gradients: Sequence[Array]
+    slots: Sequence[Array] | None
+
+    def predicted(self, slip: Slip = BY_THE_BOOK) -> list[Predicted]:
+        """Return what the steps do by the book, or with a mistake."""
+        book = Textbook(self.job, slip, self.slots)
+        with np.errstate(all="ignore"):
+            return [
+                book.step(step.number, step.before.parameters, gradient)
+                for step, gradient in zip(self.steps, self.gradients, strict=True)
+            ]
+
+    def state(self, step: Step) -> dict[str, Array]:
+        """Return a run's optimizer state after a step, in the published scale."""
+        scales = state_scales(self.job)
+        return {
+            name: np.asarray(slot, float) * scale
+            for (name, scale), slot in zip(scales.items(), step.after.slots, strict=True)
+        }
+
+
+def check_updates(
+    job: Job,
+    steps: Sequence[Step],
+    where: str,
+    *,
+    workers: int = 1,
+    slots: Sequence[Array] | None = None,
+    local: Local | None = None,
+    shard_gradients: ShardGradients | None = None,
+) -> list[Comparison]:
+    """Compare the weights and the optimizer's state after every step with the textbook's.
+
+    Args:
+        job: settled; its optimizer is the one that is checked.
+        steps: of a run, one behind the other.
+        where: as of `Comparison`.
+        workers: of the run.
+        slots: the optimizer's state before the first step, where the run did not begin with it.
+        local: the job in this process.
+        shard_gradients: gives every shard's part of a step's gradient, ``(shards, size)``, for the
+            diagnosis alone; by default the reference's.
+    """
+    course = _course(job, steps, slots, local)
+    compared = _compared(course, where)
+    if all(each.verdict is not Verdict.FAIL for each in compared):
+        return compared
+    note = described(_diagnoses(course, workers, shard_gradients))
+    failed = Verdict.FAIL
+    return [each._replace(note=note) if each.verdict is failed else each for each in compared]
+
+
+def diagnose_updates(
+    job: Job,
+    steps: Sequence[Step],
+    *,
+    workers: int = 1,
+    slots: Sequence[Array] | None = None,
+    local: Local | None = None,
+    shard_gradients: ShardGradients | None = None,
+) -> list[Diagnosis]:
+    """Return what could be wrong with updates, the best explanation first; arguments as above.
+
+    Empty where nothing deviates.
+    """
+    return _diagnoses(_course(job, steps, slots, local), workers, shard_gradients)
+
+
+def _course(
+    job: Job, steps: Sequence[Step], slots: Sequence[Array] | None, local: Local | None
+) -> Course:
+    found = local or Local(job)
+    gradients = [found.analytic(s.before.parameters, s.number).gradient for s in steps]
+    return Course(job, steps, gradients, slots)
+
+
+def _change(step: Step) -> Array:
+    return np.asarray(step.after.parameters, float) - np.asarray(step.before.parameters, float)
+
+
+def _error(found: Predicted) -> Array:
+    assert found.change.error is not None
+    return np.asarray(FACTOR * found.change.error)
+
+
+def _compared(course: Course, where: str) -> list[Comparison]:
+    tensors = course.job.network.all_tensors()
+    name = course.job.experiment.optimizer
+    found = []
+    for step, wanted in zip(course.steps, course.predicted(), strict=True):
+        done = f"after step {step.number + 1} = {name} by the book"
+        found.append(
+            compare(
+                f"change of the weights {done}", "update", where, tensors,
+                _change(step), wanted.change.value, _error(wanted),
+            )
+        )  # fmt: skip
+        for slot, value in course.state(step).items():
+            bounded = wanted.state[slot]
+            assert bounded.error is not None
+            found.append(
+                compare(
+                    f"{slot} {done}", "update", where, tensors,
+                    value, bounded.value, FACTOR * bounded.error,
+                )
+            )  # fmt: skip
+    return found
+
+
+def _diagnoses(
+    course: Course, workers: int, shard_gradients: ShardGradients | None
+) -> list[Diagnosis]:
+    book = course.predicted()
+    beyond = _weights_beyond
+    scale = _size(beyond(course, book, book))
+    found: list[Diagnosis] = []
+    if scale:
+        found += [*_untouched(course, book, scale), *_frozen_moved(course, book, scale)]
+    else:
+        beyond = _state_beyond
+        scale = _size(beyond(course, book, book))
+    if not scale:
+        return []
+    mistakes = slips(
+        course.job,
+        workers,
+        [s.number for s in course.steps],
+        _partials(course, workers, shard_gradients),
+    )
+    tried = []
+    for slip in mistakes:
+        wanted = course.predicted(slip)
+        left = Diagnosis(slip.kind, slip.sentence, _size(beyond(course, book, wanted)) / scale)
+        tried.append((_size(_state_beyond(course, book, wanted)), left))
+    # what explains the weights equally well may yet differ in the state
+    found += [each for _, each in sorted(tried, key=lambda pair: pair[0])]
+    return ranked(found)
+
+
+def _weights_beyond(
+    course: Course, book: Sequence[Predicted], wanted: Sequence[Predicted]
+) -> list[Array]:
+    """Return by how much each change lies outside of its tolerance, for each step."""
+    return [
+        _beyond(_change(s), w.change.value, np.maximum(_error(b), _error(w)))
+        for s, b, w in zip(course.steps, book, wanted, strict=True)
+    ]
+
+
+def _state_beyond(
+    course: Course, book: Sequence[Predicted], wanted: Sequence[Predicted]
+) -> list[Array]:
+    """Return the same of the optimizer's state."""
+    found = []
+    for step, own, other in zip(course.steps, book, wanted, strict=True):
+        for slot, value in course.state(step).items():
+            a, b = own.state[slot], other.state[slot]
+            assert a.error is not None
+            assert b.error is not None
+            found.append(_beyond(value, b.value, FACTOR * np.maximum(a.error, b.error)))
+    return found
+
+
+def _beyond(found: Array, wanted: Array, tolerance: Array) -> Array:
+    """Return by how many tolerances elements lie outside of theirs, at most 1e100."""
+    with np.errstate(all="ignore"):
+        difference = np.abs(found - wanted)
+        ratio = np.where(difference <= tolerance, 0, difference / np.maximum(tolerance, 1e-300))
+    return np.where(np.isnan(ratio), LIMIT, np.clip(ratio - 1, 0, LIMIT))
+
+
+def _size(parts: Sequence[Array]) -> float:
+    return float(np.sqrt(sum(float(np.sum(part * part)) for part in parts)))
+
+
+def _partials(course: Course, workers: int, shard_gradients: ShardGradients | None) -> Partials:
+    """Return every rank's part of the gradient of each step, where it matters."""
+    job = course.job
+    if job.experiment.clip_norm is None or workers == 1:
+        return {}
+    give = shard_gradients or _reference_shards(job)
+    found = {}
+    for step in course.steps:
+        shards = give(step)
+        if shards is None:
+            return {}
+        ranges = assign(job.shards, workers)
+        trained = Textbook(job).trained
+        found[step.number] = np.array(
+            [np.where(trained, shards[low:high].sum(axis=0), 0) for low, high in ranges]
+        )
+    return found
+
+
+def _reference_shards(job: Job) -> ShardGradients:
+    local = Local(job)
+
+    def give(step: Step) -> Array | None:
+        reference = local.reference(step.number)
+        if reference is None:
+            return None
+        weights = np.asarray(step.before.parameters, float)
+        return reference.gradient(weights, UNITS[job.dtype.name]).shards
+
+    return give
+
+
+def _untouched(course: Course, book: Sequence[Predicted], scale: float) -> list[Diagnosis]:
+    """Find elements that should have changed and did not."""
+    beyond = _weights_beyond(course, book, book)
+    still = [(_change(s) == 0) & (b > 0) for s, b in zip(course.steps, beyond, strict=True)]
+    if not any(each.any() for each in still):
+        return []
+    left = _size([np.where(s, 0, b) for s, b in zip(still, beyond, strict=True)]) / scale
+    numbers = [s.number for s, each in zip(course.steps, still, strict=True) if each.any()]
+    steps = "step" + "s" * (len(numbers) > 1) + " " + ", ".join(map(str, numbers))
+    should = [np.abs(b.change.value) > _error(b) for b in book]
+    if all(np.array_equal(a, b) for a, b in zip(still, should, strict=True) if a.any()):
+        what = (
+            f"The weights are unchanged in {steps}: the update was applied to a copy, or skipped."
+        )
+        return [Diagnosis("weights-unchanged", what, left)]
+    places = _places(course.job, np.logical_or.reduce(still))
+    what = f"A part of the weights is not updated in {steps}: {places}."
+    return [Diagnosis("slice-not-updated", what, left)]
+
+
+def _frozen_moved(course: Course, book: Sequence[Predicted], scale: float) -> list[Diagnosis]:
+    """Find elements that should have stayed as they are and did not."""
+    beyond = _weights_beyond(course, book, book)
+    textbook = Textbook(course.job)
+    fixed = ~textbook.trained & (textbook.averages == 0)
+    moved = np.logical_or.reduce([fixed & (each > 0) for each in beyond])
+    if not moved.any():
+        return []
+    left = _size([np.where(fixed, 0, each) for each in beyond]) / scale
+    what = f"What is frozen was changed: {_places(course.job, moved)}."
+    return [Diagnosis("frozen-changed", what, left)]
+
+
+def _places(job: Job, which: Array) -> str:
+    """Return where elements stand: places of the flat vector, and the tensors."""
+    places = np.flatnonzero(which)
+    tensors = [
+        f"{t.name} ({np.count_nonzero(which[t.start : t.stop])} of {t.stop - t.start})"
+        for t in job.network.all_tensors()
+        if which[t.start : t.stop].any()
+    ]
+    return f"elements {places[0]} to {places[-1]}, in {', '.join(tensors)}"
