@@ -124,9 +124,12 @@ def _without_seed(arguments: list[str]) -> list[str]:
 
 def _zoo(*, as_json: bool) -> int:
     from dptrain.gradcheck.zoo.runner import run_zoo
-    from dptrain.report.zoo import print_zoo, zoo_data
+    from dptrain.report.zoo import caught_line, print_zoo, zoo_data
 
-    found = run_zoo(lambda line: print(line, file=sys.stderr, flush=True))  # noqa: T201
+    def tell(caught: Any) -> None:
+        print(caught_line(caught), file=sys.stderr, flush=True)  # noqa: T201
+
+    found = run_zoo(tell)
     if as_json:
         print_json(zoo_data(found))
     else:

@@ -51,7 +51,8 @@ class StarReducer:
         self._edges = edges(assign(job.shards, world_size))
         self._states = (
             State(parameters, list(slots)),
-            State(np.empty_like(parameters), [np.empty_like(s) for s in slots]),
+            # copies, since what is not trained has a place there that nobody ever writes
+            State(np.empty_like(parameters), [s.copy() for s in slots]),
         )
         self._present = 0
         self._arrived: list[dict[int, Array]] = [{} for _ in self.buckets]

@@ -12,9 +12,11 @@ from dptrain.gradcheck.analytic import Local
 from dptrain.gradcheck.comparison import Comparison
 from dptrain.gradcheck.diagnosis import Diagnosis
 from dptrain.gradcheck.distributed import Step, Way, begin, engine, gradient_of, recording, steps
-from dptrain.gradcheck.gradients import ELEMENTWISE, Triangle
+from dptrain.gradcheck.gradients import COUPLED, ELEMENTWISE, Triangle
+from dptrain.gradcheck.reference.places import couples_rows
 from dptrain.gradcheck.report import Failure, Report
 from dptrain.gradcheck.subject import STEPS, Dtype, Subject, is_own
+from dptrain.gradcheck.update import check_updates, diagnose_updates
 from dptrain.gradcheck.verdict import Verdict
 from dptrain.launch.local import WORKER
 
@@ -32,6 +34,7 @@ class Plan(NamedTuple):
         numerical: whether gradients of this process are checked as well.
         beyond: whether also updates, statistics, the ledger and resuming are checked.
         program: what worker processes run.
+        first_only: whether to end with the first failure.
     """
 
     ways: Sequence[Way]
@@ -40,6 +43,7 @@ class Plan(NamedTuple):
     numerical: bool = True
     beyond: bool = True
     program: Sequence[str] = WORKER
+    first_only: bool = False
 
 
 class Check:
@@ -65,11 +69,18 @@ class Check:
                 if self.plan.numerical:
                     self._analytic(triangle, point)
         for dtype in self.plan.dtypes:
-            for point in self.plan.points:
-                for way in self.plan.ways:
-                    self._distributed(dtype, point, way)
+            for way in self.plan.ways:
+                for point in self.plan.points:
+                    if not self._enough():
+                        self._distributed(dtype, point, way)
+                if self.plan.beyond and not self._enough():
+                    self._updates(dtype, way)
         self.report.seconds = time.perf_counter() - began
         return self.report
+
+    def _enough(self) -> bool:
+        """Return whether nothing more is to be looked for."""
+        return self.plan.first_only and bool(self.report.failures)
 
     def _note(self, comparison: Comparison) -> bool:
         """Keep a comparison; return whether it is the first of its edge that fails."""
@@ -103,10 +114,13 @@ class Check:
     def _indices(self, triangle: Triangle) -> Array:
         spans = [np.arange(t.start, t.stop) for t in triangle.tensors]
         everything = np.concatenate(spans)
-        if len(everything) <= ELEMENTWISE:
+        reference = triangle.reference(0)
+        coupled = reference is not None and couples_rows(reference.network.row)
+        if len(everything) <= (COUPLED if coupled else ELEMENTWISE):
             return everything
         random = np.random.default_rng(self.subject.seed)
-        chosen = [random.choice(own, min(len(own), 500), replace=False) for own in spans]
+        most = (COUPLED if coupled else ELEMENTWISE) // len(spans)
+        chosen = [random.choice(own, min(len(own), most), replace=False) for own in spans]
         return np.sort(np.concatenate(chosen))
 
     def _distributed(self, dtype: Dtype, point: str, way: Way) -> None:
@@ -123,8 +137,28 @@ class Check:
                 for step in steps(found, 0, STEPS):
                     self._compare_step(triangle, step, done, way, where)
                     done.append(step)
+                    if self._enough():
+                        break
         except DptrainError as error:
             self._ended(where, error)
+
+    def _updates(self, dtype: Dtype, way: Way) -> None:
+        """Check what the experiment's own optimizer makes of the gradients."""
+        job = self.subject.job(dtype)
+        where = f"{dtype}, {way}"
+        state = begin(job, self._points[self.plan.points[-1]])
+        try:
+            with engine(
+                job, self.subject.data(dtype), way, state, worker=self.plan.program
+            ) as found:
+                done = list(steps(found, 0, STEPS))
+        except DptrainError as error:
+            self._ended(where, error)
+            return
+        for comparison in check_updates(job, done, where, workers=way.workers):
+            if self._note(comparison):
+                diagnoses = diagnose_updates(job, done, workers=way.workers)
+                self.report.failures.append(Failure(comparison, diagnoses))
 
     def _compare_step(
         self, triangle: Triangle, step: Step, before: Sequence[Step], way: Way, where: str

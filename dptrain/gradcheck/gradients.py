@@ -22,8 +22,8 @@ from dptrain.nn.network import Tensor
 Array = NDArray[Any]
 
 UNITS = {"float32": 2.0**-24, "float64": 2.0**-53}
-# More elements than these are sampled.
-ELEMENTWISE = 60_000
+# More elements than these are sampled; fewer where every element takes a whole forward pass.
+ELEMENTWISE, COUPLED = 60_000, 2_000
 
 
 class Triangle:

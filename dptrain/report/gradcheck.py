@@ -61,6 +61,8 @@ def powers(report: Report) -> list[Power]:
     """Return the power certificate: for each kind of comparison and each tensor."""
     groups: dict[tuple[str, str], list[TensorResult]] = defaultdict(list)
     for comparison in report.comparisons:
+        if comparison.edge not in ("analytic", "distributed", "numerical"):
+            continue
         dtype = comparison.where.split(",")[0]
         for tensor in comparison.tensors:
             groups[f"{comparison.name}, {dtype}", tensor.tensor].append(tensor)

@@ -1,0 +1,117 @@
+"""The zoo: every deliberate bug let loose, and whether it was found and named."""
+
+import time
+from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple
+
+from dptrain.errors import DptrainError
+from dptrain.experiment.schema import Experiment
+from dptrain.experiment.validate import build
+from dptrain.gradcheck.check import Check, Plan
+from dptrain.gradcheck.diagnosis import Diagnosis
+from dptrain.gradcheck.distributed import Way
+from dptrain.gradcheck.subject import Subject
+from dptrain.gradcheck.zoo.bug import Bug, Patches
+from dptrain.gradcheck.zoo.catalogue import BUGS
+from dptrain.gradcheck.zoo.habitats import HABITATS
+from dptrain.launch.local import WORKER
+
+WORKERS = 3
+# What the zoo must reach: of the bugs that change anything, so many found, so many named rightly.
+KILLED, NAMED = 0.98, 0.90
+
+
+class Caught(NamedTuple):
+    """What came of one bug.
+
+    Attributes:
+        bug: which.
+        killed: whether anything failed.
+        edge: that failed first.
+        named: what it was put down to, the likeliest first.
+        seconds: that it took.
+    """
+
+    bug: Bug
+    killed: bool
+    edge: str
+    named: Sequence[Diagnosis]
+    seconds: float
+
+    @property
+    def right(self) -> bool:
+        """Whether it was found and the right kind named first, or rightly passed."""
+        if self.bug.equivalent:
+            return not self.killed
+        return self.killed and bool(self.named) and self.named[0].kind == self.bug.kind
+
+
+class Zoo(NamedTuple):
+    """What came of all bugs."""
+
+    caught: Sequence[Caught]
+
+    @property
+    def killed(self) -> float:
+        """Fraction of the bugs that change anything that were found."""
+        return _fraction(c.killed for c in self.caught if not c.bug.equivalent)
+
+    @property
+    def named(self) -> float:
+        """Fraction of the bugs found whose kind was named first."""
+        return _fraction(c.right for c in self.caught if c.killed and not c.bug.equivalent)
+
+    @property
+    def false_alarms(self) -> int:
+        """Bugs that change nothing, but were reported."""
+        return sum(c.killed for c in self.caught if c.bug.equivalent)
+
+    @property
+    def good(self) -> bool:
+        """Whether the zoo's goal is reached."""
+        return self.killed >= KILLED and self.named >= NAMED and not self.false_alarms
+
+
+def _fraction(found: Iterable[bool]) -> float:
+    values = list(found)
+    return sum(values) / len(values) if values else 0.0
+
+
+def run_zoo(tell: Callable[[Caught], None], names: Sequence[str] = ()) -> Zoo:
+    """Run bugs, all unless some are named, each in the experiment in which it shows."""
+    caught = []
+    for bug in (BUGS[name] for name in names) if names else BUGS.values():
+        caught.append(catch(bug))
+        tell(caught[-1])
+    return Zoo(caught)
+
+
+def catch(bug: Bug) -> Caught:
+    """Check an experiment with a bug in it."""
+    began = time.perf_counter()
+    subject = Subject(build(Experiment, HABITATS[bug.habitat], bug.habitat))
+    patches = Patches()
+    program = WORKER if bug.place == "coordinator" else (*PROGRAM, bug.name)
+    plan = Plan(
+        [Way(exchange, WORKERS) for exchange in bug.exchange],
+        dtypes=(subject.experiment.dtype,),
+        numerical=bug.place == "all",
+        program=program,
+        first_only=True,
+    )
+    check = Check(subject, plan, lambda _: None, "")
+    if bug.place != "worker":
+        bug.patch(patches)
+    try:
+        report = check.run()
+    except DptrainError as error:
+        named = [Diagnosis("run-ended", str(error), 0.0)]
+        return Caught(bug, killed=True, edge="", named=named, seconds=time.perf_counter() - began)
+    finally:
+        patches.undo()
+    diagnoses = report.failures[0].diagnoses if report.failures else ()
+    killed = bool(report.failures)
+    return Caught(bug, killed, report.blamed, diagnoses, time.perf_counter() - began)
+
+
+PROGRAM = ("-m", "dptrain.gradcheck.zoo.worker")
