@@ -17,7 +17,7 @@ from dptrain.experiment.job import opened_data, prepared_data
 from dptrain.experiment.override import override
 from dptrain.experiment.schema import Experiment
 from dptrain.experiment.validate import build
-from dptrain.gradcheck.check import Check, Plan
+from dptrain.gradcheck.checking import Check, Plan
 from dptrain.gradcheck.distributed import Way
 from dptrain.gradcheck.report import Report
 from dptrain.gradcheck.subject import Subject, shrunk

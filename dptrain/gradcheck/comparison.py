@@ -127,7 +127,9 @@ def _tensor(
         ratio = np.where(fits, np.where(limit > 0, difference / limit, 0.0), np.inf)
         outside = np.where(fits, -1.0, np.where(np.isnan(difference), np.inf, difference))
         place = int(outside.argmax() if not fits.all() else np.nan_to_num(ratio).argmax())
-        relative = np.maximum(limit, np.spacing(np.abs(wanted[own][chosen])).astype(float)) / np.abs(b)
+        relative = np.maximum(
+            limit, np.spacing(np.abs(wanted[own][chosen])).astype(float)
+        ) / np.abs(b)
     seen = relative[np.abs(b) > 0]
     detectable = (float(np.median(seen)), float(seen.min())) if len(seen) else (np.nan, np.nan)
     where = tuple(int(i) for i in np.unravel_index(chosen[place], tensor.shape))

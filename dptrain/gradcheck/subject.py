@@ -1,5 +1,6 @@
 """What is checked: an experiment made small, in the dtype that a comparison needs."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -36,11 +37,13 @@ class Subject:
         experiment: as the user gave it, with the minibatch, shards and rows of the check.
         origin: of a network of the user's own.
         seed: of everything that the check itself draws.
+        folders: of the prepared data, by dtype, where they were arrays.
     """
 
     experiment: Experiment
     origin: Origin | None = None
     seed: int = 0
+    folders: Mapping[Dtype, Path] | None = None
 
     def job(self, dtype: Dtype = "float64", experiment: Experiment | None = None) -> Job:
         """Return the job in a dtype, or of a variation of the experiment."""
@@ -49,6 +52,8 @@ class Subject:
 
     def data(self, dtype: Dtype = "float64") -> Path:
         """Return the folder of the prepared data."""
+        if self.folders is not None:
+            return self.folders[dtype]
         return prepared_data(replace(self.experiment, dtype=dtype))
 
     def settled(self, dtype: Dtype = "float64") -> Experiment:

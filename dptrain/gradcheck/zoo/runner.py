@@ -7,7 +7,7 @@ from typing import NamedTuple
 from dptrain.errors import DptrainError
 from dptrain.experiment.schema import Experiment
 from dptrain.experiment.validate import build
-from dptrain.gradcheck.check import Check, Plan
+from dptrain.gradcheck.checking import Check, Plan
 from dptrain.gradcheck.diagnosis import Diagnosis
 from dptrain.gradcheck.distributed import Way
 from dptrain.gradcheck.subject import Subject
