@@ -153,7 +153,14 @@ class Triangle:
         weights = fit(evidence)
         explained = weights.weights if weights.residual < 1e-6 else ()
         first = comparison.edge == "analytic"
-        return Failure(comparison, diagnose(evidence, more, more_first=first), explained)
+        return Failure(
+            comparison,
+            diagnose(evidence, more, more_first=first),
+            explained,
+            evidence.found,
+            evidence.right,
+            self.tensors,
+        )
 
     def evidence(
         self,

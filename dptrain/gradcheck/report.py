@@ -4,9 +4,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from numpy.typing import NDArray
+
 from dptrain.gradcheck.comparison import Comparison
 from dptrain.gradcheck.diagnosis import Diagnosis
 from dptrain.gradcheck.verdict import Verdict, worst
+from dptrain.nn.network import Tensor
 
 # The order in which edges are named: what stands further up makes what stands below fail too.
 EDGES = (
@@ -29,11 +32,17 @@ class Failure(NamedTuple):
         comparison: the first of its edge.
         diagnoses: the likeliest first.
         weights: how each shard counts, where that explains the gradient.
+        found: the gradient that was found, flat; None where it was something else.
+        wanted: what it should have been.
+        tensors: where each tensor stands in them.
     """
 
     comparison: Comparison
     diagnoses: Sequence[Diagnosis]
     weights: tuple[float, ...] = ()
+    found: NDArray[Any] | None = None
+    wanted: NDArray[Any] | None = None
+    tensors: Sequence[Tensor] = ()
 
 
 @dataclass

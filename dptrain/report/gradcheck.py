@@ -67,13 +67,13 @@ def powers(report: Report) -> list[Power]:
         for tensor in comparison.tensors:
             groups[f"{comparison.name}, {dtype}", tensor.tensor].append(tensor)
     found = []
-    for (name, tensor), results in groups.items():
+    for (name, which), results in groups.items():
         medians = [r.detectable[0] for r in results if not math.isnan(r.detectable[0])]
         best = [r.detectable[1] for r in results if not math.isnan(r.detectable[1])]
         found.append(
             Power(
                 name,
-                tensor,
+                which,
                 sum(r.compared for r in results),
                 sum(r.blind for r in results),
                 (max(medians, default=math.nan), min(best, default=math.nan)),
@@ -84,26 +84,32 @@ def powers(report: Report) -> list[Power]:
 
 def print_report(report: Report) -> None:
     """Print the verdict, what was compared, what it could have seen, and what is wrong."""
-    print_table(f"gradcheck  {report.subject}", _rows(report), _HEADER)
-    certificate = [
-        (p.name, p.tensor, f"{p.compared:,}", f"{p.blind:,}", *map(_small, p.detectable))
-        for p in powers(report)
-        if not p.name.startswith(("loss", "reported"))
-    ]
+    print_table(f"gradcheck  {report.subject}", comparison_rows(report), _HEADER)
+    certificate = power_rows(report)
     header = ("compared", "tensor", "elements", "blind", "detectable", "at best")
     print_table(
         "power: the smallest relative error of one element that would be seen", certificate, header
     )
     for failure in report.failures:
-        _print_failure(failure)
+        print("\n".join(failure_lines(failure)) + "\n")  # noqa: T201
     print(f"{report.verdict.value.upper()} in {report.seconds:.1f} s")  # noqa: T201
     print(f"again: {report.replay}")  # noqa: T201
+
+
+def power_rows(report: Report) -> list[tuple[str, ...]]:
+    """Return the power certificate as text."""
+    return [
+        (p.name, p.tensor, f"{p.compared:,}", f"{p.blind:,}", *map(_small, p.detectable))
+        for p in powers(report)
+        if not p.name.startswith(("loss", "reported"))
+    ]
 
 
 _HEADER = ("comparison", "times", "elements", "largest difference", "verdict")
 
 
-def _rows(report: Report) -> list[tuple[str, ...]]:
+def comparison_rows(report: Report) -> list[tuple[str, ...]]:
+    """Return a row for every kind of comparison."""
     groups: dict[str, list[Comparison]] = defaultdict(list)
     for comparison in report.comparisons:
         groups[comparison.name].append(comparison)
@@ -138,7 +144,8 @@ def _ratio(entry: Entry) -> float:
     return difference / entry.tolerance if entry.tolerance else math.inf
 
 
-def _print_failure(failure: Failure) -> None:
+def failure_lines(failure: Failure) -> list[str]:
+    """Return what is wrong and why, line by line."""
     comparison = failure.comparison
     lines = [f"{comparison.name} does not hold: {comparison.where}"]
     if comparison.note:
@@ -161,7 +168,7 @@ def _print_failure(failure: Failure) -> None:
     for i, each in enumerate(failure.diagnoses):
         what = "likely" if i == 0 else "or"
         lines.append(f"  {what}: {each.sentence} ({each.kind}, unexplained {each.residual:.1e})")
-    print("\n".join(lines) + "\n")  # noqa: T201
+    return lines
 
 
 def _small(value: float) -> str:
