@@ -13,6 +13,7 @@ from dptrain.gradcheck.comparison import Comparison
 from dptrain.gradcheck.diagnosis import Diagnosis
 from dptrain.gradcheck.distributed import Step, Way, begin, engine, gradient_of, recording, steps
 from dptrain.gradcheck.gradients import COUPLED, ELEMENTWISE, Triangle
+from dptrain.gradcheck.numerical import numbers
 from dptrain.gradcheck.reference.places import couples_rows
 from dptrain.gradcheck.report import Failure, Report
 from dptrain.gradcheck.subject import STEPS, Dtype, Subject, is_own
@@ -99,6 +100,18 @@ class Check:
                 indices = self._indices(triangle)
                 comparisons = triangle.against_complex_step(parameters, step, where, indices)
                 self._judge(triangle, comparisons, parameters, step)
+            if triangle.job.dtype == np.float64 and step != 1:
+                self._numbers(triangle, parameters, step, where)
+
+    def _numbers(self, triangle: Triangle, parameters: Array, step: int, where: str) -> None:
+        for comparison, slope in numbers(triangle, parameters, step, where, self.subject.seed):
+            self._judge(triangle, [comparison], parameters, step)
+            if slope is not None:
+                points = [(p.h, p.remainder) for p in slope.points if p.remainder > 0]
+                plots = self.report.plots.setdefault("taylor", {})
+                plots[where] = (
+                    (*zip(*points, strict=True), slope.slope) if points else ((), (), slope.slope)
+                )
 
     def _judge(
         self, triangle: Triangle, comparisons: Iterable[Comparison], parameters: Array, step: int

@@ -10,6 +10,7 @@ of an element is real and computed once; the layer itself is computed for each e
 stands behind it for a whole stack of them, the minibatch repeated once for each.
 """
 
+import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -25,7 +26,7 @@ from dptrain.nn.dense import Dense
 Array = NDArray[Any]
 
 STEP = 1e-200
-STACKED_ROWS = 4096
+STACKED_ELEMENTS = 1 << 20
 
 
 def complex_step(reference: Reference, parameters: Array, indices: Array) -> Array:
@@ -75,7 +76,8 @@ def _of_layer(reference: Reference, parameters: Array, layer: int, indices: Arra
     x = row_forward(row[:layer], x, weights[:before], setting)
     here = setting.at(layer, frozen=setting.frozen[own])
     sizes = [len(each.value) for each in x]
-    stack = max(1, STACKED_ROWS // max(1, sum(sizes)))
+    widest = max(math.prod(shape) for shape in reference.network.shapes)
+    stack = max(1, STACKED_ELEMENTS // (sum(sizes) * widest))
     found = []
     for start in range(0, len(indices), stack):
         part = indices[start : start + stack]
