@@ -12,9 +12,8 @@ from dptrain.gradcheck.analytic import Local
 from dptrain.gradcheck.comparison import Comparison
 from dptrain.gradcheck.diagnosis import Diagnosis
 from dptrain.gradcheck.distributed import Step, Way, begin, engine, gradient_of, recording, steps
-from dptrain.gradcheck.gradients import COUPLED, ELEMENTWISE, Triangle
+from dptrain.gradcheck.gradients import Triangle
 from dptrain.gradcheck.numerical import numbers
-from dptrain.gradcheck.reference.places import couples_rows
 from dptrain.gradcheck.report import Failure, Report
 from dptrain.gradcheck.subject import STEPS, Dtype, Subject, is_own
 from dptrain.gradcheck.update import check_updates, diagnose_updates
@@ -127,12 +126,11 @@ class Check:
     def _indices(self, triangle: Triangle) -> Array:
         spans = [np.arange(t.start, t.stop) for t in triangle.tensors]
         everything = np.concatenate(spans)
-        reference = triangle.reference(0)
-        coupled = reference is not None and couples_rows(reference.network.row)
-        if len(everything) <= (COUPLED if coupled else ELEMENTWISE):
+        affordable = triangle.affordable()
+        if len(everything) <= affordable:
             return everything
         random = np.random.default_rng(self.subject.seed)
-        most = (COUPLED if coupled else ELEMENTWISE) // len(spans)
+        most = max(1, affordable // len(spans))
         chosen = [random.choice(own, min(len(own), most), replace=False) for own in spans]
         return np.sort(np.concatenate(chosen))
 
