@@ -32,6 +32,7 @@ from dptrain.protocol.handshake import new_key
 from tests.gradcheck.bugs_in_turn import NONE, OVER
 
 PATIENCE = 8.0
+GRACE = 1.0
 MEMORY = 16 << 20
 
 
@@ -46,7 +47,10 @@ class Habitat(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """What a run came to: bytes of weights and optimizer state after each step, or an error."""
+    """What a run came to: loss, and bytes of weights and optimizer state, after each step.
+
+    Of the optimizer's state only what belongs to trained tensors; the rest is nobody's.
+    """
 
     steps: list[tuple[float, bytes, list[bytes]]]
     accuracy: float | None
@@ -70,9 +74,11 @@ def habitat(name: str, *, records: bool) -> Habitat:
 def outcome(engine: Engine, place: Habitat) -> Outcome:
     """Carry out the steps of a habitat, and say what they came to."""
     found: list[tuple[float, bytes, list[bytes]]] = []
+    tensors = [t for t in place.job.network.all_tensors() if t.trained]
+    trained = np.concatenate([np.arange(t.start, t.stop) for t in tensors])
     try:
         for step in steps(engine, place.first, place.job.total_steps):
-            slots = [slot.tobytes() for slot in step.after.slots]
+            slots = [slot[trained].tobytes() for slot in step.after.slots]
             found.append((step.loss, step.after.parameters.tobytes(), slots))
         accuracy = engine.evaluate("train").accuracy
     except DptrainError as error:
@@ -115,8 +121,11 @@ class Crowd(Crew):
         self._mapped = mmap.mmap(self.memory.descriptor, MEMORY)
         self.memory = Kept(self.memory.descriptor)  # type: ignore[assignment]
 
-    def end(self, grace: float = 2.0) -> None:
-        """Stay: what a cluster calls when its run is over."""
+    def end(self, grace: float = GRACE) -> None:
+        """Wait until the workers have left the run, but not longer; they stay."""
+        deadline = time.monotonic() + grace
+        while not self._over() and time.monotonic() < deadline:
+            time.sleep(1e-3)
 
     def close(self) -> None:
         """End the workers."""
@@ -125,6 +134,7 @@ class Crowd(Crew):
     @contextlib.contextmanager
     def run(self, bug: str, place: Habitat, exchange: str) -> Iterator[Cluster]:
         """Have the workers serve one run, with a bug or `NONE`."""
+        self._runs += 1
         self._mapped[:] = bytes(MEMORY)
         for bell in self._inheritance.bells:
             with contextlib.suppress(BlockingIOError):
@@ -148,16 +158,11 @@ class Crowd(Crew):
             yield cluster
         finally:
             cluster.close()
-            self._runs += 1
-            self._await_over()
+            assert self._over(), [log.read_text()[-2000:] for log in self._logs]
 
-    def _await_over(self) -> None:
-        deadline = time.monotonic() + PATIENCE
-        while any(
-            log.read_text().split("\n").count(OVER) < self._runs for log in self._logs
-        ):
-            assert time.monotonic() < deadline, [log.read_text()[-2000:] for log in self._logs]
-            time.sleep(1e-3)
+    def _over(self) -> bool:
+        """Return whether every worker has left as many runs as were begun."""
+        return all(log.read_text().split("\n").count(OVER) == self._runs for log in self._logs)
 
     def outcome(self, bug: Bug | None, place: Habitat, exchange: str) -> Outcome:
         """Return the outcome of a run with a bug."""

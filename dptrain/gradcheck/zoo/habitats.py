@@ -123,7 +123,7 @@ def weights(name: str, job: Job) -> NDArray[Any]:
         if tensor.trained and len(tensor.shape) == 1:
             noise = random.standard_normal(tensor.shape)
             kin = views.get(tensor.name.rpartition(".")[0] + ".W")
-            scale = 0.3 if kin is None else 0.3 * min(1.0, float(np.sqrt(np.square(kin).mean())))
+            scale = 0.3 if kin is None else 0.3 * min(1.0, float(np.abs(kin).mean()))
             views[tensor.name] += (scale * noise).astype(flat.dtype)
     if name == "relu-at-zero":
         views["dense1.W"][:, :2] = 0

@@ -14,7 +14,7 @@ from dptrain.gradcheck.zoo.bug import Bug, Patches
 from dptrain.gradcheck.zoo.seams import WORLD, Around, own_rows, wrap
 from dptrain.optim.rules import Adam, Arrays, Momentum
 from dptrain.optim.schedules import Schedule
-from dptrain.optim.updater import Updater
+from dptrain.optim.updater import Kind, Updater
 
 BOTH = ("shared", "star")
 
@@ -59,19 +59,26 @@ def _norms_summed(patches: Patches) -> None:
 def decay_multiplied(patches: Patches) -> None:
     """Every rank adds the weight decay to its own gradient, and the sum has all of them."""
 
-    def init(original: Around, *args: Any, weight_decay: float, **others: Any) -> None:
-        original(*args, weight_decay=WORLD * weight_decay, **others)
+    def update(original: Around, self: Updater, *args: Any) -> None:
+        honest = self.weight_decay
+        self.weight_decay = WORLD * honest
+        original(self, *args)
+        self.weight_decay = honest
 
-    wrap(patches, Updater, "__init__", init)
+    wrap(patches, Updater, "update", update)
 
 
 def decay_on_biases(patches: Patches) -> None:
-    """Weight decay applies to every tensor."""
+    """Weight decay applies to every tensor that is trained."""
 
-    def init(original: Around, *args: Any, decaying: Any, **others: Any) -> None:
-        original(*args, decaying=[(0, decaying[-1][1] + (1 << 40))], **others)
+    def update(original: Around, self: Updater, step: int, pieces: Any, *others: Any) -> None:
+        everything = [
+            each._replace(kind=Kind(decays=True)) if each.kind.moves is None else each
+            for each in pieces
+        ]
+        original(self, step, everything, *others)
 
-    wrap(patches, Updater, "__init__", init)
+    wrap(patches, Updater, "update", update)
 
 
 def _adam_step(patches: Patches) -> None:

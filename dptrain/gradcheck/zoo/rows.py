@@ -33,11 +33,11 @@ def _remainder_lost(patches: Patches) -> None:
                 gradient[:, max(rows // SHARDS, 1) :] = 0
             return found
 
-        self.loss.backward = even
+        self.loss.backward = even  # type: ignore[method-assign]
         try:
             original(self, ready)
         finally:
-            del self.loss.backward  # type: ignore[attr-defined]
+            del self.loss.backward
 
     wrap(patches, Pass, "backward", backward)
 

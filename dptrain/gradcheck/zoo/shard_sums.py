@@ -45,11 +45,11 @@ def _micro_batch_means(patches: Patches) -> None:
                 gradient *= rows / (shards * block.rows)
             return found
 
-        self.loss.backward = means
+        self.loss.backward = means  # type: ignore[method-assign]
         try:
             original(self, ready)
         finally:
-            del self.loss.backward  # type: ignore[attr-defined]
+            del self.loss.backward
 
     wrap(patches, Pass, "backward", backward)
 
