@@ -12,7 +12,7 @@ from dptrain.gradcheck.zoo.seams import here
 from dptrain.worker.launched import main
 
 NONE = "-"
-OVER = "over"
+OVER = "<over>"
 
 if __name__ == "__main__":
     while name := sys.stdin.buffer.readline().decode().strip():

@@ -6,7 +6,7 @@ import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from threadpoolctl import threadpool_limits
@@ -33,7 +33,7 @@ from tests.gradcheck.bugs_in_turn import NONE, OVER
 
 PATIENCE = 8.0
 GRACE = 1.0
-MEMORY = 16 << 20
+MEMORY = 4 << 20
 
 
 class Habitat(NamedTuple):
@@ -94,8 +94,10 @@ def alone(place: Habitat) -> Outcome:
         return outcome(engine, place)
 
 
-def _one_thread() -> contextlib.AbstractContextManager[Any]:
-    return threadpool_limits(limits=1, user_api="blas")
+@contextlib.contextmanager
+def _one_thread() -> Iterator[None]:
+    with threadpool_limits(limits=1, user_api="blas"):
+        yield
 
 
 class Kept:
@@ -114,8 +116,10 @@ class Crowd(Crew):
 
     def __init__(self, folder: Path) -> None:
         self._logs = [folder / f"rank-{rank}.log" for rank in range(WORLD)]
+        self._left = [0] * WORLD  # runs that each worker has left
         self._runs = 0
         super().__init__(self._logs, suitable(), ("-m", "tests.gradcheck.bugs_in_turn"))
+        self._told = [log.open() for log in self._logs]
         assert self.memory is not None
         self.memory.reserve(MEMORY, "the tests")
         self._mapped = mmap.mmap(self.memory.descriptor, MEMORY)
@@ -130,6 +134,9 @@ class Crowd(Crew):
     def close(self) -> None:
         """End the workers."""
         super().end(0.0)
+        self._mapped.close()
+        for each in self._told:
+            each.close()
 
     @contextlib.contextmanager
     def run(self, bug: str, place: Habitat, exchange: str) -> Iterator[Cluster]:
@@ -162,20 +169,22 @@ class Crowd(Crew):
 
     def _over(self) -> bool:
         """Return whether every worker has left as many runs as were begun."""
-        return all(log.read_text().split("\n").count(OVER) == self._runs for log in self._logs)
+        for rank, told in enumerate(self._told):
+            self._left[rank] += told.read().count(f"{OVER}\n")
+        return min(self._left) == self._runs
 
     def outcome(self, bug: Bug | None, place: Habitat, exchange: str) -> Outcome:
-        """Return the outcome of a run with a bug."""
+        """Return the outcome of a run with a bug, put in where it belongs."""
         patches = Patches()
-        in_workers = bug is not None and bug.place != "coordinator"
+        in_workers = NONE
+        if bug is not None and bug.place != "coordinator":
+            in_workers = bug.name
         if bug is not None and bug.place != "worker":
             bug.patch(patches)
         try:
-            with np.errstate(all="ignore"), _one_thread():
-                try:
-                    with self.run(bug.name if in_workers else NONE, place, exchange) as cluster:
-                        return outcome(cluster, place)
-                except DptrainError as error:
-                    return Outcome([], None, type(error).__name__)
+            with _one_thread(), self.run(in_workers, place, exchange) as cluster:
+                return outcome(cluster, place)
+        except DptrainError as error:
+            return Outcome([], None, type(error).__name__)
         finally:
             patches.undo()

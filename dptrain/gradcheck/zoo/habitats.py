@@ -1,7 +1,7 @@
 """The experiments in which bugs show: uneven and empty shards, tensors of very different size.
 
 Every one is meant for 3 workers and 3 steps. Unless they say otherwise: 29 training rows in
-minibatches of 13, 13 and 3 rows, in 5 shards of 3, 3, 2, 2, 2 rows, of which the ranks own 2, 2 and
+minibatches of 13, 13 and 3 rows, in 5 shards of 3, 3, 3, 2, 2 rows, of which the ranks own 2, 2 and
 1; in the third step the last rank has none. No matrix is square.
 """
 
@@ -109,6 +109,13 @@ HABITATS: dict[str, dict[str, Any]] = {
 
 # Habitats whose run is stopped before this step, and carried on by other processes.
 RESUMED = {"resume": 1}
+
+# Habitats of the bugs between the reduced gradient and the new weights. They show in the experiment
+# itself, but not where it is changed to record the gradient, as all others do.
+AFTER_THE_REDUCE = (
+    *("momentum", "adam", "adamw", "resume"),
+    *("no-decay", "unclipped"),
+)
 
 
 def weights(name: str, job: Job) -> NDArray[Any]:

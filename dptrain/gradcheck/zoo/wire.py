@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 
+from dptrain.exchange import lockstep
 from dptrain.exchange.buckets import Bucket
 from dptrain.exchange.rank import Rank
 from dptrain.gradcheck.zoo.bug import Bug, Patches
@@ -77,6 +78,16 @@ def _bucket_offset(patches: Patches) -> None:
         self._buckets = honest
 
     wrap(patches, StarRank, "send", send)
+
+
+def _slice_offset(patches: Patches) -> None:
+    def bounds(original: Around, size: int, ranks: int) -> Any:
+        found = list(original(size, ranks))
+        low, high = found[1]
+        found[1] = (low + 1, high)
+        return tuple(found)
+
+    wrap(patches, lockstep, "slices", bounds)
 
 
 def _zero_tail(patches: Patches) -> None:
@@ -156,6 +167,14 @@ BUGS = (
         _bucket_offset,
         place="all",
         exchange=("star",),
+        rank=1,
+    ),
+    Bug(
+        "slice-offset",
+        "bucket-offset",
+        "Rank 1's slice begins one element too late: that element is never updated.",
+        _slice_offset,
+        habitat="momentum",
         rank=1,
     ),
     Bug(
