@@ -118,7 +118,7 @@ def _clippings(job: Job, workers: int, partials: Partials) -> Iterator[Slip]:
         yield Slip(
             "norm-reduced-again",
             again + what,
-            clip=_by_norm(lambda _, g, factor=factor: factor * _norm(g)),
+            clip=_by_norm(_scaled(factor)),
         )
     yield from _between_ranks(job, workers, partials)
 
@@ -146,6 +146,10 @@ def _between_ranks(job: Job, workers: int, partials: Partials) -> Iterator[Slip]
 
 def _norm(g: Array) -> float:
     return float(np.sqrt(np.sum(g * g)))
+
+
+def _scaled(factor: float) -> Norm:
+    return lambda _, g: factor * _norm(g)
 
 
 def _summed(g: Array, tensors: Sequence[Tensor]) -> float:

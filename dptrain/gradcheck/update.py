@@ -123,7 +123,8 @@ def _course(
 
 
 def _change(step: Step) -> Array:
-    return np.asarray(step.after.parameters, float) - np.asarray(step.before.parameters, float)
+    found: Array = np.subtract(step.after.parameters, step.before.parameters, dtype=float)
+    return found
 
 
 def _error(found: Predicted) -> Array:

@@ -1,0 +1,92 @@
+"""Jobs made to see something: data and a network in which the gradient shows what was done.
+
+A probe has the seed, minibatches, shards and dtype of the experiment that is checked. Its weights
+are 0 and stay so, because the learning rate is smaller than anything the sums could notice, and its
+optimizer's state is the reduced gradient of the step.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dptrain.data.dataset import open_dataset
+from dptrain.data.prepared import prepare_arrays
+from dptrain.experiment.code import MEMORY
+from dptrain.experiment.job import Job
+from dptrain.experiment.schema import Experiment
+from dptrain.experiment.settle import settle
+from dptrain.gradcheck.distributed import Way, begin, engine, gradient_of, recording, steps
+from dptrain.launch.local import WORKER
+from dptrain.nn.dense import Dense
+from dptrain.nn.initializers import Zeros
+from dptrain.nn.network import AnyLayer, Network
+
+Array = NDArray[Any]
+
+STILL = 1e-300
+
+
+def probe(
+    folder: Path,
+    experiment: Experiment,
+    layers: Sequence[AnyLayer],
+    x: Array,
+    t: Array,
+    batch_size: int,
+) -> Job:
+    """Return a job on its own data, for two epochs, with a linear layer behind some layers.
+
+    Args:
+        folder: where the data go.
+        experiment: settled; the one that is checked.
+        layers: before the linear one.
+        x: inputs ``(rows, features)``.
+        t: targets ``(rows, outputs)``, of a squared error.
+        batch_size: of the probe.
+    """
+    prepare_arrays(folder, x_train=x, t_train=t, dtype=experiment.dtype, task="regression")
+    network = Network(x.shape[1:], [*layers, Dense(t.shape[1], Zeros())])
+    found = Experiment(
+        dataset=MEMORY,
+        layers=network.description(),
+        input_shape=list(x.shape[1:]),
+        loss="mean-squared-error",
+        optimizer="momentum",
+        lr=STILL,
+        batch_size=batch_size,
+        shards=experiment.shards,
+        dtype=experiment.dtype,
+        seed=experiment.seed,
+        epochs=2,
+        validation=0.0,
+        test=0.0,
+    )
+    dataset = open_dataset(folder, validation=0, test=0, seed=experiment.seed)
+    return Job(recording(settle(found, 1, 0, len(x), dataset.digest)), dataset)
+
+
+def weight_gradients(
+    job: Job,
+    folder: Path,
+    way: Way,
+    *,
+    worker: Sequence[str] = WORKER,
+    timeout: float = 30.0,
+) -> Array:
+    """Return the gradient of the linear layer's weights, ``(steps, inputs, outputs)``.
+
+    Args:
+        job: a probe.
+        folder: of its data.
+        way: exchange and workers.
+        worker: as of `engine`.
+        timeout: likewise.
+    """
+    tensor = next(t for t in job.network.all_tensors() if t.name == "dense1.W")
+    state = begin(job, np.zeros(job.network.size))
+    with engine(job, folder, way, state, worker=worker, timeout=timeout) as found:
+        seen = [gradient_of(step) for step in steps(found, 0, job.total_steps)]
+    return np.array([g[tensor.start : tensor.stop].reshape(tensor.shape) for g in seen], float)

@@ -1,0 +1,162 @@
+"""Which rows have counted: real workers count each once, and what goes wrong is named."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from dptrain.experiment.job import Job
+from dptrain.experiment.schema import Experiment
+from dptrain.gradcheck.distributed import Way
+from dptrain.gradcheck.ledger import Ledger, check_ledger, diagnose_ledger, judged, seen
+from dptrain.gradcheck.verdict import Verdict
+from tests.exchange.build import Data
+from tests.gradcheck.build import data as data
+from tests.gradcheck.build import experiment
+
+INLINE = Way("inline", 1)
+SHARDS, WORKERS = 5, 3
+
+
+@pytest.fixture
+def settled(data: Data) -> Experiment:
+    return data.job(experiment()).experiment
+
+
+@pytest.fixture
+def right(settled: Experiment) -> Ledger:
+    return seen(settled, INLINE)
+
+
+@pytest.mark.parametrize("exchange", ["shared", "star"])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_real_workers_count_every_row_once(exchange: str, dtype: str, data: Data) -> None:
+    job = data.job(experiment(dtype=dtype, augment_noise=0.1, weight_decay=0.1, clip_norm=0.1))
+    found = check_ledger(job.experiment, Way(exchange, WORKERS))
+    assert [c.verdict for c in found] == [Verdict.PASS] * 8  # steps 0 to 5, and two epochs
+    assert {c.edge for c in found} == {"ledger"}
+    assert [c.where.rpartition(", ")[2] for c in found[4:]] == [
+        "step 4", "step 5", "epoch 0", "epoch 1"
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("sizes", [(1, 1), (1, 4), (2, 8), (7, 1), (40, 4)])
+def test_every_size_of_minibatch(sizes: tuple[int, int], data: Data) -> None:
+    batch, shards = sizes
+    job = data.job(experiment(batch_size=batch, shards=shards))
+    assert {c.verdict for c in check_ledger(job.experiment, INLINE)} == {Verdict.PASS}
+
+
+def test_rows_are_counted_apart(right: Ledger) -> None:
+    assert [len(order) for order in right.orders] == [13, 13, 4] * 2
+    assert diagnose_ledger(right, SHARDS, WORKERS) == []
+    assert not np.array_equal(right.orders[0], right.orders[3])
+
+
+def minibatch(change: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make the rows of every step those that ``change`` makes of job, right method and step."""
+    found = Job.minibatch
+    monkeypatch.setattr(Job, "minibatch", lambda job, step: change(job, found, step))
+
+
+def best(ledger: Ledger, settled: Experiment) -> str:
+    assert any(c.verdict is Verdict.FAIL for c in judged(ledger, settled, INLINE))
+    found = diagnose_ledger(ledger, SHARDS, WORKERS)
+    assert found[0].residual < 1e-6, found[:3]
+    return f"{found[0].kind}: {found[0].sentence}"
+
+
+def test_a_step_with_rows_of_the_next(settled: Experiment, monkeypatch: pytest.MonkeyPatch) -> None:
+    minibatch(
+        lambda job, right, step: (
+            right(job, 3 * (step // 3) + (1 - step % 3) % 3) if step % 3 < 2 else right(job, step)
+        ),
+        monkeypatch,
+    )
+    assert best(seen(settled, INLINE), settled).startswith("rows-of-another-step")
+
+
+def test_a_row_in_the_place_of_another(
+    settled: Experiment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def repeated(job: Job, right: Any, step: int) -> Any:
+        order = right(job, step).copy()
+        if step == 1:
+            order[3] = order[5]
+        return order
+
+    minibatch(repeated, monkeypatch)
+    found = best(seen(settled, INLINE), settled)
+    monkeypatch.undo()
+    order = seen(settled, INLINE).orders[1]
+    assert found == (
+        f"rows-lost-and-counted-twice: Rows are lost (row {order[3]} in step 1) and others "
+        f"counted twice (row {order[5]} in step 1)."
+    )
+
+
+def test_every_epoch_in_the_same_order(
+    settled: Experiment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    minibatch(lambda job, right, step: right(job, step % 3), monkeypatch)
+    assert best(seen(settled, INLINE), settled).startswith("rows-of-another-step")
+
+
+def spoilt(right: Ledger, weights: Any) -> Ledger:
+    return right._replace(weights=np.asarray(weights))
+
+
+def test_a_lost_last_batch(right: Ledger, settled: Experiment) -> None:
+    weights = right.weights.copy()
+    weights[[2, 5]] = 0
+    assert best(spoilt(right, weights), settled).startswith("last-batch-lost")
+
+
+def test_lost_rows(right: Ledger, settled: Experiment) -> None:
+    weights = right.weights.copy()
+    gone = right.orders[1][:2]
+    weights[1, gone] = 0
+    rows = ", ".join(f"row {row} in step 1" for row in sorted(gone))
+    assert best(spoilt(right, weights), settled) == f"rows-lost: Rows are lost: {rows}."
+    weights[1] *= 13 / 11
+    assert best(spoilt(right, weights), settled) == (
+        f"rows-lost: Rows are lost, and the mean is over the others: {rows}."
+    )
+
+
+def test_rows_counted_twice(right: Ledger, settled: Experiment) -> None:
+    weights = right.weights.copy()
+    weights[4, right.orders[4][0]] *= 2
+    assert best(spoilt(right, weights), settled) == (
+        f"rows-counted-twice: Rows are counted twice or more: row {right.orders[4][0]} in step 4."
+    )
+
+
+@pytest.mark.parametrize(
+    ("kind", "factor"),
+    [("divided-by-workers", 1 / 3), ("multiplied-by-workers", 3)],
+)
+def test_factors(kind: str, factor: float, right: Ledger, settled: Experiment) -> None:
+    assert best(spoilt(right, right.weights * factor), settled).startswith(kind)
+
+
+def test_a_sum(right: Ledger, settled: Experiment) -> None:
+    assert best(spoilt(right, right.weights * right.sizes), settled).startswith("sum-not-mean")
+
+
+def test_means_of_means(right: Ledger, settled: Experiment) -> None:
+    # shards of 3, 3, 3, 2, 2 and of 1, 1, 1, 1 rows; ranks of 6, 5, 2 and of 2, 2, 0 rows
+    def mean(parts: int, long: list[int], short: list[int]) -> Any:
+        sizes = {13: np.repeat(long, long), 4: np.repeat(short, short)}
+        return right.spread(lambda order: 1 / (parts * sizes[len(order)]))
+
+    ranks = spoilt(right, mean(3, [6, 5, 2], [2, 2]))
+    assert best(ranks, settled).startswith("mean-of-ranks-means")
+    shards = spoilt(right, mean(5, [3, 3, 3, 2, 2], [1, 1, 1, 1]))
+    assert best(shards, settled).startswith("mean-of-shards-means")
+
+
+def test_targets_of_other_rows(right: Ledger, settled: Experiment) -> None:
+    targets = right.targets
+    wrong = right.spread(lambda order: targets[np.roll(order, 1)] / targets[order] / len(order))
+    assert best(spoilt(right, wrong), settled).startswith("targets-of-other-rows")
