@@ -63,13 +63,13 @@ def gradcheck(
     if zoo:
         return _zoo(as_json=json)
     subject = _subject(what, flags, seed)
-    points = list(POINTS.values()) if point == "both" else [POINTS[point]]
-    plan = Plan(ways, points)
+    wanted = list(POINTS.values()) if point == "both" else [POINTS[point]]
     replay = shlex.join(["dptrain", *_without_seed(sys.argv[1:]), "--check-seed", str(seed)])
     from dptrain.report.gradcheck import Progress, as_data, print_report
 
+    points = {name: each for name, each in subject.points().items() if name in wanted}
     with Progress(quiet=json) as progress:
-        report = Check(subject, plan, progress.tell, replay).run()
+        report = Check(subject, Plan(ways), points, progress.tell, replay).run()
     if html is not None:
         from dptrain.report.gradcheck_html import write_html
 

@@ -70,7 +70,7 @@ def check(
         folders = {dtype: _prepared(folder / dtype, data, dtype, experiment) for dtype in DTYPES}
         subject = Subject(experiment, origin, seed, folders)
         replay = f"check(…, check_seed={seed})"
-        return Check(subject, Plan(ways), tell, replay).run()
+        return Check(subject, Plan(ways), subject.points(), tell, replay).run()
     finally:
         shutil.rmtree(folder)
 

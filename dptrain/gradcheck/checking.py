@@ -1,20 +1,26 @@
 """Everything that is checked of an experiment, one after the other."""
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dptrain.errors import DptrainError
+from dptrain.exchange.engine import State
+from dptrain.exchange.inline import InlineEngine
 from dptrain.gradcheck.analytic import Local
 from dptrain.gradcheck.comparison import Comparison
+from dptrain.gradcheck.continuity import check_order, check_replicas, check_resume
 from dptrain.gradcheck.diagnosis import Diagnosis
 from dptrain.gradcheck.distributed import Step, Way, begin, engine, gradient_of, recording, steps
 from dptrain.gradcheck.gradients import Triangle
+from dptrain.gradcheck.ledger import check_ledger
+from dptrain.gradcheck.masks import check_masks
 from dptrain.gradcheck.numerical import numbers
 from dptrain.gradcheck.report import Failure, Report
+from dptrain.gradcheck.statistics import check_statistics, diagnose_statistics
 from dptrain.gradcheck.subject import STEPS, Dtype, Subject, is_own
 from dptrain.gradcheck.update import check_updates, diagnose_updates
 from dptrain.gradcheck.verdict import Verdict
@@ -22,6 +28,7 @@ from dptrain.launch.local import WORKER
 
 Array = NDArray[Any]
 Tell = Callable[[Comparison], None]
+Found = Iterator[tuple[Comparison, Callable[[], Failure]]]
 
 
 class Plan(NamedTuple):
@@ -29,20 +36,24 @@ class Plan(NamedTuple):
 
     Attributes:
         ways: exchanges and numbers of workers.
-        points: names of the weights at which gradients are checked.
         dtypes: float64 comes with the numerical comparisons; float32 with its own bounds.
-        numerical: whether gradients of this process are checked as well.
-        beyond: whether also updates, statistics, the ledger and resuming are checked.
+        numerical: whether this process's gradients are checked as well.
+        recorded: whether the gradients of real workers are.
+        updates: whether what the optimizer makes of them is.
+        beyond: whether also the ledger of rows, masks, resuming and the order of arrival are.
         program: what worker processes run.
+        first_step: the run is carried on from here, with the state that it has come to.
         first_only: whether to end with the first failure.
     """
 
     ways: Sequence[Way]
-    points: Sequence[str] = ("initial", "burnt in")
     dtypes: Sequence[Dtype] = ("float64", "float32")
     numerical: bool = True
+    recorded: bool = True
+    updates: bool = True
     beyond: bool = True
     program: Sequence[str] = WORKER
+    first_step: int = 0
     first_only: bool = False
 
 
@@ -53,33 +64,63 @@ class Check:
         report: what was found so far.
     """
 
-    def __init__(self, subject: Subject, plan: Plan, tell: Tell, replay: str) -> None:
+    def __init__(
+        self,
+        subject: Subject,
+        plan: Plan,
+        points: Mapping[str, Array],
+        tell: Tell = lambda _: None,
+        replay: str = "",
+    ) -> None:
+        """Begin.
+
+        Args:
+            subject: what is checked.
+            plan: how thoroughly.
+            points: weights at which to check, flat float64, by name.
+            tell: is given every comparison as it is made.
+            replay: the command that does it again.
+        """
         self.subject = subject
         self.plan = plan
         self._tell = tell
-        self._points = subject.points()
+        self._points = points
         self.report = Report(_line(subject), subject.seed, replay)
 
     def run(self) -> Report:
         """Check everything."""
         began = time.perf_counter()
-        for dtype in self.plan.dtypes:
-            triangle = Triangle(Local(self.subject.job(dtype)))
-            for point in self.plan.points:
-                if self.plan.numerical:
-                    self._analytic(triangle, point)
-        for dtype in self.plan.dtypes:
-            for way in self.plan.ways:
-                for point in self.plan.points:
-                    if not self._enough():
-                        self._distributed(dtype, point, way)
-                if self.plan.beyond and not self._enough():
-                    self._updates(dtype, way)
+        for part in self._parts():
+            try:
+                for comparison, failure in part:
+                    if self._note(comparison):
+                        self.report.failures.append(failure())
+                    if self._enough():
+                        break
+            except DptrainError as error:
+                self._ended(error)
+            if self._enough():
+                break
         self.report.seconds = time.perf_counter() - began
         return self.report
 
+    def _parts(self) -> Iterator[Found]:
+        plan = self.plan
+        for dtype in plan.dtypes:
+            for point in self._points:
+                if plan.numerical:
+                    yield self._analytic(dtype, point)
+        for dtype in plan.dtypes:
+            for way in plan.ways:
+                for point in self._points:
+                    if plan.recorded:
+                        yield self._recorded(dtype, point, way)
+                if plan.updates:
+                    yield self._updates(dtype, way)
+        for way in plan.ways if plan.beyond else ():
+            yield self._beyond(plan.dtypes[0], way)
+
     def _enough(self) -> bool:
-        """Return whether nothing more is to be looked for."""
         return self.plan.first_only and bool(self.report.failures)
 
     def _note(self, comparison: Comparison) -> bool:
@@ -89,39 +130,45 @@ class Check:
         known = {each.comparison.edge for each in self.report.failures}
         return comparison.verdict is Verdict.FAIL and comparison.edge not in known
 
-    def _analytic(self, triangle: Triangle, point: str) -> None:
-        parameters = self._points[point].astype(triangle.job.dtype)
-        for step in range(STEPS):
-            where = f"{triangle.job.dtype.name}, {point} weights, minibatch {step}"
-            comparisons = triangle.against_formulas(parameters, step, where)
-            self._judge(triangle, comparisons, parameters, step)
-            if triangle.job.dtype == np.float64 and step != 1 and not is_own(triangle.job):
-                indices = self._indices(triangle)
-                comparisons = triangle.against_complex_step(parameters, step, where, indices)
-                self._judge(triangle, comparisons, parameters, step)
-            if triangle.job.dtype == np.float64 and step != 1:
-                self._numbers(triangle, parameters, step, where)
+    def _ended(self, error: DptrainError) -> None:
+        where = self.report.comparisons[-1].where if self.report.comparisons else "at the start"
+        comparison = Comparison(
+            "the run goes on", "distributed", f"after {where}", Verdict.FAIL, (), str(error)
+        )
+        if self._note(comparison):
+            kind = _kind_of(str(error))
+            self.report.failures.append(Failure(comparison, [Diagnosis(kind, str(error), 0.0)]))
 
-    def _numbers(self, triangle: Triangle, parameters: Array, step: int, where: str) -> None:
+    def _analytic(self, dtype: Dtype, point: str) -> Found:
+        """This process's gradients, against formulas and numbers."""
+        triangle = Triangle(Local(self.subject.job(dtype)))
+        parameters = self._points[point].astype(dtype)
+        workers = max((way.workers for way in self.plan.ways), default=1)
+        for step in range(STEPS):
+            where = f"{dtype}, {point} weights, minibatch {step}"
+            for comparison in self._about(triangle, parameters, step, where):
+                yield (
+                    comparison,
+                    lambda c=comparison, s=step: triangle.failure(  # type: ignore[misc]
+                        c, triangle.local.analytic(parameters, s).gradient, parameters, s, workers
+                    ),
+                )
+
+    def _about(
+        self, triangle: Triangle, parameters: Array, step: int, where: str
+    ) -> Iterator[Comparison]:
+        yield from triangle.against_formulas(parameters, step, where)
+        if triangle.job.dtype != np.float64 or step == 1:  # numbers need float64, and take longer
+            return
+        if not is_own(triangle.job):
+            indices = self._indices(triangle)
+            yield from triangle.against_complex_step(parameters, step, where, indices)
         for comparison, slope in numbers(triangle, parameters, step, where, self.subject.seed):
-            self._judge(triangle, [comparison], parameters, step)
             if slope is not None:
                 points = [(p.h, p.remainder) for p in slope.points if p.remainder > 0]
                 plots = self.report.plots.setdefault("taylor", {})
-                plots[where] = (
-                    (*zip(*points, strict=True), slope.slope) if points else ((), (), slope.slope)
-                )
-
-    def _judge(
-        self, triangle: Triangle, comparisons: Iterable[Comparison], parameters: Array, step: int
-    ) -> None:
-        for comparison in comparisons:
-            if self._note(comparison):
-                found = triangle.local.analytic(parameters, step).gradient
-                workers = max((way.workers for way in self.plan.ways), default=1)
-                self.report.failures.append(
-                    triangle.failure(comparison, found, parameters, step, workers)
-                )
+                plots[where] = (points, slope.slope)
+            yield comparison
 
     def _indices(self, triangle: Triangle) -> Array:
         spans = [np.arange(t.start, t.stop) for t in triangle.tensors]
@@ -134,66 +181,80 @@ class Check:
         chosen = [random.choice(own, min(len(own), most), replace=False) for own in spans]
         return np.sort(np.concatenate(chosen))
 
-    def _distributed(self, dtype: Dtype, point: str, way: Way) -> None:
-        experiment = recording(self.subject.settled(dtype))
-        job = self.subject.job(dtype, experiment)
-        triangle = Triangle(Local(self.subject.job(dtype, experiment)))
+    def _recorded(self, dtype: Dtype, point: str, way: Way) -> Found:
+        """The gradients that real workers come to, step by step."""
+        job = self.subject.job(dtype, recording(self.subject.settled(dtype)))
+        triangle = Triangle(Local(job))
         state = begin(job, self._points[point])
         where = f"{dtype}, {point} weights, {way}"
         done: list[Step] = []
-        try:
-            with engine(
-                job, self.subject.data(dtype), way, state, worker=self.plan.program
-            ) as found:
-                for step in steps(found, 0, STEPS):
-                    self._compare_step(triangle, step, done, way, where)
-                    done.append(step)
-                    if self._enough():
-                        break
-        except DptrainError as error:
-            self._ended(where, error)
-
-    def _updates(self, dtype: Dtype, way: Way) -> None:
-        """Check what the experiment's own optimizer makes of the gradients."""
-        job = self.subject.job(dtype)
-        where = f"{dtype}, {way}"
-        state = begin(job, self._points[self.plan.points[-1]])
-        try:
-            with engine(
-                job, self.subject.data(dtype), way, state, worker=self.plan.program
-            ) as found:
-                done = list(steps(found, 0, STEPS))
-        except DptrainError as error:
-            self._ended(where, error)
-            return
-        for comparison in check_updates(job, done, where, workers=way.workers):
-            if self._note(comparison):
-                diagnoses = diagnose_updates(job, done, workers=way.workers)
-                self.report.failures.append(Failure(comparison, diagnoses))
-
-    def _compare_step(
-        self, triangle: Triangle, step: Step, before: Sequence[Step], way: Way, where: str
-    ) -> None:
-        for comparison in triangle.against_processes([step], where):
-            if self._note(comparison):
-                self.report.failures.append(
-                    triangle.failure(
+        data = self.subject.data(dtype)
+        with engine(job, data, way, state, worker=self.plan.program) as found:
+            for step in steps(found, 0, STEPS):
+                for comparison in triangle.against_processes(step, f"{where}, step {step.number}"):
+                    yield (
                         comparison,
-                        gradient_of(step),
-                        step.before.parameters,
-                        step.number,
-                        way.workers,
-                        before,
+                        lambda c=comparison, s=step: triangle.failure(  # type: ignore[misc]
+                            c,
+                            gradient_of(s),
+                            s.before.parameters,
+                            s.number,
+                            way.workers,
+                            done,
+                        ),
                     )
-                )
+                done.append(step)
+        for comparison in check_statistics(job, done, where, local=triangle.local):
+            yield (
+                comparison,
+                lambda c=comparison: Failure(c, diagnose_statistics(job, done)),  # type: ignore[misc]
+            )
 
-    def _ended(self, where: str, error: DptrainError) -> None:
-        comparison = Comparison(
-            "the run goes on", "distributed", where, Verdict.FAIL, (), note=str(error)
-        )
-        if self._note(comparison):
-            kind = _kind_of(str(error))
-            self.report.failures.append(Failure(comparison, [Diagnosis(kind, str(error), 0.0)]))
+    def _updates(self, dtype: Dtype, way: Way) -> Found:
+        """What the experiment's own optimizer makes of the gradients."""
+        job = self.subject.job(dtype)
+        where, first = f"{dtype}, {way}", self.plan.first_step
+        state = self._come_to(dtype, first)
+        slots = [each.copy() for each in state.slots]
+        data = self.subject.data(dtype)
+        with engine(job, data, way, state, first, worker=self.plan.program) as found:
+            done = list(steps(found, first, first + STEPS))
+        for comparison in check_updates(job, done, where, workers=way.workers, slots=slots):
+            yield (
+                comparison,
+                lambda c=comparison: Failure(  # type: ignore[misc]
+                    c, diagnose_updates(job, done, workers=way.workers, slots=slots)
+                ),
+            )
+
+    def _come_to(self, dtype: Dtype, steps_done: int) -> State:
+        """Return where the experiment stands after some steps from the last point."""
+        job = self.subject.job(dtype)
+        state = begin(job, list(self._points.values())[-1])
+        if not steps_done:
+            return state
+        alone = InlineEngine(job, state.parameters, list(state.slots))
+        *_, last = steps(alone, 0, steps_done)
+        return last.after
+
+    def _beyond(self, dtype: Dtype, way: Way) -> Found:
+        """The ledger of rows, masks, resuming, the order of arrival, and replicas."""
+        job, data = self.subject.job(dtype), self.subject.data(dtype)
+        state, program = self._come_to(dtype, 0), self.plan.program
+        ways: list[Callable[[], Iterable[Comparison]]] = [
+            lambda: check_resume(job, data, way, state, worker=program),
+            lambda: check_order(job, data, way, state, seed=self.subject.seed, worker=program),
+            lambda: check_replicas(job, data, way, state, worker=program),
+        ]
+        if not is_own(job):
+            ways = [
+                lambda: check_ledger(job.experiment, way, worker=program),
+                lambda: check_masks(job, way, worker=program),
+                *ways,
+            ]
+        for each in ways:
+            for comparison in each():
+                yield comparison, lambda c=comparison: Failure(c, ())  # type: ignore[misc]
 
 
 def _kind_of(message: str) -> str:

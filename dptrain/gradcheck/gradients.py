@@ -18,6 +18,7 @@ from dptrain.gradcheck.hypotheses.evidence import Evidence, Past
 from dptrain.gradcheck.reference.network import Batch, Gradient, Reference
 from dptrain.gradcheck.reference.places import couples_rows
 from dptrain.gradcheck.report import Failure
+from dptrain.gradcheck.verdict import Verdict
 from dptrain.nn.initializers import Zeros
 from dptrain.nn.network import Network, Tensor
 
@@ -117,28 +118,40 @@ class Triangle:
             compared,
         )
 
-    def against_processes(self, steps: Sequence[Step], where: str) -> Iterator[Comparison]:
-        """Compare the gradients that workers came to with this process's, bit by bit."""
-        for step in steps:
-            own = self.local.analytic(step.before.parameters, step.number)
-            place = f"{where}, step {step.number}"
+    def against_processes(self, step: Step, where: str) -> Iterator[Comparison]:
+        """Compare what workers came to with this process, bit by bit, and with the formulas."""
+        own = self.local.analytic(step.before.parameters, step.number)
+        yield compare(
+            "reported loss = loss",
+            "distributed",
+            where,
+            [_loss_tensor()],
+            np.array([step.loss]),
+            np.array([own.loss]),
+            0.0,
+        )
+        found = gradient_of(step)
+        same = compare(
+            "distributed = analytic",
+            "distributed",
+            where,
+            self.tensors,
+            found,
+            own.gradient,
+            0.0,
+        )
+        yield same
+        expected = self.expected(step.before.parameters, step.number)
+        if expected is not None:
+            own_rounding = UNITS["float64"] / self.unit
             yield compare(
-                "reported loss = loss",
-                "distributed",
-                place,
-                [_loss_tensor()],
-                np.array([step.loss]),
-                np.array([own.loss]),
-                0.0,
-            )
-            yield compare(
-                "distributed = analytic",
-                "distributed",
-                place,
+                "distributed = formulas",
+                "analytic" if same.verdict is Verdict.PASS else "distributed",
+                where,
                 self.tensors,
-                gradient_of(step),
-                own.gradient,
-                0.0,
+                found.astype(float),
+                expected.total,
+                (1 + own_rounding) * expected.bound,
             )
 
     def failure(

@@ -120,8 +120,14 @@ def _slopes(report: Report) -> Iterator[str]:
 
     figure = Figure(figsize=(7, 4), layout="constrained")
     axes = figure.subplots()
-    for name, (steps, rests, slope) in found.items():
-        axes.loglog(steps, rests, "o-", markersize=3, label=f"{name}: slope {slope:.2f}")
+    for name, (points, slope) in found.items():
+        axes.loglog(
+            [h for h, _ in points],
+            [rest for _, rest in points],
+            "o-",
+            markersize=3,
+            label=f"{name}: slope {slope:.2f}",
+        )
     axes.set_xlabel("h")
     axes.set_ylabel("|L(θ + hd) - L(θ) - h⟨g, d⟩|")
     axes.grid(visible=True, alpha=0.3)

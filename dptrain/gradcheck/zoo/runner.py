@@ -4,7 +4,6 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
-from dptrain.errors import DptrainError
 from dptrain.experiment.schema import Experiment
 from dptrain.experiment.validate import build
 from dptrain.gradcheck.checking import Check, Plan
@@ -13,7 +12,8 @@ from dptrain.gradcheck.distributed import Way
 from dptrain.gradcheck.subject import Subject
 from dptrain.gradcheck.zoo.bug import Bug, Patches
 from dptrain.gradcheck.zoo.catalogue import BUGS
-from dptrain.gradcheck.zoo.habitats import HABITATS
+from dptrain.gradcheck.zoo.habitats import AFTER_THE_REDUCE, HABITATS, RESUMED, weights
+from dptrain.gradcheck.verdict import Verdict
 from dptrain.launch.local import WORKER
 
 WORKERS = 3
@@ -90,27 +90,26 @@ def catch(bug: Bug) -> Caught:
     """Check an experiment with a bug in it."""
     began = time.perf_counter()
     subject = Subject(build(Experiment, HABITATS[bug.habitat], bug.habitat))
-    patches = Patches()
-    program = WORKER if bug.place == "coordinator" else (*PROGRAM, bug.name)
+    dtype = subject.experiment.dtype
+    points = {bug.habitat: weights(bug.habitat, subject.job(dtype))}
     plan = Plan(
-        [Way(exchange, WORKERS) for exchange in bug.exchange],
-        dtypes=(subject.experiment.dtype,),
-        numerical=bug.place == "all",
-        program=program,
+        [Way(bug.exchange[0], WORKERS)],
+        dtypes=(dtype,),
+        numerical=False,
+        recorded=bug.habitat not in AFTER_THE_REDUCE,
+        program=WORKER if bug.place == "coordinator" else (*PROGRAM, bug.name),
+        first_step=RESUMED.get(bug.habitat, 0),
         first_only=True,
     )
-    check = Check(subject, plan, lambda _: None, "")
+    patches = Patches()
     if bug.place != "worker":
         bug.patch(patches)
     try:
-        report = check.run()
-    except DptrainError as error:
-        named = [Diagnosis("run-ended", str(error), 0.0)]
-        return Caught(bug, killed=True, edge="", named=named, seconds=time.perf_counter() - began)
+        report = Check(subject, plan, points).run()
     finally:
         patches.undo()
     diagnoses = report.failures[0].diagnoses if report.failures else ()
-    killed = bool(report.failures)
+    killed = report.verdict is Verdict.FAIL
     return Caught(bug, killed, report.blamed, diagnoses, time.perf_counter() - began)
 
 
