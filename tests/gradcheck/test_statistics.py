@@ -1,0 +1,72 @@
+"""Running averages of real workers against two passes over the same rows."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from dptrain.gradcheck.distributed import Step, Way, begin, engine, steps
+from dptrain.gradcheck.statistics import check_statistics
+from dptrain.gradcheck.verdict import Verdict
+from tests.exchange.build import Data
+from tests.gradcheck.build import FLAT, PLAIN, dense, experiment, untouched, weights, wrong_steps
+from tests.gradcheck.build import data as data
+
+IMAGES = [
+    {"layer": "conv2d", "filters": 3, "size": 2},
+    {"layer": "residual", "layers": [{"layer": "batchnorm", "momentum": 0.5}]},
+    FLAT,
+    dense(4),
+    {"layer": "batchnorm", "sync": False},
+    dense(3),
+]
+
+
+@pytest.mark.parametrize("exchange", ["shared", "star"])
+@pytest.mark.parametrize("batch_size", [13, 3])  # shards of 3 or 2 rows; of 1 or none
+def test_statistics_of_real_workers(exchange: str, batch_size: int, data: Data) -> None:
+    described = experiment(dtype="float32", batch_size=batch_size)
+    job = data.job(described)
+    with engine(job, data.folder(described), Way(exchange, 3), begin(job, weights(job))) as found:
+        done = list(steps(found, 0, 3))
+    compared = check_statistics(job, done, exchange)
+    assert [c.verdict for c in compared] == [Verdict.PASS] * 3
+    assert [t.tensor for t in compared[0].tensors] == ["batchnorm1.mean", "batchnorm1.variance"]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_every_kind_of_batch_norm(dtype: str, data: Data) -> None:
+    job = data.job(experiment(layers=IMAGES, dtype=dtype))
+    compared = check_statistics(job, wrong_steps(job, untouched, 6), "inline")
+    assert [c.verdict for c in compared] == [Verdict.PASS] * 6
+    assert compared[0].compared == 2 * (3 + 4)
+
+
+def test_nothing_to_compare(data: Data) -> None:
+    for settings in ({"layers": PLAIN}, {"freeze": ["batchnorm1"]}):
+        job = data.job(experiment(**settings))
+        assert check_statistics(job, wrong_steps(job, untouched), "inline") == []
+
+
+@pytest.mark.parametrize("name", ["mean", "variance"])
+def test_local_statistics_show(name: str, data: Data) -> None:
+    """What a mean of the shards' means, or of their variances, would be, in one step."""
+    job = data.job(experiment())
+    ghost = data.job(
+        experiment(layers=[FLAT, dense(6), {"layer": "batchnorm", "sync": False}, *END])
+    )
+    right, local = (wrong_steps(each, untouched, 1)[0] for each in (job, ghost))
+    compared = check_statistics(job, [_with(job, right, local, f"batchnorm1.{name}")], "inline")
+    failed = [t.tensor for t in compared[0].tensors if t.failed]
+    # weighted by rows, the mean of the shards' means is the mean
+    assert failed == ([] if name == "mean" else ["batchnorm1.variance"])
+
+
+END: list[dict[str, Any]] = [{"layer": "tanh"}, dense(3)]
+
+
+def _with(job: Any, step: Step, other: Step, name: str) -> Step:
+    tensor = next(t for t in job.network.all_tensors() if t.name == name)
+    after = np.array(step.after.parameters)
+    after[tensor.start : tensor.stop] = other.after.parameters[tensor.start : tensor.stop]
+    return step._replace(after=step.after._replace(parameters=after))
