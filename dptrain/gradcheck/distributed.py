@@ -2,7 +2,7 @@
 
 import contextlib
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -88,6 +88,7 @@ def engine(
     *,
     worker: Sequence[str] = WORKER,
     timeout: float = 30.0,
+    joined: Callable[[Crew], None] | None = None,
 ) -> Iterator[Engine]:
     """Start what carries out a job; end it with the block.
 
@@ -99,6 +100,7 @@ def engine(
         first_step: the first that will be asked for.
         worker: what the worker processes run, as arguments of Python.
         timeout: seconds after which a silent worker is given up.
+        joined: is told the worker processes once they are ready; inline there are none.
     """
     begun = State(state.parameters.copy(), [s.copy() for s in state.slots])
     with threadpool_limits(limits=1, user_api="blas"):
@@ -118,6 +120,8 @@ def engine(
                 cluster: Cluster = kind(setting, begun)
                 try:
                     cluster.join()
+                    if joined is not None:
+                        joined(crew)
                     yield cluster
                 finally:
                     cluster.close()

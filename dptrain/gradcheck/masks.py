@@ -45,6 +45,9 @@ LARGEST_BATCH = 64
 # Roundings between a mask and what is read off the gradient: the factor, the loss's gradient, and
 # their products.
 ROUNDINGS = 8
+# What is kept is at least 1. What is left out need not be 0: weights of the size of the learning
+# rate, 1e-300, leave their trace.
+THRESHOLD = 0.25
 
 
 class Masks(NamedTuple):
@@ -67,7 +70,7 @@ class Masks(NamedTuple):
     @property
     def kept(self) -> Array:
         """Which elements were kept, of all rows of all steps ``(rows, features)``."""
-        return np.concatenate(list(self.values)) > 0
+        return np.concatenate(list(self.values)) > THRESHOLD
 
     @property
     def wanted(self) -> Array:
@@ -153,7 +156,7 @@ def judged(masks: Masks, way: Way) -> list[Comparison]:
         _compare("masks = the reference's", where, kept.astype(float), masks.wanted, 0.0),
         _compare(
             "what is kept is divided by 1 - p", where, values, factor,
-            ROUNDINGS * masks.unit * factor,
+            ROUNDINGS * masks.unit / (1 - rate),
         ),
         _fractions("dropped = p", where, [1 - kept.mean()], rate, kept.size),
     ]  # fmt: skip
@@ -235,5 +238,5 @@ def _drawn(masks: Masks, rate: float, shard: int | None = None, step: int | None
 
 def _beyond(values: Array, wanted: Array, unit: float) -> float:
     difference = np.abs(values - wanted)
-    left = np.where(difference <= ROUNDINGS * unit * wanted, 0, difference)
+    left = np.where(difference <= ROUNDINGS * unit * np.maximum(wanted, 1), 0, difference)
     return float(np.sqrt(np.sum(np.nan_to_num(left, nan=1e100) ** 2)))

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from dptrain.arithmetic.randomness import SteppedUniform
+from dptrain.arithmetic.randomness import Purpose, SteppedUniform
 from dptrain.gradcheck.distributed import Way
 from dptrain.gradcheck.masks import Masks, check_masks, diagnose_masks, hoeffding, judged, seen
 from dptrain.gradcheck.verdict import Verdict
@@ -77,15 +77,14 @@ def wrong(data: Data, monkeypatch: pytest.MonkeyPatch, change: Any) -> tuple[str
 
 
 def test_the_same_masks_in_every_step(data: Data, monkeypatch: pytest.MonkeyPatch) -> None:
-    kind, failed = wrong(data, monkeypatch, lambda fill, stream, step, out: fill(stream, 0, out))
+    kind, failed = wrong(data, monkeypatch, lambda fill, stream, _, out: fill(stream, 0, out))
     assert kind == "masks-equal-between-steps"
     assert failed == {NAMES[0], NAMES[3]}
 
 
 def test_the_same_masks_in_every_shard(data: Data, monkeypatch: pytest.MonkeyPatch) -> None:
-    first = SteppedUniform(3, 4, 0, 0)  # type: ignore[arg-type] # the purpose as a number
-    right = SteppedUniform.fill
-    kind, failed = wrong(data, monkeypatch, lambda fill, stream, step, out: right(first, step, out))
+    first = SteppedUniform(3, Purpose.DROPOUT, 0, 0)
+    kind, failed = wrong(data, monkeypatch, lambda fill, _, step, out: fill(first, step, out))
     assert kind == "masks-equal-between-shards"
     assert failed == {NAMES[0], NAMES[3]}
 
@@ -96,7 +95,7 @@ def test_the_same_masks_in_every_shard(data: Data, monkeypatch: pytest.MonkeyPat
         ("dropout-unscaled", lambda v, p: v * (1 - p), NAMES[1:2]),
         ("dropout-scaled-twice", lambda v, p: v / (1 - p), NAMES[1:2]),
         ("dropout-scaled-by-rate", lambda v, p: v * (1 - p) / p, NAMES[1:2]),
-        ("dropout-missing", lambda v, p: np.ones(v.shape), [NAMES[0], *NAMES[1:]]),
+        ("dropout-missing", lambda v, _: np.ones(v.shape), NAMES),
     ],
 )
 def test_other_factors(kind: str, change: Any, failing: list[str], data: Data) -> None:

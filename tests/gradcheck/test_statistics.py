@@ -9,7 +9,16 @@ from dptrain.gradcheck.distributed import Step, Way, begin, engine, steps
 from dptrain.gradcheck.statistics import check_statistics
 from dptrain.gradcheck.verdict import Verdict
 from tests.exchange.build import Data
-from tests.gradcheck.build import FLAT, PLAIN, dense, experiment, untouched, weights, wrong_steps
+from tests.gradcheck.build import (
+    FLAT,
+    LAYERS,
+    PLAIN,
+    dense,
+    experiment,
+    untouched,
+    weights,
+    wrong_steps,
+)
 from tests.gradcheck.build import data as data
 
 IMAGES = [
@@ -53,16 +62,13 @@ def test_local_statistics_show(name: str, data: Data) -> None:
     """What a mean of the shards' means, or of their variances, would be, in one step."""
     job = data.job(experiment())
     ghost = data.job(
-        experiment(layers=[FLAT, dense(6), {"layer": "batchnorm", "sync": False}, *END])
+        experiment(layers=[*LAYERS[:2], {"layer": "batchnorm", "sync": False}, *LAYERS[3:]])
     )
     right, local = (wrong_steps(each, untouched, 1)[0] for each in (job, ghost))
     compared = check_statistics(job, [_with(job, right, local, f"batchnorm1.{name}")], "inline")
     failed = [t.tensor for t in compared[0].tensors if t.failed]
     # weighted by rows, the mean of the shards' means is the mean
     assert failed == ([] if name == "mean" else ["batchnorm1.variance"])
-
-
-END: list[dict[str, Any]] = [{"layer": "tanh"}, dense(3)]
 
 
 def _with(job: Any, step: Step, other: Step, name: str) -> Step:

@@ -1,0 +1,157 @@
+"""Resuming, late ranks, evaluations by all ranks: right runs, and workers that are made wrong."""
+
+from typing import Any
+
+import pytest
+
+from dptrain.checkpoint.checkpoint import load_checkpoint
+from dptrain.exchange.engine import State
+from dptrain.experiment.job import Job
+from dptrain.gradcheck import continuity
+from dptrain.gradcheck.continuity import check_order, check_replicas, check_resume
+from dptrain.gradcheck.distributed import Way, begin
+from dptrain.gradcheck.ledger import check_ledger
+from dptrain.gradcheck.masks import check_masks
+from dptrain.gradcheck.verdict import Verdict
+from tests.exchange.build import OPTIMIZERS, Data
+from tests.gradcheck.build import FLAT, LAYERS, PLAIN, dense, experiment, weights
+from tests.gradcheck.build import data as data
+
+WAYS = [Way("shared", 3), Way("star", 3)]
+INLINE = Way("inline", 1)
+
+
+def program(change: str) -> tuple[str, ...]:
+    """Return what makes a worker process run with something changed in it."""
+    lines = ("import runpy, sys", change, "runpy.run_module('dptrain.worker', run_name='__main__')")
+    return ("-c", "\n".join(lines))
+
+
+def case(data: Data, **described: Any) -> tuple[Job, Any, State]:
+    """Return what all checks begin with."""
+    settings = experiment(**{"layers": PLAIN, "optimizer": "adam", "lr": 0.01} | described)
+    job = data.job(settings)
+    return job, data.folder(settings), begin(job, weights(job))
+
+
+@pytest.mark.parametrize("way", WAYS, ids=str)
+def test_workers_resume(way: Way, data: Data) -> None:
+    job, folder, state = case(data, clip_norm=0.5, schedule="cosine")
+    found = check_resume(job, folder, way, state)
+    assert [(c.name, c.edge, c.verdict, c.compared) for c in found] == [
+        (f"{what} resumed after step 2 = not interrupted", "resume", Verdict.PASS, job.network.size)
+        for what in ("weights", "mean", "squares")
+    ]
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_every_optimizer_resumes(optimizer: str, data: Data) -> None:
+    job, folder, state = case(data, optimizer=optimizer, layers=LAYERS)
+    found = check_resume(job, folder, INLINE, state)
+    assert {c.verdict for c in found} == {Verdict.PASS}
+
+
+def test_lost_state_is_named(data: Data, monkeypatch: pytest.MonkeyPatch) -> None:
+
+    def load(file: Any) -> Any:
+        found = load_checkpoint(file)
+        for slot in found.optimizer.values():
+            slot[:] = 0
+        return found
+
+    monkeypatch.setattr(continuity, "load_checkpoint", load)
+    job, folder, state = case(data)
+    found = check_resume(job, folder, INLINE, state)
+    assert [c.verdict for c in found] == [Verdict.FAIL] * 3
+    assert {c.note for c in found} == {"The optimizer's state was lost before step 2."}
+
+
+@pytest.mark.parametrize("way", WAYS, ids=str)
+def test_late_workers_change_nothing(way: Way, data: Data) -> None:
+    job, folder, state = case(data)
+    found = check_order(job, folder, way, state)
+    assert [c.verdict for c in found] == [Verdict.PASS] * 3
+    words = found[0].note.split()
+    assert words[:4] == ["Workers", "were", "held", "up"]
+    assert int(words[4]) >= continuity.HOLD_UPS or int(words[7]) == continuity.MOST_STEPS
+
+
+def test_one_process_waits_for_nobody(data: Data) -> None:
+    job, folder, state = case(data)
+    assert check_order(job, folder, INLINE, state) == []
+
+
+def test_what_depends_on_time_shows(data: Data) -> None:
+    worker = program(
+        "import time; from dptrain.exchange.rank import Rank; right = Rank.backward\n"
+        "def backward(rank, found, ready=None):\n"
+        "    right(rank, found, ready)\n"
+        "    found.gradients[0][0] *= 1 + time.monotonic() % 1 * 1e-9\n"
+        "Rank.backward = backward"
+    )
+    job, folder, state = case(data)
+    found = check_order(job, folder, WAYS[0], state, worker=worker)
+    assert found[0].verdict is Verdict.FAIL
+    assert found[0].worst is not None
+    assert found[0].edge == "order"
+
+
+@pytest.mark.parametrize("way", [*WAYS, INLINE], ids=str)
+@pytest.mark.parametrize("dataset", ["classes", "regression"])
+def test_evaluations_by_all_ranks(way: Way, dataset: str, data: Data) -> None:
+    layers, loss = [FLAT, dense(3)], "softmax-cross-entropy"
+    if dataset == "regression":
+        layers, loss = [FLAT, dense(2)], "mean-squared-error"
+    job, folder, state = case(data, dataset=dataset, layers=layers, loss=loss, dtype="float32")
+    found = check_replicas(job, folder, way, state)
+    assert [c.verdict for c in found] == [Verdict.PASS] * 3
+    assert [c.where for c in found] == [f"{way}, after {k} steps" for k in range(3)]
+    assert found[0].compared == 2 - (dataset == "regression")
+
+
+@pytest.mark.parametrize("way", WAYS, ids=str)
+def test_a_rank_with_other_weights_shows(way: Way, data: Data) -> None:
+    worker = program(
+        "import numpy as np; from dptrain.exchange.rank import Rank; right = Rank.evaluate\n"
+        "def evaluate(rank, split, first, last, version=0):\n"
+        "    weights = rank.versions[version]\n"
+        "    kept = weights.copy()\n"
+        "    weights *= 1 + 1e-12 * (first == 2)\n"
+        "    found = right(rank, split, first, last, version)\n"
+        "    weights[:] = kept\n"
+        "    return found\n"
+        "Rank.evaluate = evaluate"
+    )
+    job, folder, state = case(data)
+    found = check_replicas(job, folder, way, state, worker=worker)
+    assert [c.verdict for c in found] == [Verdict.FAIL] * 3
+
+
+@pytest.mark.parametrize("way", WAYS, ids=str)
+def test_worker_processes_that_take_the_wrong_rows(way: Way, data: Data) -> None:
+    worker = program(
+        "from dptrain.experiment.job import Job; right = Job.minibatch\n"
+        "Job.minibatch = lambda job, step: right(job, step % job.steps_per_epoch)"
+    )
+    job = case(data)[0]
+    found = check_ledger(job.experiment, way, worker=worker)
+    assert [c.verdict for c in found[:3]] == [Verdict.PASS] * 3
+    assert [c.verdict for c in found[3:6]] == [Verdict.FAIL] * 3
+    assert found[3].note.startswith("Rows of another step are counted: row ")
+
+
+@pytest.mark.parametrize("way", WAYS, ids=str)
+def test_worker_processes_that_draw_equal_masks(way: Way, data: Data) -> None:
+    worker = program(
+        "import dptrain.nn.dropout as d; right = d._draw\n"
+        "d._draw = lambda context, place, shard, out: right(context, place, 0, out)"
+    )
+    layers = [FLAT, {"layer": "dropout", "rate": 0.3}, dense(3)]
+    found = check_masks(case(data, layers=layers)[0], way, worker=worker)
+    failed = [c for c in found if c.verdict is Verdict.FAIL]
+    assert [c.name for c in failed] == [
+        "masks = the reference's", "masks of two rows agree by chance only"
+    ]  # fmt: skip
+    assert (
+        failed[0].note == "Every shard draws the mask of shard 0: masks are the same on all ranks."
+    )
