@@ -11,6 +11,7 @@ penalty and weight decay, apply the rule.
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -154,9 +155,7 @@ class Textbook:
         self.averages = spread(
             tensors, job.network.size, lambda t: 0.0 if t.frozen else t.average or 0.0
         )
-        # by name, not by what the updater is told: biases, scales and shifts never decay
-        decays = (lambda t: t.name.endswith(".W")) if _named_by_us(job) else (lambda t: t.decays)
-        chosen = spread(tensors, job.network.size, decays) > 0
+        chosen = spread(tensors, job.network.size, partial(_is_weight, job)) > 0
         self._decaying = self.trained & (chosen | slip.decays_all)
         self._begun = {
             name: self._exact(np.asarray(slots[i], float) * scale if slots else self._zeros())
@@ -274,7 +273,7 @@ class Textbook:
 
     def _adam(self, t: int, g: Bounded) -> Bounded:
         e, state = self._job.experiment, self._state
-        beta1, beta2 = e.beta1 or 0.0, e.beta2 or 0.0
+        beta1, beta2, t = e.beta1 or 0.0, e.beta2 or 0.0, max(t, 1)
         kept = self._slip.momentum
         state["mean"] = m = self._mixed(state["mean"] * g.exactly(kept), g, beta1)
         state["squares"] = v = self._mixed(state["squares"], g * g, beta2)
@@ -313,9 +312,15 @@ def spread(tensors: Sequence[Tensor], size: int, of: Callable[[Tensor], float]) 
     return found
 
 
-def _named_by_us(job: Job) -> bool:
-    """Return whether the network is dptrain's, whose weights are called W."""
-    return isinstance(job.network, Network)
+def _is_weight(job: Job, tensor: Tensor) -> bool:
+    """Return whether penalties apply, by what a tensor is and not by what the updater is told.
+
+    To weights, which are called W; in a network of the user's own to all that is no vector. Not to
+    biases, scales and shifts.
+    """
+    if isinstance(job.network, Network):
+        return tensor.name.endswith(".W")
+    return len(tensor.shape) > 1
 
 
 def _rest(beta: float, t: int) -> Bounded:

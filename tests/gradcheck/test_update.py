@@ -7,13 +7,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from dptrain.data.dataset import open_dataset
 from dptrain.experiment.job import Job
+from dptrain.experiment.schema import Experiment
+from dptrain.experiment.settle import settle
 from dptrain.gradcheck.analytic import Local
 from dptrain.gradcheck.distributed import Step, Way, begin, engine, steps
 from dptrain.gradcheck.textbook import Textbook
 from dptrain.gradcheck.update import check_updates, diagnose_updates
 from dptrain.gradcheck.verdict import Verdict
 from dptrain.optim.rules import RULES, Arrays, Momentum
+from dptrain.own.origin import Named
 from tests.exchange.build import OPTIMIZERS, Data
 from tests.gradcheck.build import (
     PLAIN,
@@ -26,6 +30,7 @@ from tests.gradcheck.build import (
     wrong_steps,
 )
 from tests.gradcheck.build import data as data
+from tests.own.nets import EXAMPLE
 
 WORKERS = 3
 SCHEDULES: list[dict[str, Any]] = [
@@ -123,6 +128,27 @@ def test_small_deviations_show(data: Data) -> None:
     assert failed[0].worst is not None
     assert failed[0].worst[1].index == (1, 1)
     assert failed[0].note == "No known mistake explains it."
+
+
+@pytest.mark.parametrize("exchange", ["shared", "star"])
+def test_a_network_of_the_users_own(exchange: str, data: Data) -> None:
+    folder = data.folders["classes", "float64"]
+    dataset = open_dataset(folder, validation=0, test=0, seed=0)
+    sizes = {"input_size": 20, "hidden_size": 7, "output_size": 3, "weight_init_std": 0.3}
+    described = Experiment(
+        model=EXAMPLE, model_args=sizes, dtype="float64", optimizer="adamw", weight_decay=0.1,
+        clip_norm=0.1, batch_size=13, shards=5,
+    )  # fmt: skip
+    settled = settle(described, 1, 3, len(dataset.train), dataset.digest)
+    job = Job(settled, dataset, Named(EXAMPLE))
+    state = begin(job, job.initial_parameters())
+    with engine(job, folder, Way(exchange, WORKERS), state) as found:
+        done = list(steps(found, 0, 3))
+    compared = check_updates(job, done, exchange, workers=WORKERS)
+    assert [c.verdict for c in compared] == [Verdict.PASS] * 9
+    wrong = [s._replace(after=s.after._replace(parameters=s.before.parameters)) for s in done]
+    failed = check_updates(job, wrong, exchange, workers=WORKERS)
+    assert failed[0].note.startswith("The weights are unchanged in steps 0, 1, 2")
 
 
 def schedule(change: Any) -> Spoil:
@@ -226,6 +252,21 @@ def tensor_norms(job: Any, step: int, g: Any) -> None:
         g[t.start : t.stop] *= min(1.0, job.experiment.clip_norm / norm)
 
 
+def each_tensor(job: Any, step: int, g: Any) -> None:
+    for t in job.network.all_tensors():
+        if t.trained:
+            own = g[t.start : t.stop]
+            own *= min(1.0, job.experiment.clip_norm / np.linalg.norm(own))
+
+
+def thaw(step: int, old: Any, new: Any, slots: Any) -> None:
+    new[-5] += 1e-9  # the last but one of a weight, before three biases
+
+
+def swapped(found: Any) -> Any:
+    return [(low, high, 1 - rate) for low, high, rate in found.moving]
+
+
 def all_spans(found: Any) -> Any:
     trained = sorted(span[:2] for span in found.moving)
     return [(0, trained[0][0]), (trained[-1][1], 10**6)]
@@ -256,6 +297,11 @@ CASES: list[tuple[str, dict[str, Any], Spoil]] = [
     ("weights-unchanged", ADAM, after(undo)),
     ("slice-not-updated", ADAM, after(undo_part)),
     ("adam-step-ahead", ADAM, rule(lambda r, a, lr, step: r.update(a, lr, step + 1))),
+    ("adam-step-behind", ADAM, rule(lambda r, a, lr, step: r.update(a, lr, max(step - 1, 0)))),
+    ("average-momentum-swapped", {}, updater(moving=swapped)),
+    ("frozen-changed", {"freeze": ["dense2.W"]}, after(thaw)),
+    ("clipped-by-tensor", CLIP | DECAY, gradient(each_tensor)),
+    ("weight-decay-divided", DECAY, updater(weight_decay=lambda u: u.weight_decay / WORKERS)),
     ("epsilon-inside-root", {"optimizer": "adagrad", "epsilon": 1e-6}, rule(epsilon_inside)),
     ("not-clipped", CLIP, updater(clips=lambda _: False)),
     ("norm-reduced-again", CLIP | DECAY, clip(lambda norm: WORKERS * norm)),
