@@ -6,13 +6,14 @@ import numpy as np
 import pytest
 
 from dptrain.gradcheck.distributed import Step, Way, begin, engine, steps
-from dptrain.gradcheck.statistics import check_statistics
+from dptrain.gradcheck.statistics import check_statistics, diagnose_statistics
 from dptrain.gradcheck.verdict import Verdict
 from tests.exchange.build import Data
 from tests.gradcheck.build import (
     FLAT,
     LAYERS,
     PLAIN,
+    Wrong,
     dense,
     experiment,
     untouched,
@@ -76,3 +77,56 @@ def _with(job: Any, step: Step, other: Step, name: str) -> Step:
     after = np.array(step.after.parameters)
     after[tensor.start : tensor.stop] = other.after.parameters[tensor.start : tensor.stop]
     return step._replace(after=step.after._replace(parameters=after))
+
+
+def test_swapped_momentum_and_averages_that_stand_still(data: Data) -> None:
+    job = data.job(experiment())
+    right = wrong_steps(job, untouched, 2)
+    for kind, change in (("average-momentum-swapped", swapped), ("average-not-updated", still)):
+        done = wrong_steps(data.job(experiment()), change, 2)
+        assert {c.verdict for c in check_statistics(job, done, "inline")} == {Verdict.FAIL}
+        best = diagnose_statistics(job, done)[0]
+        assert (best.kind, best.residual) == (kind, 0)
+    assert diagnose_statistics(job, right) == []
+
+
+def swapped(engine: Wrong) -> None:
+    found = engine.job.updater
+    found.moving = [(low, high, 1 - rate) for low, high, rate in found.moving]
+
+
+def still(engine: Wrong) -> None:
+    found = engine.job.updater
+    found.moving = [(low, high, 0.0) for low, high, _ in found.moving]
+
+
+def test_workers_with_statistics_of_their_own(data: Data) -> None:
+    """A network whose batch norm is not synchronised, taken for one whose batch norm is."""
+    apart = [*LAYERS[:2], {"layer": "batchnorm", "sync": False}, *LAYERS[3:]]
+    described = experiment(layers=apart)
+    ghost, job = data.job(described), data.job(experiment())
+    with engine(
+        ghost, data.folder(described), Way("shared", 3), begin(ghost, weights(ghost))
+    ) as found:
+        done = list(steps(found, 0, 2))
+    compared = check_statistics(job, done, "shared")
+    assert [c.verdict for c in compared] == [Verdict.FAIL] * 2
+    sentence = "Every shard has statistics of its own, and their averages are taken."
+    assert {c.note for c in compared} == {sentence}
+
+
+def test_the_biased_variance(data: Data) -> None:
+    job = data.job(experiment())
+
+    def bias(engine: Wrong) -> None:
+        tensor = next(t for t in job.network.all_tensors() if t.name == "batchnorm1.variance")
+
+        def change(step: int, gradient: Any) -> None:
+            gradient[tensor.start : tensor.stop] *= 12 / 13
+
+        engine.before_update = change
+
+    found = check_statistics(job, wrong_steps(job, bias, 2), "inline")
+    assert found[0].note == (
+        "The running variance takes the biased one: divided by n, not by n - 1."
+    )

@@ -54,11 +54,13 @@ def test_real_workers_update_by_the_book(optimizer: str, exchange: str, data: Da
     assert diagnose_updates(job, done, workers=WORKERS) == []
 
 
-@pytest.mark.xfail(
-    strict=False, reason="StarReducer begins with memory that was not set where nothing is trained"
-)
-def test_what_is_not_trained_has_no_state_in_the_star(data: Data) -> None:
+@pytest.mark.xfail(reason="StarReducer takes memory as it is for what is not trained")
+def test_what_is_not_trained_has_no_state_in_the_star(
+    data: Data, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(np, "empty_like", lambda array: np.full_like(array, 7))
     job, done = real_steps(data, "star", optimizer="adam")
+    monkeypatch.undo()
     found = check_updates(job, done, "star", workers=WORKERS)
     assert {c.verdict for c in found} == {Verdict.PASS}
 
