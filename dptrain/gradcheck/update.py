@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from dptrain.arithmetic.shards import assign
 from dptrain.experiment.job import Job
@@ -118,7 +119,9 @@ def _course(
     job: Job, steps: Sequence[Step], slots: Sequence[Array] | None, local: Local | None
 ) -> Course:
     found = local or Local(job)
-    gradients = [found.analytic(s.before.parameters, s.number).gradient for s in steps]
+    # with one thread, as ranks compute: with more, products differ in their last bits
+    with threadpool_limits(limits=1, user_api="blas"):
+        gradients = [found.analytic(s.before.parameters, s.number).gradient for s in steps]
     return Course(job, steps, gradients, slots)
 
 

@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from dptrain.data.dataset import open_dataset
 from dptrain.experiment.job import Job
 from dptrain.experiment.schema import Experiment
 from dptrain.experiment.settle import settle
-from dptrain.gradcheck.analytic import Local
+from dptrain.gradcheck.analytic import Analytic, Local
 from dptrain.gradcheck.distributed import Step, Way, begin, engine, steps
 from dptrain.gradcheck.textbook import Textbook
 from dptrain.gradcheck.update import check_updates, diagnose_updates
@@ -347,3 +348,19 @@ def test_clipping_before_the_reduce_is_named(data: Data) -> None:
     assert second.residual > 0.1
     given = diagnose_updates(job, done, workers=WORKERS, shard_gradients=lambda _: shards)
     assert given[0] == best
+
+
+def test_gradients_are_computed_with_one_thread_as_ranks_do(data: Data) -> None:
+    class Watched(Local):
+        threads: set[int] = set()  # noqa: RUF012 - of this test alone
+
+        def analytic(self, parameters: Any, step: int) -> Analytic:
+            found = threadpool_info()
+            self.threads.update(e["num_threads"] for e in found if e["user_api"] == "blas")
+            return super().analytic(parameters, step)
+
+    job = data.job(experiment())
+    done = wrong_steps(job, untouched)
+    with threadpool_limits(limits=2, user_api="blas"):
+        check_updates(job, done, "inline", local=Watched(job))
+    assert Watched.threads == {1}
