@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 
 from dptrain.errors import DptrainError
 from dptrain.exchange.engine import State
@@ -89,6 +90,12 @@ class Check:
 
     def run(self) -> Report:
         """Check everything."""
+        # more BLAS threads would change the last bits of float32 products
+        with threadpool_limits(limits=1, user_api="blas"):
+            self._run()
+        return self.report
+
+    def _run(self) -> None:
         began = time.perf_counter()
         for part in self._parts():
             try:
@@ -102,7 +109,6 @@ class Check:
             if self._enough():
                 break
         self.report.seconds = time.perf_counter() - began
-        return self.report
 
     def _parts(self) -> Iterator[Found]:
         plan = self.plan

@@ -70,11 +70,22 @@ def diagnose(
         if all(likely.kind != other.kind for other in found):
             found.append(likely)
     whole = fit(evidence)
-    if whole.residual < EXACT and (not found or found[0].residual >= EXACT):
-        listed = ", ".join(f"{w:.4g}" for w in whole.weights)
-        sentence = f"the shards count ({listed}) times instead of once each"
-        found.insert(0, Diagnosis("shard-weights", sentence, whole.residual))
+    weighted = any(abs(weight - 1) > EXACT for weight in whole.weights)
+    explains = whole.residual < min(EXACT, 1e-3 * nothing)
+    if weighted and explains and (not found or found[0].residual >= EXACT):
+        found.insert(0, _weighted(whole))
     return found[:most]
+
+
+def _weighted(found: Fit) -> Diagnosis:
+    """Return what weights come to that no hypothesis has."""
+    listed = ", ".join(f"{round(w, 9):.4g}" for w in found.weights)
+    sentence = f"the shards count ({listed}) times instead of once each"
+    nearest = [round(w) for w in found.weights]
+    kind = "shard-weights"
+    if all(abs(w - n) < EXACT for w, n in zip(found.weights, nearest, strict=True)):
+        kind = "shard-doubled" if max(nearest) > 1 else "shard-dropped"
+    return Diagnosis(kind, sentence, found.residual)
 
 
 def _all(evidence: Evidence) -> Sequence[Hypothesis]:

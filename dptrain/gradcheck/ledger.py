@@ -216,7 +216,7 @@ def _counts(ledger: Ledger) -> Iterator[tuple[str, str, Array]]:
     last = np.zeros_like(lost)
     last[len(last) // 2 - 1 :: len(last) // 2] = True
     if np.array_equal(lost, last & (wanted > 0)):
-        yield "last-batch-lost", "The last, smaller minibatch of an epoch is lost.", missing
+        yield "rows-lost", "The last, smaller minibatch of an epoch is lost.", missing
     if lost.any():
         yield "rows-lost", f"Rows are lost: {_rows(lost)}.", missing
         rest = missing / np.maximum(missing.sum(axis=1, keepdims=True), 1 / sizes)

@@ -213,7 +213,7 @@ def _mistakes(masks: Masks, wanted: Array) -> Iterator[tuple[str, str, Array]]:
     """Yield kinds of mistakes, with what dropout would then multiply with."""
     rate, right = masks.rate, wanted / (1 - masks.rate)
     sentence = "What is kept is not divided by 1 - p."
-    yield "dropout-unscaled", sentence, wanted.astype(float)
+    yield "dropout-scale", sentence, wanted.astype(float)
     yield "dropout-scaled-twice", "What is kept is divided by 1 - p twice.", right / (1 - rate)
     if rate != 0.5:
         sentence = "What is kept is divided by p, not by 1 - p."
@@ -221,7 +221,7 @@ def _mistakes(masks: Masks, wanted: Array) -> Iterator[tuple[str, str, Array]]:
         sentence = "Elements are kept with probability p, not left out."
         yield "dropout-rate-complement", sentence, _drawn(masks, 1 - rate) / rate
     sentence = "Every shard draws the mask of shard 0: masks are the same on all ranks."
-    yield "masks-equal-between-shards", sentence, _drawn(masks, rate, shard=0) / (1 - rate)
+    yield "dropout-equal-masks", sentence, _drawn(masks, rate, shard=0) / (1 - rate)
     sentence = "Every step draws the masks of step 0."
     yield "masks-equal-between-steps", sentence, _drawn(masks, rate, step=0) / (1 - rate)
     yield "dropout-missing", "Nothing is left out.", np.ones(right.shape)

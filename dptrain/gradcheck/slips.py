@@ -40,7 +40,7 @@ def slips(job: Job, workers: int, numbers: Sequence[int], partials: Partials) ->
         found += _times()
     if e.epsilon is not None:
         what = "ε stands inside the root: √(v + ε), not √v + ε."
-        found.append(Slip("epsilon-inside-root", what, epsilon_inside=True))
+        found.append(Slip("epsilon-inside", what, epsilon_inside=True))
     if any(t.average and not t.frozen for t in job.network.all_tensors()):
         what = "Running averages keep what they should take: momentum and 1 - momentum swapped."
         found.append(Slip("average-momentum-swapped", what, swaps_average=True))
@@ -52,11 +52,11 @@ def _rates(job: Job, workers: int) -> Iterator[Slip]:
         w = workers
         times = f"multiplied by the {w} workers"
         yield Slip("lr-multiplied", f"The learning rate is {times}.", rate=w)
-        yield Slip("lr-multiplied-twice", f"The learning rate is {times}, twice.", rate=w * w)
+        yield Slip("lr-multiplied", f"The learning rate is {times}, twice.", rate=w * w)
         yield Slip("lr-divided", f"The learning rate is divided by the {w} workers.", rate=1 / w)
     if job.experiment.schedule != "constant" or job.experiment.warmup:
-        yield Slip("schedule-ahead", "The schedule is one step ahead.", schedule=1)
-        yield Slip("schedule-behind", "The schedule is one step behind.", schedule=-1)
+        yield Slip("schedule-shifted", "The schedule is one step ahead.", schedule=1)
+        yield Slip("schedule-shifted", "The schedule is one step behind.", schedule=-1)
 
 
 def _decays(job: Job, workers: int) -> Iterator[Slip]:
@@ -67,7 +67,7 @@ def _decays(job: Job, workers: int) -> Iterator[Slip]:
         yield Slip("weight-decay-divided", f"Weight decay is {part}.", decay=1 / workers)
     yield Slip("weight-decay-missing", "Weight decay is missing.", decay=0)
     all_of_them = "Weight decay applies to biases too."
-    yield Slip("weight-decay-on-biases", all_of_them, decays_all=True)
+    yield Slip("decay-on-biases", all_of_them, decays_all=True)
     if job.experiment.weight_decay:
         decoupled = job.experiment.optimizer == "adamw"
         where = "goes through the moments, as for adam" if decoupled else "bypasses the gradient"
@@ -78,7 +78,7 @@ def _memories(job: Job, numbers: Sequence[int]) -> Iterator[Slip]:
     if job.experiment.optimizer not in ("adagrad", "rmsprop"):
         yield Slip("momentum-sign", "The momentum has the wrong sign.", momentum=-1)
     nothing = "The optimizer's state is not kept: every step begins with a new one."
-    yield Slip("state-not-kept", nothing, forgets=None)
+    yield Slip("state-lost", nothing, forgets=None)
     for number in numbers[1:]:
         lost = f"The optimizer's state was lost before step {number}"
         yield Slip("state-lost", f"{lost}.", forgets=(number,))
@@ -89,8 +89,8 @@ def _memories(job: Job, numbers: Sequence[int]) -> Iterator[Slip]:
 
 def _times() -> Iterator[Slip]:
     off = "The bias correction's step is off by one: "
-    yield Slip("adam-step-ahead", f"{off}t is one too large.", time=1)
-    yield Slip("adam-step-behind", f"{off}t is one too small.", time=-1)
+    yield Slip("adam-step", f"{off}t is one too large.", time=1)
+    yield Slip("adam-step", f"{off}t is one too small.", time=-1)
 
 
 def _clippings(job: Job, workers: int, partials: Partials) -> Iterator[Slip]:
@@ -136,7 +136,7 @@ def _between_ranks(job: Job, workers: int, partials: Partials) -> Iterator[Slip]
         yield Slip("clipped-by-slice", alone, clip=_by_slice(parts))
     if partials:
         before = "Every rank clips its own part of the gradient before they are summed."
-        yield Slip("clipped-before-reduce", before, clip=_by_rank(partials))
+        yield Slip("clip-before-reduce", before, clip=_by_rank(partials))
         yield Slip(
             "norms-summed",
             f"The norms of the ranks' parts of the gradient {norms}",

@@ -123,12 +123,12 @@ def _mistakes(local: Local, step: Step) -> Iterator[tuple[str, str, tuple[Array,
     yield "average-momentum-swapped", sentence, _moved(job, step, reference, swap=True)
     sentence = "The running variance takes the biased one: divided by n, not by n - 1."
     factor = _biased(reference, before)
-    yield "variance-biased", sentence, _moved(job, step, reference, factor)
+    yield "running-variance", sentence, _moved(job, step, reference, factor)
     layers = layers_from(_apart(job.network.description()))
     ghost = Network(job.network.input_shape, layers, job.experiment.freeze or ())
     apart = Reference(ghost, reference.loss, reference.batch)
     sentence = "Every shard has statistics of its own, and their averages are taken."
-    yield "statistics-local", sentence, _moved(job, step, apart)
+    yield "batchnorm-local", sentence, _moved(job, step, apart)
 
 
 def _biased(reference: Reference, parameters: Array) -> Array:

@@ -271,7 +271,7 @@ def _untouched(course: Course, book: Sequence[Predicted], scale: float) -> list[
         what = (
             f"The weights are unchanged in {steps}: the update was applied to a copy, or skipped."
         )
-        return [Diagnosis("weights-unchanged", what, left)]
+        return [Diagnosis("update-to-copy", what, left)]
     places = _places(course.job, np.logical_or.reduce(still))
     what = f"A part of the weights is not updated in {steps}: {places}."
     return [Diagnosis("slice-not-updated", what, left)]

@@ -109,7 +109,7 @@ def spoilt(right: Ledger, weights: Any) -> Ledger:
 def test_a_lost_last_batch(right: Ledger, settled: Experiment) -> None:
     weights = right.weights.copy()
     weights[[2, 5]] = 0
-    assert best(spoilt(right, weights), settled).startswith("last-batch-lost")
+    assert best(spoilt(right, weights), settled).startswith("rows-lost")
 
 
 def test_lost_rows(right: Ledger, settled: Experiment) -> None:

@@ -85,14 +85,14 @@ def test_the_same_masks_in_every_step(data: Data, monkeypatch: pytest.MonkeyPatc
 def test_the_same_masks_in_every_shard(data: Data, monkeypatch: pytest.MonkeyPatch) -> None:
     first = SteppedUniform(3, Purpose.DROPOUT, 0, 0)
     kind, failed = wrong(data, monkeypatch, lambda fill, _, step, out: fill(first, step, out))
-    assert kind == "masks-equal-between-shards"
+    assert kind == "dropout-equal-masks"
     assert failed == {NAMES[0], NAMES[3]}
 
 
 @pytest.mark.parametrize(
     ("kind", "change", "failing"),
     [
-        ("dropout-unscaled", lambda v, p: v * (1 - p), NAMES[1:2]),
+        ("dropout-scale", lambda v, p: v * (1 - p), NAMES[1:2]),
         ("dropout-scaled-twice", lambda v, p: v / (1 - p), NAMES[1:2]),
         ("dropout-scaled-by-rate", lambda v, p: v * (1 - p) / p, NAMES[1:2]),
         ("dropout-missing", lambda v, _: np.ones(v.shape), NAMES),

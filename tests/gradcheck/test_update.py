@@ -55,7 +55,6 @@ def test_real_workers_update_by_the_book(optimizer: str, exchange: str, data: Da
     assert diagnose_updates(job, done, workers=WORKERS) == []
 
 
-@pytest.mark.xfail(reason="StarReducer takes memory as it is for what is not trained")
 def test_what_is_not_trained_has_no_state_in_the_star(
     data: Data, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -284,28 +283,28 @@ CASES: list[tuple[str, dict[str, Any], Spoil]] = [
     ("ascends", DECAY, schedule(lambda lr, step: -lr(step))),
     ("update-applied-twice", MOMENTUM, rule(twice)),
     ("lr-multiplied", ADAM, schedule(lambda lr, step: WORKERS * lr(step))),
-    ("lr-multiplied-twice", MOMENTUM, schedule(lambda lr, step: WORKERS**2 * lr(step))),
+    ("lr-multiplied", MOMENTUM, schedule(lambda lr, step: WORKERS**2 * lr(step))),
     ("lr-divided", {}, schedule(lambda lr, step: lr(step) / WORKERS)),
-    ("schedule-ahead", {"schedule": "cosine"}, schedule(lambda lr, step: lr(step + 1))),
-    ("schedule-behind", {"warmup": 4}, schedule(lambda lr, step: lr(step - 1))),
+    ("schedule-shifted", {"schedule": "cosine"}, schedule(lambda lr, step: lr(step + 1))),
+    ("schedule-shifted", {"warmup": 4}, schedule(lambda lr, step: lr(step - 1))),
     ("weight-decay-multiplied", DECAY, updater(weight_decay=lambda u: WORKERS * u.weight_decay)),
     ("weight-decay-missing", DECAY | ADAM, updater(weight_decay=lambda _: 0.0)),
-    ("weight-decay-on-biases", DECAY, updater(decaying=all_spans)),
-    ("weight-decay-on-biases", {"l1": 0.01}, updater(decaying=all_spans)),
+    ("decay-on-biases", DECAY, updater(decaying=all_spans)),
+    ("decay-on-biases", {"l1": 0.01}, updater(decaying=all_spans)),
     ("weight-decay-coupling", DECAY | ADAM, updater(decoupled=lambda _: True)),
     ("momentum-sign", MOMENTUM, updater(rule=lambda _: Momentum(momentum=-0.9))),
-    ("state-not-kept", MOMENTUM, after(forget)),
-    ("state-not-kept", {"optimizer": "adagrad"}, after(forget)),
+    ("state-lost", MOMENTUM, after(forget)),
+    ("state-lost", {"optimizer": "adagrad"}, after(forget)),
     ("state-lost", ADAM, after(forget_once)),
-    ("weights-unchanged", ADAM, after(undo)),
+    ("update-to-copy", ADAM, after(undo)),
     ("slice-not-updated", ADAM, after(undo_part)),
-    ("adam-step-ahead", ADAM, rule(lambda r, a, lr, step: r.update(a, lr, step + 1))),
-    ("adam-step-behind", ADAM, rule(lambda r, a, lr, step: r.update(a, lr, max(step - 1, 0)))),
+    ("adam-step", ADAM, rule(lambda r, a, lr, step: r.update(a, lr, step + 1))),
+    ("adam-step", ADAM, rule(lambda r, a, lr, step: r.update(a, lr, max(step - 1, 0)))),
     ("average-momentum-swapped", {}, updater(moving=swapped)),
     ("frozen-changed", {"freeze": ["dense2.W"]}, after(thaw)),
     ("clipped-by-tensor", CLIP | DECAY, gradient(each_tensor)),
     ("weight-decay-divided", DECAY, updater(weight_decay=lambda u: u.weight_decay / WORKERS)),
-    ("epsilon-inside-root", {"optimizer": "adagrad", "epsilon": 1e-6}, rule(epsilon_inside)),
+    ("epsilon-inside", {"optimizer": "adagrad", "epsilon": 1e-6}, rule(epsilon_inside)),
     ("not-clipped", CLIP, updater(clips=lambda _: False)),
     ("norm-reduced-again", CLIP | DECAY, clip(lambda norm: WORKERS * norm)),
     ("norm-reduced-again", CLIP | MOMENTUM, clip(lambda norm: norm / WORKERS)),
@@ -344,7 +343,7 @@ def test_clipping_before_the_reduce_is_named(data: Data) -> None:
 
     done = wrong_steps(data.job(described), gradient(clipped), 1)
     best, second = diagnose_updates(job, done, workers=WORKERS)[:2]
-    assert (best.kind, best.residual) == ("clipped-before-reduce", 0)
+    assert (best.kind, best.residual) == ("clip-before-reduce", 0)
     assert second.residual > 0.1
     given = diagnose_updates(job, done, workers=WORKERS, shard_gradients=lambda _: shards)
     assert given[0] == best

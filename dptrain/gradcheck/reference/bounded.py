@@ -138,8 +138,9 @@ class Bounded:
         if self.error is None:
             return self.like(value, None)
         low = np.sqrt(np.maximum(self.value - self.error, 0))
-        carried = np.where(self.error > 0, value - low, 0.0)
-        return self.like(value, carried + 2 * self.unit * value)
+        high = np.sqrt(self.value + self.error)
+        carried = np.where(self.error > 0, np.maximum(value - low, high - value), 0.0)
+        return self.like(value, carried + 2 * self.unit * (value + carried))
 
     def exp(self) -> "Bounded":
         """Return e to the power of the elements."""
