@@ -34,14 +34,16 @@ from dptrain.exchange.engine import Engine, State
 from dptrain.exchange.rank import initial_state
 from dptrain.exchange.timeline import COORDINATOR, MOST_STEPS, Timeline
 from dptrain.experiment.code import own_input_shape
-from dptrain.experiment.files import to_toml
+from dptrain.experiment.files import read_toml, to_toml
 from dptrain.experiment.job import Job, check_digest, opened_data, prepared_data
 from dptrain.experiment.schema import Execution, Experiment
 from dptrain.experiment.settle import settle
 from dptrain.launch.local import Crew
 from dptrain.metrics.lines import read_metrics
+from dptrain.metrics.records import ProlongedRecord, steps_in_force
 from dptrain.metrics.trace import write_trace
 from dptrain.metrics.writer import MetricsWriter
+from dptrain.optim.schedules import Cosine
 from dptrain.own.network import OwnNetwork
 from dptrain.own.origin import Origin, naming
 from dptrain.own.rehearsal import rehearse
@@ -117,6 +119,9 @@ class Run:
         elif checkpoint is not None:
             progress.ending = None
             metrics.truncate_after(checkpoint.step)
+            folder.discard_kept_after(checkpoint.epoch)
+            if prolonged := _prolonged(job, folder, checkpoint.step):
+                metrics.write(prolonged)
         stack.callback(self._write_timeline)
         engine = self._engine(stack, job, data, state, progress.step)
         trainer = Trainer(
@@ -129,6 +134,8 @@ class Run:
             progress,
             log_every=self._execution.log_every,
             checkpoint_every=self._execution.checkpoint_every,
+            keep_checkpoints=bool(self._execution.keep_checkpoints),
+            record_digests=bool(self._execution.record_digests),
             best=best,
             timeline=self._timeline,
         )
@@ -288,6 +295,16 @@ def _best(
             f"whose weights early stopping would restore; train anew from {folder.experiment}"
         )
     return best
+
+
+def _prolonged(job: Job, folder: RunFolder, step: int) -> ProlongedRecord | None:
+    """Return what is to be recorded where steps to come have another learning rate than before."""
+    if not isinstance(job.updater.schedule, Cosine):  # the only one that goes by all steps
+        return None
+    wanted = (job.experiment.epochs, job.experiment.steps)
+    if wanted == steps_in_force(read_toml(folder.experiment), read_metrics(folder.metrics)):
+        return None
+    return ProlongedRecord(step, step / job.steps_per_epoch, *wanted)
 
 
 def _nothing_to_do(job: Job, progress: Progress) -> str:
