@@ -12,7 +12,12 @@ from threadpoolctl import threadpool_limits
 from dptrain.arithmetic.digest import digest
 from dptrain.checkpoint.atomic import atomic_write
 from dptrain.checkpoint.checkpoint import Checkpoint, load_checkpoint
-from dptrain.coordinator.beginning import begin_with, description, saved_weights
+from dptrain.coordinator.beginning import (
+    description,
+    first_state,
+    saved_state,
+    saved_weights,
+)
 from dptrain.coordinator.cluster import Setting
 from dptrain.coordinator.engines import cluster_of, inline_engine
 from dptrain.coordinator.observer import Observer
@@ -31,7 +36,6 @@ from dptrain.errors import (
     WorkersLostError,
 )
 from dptrain.exchange.engine import Engine, State
-from dptrain.exchange.rank import initial_state
 from dptrain.exchange.timeline import COORDINATOR, MOST_STEPS, Timeline
 from dptrain.experiment.code import own_input_shape
 from dptrain.experiment.files import read_toml, to_toml
@@ -49,7 +53,6 @@ from dptrain.own.origin import Origin, naming
 from dptrain.own.rehearsal import rehearse
 from dptrain.protocol.handshake import new_key
 from dptrain.runfolder import RunFolder
-from dptrain.trained import flat_parameters
 
 
 class Run:
@@ -98,16 +101,13 @@ class Run:
         text = to_toml(job.experiment, self._execution)
         begins = ""
         if checkpoint is None:
-            state, progress = State(*initial_state(job)), Progress()
-            if self._saved is not None:
-                beginning = begin_with(job, self._saved, state.parameters)
-                state, begins = (
-                    State(beginning.parameters, state.slots),
-                    description(job, beginning),
-                )
+            state, beginning = first_state(job, self._saved)
+            progress = Progress()
+            begins = description(job, beginning) if beginning else ""
             atomic_write(folder.experiment, text.encode())
         else:
-            state, progress = _restored(job, checkpoint)
+            state = saved_state(job, checkpoint)
+            progress = Progress.of(checkpoint.step, checkpoint.progress)
         has_ended = progress.has_ended(job.experiment.patience, job.total_steps)
         best = None if has_ended else _best(job, folder, checkpoint, progress)
         self._observer.begin(job, self._execution, folder.path, progress.step)
@@ -264,20 +264,6 @@ class Run:
             finished=finished,
             exit_code=self._stop.exit_code or (0 if trainer.saved else EXIT_ERROR),
         )
-
-
-def _restored(job: Job, checkpoint: Checkpoint) -> tuple[State, Progress]:
-    parameters = flat_parameters(job.network, job.dtype, checkpoint)
-    slots = []
-    for name in job.updater.rule.slots:
-        saved = checkpoint.optimizer.get(name)
-        if saved is None or saved.shape != parameters.shape:
-            raise CheckpointError(
-                f"the checkpoint has no optimizer state {name!r} for {job.experiment.optimizer}; "
-                "it can be evaluated, but not resumed"
-            )
-        slots.append(np.array(saved))
-    return State(parameters, slots), Progress.of(checkpoint.step, checkpoint.progress)
 
 
 def _best(

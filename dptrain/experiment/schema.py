@@ -274,7 +274,9 @@ class Execution(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     ] = None
     keep_checkpoints: Annotated[
         bool | None,
-        Meta(description="Also keep every epoch's checkpoint, as checkpoints/epoch-0001 and so on."),
+        Meta(
+            description="Also keep every epoch's checkpoint, as checkpoints/epoch-0001 and so on."
+        ),
     ] = None
     record_digests: Annotated[
         bool | None,
