@@ -160,15 +160,16 @@ def first_difference(sides: tuple[Side, Side], step: int) -> Finding:
 def _unlike(step: int, one: Part | None, other: Part | None) -> Finding | None:
     there = one or other
     assert there is not None
-    if one is None or other is None or one[:3] != other[:3]:
+    if one is None or other is None or (one.phase, one.shard) != (other.phase, other.shard):
         names = " and ".join("nothing" if p is None else _name(p) for p in (one, other))
         return Finding(step, there.phase, there.where, there.shard, problem=names)
+    where = " and ".join(dict.fromkeys([one.where, other.where]))
     a, b = one.value, other.value
     if (a.shape, a.dtype) != (b.shape, b.dtype):
-        problem = f"{a.dtype} {a.shape} and {b.dtype} {b.shape}"
-        return Finding(step, one.phase, one.where, one.shard, problem=problem)
+        problem = f"shape {a.shape}, {a.dtype}, and shape {b.shape}, {b.dtype}"
+        return Finding(step, one.phase, where, one.shard, problem=problem)
     found = difference(a, b)
-    return found and Finding(step, one.phase, one.where, one.shard, found)
+    return found and Finding(step, one.phase, where, one.shard, found)
 
 
 def _name(part: Part) -> str:

@@ -115,7 +115,7 @@ def _names(found: Bisection) -> tuple[str, str]:
 
 
 def _value(value: object) -> str:
-    return "" if value is None else str(value)
+    return "" if value is None else short(str(value))
 
 
 def _say(text: str) -> None:
