@@ -1,6 +1,6 @@
 """A step taken apart: all that it computes, in the order in which it does."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -29,7 +29,7 @@ class Part(NamedTuple):
     value: Array
 
 
-def parts(job: Job, state: State, step: int) -> Iterator[Part]:
+def parts(job: Job, state: State, step: int, frozen: Collection[str]) -> Iterator[Part]:
     """Carry out a step, and yield all that it computes.
 
     The rows of the minibatch; the data in them; the inputs, augmented; each layer's outputs; the
@@ -41,6 +41,7 @@ def parts(job: Job, state: State, step: int) -> Iterator[Part]:
         job: of the step.
         state: before the step; stays as it is.
         step: counted from 0.
+        frozen: names of tensors whose gradients nobody need have computed.
     """
     parameters = np.array(state.parameters)
     rank, share = Rank(job, [parameters], sums=False), Share(step, 0, job.shards)
@@ -53,9 +54,9 @@ def parts(job: Job, state: State, step: int) -> Iterator[Part]:
     for shard, loss in enumerate(found.forward()):
         yield Part("loss", "loss", shard, np.array(loss))
     found.backward()
-    yield from _shard_gradients(job, found)
+    yield from _shard_gradients(job, found, frozen)
     gradient = _reduced(found)
-    tensors = [t for t in job.network.all_tensors() if not t.frozen]
+    tensors = [t for t in job.network.all_tensors() if t.name not in frozen]
     for t in tensors:
         yield Part("gradient", t.name, None, gradient[t.start : t.stop].reshape(t.shape))
     yield from _update(job, step, State(parameters, list(map(np.array, state.slots))), gradient)
@@ -86,9 +87,9 @@ def _outputs(found: ShardedPass) -> Iterator[Part]:
                 yield Part("outputs", name, block.first + i, own)
 
 
-def _shard_gradients(job: Job, found: ShardedPass) -> Iterator[Part]:
+def _shard_gradients(job: Job, found: ShardedPass, frozen: Collection[str]) -> Iterator[Part]:
     for group in reversed(job.network.tensors):
-        for t in (each for each in group if not each.frozen):
+        for t in (each for each in group if each.name not in frozen):
             for shard in found.roots:
                 own = found.gradients[shard, t.start : t.stop]
                 yield Part("shard gradient", t.name, shard, own.reshape(t.shape))

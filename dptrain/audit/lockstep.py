@@ -143,7 +143,9 @@ def first_difference(sides: tuple[Side, Side], step: int) -> Finding:
         sides: whose state ``before`` is that before the step.
         step: counted from 0.
     """
-    streams = [parts(each.replay.job_of(step), each.before, step) for each in sides]
+    tensors = [t for each in sides for t in each.replay.job.network.all_tensors()]
+    frozen = {t.name for t in tensors if t.frozen}
+    streams = [parts(each.replay.job_of(step), each.before, step, frozen) for each in sides]
     with np.errstate(all="ignore"):
         for one, other in zip_longest(*streams):
             if found := _unlike(step, one, other):
