@@ -54,15 +54,20 @@ class Bisection:
 
     @property
     def same(self) -> bool:
-        """Whether nothing differs."""
+        """Whether nothing differs, as far as that is known."""
         return not (self.finding or self.strays or self.records.first)
+
+    @property
+    def inconclusive(self) -> bool:
+        """Whether nothing differs, but not all could be looked at."""
+        return self.same and bool(self.note)
 
     def plain(self) -> dict[str, Any]:
         """Return the same as plain data."""
         first = self.records.first
         return {
             "runs": list(map(str, self.runs)),
-            "same": self.same,
+            "same": None if self.inconclusive else self.same,
             "settings": [each._asdict() for each in self.settings],
             "compared": self.records.compared,
             "until": self.records.until,
@@ -78,7 +83,8 @@ class Bisection:
 def bisect(one: History, other: History, origin: Origin | None = None) -> Bisection:
     """Return where two runs part.
 
-    Where their records tell of the same moments and agree in all of them, nothing is re-executed.
+    Nothing is re-executed where their records agree in all that both tell, and that reaches to the
+    weights with which the shorter run ends.
 
     Args:
         one: run.
@@ -92,7 +98,7 @@ def bisect(one: History, other: History, origin: Origin | None = None) -> Bisect
     runs = (one.path, other.path)
     settings = differing_settings(one.phases[-1][1], other.phases[-1][1])
     records = compare_records(one, other)
-    if records.compared and records.first is None:
+    if records.first is None and records.until == min(one.end, other.end):
         return Bisection(runs, settings, records)
     try:
         replays = Replay(one, origin), Replay(other, origin)

@@ -1,6 +1,6 @@
 """Comparing two runs by what their folders tell, without re-executing anything."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 from dptrain.audit.difference import same_bits
@@ -40,7 +40,7 @@ class Comparison(NamedTuple):
 
     Attributes:
         compared: how much both of them tell.
-        until: the last step of which both tell something.
+        until: the last step after which both tell of the weights, and of the same.
         first: the first difference.
     """
 
@@ -63,17 +63,33 @@ def differing_settings(one: Experiment, other: Experiment) -> list[Setting]:
     ]
 
 
+class _Both(NamedTuple):
+    """Something that both runs tell of one moment.
+
+    Attributes:
+        what: tells it.
+        weights: whether it is of the weights, and not just the loss.
+        same: whether they tell the same.
+        tensors: that differ, as far as can be told.
+    """
+
+    what: str
+    weights: bool
+    same: bool
+    tensors: list[str]
+
+
 def compare_records(one: History, other: History) -> Comparison:
     """Return what the two runs' records and checkpoints of the same moments tell."""
     compared = since = until = 0
     for step in sorted({*one.told, *one.kept} & {*other.told, *other.kept}):
-        found = [*_records(one, other, step), *_checkpoints(one, other, step)]
-        for what, tensors in found:
-            if tensors is not None:
-                return Comparison(compared, until, Recorded(step, what, since, tensors))
+        for each in (*_records(one, other, step), *_checkpoints(one, other, step)):
+            if not each.same:
+                recorded = Recorded(step, each.what, since, each.tensors)
+                return Comparison(compared, until, recorded)
             compared += 1
-        if found:
-            since = until = step
+            until = step if each.weights else until
+        since = step
     return Comparison(compared, until, None)
 
 
@@ -92,30 +108,30 @@ def last_common_state(one: History, other: History, before: int) -> Kept | None:
     return None
 
 
-def _records(one: History, other: History, step: int) -> list[tuple[str, list[str] | None]]:
-    """Return what both tell, with the tensors that differ; None where nothing does."""
-    found: list[tuple[str, list[str] | None]] = []
+def _records(one: History, other: History, step: int) -> Iterator[_Both]:
     for kind in (float, Mapping, str):
         a, b = (_of_kind(each, step, kind) for each in (one, other))
-        if a is None or b is None:
-            continue
-        unlike: list[str] | None = None if a.value == b.value else []
-        if unlike is not None and isinstance(a.value, Mapping) and isinstance(b.value, Mapping):
-            names = dict.fromkeys([*a.value, *b.value])
-            unlike = [name for name in names if a.value.get(name) != b.value.get(name)]
-        found.append((a.what, unlike))
-    return found
+        if a is not None and b is not None:
+            yield _Both(a.what, kind is not float, a.value == b.value, _unlike_names(a, b))
+
+
+def _unlike_names(one: Told, other: Told) -> list[str]:
+    """Return the names of the tensors whose digests differ."""
+    a, b = one.value, other.value
+    if not (isinstance(a, Mapping) and isinstance(b, Mapping)):
+        return []
+    return [name for name in dict.fromkeys([*a, *b]) if a.get(name) != b.get(name)]
 
 
 def _of_kind(history: History, step: int, kind: type) -> Told | None:
     return next((t for t in history.told.get(step, ()) if isinstance(t.value, kind)), None)
 
 
-def _checkpoints(one: History, other: History, step: int) -> list[tuple[str, list[str] | None]]:
+def _checkpoints(one: History, other: History, step: int) -> Iterator[_Both]:
     a, b = _readable(one, step), _readable(other, step)
-    if a is None or b is None:
-        return []
-    return [(f"checkpoint {a[0].name}", _unlike(a[1], b[1]) or None)]
+    if a is not None and b is not None:
+        names = _unlike(a[1], b[1])
+        yield _Both(f"checkpoint {a[0].name}", weights=True, same=not names, tensors=names)
 
 
 def _readable(history: History, step: int) -> tuple[Kept, Checkpoint] | None:

@@ -7,7 +7,7 @@ from dptrain.audit.history import read_history
 from dptrain.cli.flags import CodeFlags
 from dptrain.cli.output import print_json
 from dptrain.cli.verify import accepted
-from dptrain.errors import EXIT_CHECK_FAILED
+from dptrain.errors import EXIT_CHECK_FAILED, EXIT_INCONCLUSIVE
 from dptrain.report.audit import print_bisection
 
 
@@ -15,8 +15,9 @@ def bisect(one: Path, other: Path, /, *, code: CodeFlags | None = None, json: bo
     """Find the first step, and in it the layer and the shard, at which two runs differ.
 
     First by what they recorded; where that differs, both are re-executed in one process, in
-    lockstep. Exits with 0 where they are the same, with 3 where they differ. To find the step by
-    the records alone, train with --record-digests --log-every 1.
+    lockstep. Exits with 0 where they are the same, with 3 where they differ, with 4 where the
+    records do not tell and the data to re-execute with are gone. To find the step by the records
+    alone, train with --record-digests --log-every 1.
 
     Args:
         one: A run folder.
@@ -31,4 +32,6 @@ def bisect(one: Path, other: Path, /, *, code: CodeFlags | None = None, json: bo
         print_json(found.plain())
     else:
         print_bisection(found)
+    if found.inconclusive:
+        return EXIT_INCONCLUSIVE
     return 0 if found.same else EXIT_CHECK_FAILED

@@ -3,6 +3,7 @@
 from dptrain.audit.bisect import Bisection
 from dptrain.audit.checks import short
 from dptrain.audit.lockstep import Finding, Stray
+from dptrain.audit.records import Comparison
 from dptrain.audit.verify import Verification, Verified
 from dptrain.report.tables import print_table
 
@@ -69,26 +70,29 @@ def print_bisection(found: Bisection) -> None:
 
 
 def _lines(found: Bisection) -> list[str]:
-    records, one = found.records, found.records.first
-    if found.same and found.begin is None and not found.note:
-        return [
-            f"the two runs are the same in all that both recorded: {records.compared} records and "
-            f"checkpoints up to step {records.until}"
-        ]
-    lines = []
-    if one is not None:
-        tensors = f", in {', '.join(one.tensors)}" if one.tensors else ""
-        after = f"the same up to step {one.since}" if one.since else "nothing before is known"
-        lines.append(f"recorded: {one.what} differs, step {one.step}{tensors}; {after}")
+    lines = [_recorded(found.records)]
     if found.note:
         return [*lines, f"nothing was re-executed: {found.note}"]
     if found.end:
         lines.append(f"re-executed: both from step {found.begin} to {found.end}")
     if found.finding is not None:
         lines.append(_finding(found.finding))
-    elif found.begin is not None:
+    elif found.end:
         lines.append("the re-executions agree to the last bit")
-    return lines + [_stray(found, each) for each in found.strays]
+    lines += [_stray(found, each) for each in found.strays]
+    if found.same:
+        until = found.end or found.records.until
+        lines.append(f"the two runs are the same, up to step {until}")
+    return lines
+
+
+def _recorded(records: Comparison) -> str:
+    one, count = records.first, f"{records.compared} records and checkpoints"
+    if one is None:
+        return f"recorded: the same in all that both tell, {count}"
+    tensors = f", in {', '.join(one.tensors)}" if one.tensors else ""
+    after = f"the same up to step {one.since}" if one.since else "nothing before is known"
+    return f"recorded: {one.what} differs, step {one.step}{tensors}; {after}"
 
 
 def _finding(found: Finding) -> str:

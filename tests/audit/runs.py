@@ -70,6 +70,13 @@ def edit_lines(out: Path, change: Callable[[dict[str, Any]], None]) -> None:
     file.write_text("".join(json.dumps(line) + "\n" for line in lines))
 
 
+def keep_lines(out: Path, wanted: Callable[[dict[str, Any]], bool]) -> None:
+    """Leave only some of a run's records."""
+    file = out / "metrics.jsonl"
+    lines = file.read_text().splitlines(keepends=True)
+    file.write_text("".join(line for line in lines if wanted(json.loads(line))))
+
+
 def edit_checkpoint(out: Path, name: str, change: Callable[[Checkpoint], None]) -> None:
     """Change the arrays of a checkpoint; its checksum is made anew."""
     file = out / "checkpoints" / f"{name}.safetensors"

@@ -8,9 +8,27 @@ from typing import Any
 import numpy as np
 import pytest
 
-from dptrain.audit.bisect import Bisection
+from dptrain.audit.bisect import Bisection, bisect
+from dptrain.audit.history import read_history
+from dptrain.audit.lockstep import Side, first_difference
+from dptrain.audit.replay import Replay
 from dptrain.checkpoint.checkpoint import Checkpoint
-from tests.audit.runs import EPOCH, bisected, edit_checkpoint, edit_lines, epochs, flip_bit
+from dptrain.coordinator.session import Session
+from dptrain.errors import NonFiniteError, UsageError
+from dptrain.experiment.schema import Execution, Experiment
+from dptrain.experiment.validate import build
+from dptrain.own.origin import Named
+from dptrain.report.observers import SilentObserver
+from tests.audit.runs import (
+    EPOCH,
+    bisected,
+    edit_checkpoint,
+    edit_lines,
+    epochs,
+    flip_bit,
+    keep_lines,
+)
+from tests.own.nets import EXAMPLE
 from tests.sessions import write_dataset
 
 Train = Callable[..., Path]
@@ -72,6 +90,7 @@ def test_a_longer_run_is_the_same_as_far_as_both_go(one: Path, train: Train) -> 
         ({"optimizer": "sgd", "lr": 0.001}, (0, "update", "dense1.W", None)),
         ({"shards": 2}, (0, "rows", "minibatch", 0)),
         ({"batch_size": 25}, (0, "rows", "minibatch", 0)),
+        ({"activation": "leaky-relu"}, (0, "outputs", "relu1 and leaky-relu1", 0)),
         ({"freeze": ["dense2.W"]}, (0, "update", "dense2.W", None)),
         ({"dtype": "float64"}, (0, "network", "dtype", None)),
         ({"model": "mlp:20-8-3"}, (0, "network", "dense1.W", None)),
@@ -88,6 +107,38 @@ def test_one_setting(
     assert next(iter(settings)) in {each.name for each in result.settings}
     assert not result.strays
     assert not result.same
+
+
+def test_dropout(train: Train, data: Path, tmp_path: Path) -> None:
+    little = epochs(data, tmp_path / "little", 1, dropout=0.2, workers=2)
+    assert found(little, train(count=1, dropout=0.3)) == (0, "outputs", "dropout1", 0)
+
+
+def test_how_the_gradient_is_computed(train: Train, data: Path, tmp_path: Path) -> None:
+    both: dict[str, Any] = {"model": "mlp:20-3", "count": 1, "dtype": "float64"}
+    exact = epochs(data, tmp_path / "exact", **both)
+    other = train(gradient="numerical", **both)
+    assert found(exact, other) == (0, "shard gradient", "dense1.W", 0)
+
+
+def test_a_network_of_the_users_own(data: Path, tmp_path: Path) -> None:
+    sizes = {"input_size": 20, "hidden_size": 7, "output_size": 3}
+    origin = Named(EXAMPLE, sizes)
+    runs = []
+    for lr in (0.1, 0.2):
+        settings = {"dataset": str(data), "model": EXAMPLE, "model_args": sizes, "lr": lr}
+        experiment = build(Experiment, settings | {"batch_size": 20, "steps": 9}, "the test")
+        out = tmp_path / str(lr)
+        session = Session(
+            experiment, Execution(workers=2), SilentObserver(), out=out, origin=origin
+        )
+        session.run(handle_signals=False)
+        runs.append(read_history(out))
+    result = bisect(runs[0], runs[1], origin).finding
+    assert result is not None
+    assert (result.step, result.phase, result.where) == (0, "update", "learning rate")
+    with pytest.raises(UsageError, match="add --model"):
+        bisect(runs[0], runs[1])
 
 
 @pytest.mark.parametrize("first", [3, 5, 8])
@@ -210,8 +261,8 @@ def test_a_changed_digest(one: Path, tmp_path: Path) -> None:
 def test_other_data(one: Path, data: Path, tmp_path: Path) -> None:
     with np.load(data) as arrays:
         values = dict(arrays)
-    order_of_first = bisected_rows(one)
-    values["x_train"][order_of_first[7]] += 0.5
+    rows = Replay(read_history(one), None).job.minibatch(0)
+    values["x_train"][rows[7]] += 0.5
     np.savez(tmp_path / "others.npz", **values)
     other = epochs(tmp_path / "others.npz", tmp_path / "other")
     result = bisected(one, other)
@@ -223,13 +274,6 @@ def test_other_data(one: Path, data: Path, tmp_path: Path) -> None:
     assert result.finding.difference.at[0] == 2
 
 
-def bisected_rows(run: Path) -> Any:
-    from dptrain.audit.history import read_history
-    from dptrain.audit.replay import Replay
-
-    return Replay(read_history(run), None).job.minibatch(0)
-
-
 def test_data_that_have_changed(tmp_path: Path) -> None:
     data = write_dataset(tmp_path / "own.npz")
     runs = [epochs(data, tmp_path / str(lr), 1, lr=lr) for lr in (0.1, 0.2)]
@@ -238,4 +282,52 @@ def test_data_that_have_changed(tmp_path: Path) -> None:
     assert "has changed: the experiment was recorded with digest" in result.note
     assert result.records.first is not None
     assert not result.same
-    assert bisected(runs[0], runs[0]).same
+    assert not result.inconclusive
+    same = bisected(runs[0], runs[0])
+    assert same.same
+    assert not same.inconclusive
+    one, other = (Path(shutil.copytree(runs[0], tmp_path / name)) for name in ("one", "other"))
+    shutil.rmtree(other / "checkpoints")
+    keep_lines(other, lambda line: line["kind"] == "step")
+    told = bisected(one, other)
+    assert told.inconclusive, "losses alone do not tell the weights"
+    assert told.plain()["same"] is None
+
+
+def test_records_that_do_not_reach_to_the_end(one: Path, tmp_path: Path) -> None:
+    """As of a run that was killed: what it did behind its last epoch is done again."""
+    killed = Path(shutil.copytree(one, tmp_path / "killed"))
+    keep_lines(killed, lambda line: line["step"] <= 10 and line["kind"] != "digests")
+    for name in ("last", "epoch-0002"):
+        (killed / "checkpoints" / f"{name}.safetensors").unlink()
+    result = bisected(one, killed)
+    assert (result.same, result.begin, result.end) == (True, EPOCH, 10)
+
+
+def test_a_run_that_diverged_at_once(one: Path, data: Path, tmp_path: Path) -> None:
+    out = tmp_path / "diverged"
+    with pytest.raises(NonFiniteError):
+        epochs(data, out, lr=1e30)
+    shutil.rmtree(out / "checkpoints")
+    assert found(one, out) == (0, "update", "learning rate", None)
+
+
+def test_one_of_two_diverges(one: Path, data: Path, tmp_path: Path) -> None:
+    """It is told to have gone on, so its experiment is not what it was."""
+    odd = Path(shutil.copytree(one, tmp_path / "odd"))
+    file = odd / "experiment.toml"
+    file.write_text(file.read_text().replace("lr = 0.001", "lr = 1e30"))
+    edit_lines(odd, lambda line: line.update(loss=0.0) if line["kind"] == "step" else None)
+    result = bisected(one, odd)
+    assert result.finding is not None
+    assert (result.finding.step, result.finding.where) == (0, "learning rate")
+    assert [(each.run, each.check.step) for each in result.strays] == [(1, 1)]
+
+
+def test_code_that_does_not_compute_the_same_each_time(one: Path) -> None:
+    history = read_history(one)
+    replays = Replay(history, None), Replay(history, None)
+    sides = [Side(history, each, each.start(), 0) for each in replays]
+    result = first_difference((sides[0], sides[1]), 0)
+    assert (result.step, result.where) == (0, "unknown")
+    assert "does not compute the same each time" in result.problem
