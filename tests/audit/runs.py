@@ -36,10 +36,11 @@ def epochs(data: Path, out: Path, count: int = 2, **settings: Any) -> Path:
 
 def resumed(out: Path, **changes: Any) -> Outcome:
     """Continue a run with changed settings, by one process."""
+    keep = changes.pop("keep_checkpoints", None)
     experiment = read_history(out).phases[-1][1]
     return Session(
         build(Experiment, {f: getattr(experiment, f) for f in _set(experiment)} | changes, "test"),
-        Execution(workers=1, log_every=1),
+        Execution(workers=1, log_every=1, keep_checkpoints=keep),
         SilentObserver(),
         resumed=RunFolder.resume(out),
     ).run(handle_signals=False)

@@ -10,7 +10,7 @@ import pytest
 from dptrain.audit.history import read_history
 from dptrain.audit.verify import chosen, windows_of
 from dptrain.checkpoint.checkpoint import Checkpoint
-from dptrain.errors import CheckpointError, DataError, RunFolderError
+from dptrain.errors import DataError, RunFolderError
 from dptrain.metrics.records import ProlongedRecord, end_of
 from tests.audit.runs import (
     EPOCH,
@@ -163,6 +163,21 @@ def test_a_run_that_did_not_do_what_its_experiment_says(data: Path, tmp_path: Pa
     assert (found.first.what, found.first.step) == ("the loss of step 12", 12)
 
 
+def test_what_comes_after_a_difference_is_judged_by_itself(data: Path, tmp_path: Path) -> None:
+    """Weights that were changed between two epochs are the second one's fault alone."""
+
+    def change(checkpoint: Checkpoint) -> None:
+        checkpoint.tensors["dense2.W"][0, 0] += 1
+
+    out = epochs(data, tmp_path / "run", 1, keep_checkpoints=True)
+    edit_checkpoint(out, "last", change)
+    resumed(out, epochs=3, keep_checkpoints=True)
+    found = verified(out)
+    assert [each.same for each in found.windows] == [True, False, True]
+    assert found.first is not None
+    assert found.first.what == "the loss of step 8"
+
+
 def test_some_windows(three: Path) -> None:
     every = windows_of(read_history(three))
     found = verified(three, count=2, seed=5)
@@ -275,8 +290,12 @@ def test_a_checkpoint_of_another_network(copy: Path, data: Path, tmp_path: Path)
     assert "the checkpoint is of another network" in first.problem
 
 
-def test_the_step_of_a_checkpoint_that_is_none(tmp_path: Path) -> None:
-    from dptrain.checkpoint.checkpoint import step_of
-
-    with pytest.raises(CheckpointError, match="cannot be read"):
-        step_of(tmp_path / "nothing.safetensors")
+def test_a_re_execution_that_diverges(copy: Path) -> None:
+    file = copy / "experiment.toml"
+    file.write_text(file.read_text().replace("lr = 0.001", "lr = 1e30"))
+    found = verified(copy)
+    assert [each.same for each in found.windows] == [False, False, False]
+    assert found.first is not None
+    assert found.first.what == "the tensors after step 1"
+    problems = [check.problem for each in found.windows for check in each.checks]
+    assert any("not finite" in each for each in problems), problems
