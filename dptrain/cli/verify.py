@@ -37,14 +37,12 @@ def verify(
     Args:
         run: A run folder.
         windows: Re-execute only so many of the windows between checkpoints, chosen at random.
-        seed: Chooses them; drawn, and told, unless given.
+        seed: Chooses the windows; drawn, and told, unless given.
         code: Of a network of your own.
         json: Print the result as one JSON object.
     """
     if windows is not None and windows < 1:
         raise UsageError(f"--windows {windows} is nothing to re-execute; give 1 or more")
-    if windows is None and seed is not None:
-        raise UsageError(f"--seed {seed} chooses windows; give --windows as well")
     if seed is None:
         seed = secrets.randbelow(2**32)
     if windows is not None:

@@ -149,7 +149,7 @@ def test_mistakes(verb: tuple[str, ...], run: Path, copy: Path, tmp_path: Path) 
     [
         (("--windows", 0), "--windows 0 is nothing to re-execute"),
         (("--windows", 1.5), "needs a whole number"),
-        (("--seed", 3), "--seed 3 chooses windows; give --windows as well"),
+        (("--windows", 1, "--seed", "x"), "needs a whole number"),
         (("--epochs", 3), "--epochs"),
     ],
 )
