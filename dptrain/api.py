@@ -93,6 +93,8 @@ class Settings(TypedDict, total=False):
     worker_timeout: float
     log_every: int
     checkpoint_every: int
+    keep_checkpoints: bool
+    record_digests: bool
 
 
 @dataclass(frozen=True)

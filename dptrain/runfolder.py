@@ -17,6 +17,7 @@ DEFAULT_PARENT = Path("logs")
 _EXPERIMENT = "experiment.toml"
 _CHECKPOINTS = "checkpoints"
 _LOCK = ".lock"
+_KEPT = re.compile(r"epoch-(\d{4,})\.safetensors")
 _SLUG_LIMIT = 80
 
 
@@ -108,6 +109,25 @@ class RunFolder:
     def best(self) -> Path:
         """The checkpoint with the best score so far."""
         return self.path / _CHECKPOINTS / "best.safetensors"
+
+    def of_epoch(self, epoch: int) -> Path:
+        """Return the path of an epoch's checkpoint, where the run keeps them."""
+        return self.path / _CHECKPOINTS / f"epoch-{epoch:04}.safetensors"
+
+    def kept(self) -> dict[int, Path]:
+        """Return the checkpoints that are kept of epochs, in order, by epoch."""
+        found = {}
+        for path in self.last.parent.glob("epoch-*.safetensors"):
+            match = _KEPT.fullmatch(path.name)
+            if match:
+                found[int(match[1])] = path
+        return dict(sorted(found.items()))
+
+    def discard_kept_after(self, epoch: int) -> None:
+        """Remove the checkpoints that are kept of later epochs: those will be done again."""
+        for number, path in self.kept().items():
+            if number > epoch:
+                path.unlink(missing_ok=True)
 
     def rank_log(self, rank: int) -> Path:
         """Return the path of what worker ``rank`` prints."""

@@ -1,6 +1,7 @@
 """Names for arrays and for the arithmetic of a machine."""
 
 import hashlib
+from collections.abc import Mapping
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +12,11 @@ from dptrain.arithmetic.randomness import Purpose, generator
 def digest(parameters: NDArray[np.floating]) -> str:
     """Return the SHA-256, in hex, of the bytes of the flat parameter vector: the weights' name."""
     return hashlib.sha256(np.ascontiguousarray(parameters).data).hexdigest()
+
+
+def tensor_digests(tensors: Mapping[str, NDArray[np.floating]]) -> dict[str, str]:
+    """Return the SHA-256, in hex, of the bytes of each tensor, by name."""
+    return {name: digest(tensor) for name, tensor in tensors.items()}
 
 
 def fingerprint() -> str:

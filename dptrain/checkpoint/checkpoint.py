@@ -113,6 +113,18 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     atomic_write(path, safetensors.numpy.save(arrays, metadata))
 
 
+def step_of(path: Path) -> int:
+    """Return how many steps were done when a checkpoint was written, by its header alone.
+
+    Raises CheckpointError as `load_checkpoint` does; what comes after the header is not looked at.
+    """
+    try:
+        with path.open("rb") as file:
+            return _read_about(path, file).step
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot be read: {error.strerror or error}") from None
+
+
 def load_checkpoint(path: Path) -> Checkpoint:
     """Read a checkpoint; its arrays belong to the caller.
 

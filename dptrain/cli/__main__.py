@@ -15,6 +15,8 @@ from dptrain.errors import EXIT_ERROR, EXIT_SIGINT, EXIT_USAGE, DptrainError  # 
 
 VERBS = (
     "train",
+    "verify",
+    "bisect",
     "evaluate",
     "predict",
     "compress",

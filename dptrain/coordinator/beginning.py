@@ -1,4 +1,4 @@
-"""Beginning with saved weights instead of new ones: transfer learning."""
+"""What a run begins with: new weights, saved ones (transfer learning), or its own checkpoint."""
 
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -8,8 +8,10 @@ from numpy.typing import NDArray
 
 from dptrain.checkpoint.checkpoint import Checkpoint, load_checkpoint
 from dptrain.errors import CheckpointError, UsageError
+from dptrain.exchange.engine import State
+from dptrain.exchange.rank import initial_state
 from dptrain.experiment.job import Job
-from dptrain.trained import load_run
+from dptrain.trained import flat_parameters, load_run
 
 
 class Beginning(NamedTuple):
@@ -85,6 +87,38 @@ def begin_with(job: Job, saved: Checkpoint, parameters: NDArray[Any]) -> Beginni
             "only what is taken over"
         )
     return found
+
+
+def first_state(job: Job, saved: Checkpoint | None) -> tuple[State, Beginning | None]:
+    """Return what a run's first step begins with, and what was taken over of saved weights.
+
+    Raises:
+        CheckpointError, UsageError: as `begin_with`.
+    """
+    state = State(*initial_state(job))
+    if saved is None:
+        return state, None
+    beginning = begin_with(job, saved, state.parameters)
+    return State(beginning.parameters, state.slots), beginning
+
+
+def saved_state(job: Job, checkpoint: Checkpoint) -> State:
+    """Return the weights and optimizer state of a run's checkpoint.
+
+    Raises:
+        CheckpointError: it is of another network or lacks the optimizer's state.
+    """
+    parameters = flat_parameters(job.network, job.dtype, checkpoint)
+    slots = []
+    for name in job.updater.rule.slots:
+        saved = checkpoint.optimizer.get(name)
+        if saved is None or saved.shape != parameters.shape:
+            raise CheckpointError(
+                f"the checkpoint has no optimizer state {name!r} for {job.experiment.optimizer}; "
+                "it can be evaluated, but not resumed"
+            )
+        slots.append(np.array(saved))
+    return State(parameters, slots)
 
 
 def description(job: Job, beginning: Beginning) -> str:

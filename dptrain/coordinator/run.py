@@ -12,7 +12,12 @@ from threadpoolctl import threadpool_limits
 from dptrain.arithmetic.digest import digest
 from dptrain.checkpoint.atomic import atomic_write
 from dptrain.checkpoint.checkpoint import Checkpoint, load_checkpoint
-from dptrain.coordinator.beginning import begin_with, description, saved_weights
+from dptrain.coordinator.beginning import (
+    description,
+    first_state,
+    saved_state,
+    saved_weights,
+)
 from dptrain.coordinator.cluster import Setting
 from dptrain.coordinator.engines import cluster_of, inline_engine
 from dptrain.coordinator.observer import Observer
@@ -31,23 +36,23 @@ from dptrain.errors import (
     WorkersLostError,
 )
 from dptrain.exchange.engine import Engine, State
-from dptrain.exchange.rank import initial_state
 from dptrain.exchange.timeline import COORDINATOR, MOST_STEPS, Timeline
 from dptrain.experiment.code import own_input_shape
-from dptrain.experiment.files import to_toml
+from dptrain.experiment.files import read_toml, to_toml
 from dptrain.experiment.job import Job, check_digest, opened_data, prepared_data
 from dptrain.experiment.schema import Execution, Experiment
 from dptrain.experiment.settle import settle
 from dptrain.launch.local import Crew
 from dptrain.metrics.lines import read_metrics
+from dptrain.metrics.records import ProlongedRecord, steps_in_force
 from dptrain.metrics.trace import write_trace
 from dptrain.metrics.writer import MetricsWriter
+from dptrain.optim.schedules import Cosine
 from dptrain.own.network import OwnNetwork
 from dptrain.own.origin import Origin, naming
 from dptrain.own.rehearsal import rehearse
 from dptrain.protocol.handshake import new_key
 from dptrain.runfolder import RunFolder
-from dptrain.trained import flat_parameters
 
 
 class Run:
@@ -96,16 +101,13 @@ class Run:
         text = to_toml(job.experiment, self._execution)
         begins = ""
         if checkpoint is None:
-            state, progress = State(*initial_state(job)), Progress()
-            if self._saved is not None:
-                beginning = begin_with(job, self._saved, state.parameters)
-                state, begins = (
-                    State(beginning.parameters, state.slots),
-                    description(job, beginning),
-                )
+            state, beginning = first_state(job, self._saved)
+            progress = Progress()
+            begins = description(job, beginning) if beginning else ""
             atomic_write(folder.experiment, text.encode())
         else:
-            state, progress = _restored(job, checkpoint)
+            state = saved_state(job, checkpoint)
+            progress = Progress.of(checkpoint.step, checkpoint.progress)
         has_ended = progress.has_ended(job.experiment.patience, job.total_steps)
         best = None if has_ended else _best(job, folder, checkpoint, progress)
         self._observer.begin(job, self._execution, folder.path, progress.step)
@@ -117,6 +119,9 @@ class Run:
         elif checkpoint is not None:
             progress.ending = None
             metrics.truncate_after(checkpoint.step)
+            folder.discard_kept_after(checkpoint.epoch)
+            if prolonged := _prolonged(job, folder, checkpoint.step):
+                metrics.write(prolonged)
         stack.callback(self._write_timeline)
         engine = self._engine(stack, job, data, state, progress.step)
         trainer = Trainer(
@@ -129,6 +134,8 @@ class Run:
             progress,
             log_every=self._execution.log_every,
             checkpoint_every=self._execution.checkpoint_every,
+            keep_checkpoints=bool(self._execution.keep_checkpoints),
+            record_digests=bool(self._execution.record_digests),
             best=best,
             timeline=self._timeline,
         )
@@ -259,20 +266,6 @@ class Run:
         )
 
 
-def _restored(job: Job, checkpoint: Checkpoint) -> tuple[State, Progress]:
-    parameters = flat_parameters(job.network, job.dtype, checkpoint)
-    slots = []
-    for name in job.updater.rule.slots:
-        saved = checkpoint.optimizer.get(name)
-        if saved is None or saved.shape != parameters.shape:
-            raise CheckpointError(
-                f"the checkpoint has no optimizer state {name!r} for {job.experiment.optimizer}; "
-                "it can be evaluated, but not resumed"
-            )
-        slots.append(np.array(saved))
-    return State(parameters, slots), Progress.of(checkpoint.step, checkpoint.progress)
-
-
 def _best(
     job: Job, folder: RunFolder, last: Checkpoint | None, progress: Progress
 ) -> Checkpoint | None:
@@ -288,6 +281,16 @@ def _best(
             f"whose weights early stopping would restore; train anew from {folder.experiment}"
         )
     return best
+
+
+def _prolonged(job: Job, folder: RunFolder, step: int) -> ProlongedRecord | None:
+    """Return what is to be recorded where steps to come have another learning rate than before."""
+    if not isinstance(job.updater.schedule, Cosine):  # the only one that goes by all steps
+        return None
+    wanted = (job.experiment.epochs, job.experiment.steps)
+    if wanted == steps_in_force(read_toml(folder.experiment), read_metrics(folder.metrics)):
+        return None
+    return ProlongedRecord(step, step / job.steps_per_epoch, *wanted)
 
 
 def _nothing_to_do(job: Job, progress: Progress) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dptrain.arithmetic.digest import digest
+from dptrain.arithmetic.digest import digest, tensor_digests
 from dptrain.checkpoint.checkpoint import Checkpoint, save_checkpoint
 from dptrain.coordinator.observer import Observer
 from dptrain.coordinator.progress import Progress
@@ -19,7 +19,7 @@ from dptrain.errors import NonFiniteError, RunFolderError
 from dptrain.exchange.engine import Engine, Score, State, StepsDone, StepSplit, Stop, is_logged
 from dptrain.exchange.timeline import COORDINATOR, Timeline
 from dptrain.experiment.job import SPLITS, Job
-from dptrain.metrics.records import EndRecord, EpochRecord, Record, StepRecord
+from dptrain.metrics.records import DigestRecord, EndRecord, EpochRecord, Record, StepRecord
 from dptrain.metrics.writer import MetricsWriter
 from dptrain.runfolder import RunFolder
 from dptrain.trained import flat_parameters
@@ -46,6 +46,8 @@ class Trainer:
         *,
         log_every: int,
         checkpoint_every: int | None,
+        keep_checkpoints: bool = False,
+        record_digests: bool = False,
         best: Checkpoint | None = None,
         timeline: Timeline | None = None,
     ) -> None:
@@ -60,6 +62,8 @@ class Trainer:
         self._observer = observer
         self._log_every = log_every
         self._checkpoint_every = checkpoint_every
+        self._keeps = keep_checkpoints
+        self._records_digests = record_digests
         self._best = best
         self._timeline = timeline
         self.saved = True
@@ -81,12 +85,13 @@ class Trainer:
             self._close_epoch()
         while not self._is_done():
             self._train(self._boundary(), stop)
+            self._record_digests()
             if stop():
                 self.save()
                 return False
             if self._evaluation_due():
                 self._close_epoch()
-            else:
+            elif self._checkpoint_due():
                 self.save()
         self._restore_best()
         return True
@@ -141,12 +146,23 @@ class Trainer:
 
     def _evaluation_due(self) -> bool:
         step = self.progress.step
-        ends = step % self.job.steps_per_epoch == 0 or step == self.job.total_steps
+        ends = self._epoch_is_done() or step == self.job.total_steps
         return ends and step > self.progress.evaluated
 
+    def _epoch_is_done(self) -> bool:
+        return self.progress.step % self.job.steps_per_epoch == 0
+
+    def _checkpoint_due(self) -> bool:
+        every = self._checkpoint_every
+        return every is not None and self.progress.step % every == 0
+
     def _boundary(self) -> int:
+        """Return where the steps end that are done without looking at the weights."""
         step = self.progress.step
-        spans = [self.job.steps_per_epoch, self._checkpoint_every]
+        if step == 0 and self._records_digests:
+            return 1
+        logged = self._log_every if self._records_digests else None
+        spans = [self.job.steps_per_epoch, self._checkpoint_every, logged]
         ends = [step - step % span + span for span in spans if span]
         return min(self.job.total_steps, *ends)
 
@@ -183,6 +199,13 @@ class Trainer:
         self.total.include(interval)
         self._epoch.include(interval)
         return interval
+
+    def _record_digests(self) -> None:
+        step = self.progress.step
+        if self._records_digests and is_logged(step, self._log_every):
+            tensors = self.job.network.views(self.engine.state().parameters)
+            epoch = step / self.job.steps_per_epoch
+            self._record(DigestRecord(step=step, epoch=epoch, tensors=tensor_digests(tensors)))
 
     def _record(self, record: Record) -> None:
         self._metrics.write(record)
@@ -247,6 +270,8 @@ class Trainer:
             raise NonFiniteError(f"the weights after step {self.progress.step} are not finite")
         checkpoint = self._checkpoint(state)
         files = [self._folder.last]
+        if self._keeps and self._epoch_is_done():
+            files.insert(0, self._folder.of_epoch(checkpoint.epoch))
         if best:
             # before `last`, so that no death leaves a `last` that names a best that is not there
             files.insert(0, self._folder.best)

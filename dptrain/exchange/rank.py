@@ -35,9 +35,12 @@ class Rank:
         versions: Sequence[NDArray[Any]],
         gradients: NDArray[Any] | None = None,
         meeting: Meeting | None = None,
+        *,
+        sums: bool = True,
     ) -> None:
-        """Make the replica; arguments as of `Job.replica`."""
+        """Make the replica; arguments as of `Job.replica`, and ``sums`` as of `Arrangement`."""
         self.job = job
+        self._sums = sums
         self.versions = tuple(versions)
         self._replica = job.replica(versions, gradients, meeting)
         self._passes: dict[tuple[int, int, int, int], ShardedPass] = {}
@@ -52,18 +55,30 @@ class Rank:
         """
         if self._gathered is not None and self._gathered[:2] == (share, version):
             return self._gathered[2]
+        found = self.place(share, version)
+        self.augment(share, found)
+        self._gathered = share, version, found
+        return found
+
+    def place(self, share: Share, version: int = 0) -> ShardedPass:
+        """Return the pass over a step's shards, with their rows in place as the data have them."""
+        self._gathered = None
         order = self.job.minibatch(share.step)
         place = (len(order), share.first, share.last, version)
         found = self._passes.get(place)
         if found is None:
-            arrangement = Arrangement(len(order), self.job.shards, share.first, share.last)
+            arrangement = Arrangement(
+                len(order), self.job.shards, share.first, share.last, sums=self._sums
+            )
             found = self._passes[place] = self._replica.pass_over(arrangement, version)
         self._fill(found, self.job.dataset.train, order)
+        found.moment.step = share.step
+        return found
+
+    def augment(self, share: Share, found: ShardedPass) -> None:
+        """Change the rows in place as augmentation does in this step, if there is any."""
         if self._augmenter is not None:
             self._augmenter.apply(share.step, found.blocks, found.inputs)
-        found.moment.step = share.step
-        self._gathered = share, version, found
-        return found
 
     def _fill(self, found: ShardedPass, split: Split, order: NDArray[np.intp]) -> None:
         for block, x, t in zip(found.blocks, found.inputs, found.targets, strict=True):

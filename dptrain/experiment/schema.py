@@ -272,6 +272,16 @@ class Execution(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     checkpoint_every: Annotated[
         Count | None, Meta(description="Steps between checkpoints, beside those of the epochs.")
     ] = None
+    keep_checkpoints: Annotated[
+        bool | None,
+        Meta(
+            description="Also keep every epoch's checkpoint, as checkpoints/epoch-0001 and so on."
+        ),
+    ] = None
+    record_digests: Annotated[
+        bool | None,
+        Meta(description="Record every tensor's digest at every logged step, for dptrain bisect."),
+    ] = None
 
 
 # What a model is called whose layers are given one by one.

@@ -1,7 +1,7 @@
 """What a run tells about itself while it trains: one record per logged step and per epoch."""
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -91,7 +91,52 @@ class EndRecord(msgspec.Struct, frozen=True, tag_field="kind", tag="end"):
     digest: str
 
 
-Record = StepRecord | EpochRecord | EndRecord
+class DigestRecord(msgspec.Struct, frozen=True, tag_field="kind", tag="digests"):
+    """The weights after a logged step, where a run records digests.
+
+    Attributes:
+        step: steps done.
+        epoch: the same in epochs.
+        tensors: SHA-256, in hex, of the bytes of each tensor, by name.
+    """
+
+    step: int
+    epoch: float
+    tensors: dict[str, str]
+
+
+class ProlongedRecord(msgspec.Struct, frozen=True, tag_field="kind", tag="prolonged"):
+    """The run was continued with another number of steps to do, by which a schedule may go.
+
+    Attributes:
+        step: steps done before.
+        epoch: the same in epochs.
+        epochs: the experiment's, from this step on.
+        steps: the experiment's, from this step on.
+    """
+
+    step: int
+    epoch: float
+    epochs: int | None
+    steps: int | None
+
+
+Record = StepRecord | EpochRecord | EndRecord | DigestRecord | ProlongedRecord
+
+
+def steps_in_force(
+    begun: Mapping[str, Mapping[str, Any]], records: Sequence[Record]
+) -> tuple[int | None, int | None]:
+    """Return the epochs and the steps that a run was last told to do.
+
+    Args:
+        begun: the tables of its experiment.toml.
+        records: of the run.
+    """
+    for each in reversed(records):
+        if isinstance(each, ProlongedRecord):
+            return each.epochs, each.steps
+    return begun["experiment"].get("epochs"), begun["experiment"].get("steps")
 
 
 def end_of(records: Sequence[Record]) -> EndRecord | None:

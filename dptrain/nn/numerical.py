@@ -1,6 +1,6 @@
 """A pass whose gradients are differences of losses, as the study notes first train a network."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from dptrain.errors import UsageError
 from dptrain.nn.calls import run
+from dptrain.nn.layer import Blocks
 from dptrain.nn.losses import AnyLoss
 from dptrain.nn.network import Network
 from dptrain.nn.passes import Arrangement, Pass, Targets
@@ -50,6 +51,11 @@ class NumericalPass(Pass):
         super().__init__(
             network, loss, self._moved, gradients, arrangement, targets, workspace, **others
         )
+
+    def stages(self) -> Iterator[tuple[str, Blocks]]:
+        """Run forward with the weights as they are; see `Pass.stages`."""
+        np.copyto(self._moved, self._weights)
+        yield from super().stages()
 
     def forward(self) -> list[float]:
         """Return each local shard's sum of its rows' losses."""

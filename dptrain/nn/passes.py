@@ -5,7 +5,7 @@ meets (the full minibatch, the ragged last one, evaluation) it makes a `Pass` on
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -32,7 +32,8 @@ class Targets(NamedTuple):
 class Arrangement(NamedTuple):
     """Which shards of a minibatch of ``rows`` rows a replica computes, and what for.
 
-    In training there are gradients, and layers such as dropout do what they do in training.
+    In training there are gradients, and layers such as dropout do what they do in training. They
+    are summed over the shards as they come, unless somebody wants to see each shard's own.
     """
 
     rows: int
@@ -40,6 +41,7 @@ class Arrangement(NamedTuple):
     first: int
     last: int
     training: bool = True
+    sums: bool = True
 
 
 def evaluation(rows: int) -> Arrangement:
@@ -70,7 +72,7 @@ class ShardedPass(ABC):
         inputs: where the samples go, flat over a block's rows: ``(shards * rows, *sample)``.
         targets: where the targets go, likewise.
         gradients: ``(local shards, network.size)``; after `backward` the rows `roots` hold the
-            sums of complete subtrees of shards.
+            sums of complete subtrees of shards, or each shard's own where nothing is summed.
         roots: rows of ``gradients`` to hand in, as indices among the local shards.
         first: the first local shard's index in the minibatch.
         additions: the tree's additions among the local shards.
@@ -81,12 +83,15 @@ class ShardedPass(ABC):
     targets: Sequence[NDArray[Any]]
 
     def __init__(self, arrangement: Arrangement, gradients: NDArray[Any]) -> None:
-        self.rows, shards, self.first, last, _ = arrangement
+        self.rows, shards, self.first, last = arrangement[:4]
         self.blocks = blocks(*arrangement[:4])
         leaves = present_shards(self.rows, shards)
-        self.roots = tuple(i - self.first for i in roots(leaves, self.first, last))
-        pairs = owned_additions(leaves, self.first, last)
-        self.additions = [(a.into - self.first, a.other - self.first) for a in pairs]
+        self.roots = tuple(range(min(last, leaves) - self.first))
+        self.additions: list[tuple[int, int]] = []
+        if arrangement.sums:
+            self.roots = tuple(i - self.first for i in roots(leaves, self.first, last))
+            pairs = owned_additions(leaves, self.first, last)
+            self.additions = [(a.into - self.first, a.other - self.first) for a in pairs]
         self.gradients = gradients
         self.moment = Moment()
 
@@ -215,6 +220,12 @@ class Pass(ShardedPass):
     def _clear(self, layer: int) -> None:
         for tensor in self._tensors[layer]:
             self.gradients[:, tensor.start : tensor.stop] = 0
+
+    def stages(self) -> Iterator[tuple[str, Blocks]]:
+        """Run forward, and yield each layer's name and outputs, which the next may overwrite."""
+        for name, operation in zip(self.names, self.operations, strict=True):
+            run(operation.forward_calls)
+            yield name, operation.operation.outputs
 
     def infer(self) -> Blocks:
         """Compute the outputs of the inputs, and return them."""

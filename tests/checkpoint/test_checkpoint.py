@@ -22,6 +22,7 @@ from dptrain.checkpoint.checkpoint import (
     Checkpoint,
     load_checkpoint,
     save_checkpoint,
+    step_of,
 )
 from dptrain.errors import CheckpointError, RunFolderError
 from tests.checkpoint.test_atomic import largest_file
@@ -292,6 +293,19 @@ def test_safetensors_of_others_are_refused(path: Path) -> None:
     path.write_bytes(safetensors.numpy.save({"W": np.zeros(3)}, {"format": "pt"}))
     with pytest.raises(CheckpointError, match="not a checkpoint of dptrain; name a run folder"):
         load_checkpoint(path)
+
+
+def test_the_step_alone(path: Path) -> None:
+    save_checkpoint(path, a_checkpoint(step=17))
+    assert step_of(path) == 17
+    path.write_bytes(path.read_bytes()[:-1])  # what comes after the header is not looked at
+    assert step_of(path) == 17
+    path.write_bytes(b"nothing")
+    with pytest.raises(CheckpointError, match="not a checkpoint"):
+        step_of(path)
+    path.unlink()
+    with pytest.raises(CheckpointError, match="cannot be read: No such file"):
+        step_of(path)
 
 
 def test_what_is_not_a_file_is_refused(tmp_path: Path) -> None:

@@ -51,3 +51,16 @@ def test_rows_that_were_gathered_early_are_not_augmented_twice(jobs: tuple[Job, 
     once = [x.copy() for x in rank.gather(share).inputs]
     for x, again in zip(once, rank.gather(share).inputs, strict=True):
         np.testing.assert_array_equal(again, x, strict=True)
+
+
+def test_rows_placed_as_they_are_and_augmented_later(jobs: tuple[Job, Job]) -> None:
+    plain, augmented = (Rank(job, [initial_state(job)[0]]) for job in jobs)
+    share = Share(3, 0, 5)
+    raw = [x.copy() for x in plain.gather(share).inputs]
+    expected = [x.copy() for x in augmented.gather(share).inputs]
+    placed = augmented.place(share)
+    np.testing.assert_array_equal(placed.inputs, raw)
+    augmented.augment(share, placed)
+    np.testing.assert_array_equal(placed.inputs, expected)
+    augmented.place(share)
+    np.testing.assert_array_equal(augmented.gather(share).inputs, expected)

@@ -103,6 +103,30 @@ def problem_with(parameters: Any) -> Problem:
     return task
 
 
+def test_gradients_that_nobody_sums() -> None:
+    task = small(11)
+    expected = []
+    for shard in range(4):
+        alone = task.filled(4, shard, shard + 1)
+        alone.forward()
+        alone.backward()
+        expected.append(alone.gradients[0].copy())
+    found = task.replica.pass_over(Arrangement(11, 4, 0, 4, sums=False))
+    for into, given in ((found.inputs, task.x), (found.targets, task.t)):
+        for block, array in zip(found.blocks, into, strict=True):
+            array[...] = given[block.start : block.start + block.shards * block.rows]
+    losses = found.forward()
+    found.backward()
+    assert found.roots == (0, 1, 2, 3)
+    np.testing.assert_array_equal(found.gradients, expected)
+    assert found.summed_losses(losses) == [each / 11 for each in losses]
+    assert [name for name, _ in found.stages()] == list(task.network.names)
+    for _, outputs in found.stages():
+        last = [each.copy() for each in outputs]
+    for one, other in zip(last, found.infer(), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
 def test_a_pass_is_made_once_and_others_leave_it_intact() -> None:
     task = small(11)
     one = task.filled(4, 1, 2)

@@ -92,6 +92,20 @@ def test_members_have_their_places() -> None:
         assert all(member.parent.is_dir() for member in members)
 
 
+def test_checkpoints_that_are_kept_of_epochs() -> None:
+    with RunFolder.create_at(Path("run")) as run:
+        assert str(run.of_epoch(3)) == "run/checkpoints/epoch-0003.safetensors"
+        for epoch in (12, 3, 12345):
+            run.of_epoch(epoch).touch()
+        for stranger in ("epoch-x.safetensors", "epoch-3.safetensors", "epoch-0004.txt"):
+            (run.last.parent / stranger).touch()
+        assert list(run.kept()) == [3, 12, 12345]
+        assert run.kept()[12] == run.of_epoch(12)
+        run.discard_kept_after(3)
+        assert list(run.kept()) == [3]
+        assert len(list(run.last.parent.iterdir())) == 4
+
+
 def test_a_folder_given_with_out_must_be_new_or_empty() -> None:
     Path("empty").mkdir()
     for path in ("empty", "new/below"):

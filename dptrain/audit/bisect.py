@@ -1,0 +1,144 @@
+"""Where do two runs part? By their records, then by re-executing both, step by step."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from threadpoolctl import threadpool_limits
+
+from dptrain.audit.history import History
+from dptrain.audit.lockstep import (
+    Finding,
+    Side,
+    Stray,
+    first_difference,
+    same_state,
+    unlike_networks,
+    unlike_states,
+)
+from dptrain.audit.records import (
+    Comparison,
+    Setting,
+    compare_records,
+    differing_settings,
+    last_common_state,
+)
+from dptrain.audit.replay import Replay
+from dptrain.errors import DataError
+from dptrain.own.origin import Origin
+
+
+@dataclass(frozen=True)
+class Bisection:
+    """Where two runs part.
+
+    Attributes:
+        runs: their folders.
+        settings: that differ.
+        records: what the folders tell.
+        begin: the step from which both were re-executed; None where they were not.
+        end: how many steps were done then.
+        finding: what the re-executions compute differently first.
+        strays: runs that recorded something else than they compute.
+        note: why nothing was re-executed, where records alone do not decide.
+    """
+
+    runs: tuple[Path, Path]
+    settings: list[Setting]
+    records: Comparison
+    begin: int | None = None
+    end: int | None = None
+    finding: Finding | None = None
+    strays: tuple[Stray, ...] = ()
+    note: str = ""
+
+    @property
+    def same(self) -> bool:
+        """Whether nothing differs, as far as that is known."""
+        return not (self.finding or self.strays or self.records.first)
+
+    @property
+    def inconclusive(self) -> bool:
+        """Whether nothing differs, but not all could be looked at."""
+        return self.same and bool(self.note)
+
+    def plain(self) -> dict[str, Any]:
+        """Return the same as plain data."""
+        first = self.records.first
+        return {
+            "runs": list(map(str, self.runs)),
+            "same": None if self.inconclusive else self.same,
+            "settings": [each._asdict() for each in self.settings],
+            "compared": self.records.compared,
+            "until": self.records.until,
+            "recorded": first._asdict() if first else None,
+            "begin": self.begin,
+            "end": self.end,
+            "finding": self.finding.plain() if self.finding else None,
+            "strays": [each.plain() for each in self.strays],
+            "note": self.note,
+        }
+
+
+def bisect(one: History, other: History, origin: Origin | None = None) -> Bisection:
+    """Return where two runs part.
+
+    Nothing is re-executed where their records agree in all that both tell, and that reaches to the
+    weights with which the shorter run ends.
+
+    Args:
+        one: run.
+        other: run.
+        origin: where a network of the user's own comes from.
+
+    Raises:
+        UsageError: the network is code that the user has not named.
+        DptrainError: what one of the runs began with is needed, but gone.
+    """
+    runs = (one.path, other.path)
+    settings = differing_settings(one.phases[-1][1], other.phases[-1][1])
+    records = compare_records(one, other)
+    if records.first is None and records.until == min(one.end, other.end):
+        return Bisection(runs, settings, records)
+    try:
+        replays = Replay(one, origin), Replay(other, origin)
+    except DataError as error:
+        return Bisection(runs, settings, records, note=str(error))
+    if unlike := unlike_networks(*replays):
+        return Bisection(runs, settings, records, finding=unlike)
+    before = records.first.step if records.first else one.end + 1
+    kept = last_common_state(one, other, before)
+    begin = kept.step if kept else 0
+    with threadpool_limits(limits=1, user_api="blas"):
+        states = [each.saved(kept) if kept else each.start() for each in replays]
+        sides = (
+            Side(one, replays[0], states[0], begin),
+            Side(other, replays[1], states[1], begin),
+        )
+        if begin == 0 and (unlike := unlike_states(replays[0].job.network, sides, 0)):
+            return Bisection(runs, settings, records, 0, 0, unlike)
+        end, finding = _lockstep(sides, begin)
+    strays = tuple(
+        Stray(run, side.agreed, side.stray) for run, side in enumerate(sides) if side.stray
+    )
+    return Bisection(runs, settings, records, begin, end, finding, strays)
+
+
+def _lockstep(sides: tuple[Side, Side], begin: int) -> tuple[int, Finding | None]:
+    """Re-execute both runs until they part, and on to where both have recorded something.
+
+    Returns:
+        How many steps are done, and what differs.
+    """
+    finding: Finding | None = None
+    end = min(each.history.end for each in sides)
+    for step in range(begin, end):
+        went_on = [each.advance() for each in sides]
+        if finding is None and not all(went_on):
+            return step, None if not any(went_on) else first_difference(sides, step)
+        if finding is None and not same_state(sides[0].state, sides[1].state):
+            finding = first_difference(sides, step)
+        apart = finding is not None or any(each.stray for each in sides)
+        if not all(went_on) or (apart and all(step + 1 in each.history.told for each in sides)):
+            return step + 1, finding
+    return end, finding

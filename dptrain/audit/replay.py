@@ -1,0 +1,84 @@
+"""Re-execution of a run's steps in one process."""
+
+from collections.abc import Iterator
+from itertools import pairwise
+
+from dptrain.audit.history import History, Kept
+from dptrain.checkpoint.checkpoint import load_checkpoint
+from dptrain.coordinator.beginning import first_state, saved_state, saved_weights
+from dptrain.exchange.engine import State
+from dptrain.exchange.inline import InlineEngine
+from dptrain.experiment.job import Job, check_digest, opened_data, prepared_data
+from dptrain.own.origin import Origin, demand
+
+
+class Replay:
+    """Re-executes a run; the caller sees to it that BLAS has one thread.
+
+    Attributes:
+        job: with which the run began.
+    """
+
+    def __init__(self, history: History, origin: Origin | None) -> None:
+        """Open the data and build the network.
+
+        Args:
+            history: of the run.
+            origin: where a network of the user's own comes from.
+
+        Raises:
+            DataError: the data set is gone, or has changed.
+            UsageError: the network is code that the user has not named.
+        """
+        experiment = history.experiment
+        demand(experiment.model, origin)
+        dataset = opened_data(experiment, prepared_data(experiment))
+        check_digest(experiment, dataset)
+        self._phases = [(first, Job(each, dataset, origin)) for first, each in history.phases]
+        self.job = self._phases[0][1]
+
+    def job_of(self, step: int) -> Job:
+        """Return the job of a step, counted from 0."""
+        return next(job for first, job in reversed(self._phases) if first <= step)
+
+    def start(self) -> State:
+        """Return what the first step begins with.
+
+        Raises:
+            RunFolderError, CheckpointError, UsageError: weights that the run began with are gone,
+                or not what they were.
+        """
+        source = self.job.experiment.init_from
+        return first_state(self.job, saved_weights(source) if source else None)[0]
+
+    def saved(self, kept: Kept) -> State:
+        """Return the state in a checkpoint.
+
+        Raises:
+            CheckpointError: it is damaged, or of another network.
+        """
+        return saved_state(self.job, load_checkpoint(kept.path))
+
+    def steps(self, begin: int, end: int, state: State) -> Iterator[tuple[int, float]]:
+        """Carry out the steps ``begin`` to ``end - 1``.
+
+        Yields:
+            How many steps are done, and the loss of the last.
+
+        Args:
+            begin: counted from 0.
+            end: behind the last.
+            state: after ``begin`` steps; becomes that after each step.
+
+        Raises:
+            NonFiniteError: the loss is not finite.
+        """
+        edges = [first for first, _ in self._phases if begin < first < end]
+        for low, high in pairwise([begin, *edges, end]):
+            engine = InlineEngine(self.job_of(low), state.parameters, state.slots)
+            for done in engine.train(low, high, _never, 1):
+                yield done.end, done.loss
+
+
+def _never() -> bool:
+    return False

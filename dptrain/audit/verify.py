@@ -1,0 +1,226 @@
+"""Does a run hold what its experiment says? Re-executed in one process, window by window.
+
+A window reaches from one checkpoint to the next; the first begins where the run began, and the last
+ends with the last step that anything is told of. What is recorded of any moment in it is compared
+with what is found there.
+"""
+
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from threadpoolctl import threadpool_limits
+
+from dptrain.arithmetic.digest import digest
+from dptrain.audit.checks import Check, checks_after
+from dptrain.audit.history import History
+from dptrain.audit.replay import Replay
+from dptrain.errors import CheckpointError, NonFiniteError
+from dptrain.exchange.engine import State
+
+
+class Window(NamedTuple):
+    """Steps between two moments of a run.
+
+    Attributes:
+        begin: steps done before it.
+        end: steps done after it.
+        name: such as ``"best to last"``.
+    """
+
+    begin: int
+    end: int
+    name: str
+
+
+@dataclass
+class Verified:
+    """A window that has been re-executed.
+
+    Attributes:
+        window: which.
+        checks: what was compared, in the order of the steps.
+    """
+
+    window: Window
+    checks: list[Check] = field(default_factory=list)
+
+    @property
+    def same(self) -> bool:
+        """Whether all that was recorded was found."""
+        return all(each.same for each in self.checks)
+
+    @property
+    def decisive(self) -> Check | None:
+        """The first comparison that failed; otherwise the last of weights, or of anything."""
+        wrong = [each for each in self.checks if not each.same]
+        weights = [each for each in self.checks if len(each.found) == 64]
+        return next(iter([*wrong, *reversed(weights), *reversed(self.checks)]), None)
+
+    def plain(self) -> dict[str, Any]:
+        """Return the same as plain data."""
+        decisive = self.decisive
+        return self.window._asdict() | {
+            "recorded": decisive.recorded if decisive else None,
+            "found": decisive.found if decisive else None,
+            "same": self.same,
+            "checks": [each.plain() for each in self.checks],
+        }
+
+
+@dataclass(frozen=True)
+class Verification:
+    """What a verification came to.
+
+    Attributes:
+        run: the folder.
+        windows: that were re-executed.
+        there: how many windows there are.
+        seed: by which they were chosen; None where all of them were re-executed.
+        damaged: what is wrong with checkpoints that cannot be read, by name.
+    """
+
+    run: Path
+    windows: list[Verified]
+    there: int
+    seed: int | None
+    damaged: dict[str, str]
+
+    @property
+    def same(self) -> bool:
+        """Whether nothing differs."""
+        return self.first is None and not self.damaged
+
+    @property
+    def first(self) -> Check | None:
+        """The first comparison that failed."""
+        return next((c for each in self.windows for c in each.checks if not c.same), None)
+
+    def plain(self) -> dict[str, Any]:
+        """Return the same as plain data."""
+        return {
+            "run": str(self.run),
+            "same": self.same,
+            "seed": self.seed,
+            "windows_there": self.there,
+            "steps": sum(each.window.end - each.window.begin for each in self.windows),
+            "first": self.first.plain() if self.first else None,
+            "damaged": self.damaged,
+            "windows": [each.plain() for each in self.windows],
+        }
+
+
+def windows_of(history: History) -> list[Window]:
+    """Return the windows of a run, in order."""
+    edges = sorted({0, *history.kept, history.end})
+    names = {step: "/".join(each.name for each in kept) for step, kept in history.kept.items()}
+    named = {0: "start", history.end: "end of the records"} | names
+    return [Window(low, high, f"{named[low]} to {named[high]}") for low, high in pairwise(edges)]
+
+
+def chosen(windows: Sequence[Window], count: int, seed: int) -> list[Window]:
+    """Return so many windows, or all if there are fewer, chosen at random, in order."""
+    draw = random.Random(seed)  # noqa: S311 - to be repeated, not to be secret
+    return sorted(draw.sample(windows, min(count, len(windows))))
+
+
+def verify(
+    history: History,
+    replay: Replay,
+    *,
+    count: int | None = None,
+    seed: int = 0,
+    tell: Callable[[Verified], None],
+) -> Verification:
+    """Re-execute a run, or some windows of it.
+
+    Args:
+        history: of the run.
+        replay: of the run.
+        count: how many windows; all of them unless given.
+        seed: chooses them.
+        tell: is told each window that is done.
+
+    Raises:
+        DptrainError: the run's beginning is needed, but gone.
+    """
+    every = windows_of(history)
+    picked = every if count is None else chosen(every, count, seed)
+    done: list[Verified] = []
+    state: State | None = None
+    at = -1
+    with threadpool_limits(limits=1, user_api="blas"):
+        for window in picked:
+            each = Verified(window)
+            if state is None or at != window.begin:
+                state = _begin(history, replay, each)
+            if state is not None:
+                state = _carry_out(history, replay, each, state)
+            at = window.end
+            done.append(each)
+            tell(each)
+    used = None if count is None else seed
+    return Verification(history.path, done, len(every), used, history.damaged)
+
+
+def _begin(history: History, replay: Replay, into: Verified) -> State | None:
+    """Return the state in which a window begins, and compare it with the records."""
+    step = into.window.begin
+    if step == 0:
+        return replay.start()
+    state = _kept_state(history, replay, step)
+    if state is None:
+        names = ", ".join(kept.name for kept in history.kept[step])
+        problem = f"no checkpoint of step {step} can be read ({names})"
+        into.checks.append(_problem(replay, step, "the beginning", problem))
+        return None
+    into.checks += checks_after(history, replay, step, state)
+    return state
+
+
+def _carry_out(history: History, replay: Replay, into: Verified, state: State) -> State | None:
+    """Re-execute a window; return where the next one begins, if that is known."""
+    window = into.window
+    try:
+        for step, loss in replay.steps(window.begin, window.end, state):
+            into.checks += checks_after(history, replay, step, state, loss)
+    except NonFiniteError as error:
+        into.checks.append(_problem(replay, window.end, "the re-execution", str(error)))
+        return None
+    if all(each.same for each in into.checks if each.step == window.end):
+        return state
+    # The run went on with the weights that it recorded, so what comes next is judged from there.
+    return _recorded_state(history, replay, window.end) or state
+
+
+def _recorded_state(history: History, replay: Replay, step: int) -> State | None:
+    """Return the state of a checkpoint whose weights are those of the record of its moment."""
+    wanted = history.weights_told(step)
+    for kept in history.kept.get(step, ()):
+        try:
+            state = replay.saved(kept)
+        except CheckpointError:
+            continue
+        if wanted in (None, digest(state.parameters)):
+            return state
+    return None
+
+
+def _kept_state(history: History, replay: Replay, step: int) -> State | None:
+    """Return the same, or that of the first checkpoint that can be read."""
+    if (state := _recorded_state(history, replay, step)) is not None:
+        return state
+    for kept in history.kept.get(step, ()):
+        try:
+            return replay.saved(kept)
+        except CheckpointError:
+            continue
+    return None
+
+
+def _problem(replay: Replay, step: int, what: str, problem: str) -> Check:
+    epoch = step / replay.job.steps_per_epoch
+    return Check(step, epoch, what, "", "", same=False, problem=problem)

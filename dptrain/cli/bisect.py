@@ -1,0 +1,37 @@
+"""``dptrain bisect``."""
+
+from pathlib import Path
+
+from dptrain.audit.bisect import bisect as bisected
+from dptrain.audit.history import read_history
+from dptrain.cli.flags import CodeFlags
+from dptrain.cli.output import print_json
+from dptrain.cli.verify import accepted
+from dptrain.errors import EXIT_CHECK_FAILED, EXIT_INCONCLUSIVE
+from dptrain.report.audit import print_bisection
+
+
+def bisect(one: Path, other: Path, /, *, code: CodeFlags | None = None, json: bool = False) -> int:
+    """Find the first step, and in it the layer and the shard, at which two runs differ.
+
+    First by what they recorded; where that differs, both are re-executed in one process, in
+    lockstep. Exits with 0 where they are the same, with 3 where they differ, with 4 where the
+    records do not tell and the data to re-execute with are gone. To find the step by the records
+    alone, train with --record-digests --log-every 1.
+
+    Args:
+        one: A run folder.
+        other: A run folder.
+        code: Of a network of your own, the same for both runs.
+        json: Print the result as one JSON object.
+    """
+    named = code.named() if code is not None else None
+    first, second = (accepted(read_history(each), named) for each in (one, other))
+    found = bisected(first, second, named)
+    if json:
+        print_json(found.plain())
+    else:
+        print_bisection(found)
+    if found.inconclusive:
+        return EXIT_INCONCLUSIVE
+    return 0 if found.same else EXIT_CHECK_FAILED
