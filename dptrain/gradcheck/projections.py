@@ -6,9 +6,9 @@ probability ``erf(τ / (√2 ‖e‖)) ≤ √(2/π) τ / ‖e‖``, and k direc
 the oracle cannot raise it: of all intervals of one width, a normal number is in that around 0 most
 often.
 
-Directions of random signs (Rademacher) stand beside them. They see every single wrong element whole,
-where a normal number may happen to be small, but two equal errors cancel in half of them. All
-directions have both signs: along positive ones, errors of both signs cancel.
+Directions of random signs (Rademacher) stand beside them. They see every single wrong element
+whole, where a normal number may happen to be small, but two equal errors cancel in half of them.
+All directions have both signs: along positive ones, errors of both signs cancel.
 """
 
 import math
