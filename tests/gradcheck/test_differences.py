@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from dptrain.errors import UsageError
-from dptrain.gradcheck.differences import SAFETY, central
+from dptrain.gradcheck.differences import SAFETY, central, richardson
 from tests.gradcheck.smooth import UNIT, Smooth
 
 Array = NDArray[Any]
@@ -63,6 +63,13 @@ def test_steps_follow_the_third_derivative() -> None:
     wanted = [(12 * UNIT * 1.5 / abs(third)) ** (1 / 3) for third in _thirds(0.5)]
     assert found.steps == pytest.approx(wanted, rel=2)
     assert found.steps[0] > 50 * found.steps[1]
+
+
+@pytest.mark.parametrize("h", [1e-2, 1e-1, 0.5])
+def test_a_step_that_is_too_large_shows_in_the_error(h: float) -> None:
+    value, error = richardson(math.sin, 0.5, h, UNIT)
+    assert abs(value - math.cos(0.5)) <= error
+    assert error == pytest.approx(SAFETY * h**2 * math.cos(0.5) / 6, rel=0.3)
 
 
 def _thirds(x: float) -> tuple[float, float]:

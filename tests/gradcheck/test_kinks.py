@@ -109,6 +109,16 @@ def test_textbook_kinks(f: Callable[[Array], float], left: float, right: float) 
         assert found.accepts(max(left, right) + 0.01, tolerance=0.02)
 
 
+@pytest.mark.parametrize("jump", [1e-4, 1e-6, 1e-8])
+def test_small_kinks_are_found_without_branches(jump: float) -> None:
+    def f(x: Array) -> float:
+        return float(np.sin(x[0]) + jump * abs(x[0]))
+
+    (found,) = black_box(f, np.zeros(1), [0], lambda value: 2 * UNIT * abs(value))
+    assert isinstance(found, Kink)
+    assert (found.left, found.right) == pytest.approx((1 - jump, 1 + jump), abs=jump / 10)
+
+
 def test_a_branch_that_changes_nothing_is_no_kink() -> None:
     """A unit of ReLU that switches, but whose weight to the next layer is 0."""
     (found,) = white_box(lambda x: (np.sin(x[0]), [bytes([int(x[0] > 0)])]), np.zeros(1), [0], UNIT)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from dptrain.gradcheck.taylor import Judgement, taylor
-from tests.gradcheck.smooth import Smooth
+from tests.gradcheck.smooth import Far, Smooth
 
 Array = NDArray[Any]
 
@@ -82,6 +82,13 @@ def test_without_a_second_derivative_the_slope_is_3() -> None:
     found = taylor(f, np.zeros(1), np.ones(1), np.ones(1), lambda value: 1e-16 * abs(value))
     assert found.slope == pytest.approx(3, abs=0.02)
     assert found.judgement == Judgement.RIGHT
+
+
+def test_steps_that_rounding_bends() -> None:
+    f = Far(0)
+    found = taylor(f.value, f.x, np.ones(10), np.linspace(-1, 1, 10), f.noise)
+    assert found.slope == pytest.approx(2, abs=0.02)
+    assert found.resolution < 1e-5
 
 
 def test_a_function_without_a_value_is_undecided() -> None:
