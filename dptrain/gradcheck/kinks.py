@@ -133,11 +133,14 @@ def black_box(f: Function, x: Array, indices: Iterable[int], noise: Noise) -> li
 
 def _white(f: Branched, x: Array, index: int, noise: Noise) -> Finding:
     at, moved = float(x[index]), np.array(x, float)
+    known: dict[float, tuple[float, list[bytes]]] = {}
 
     def both(place: float) -> tuple[float, list[bytes]]:
-        moved[index] = place
-        value, branches = f(moved)
-        return checked(value), branches
+        if place not in known:
+            moved[index] = place
+            value, branches = f(moved)
+            known[place] = checked(value), branches
+        return known[place]
 
     def line(place: float) -> float:
         return both(place)[0]
