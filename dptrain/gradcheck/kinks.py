@@ -40,7 +40,7 @@ BranchLine = Callable[[float], list[bytes]]
 
 # Between 1/2, a smooth function's ratio of Δ(h/2) to Δ(h), and 1, a kink's.
 KINKED = 0.75
-# Multiple of rounding's part up to which a jump is none: rounding itself can make 5.
+# Multiple of rounding's part up to which a jump is none: what rounding itself can make.
 UNSEEN = 10.0
 # How much wider than the step the first look is: curvature shows the better, rounding the less.
 WIDE = 32.0
@@ -167,6 +167,7 @@ def _white(f: Branched, x: Array, index: int, noise: Noise) -> Finding:
 
 
 def _differing(left: list[bytes], right: list[bytes]) -> int:
+    """Count bytes."""
     pairs = zip(b"".join(left), b"".join(right), strict=True)
     return sum(a != b for a, b in pairs)
 
@@ -247,7 +248,7 @@ class _Jumps(NamedTuple):
 
     @property
     def left_over(self) -> float:
-        """What curvature does not explain; rounding makes up to five times the blur."""
+        """What curvature does not explain; rounding makes up to ten times the blur."""
         a, b, c = self.jumps
         found = max(abs(2 * b - a), abs(2 * c - b))
         return found if math.isfinite(found) else math.inf
