@@ -24,13 +24,14 @@ Line = Callable[[float], float]
 Noise = Callable[[float], float] | float
 
 UNIT = 2.0**-53
-FIRST = UNIT ** (1 / 3)
-LEAST = UNIT ** (2 / 3)
-MOST = UNIT ** (1 / 6)
-GROWTH = 100.0
+FIRST: float = UNIT ** (1 / 3)
+LEAST: float = UNIT ** (2 / 3)
+MOST: float = UNIT ** (1 / 6)
+GROWTH = 16.0
+ROUNDS = 4
 # Errors of 9000 derivatives of 3000 random smooth functions (tests/gradcheck/smooth.py) were at
-# most 0.12 of the estimate, and 0.95 with features a hundred times finer. Features finer than the
-# first step are beyond it: at 1e-6, 7 of 6000 derivatives lay outside fourfold the estimate.
+# most 0.13 of the estimate, and 0.72 with features a hundred times finer. Features finer than the
+# first step are beyond it: at 1e-6, 5 of 6000 derivatives lay outside fourfold the estimate.
 SAFETY = 2.0
 
 
@@ -114,7 +115,7 @@ def checked(value: float) -> float:
 
 def noise_of(noise: Noise, *values: float) -> float:
     """Return the bound of the rounding error of any of some values of the function."""
-    return max(noise(v) for v in values) if callable(noise) else noise
+    return max(noise(v) for v in values) if callable(noise) else float(noise)
 
 
 def scale(at: float) -> float:
@@ -123,17 +124,20 @@ def scale(at: float) -> float:
 
 
 def step(line: Line, at: float, noise: Noise) -> float:
-    """Return the step with the smallest error, from M₃ measured twice, the second time with it.
+    """Return the step with the smallest error, from M₃ measured with the step before.
 
-    Where M₃ drowns in the rounding error, its estimate is a small accident and the next step
-    larger, by no more than `GROWTH`. It never leaves `LEAST` to `MOST`, relative to `scale`: a
-    quadratic function has no M₃.
+    Where M₃ drowns in the rounding error, its estimate is a small accident; so the next step is
+    larger by no more than `GROWTH`, until M₃ shows. Steps never leave `LEAST` to `MOST`, relative
+    to `scale`: a quadratic function has no M₃.
     """
     size = scale(at)
     h = FIRST * size
-    for _ in range(2):
-        best = _best(line, at, h, noise)
-        h = min(max(min(best, GROWTH * h), LEAST * size), MOST * size)
+    for _ in range(ROUNDS):
+        before = h
+        largest = min(GROWTH * h, MOST * size)
+        h = max(min(_best(line, at, h, noise), largest), LEAST * size)
+        if before / 2 <= h <= before * 2:
+            break
     return h
 
 
@@ -171,4 +175,4 @@ def _best(line: Line, at: float, h: float, noise: Noise) -> float:
         return h / 1024
     # Also an exact function: its values are rounded once
     epsilon = max(noise_of(noise, *f), UNIT * max(map(abs, f)))
-    return (3 * epsilon / third) ** (1 / 3) if third else math.inf
+    return float(np.cbrt(3 * epsilon / third)) if third else math.inf

@@ -1,12 +1,14 @@
 """Kinks: where a function has a slope on each side, and a central difference means nothing.
 
-A white box tells on which side of every kink it is (`branches`): the step is halved until all points
-of the stencil are on the same side as x, and if there is no such step, x lies at a kink. A black box
-tells only values: there ``Δ(h) = |right slope - left slope|`` halves with h where the function is
-smooth, and stays where it has a kink.
+A white box tells on which side of every kink it is (`branches`): the step is halved until all
+points of the stencil are on the same side as x, and if there is no such step, x lies at a kink. A
+black box tells only values: there ``Δ(h) = |right slope - left slope|`` halves with h where the
+function is smooth, and stays where it has a kink.
 
-At a kink every value between the two slopes is a derivative (a subgradient, where the function
-is convex), and any other is wrong.
+Where one comparison is tied, backpropagation takes one side or something between: a value between
+the two slopes is right, and any other wrong. Where several are tied at once, such as those of a
+unit without weights on all rows, it decides for each by itself, and the sum need be neither slope
+nor between them: so `Kink.ties` counts them.
 """
 
 import math
@@ -17,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dptrain.gradcheck.differences import (
+    FIRST,
     LEAST,
     SAFETY,
     UNIT,
@@ -37,7 +40,7 @@ BranchLine = Callable[[float], list[bytes]]
 
 # Between 1/2, a smooth function's ratio of Δ(h/2) to Δ(h), and 1, a kink's.
 KINKED = 0.75
-# Multiple of rounding's part up to which a jump is none: rounding itself can make 5.
+# Multiple of rounding's part up to which a jump is none: what rounding itself can make.
 UNSEEN = 10.0
 # How much wider than the step the first look is: curvature shows the better, rounding the less.
 WIDE = 32.0
@@ -69,11 +72,14 @@ class Kink(NamedTuple):
         left: the slope on the side of smaller values.
         right: on that of larger ones.
         error: how far either may be from the true one, as of `Differences`.
+        ties: bytes in which the branches of the sides differ: at least 1 in a white box, and 1 if
+            one comparison alone is tied; 0 in a black box, which cannot tell.
     """
 
     left: float
     right: float
     error: float
+    ties: int = 0
 
     def accepts(self, found: float, tolerance: float = 0.0) -> bool:
         """Return whether a derivative lies between the slopes."""
@@ -127,11 +133,14 @@ def black_box(f: Function, x: Array, indices: Iterable[int], noise: Noise) -> li
 
 def _white(f: Branched, x: Array, index: int, noise: Noise) -> Finding:
     at, moved = float(x[index]), np.array(x, float)
+    known: dict[float, tuple[float, list[bytes]]] = {}
 
     def both(place: float) -> tuple[float, list[bytes]]:
-        moved[index] = place
-        value, branches = f(moved)
-        return checked(value), branches
+        if place not in known:
+            moved[index] = place
+            value, branches = f(moved)
+            known[place] = checked(value), branches
+        return known[place]
 
     def line(place: float) -> float:
         return both(place)[0]
@@ -146,14 +155,25 @@ def _white(f: Branched, x: Array, index: int, noise: Noise) -> Finding:
         if all(branches(at + k * h) == here for k in (-2, -1, 1, 2)):
             return Smooth(*richardson(line, at, h, noise), h)
         h /= 2
-    steps = [_one_branch(branches, at, side * first, side * least) for side in (-1, 1)]
-    if steps[0] is None or steps[1] is None:
-        return Undecided(f"kinks closer to each other than {least:.1e} on one side")
-    return _at_kink(line, at, (steps[0], steps[1]), noise)
+    edge = 4 * least  # a kink further away would have left room for the stencil
+    # The first step, other than the chosen one, has not been made small by the kink
+    wide = FIRST * scale(at)
+    left, right = (_one_branch(branches, at, side * wide, side * edge) for side in (-1, 1))
+    if left is None or right is None:
+        return Undecided("more than one kink, too near to each other")
+    found = _at_kink(line, at, (left, right), noise)
+    ties = _differing(branches(at - edge), branches(at + edge))
+    return found._replace(ties=ties) if isinstance(found, Kink) else found
+
+
+def _differing(left: list[bytes], right: list[bytes]) -> int:
+    """Count bytes."""
+    pairs = zip(b"".join(left), b"".join(right), strict=True)
+    return sum(a != b for a, b in pairs)
 
 
 def _one_branch(branches: BranchLine, at: float, h: float, least: float) -> float | None:
-    """Return the largest signed step, by halving, without a kink between ``least`` and twice it."""
+    """Return the largest signed step, halved from h, without a kink from ``least`` to 2 h."""
     there = branches(at + least)
     while abs(h) >= 4 * abs(least):
         if all(branches(at + k * h) == there for k in (0.25, 0.5, 1, 2)):
@@ -196,17 +216,18 @@ def _black(line: Line, at: float, h: float, noise: Noise) -> Finding:
     the stencil, which may be anywhere in it, leaves at least a third of its Δ over.
     """
     kinked: float | None = None
+    last = 0.0
     width = WIDE * h
     while width >= LEAST * scale(at):
         seen = _jumps(line, at, width, noise)
         if seen.left_over <= UNSEEN * seen.blur:
-            if kinked is not None:
-                break
+            if kinked is not None and abs(seen.jumps[0]) + seen.blur >= KINKED * last:
+                break  # drowned, not gone
             h = min(h, width / 8)
             value, error = richardson(line, at, h, noise)
             return Smooth(value, error + seen.left_over + 5 * seen.blur, h)
         if seen.stays:
-            kinked = kinked or width
+            kinked, last = kinked or width, abs(seen.jumps[0])
         elif seen.falls:
             kinked = None
         width /= 2
@@ -227,7 +248,7 @@ class _Jumps(NamedTuple):
 
     @property
     def left_over(self) -> float:
-        """What curvature does not explain; rounding makes up to five times the blur."""
+        """What curvature does not explain; rounding makes up to ten times the blur."""
         a, b, c = self.jumps
         found = max(abs(2 * b - a), abs(2 * c - b))
         return found if math.isfinite(found) else math.inf

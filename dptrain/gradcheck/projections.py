@@ -6,9 +6,9 @@ probability ``erf(τ / (√2 ‖e‖)) ≤ √(2/π) τ / ‖e‖``, and k direc
 the oracle cannot raise it: of all intervals of one width, a normal number is in that around 0 most
 often.
 
-Directions of random signs (Rademacher) stand beside them. They see every single wrong element whole,
-where a normal number may happen to be small, but two equal errors cancel in half of them. All
-directions have both signs: along positive ones, errors of both signs cancel.
+Directions of random signs (Rademacher) stand beside them. They see every single wrong element
+whole, where a normal number may happen to be small, but two equal errors cancel in half of them.
+All directions have both signs: along positive ones, errors of both signs cancel.
 """
 
 import math
@@ -21,11 +21,14 @@ from numpy.typing import NDArray
 
 from dptrain.gradcheck import complex_step
 from dptrain.gradcheck.differences import (
+    FIRST,
     UNIT,
     Function,
     Noise,
     checked,
+    noise_of,
     richardson,
+    scale,
     step,
 )
 from dptrain.gradcheck.reference.network import Reference
@@ -126,13 +129,20 @@ def by_differences(f: Function, x: Array, noise: Noise) -> Oracle:
     origin = np.array(x, float)
 
     def slope(direction: Array) -> Slope:
-        length = float(np.max(np.abs(direction), initial=0.0)) or 1.0
+        reach = scale(float(np.max(np.abs(origin[direction != 0]), initial=0.0)))
+        length = float(np.max(np.abs(direction), initial=0.0)) / reach or 1.0
         unit = direction / length
 
         def line(at: float) -> float:
             return checked(f(origin + at * unit))
 
-        h = step(line, 0.0, noise)
+        coarse = abs(line(FIRST) - line(-FIRST)) / (2 * FIRST)
+
+        def blurred(value: float) -> float:
+            """Rounded places look like a rounded function; about as much as this."""
+            return noise_of(noise, value) + UNIT * coarse
+
+        h = step(line, 0.0, blurred)
         found = richardson(line, 0.0, h, noise)
         near, far = (((origin + k * unit) - (origin - k * unit)) / (2 * k) for k in (h, 2 * h))
         return Slope(found.value * length, found.error * length, (4 * near - far) / 3 * length)

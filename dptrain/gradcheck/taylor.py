@@ -60,7 +60,9 @@ class Taylor(NamedTuple):
         slope: of the fitted points; NaN where there were too few.
         judgement: from the slope. Where no remainder at all rises above rounding, the gradient
             is right as far as can be seen.
-        resolution: an error of ``<g, d>`` that would have shown, from about this size on.
+        resolution: where the gradient is right, the error of ``<g, d>`` that would have shown:
+            as large as what curvature leaves over; otherwise NaN. Direction and error are those
+            of a direction whose largest element is 1.
     """
 
     points: tuple[Point, ...]
@@ -126,11 +128,12 @@ def _judged(
     if not any_clean and last.remainder <= math.inf:
         return math.nan, Judgement.RIGHT, (last.remainder + last.noise) / last.h
     if len(used) < LEAST_POINTS:
-        return math.nan, Judgement.UNDECIDED, math.inf
+        return math.nan, Judgement.UNDECIDED, math.nan
     h, left = (np.log([getattr(p, name) for p in used]) for name in ("h", "remainder"))
     slope = float(np.polyfit(h, left, 1)[0])
-    resolution = used[0].remainder / used[0].h
     if slope <= 1 + NEAR:
-        return slope, Judgement.WRONG, resolution
-    whole = abs(slope - round(slope)) <= NEAR  # 3 where the second derivative is 0
-    return slope, Judgement.RIGHT if whole else Judgement.UNDECIDED, resolution
+        return slope, Judgement.WRONG, math.nan
+    if abs(slope - round(slope)) > NEAR:  # 3 where the second derivative is 0
+        return slope, Judgement.UNDECIDED, math.nan
+    # The first point alone could be where an error's term and the curvature cancel
+    return slope, Judgement.RIGHT, float(np.median([p.remainder / p.h for p in used]))

@@ -3,6 +3,7 @@
 ``f(x) = Σ_k a_k φ_k(b_k · x + c_k)``, with arguments and amplitudes of very different sizes.
 """
 
+import math
 from typing import Any
 
 import numpy as np
@@ -59,3 +60,21 @@ class Smooth:
             total += abs(a) * (abs(slope) * err + 6 * UNIT * abs(phi))
             total += terms * UNIT * abs(a * phi)
         return total
+
+
+class Far:
+    """A function whose value is exact to its last bit, far from 0, where steps are rounded.
+
+    ``Σ (x - c)_i + Σ (x - c)²_i / 2`` near ``c``, with elements up to 1e6.
+    """
+
+    def __init__(self, seed: int, size: int = 10) -> None:
+        rng = np.random.default_rng(seed)
+        self.x = rng.uniform(1e5, 1e6, size)
+
+    def value(self, x: Array) -> float:
+        moved = x - self.x
+        return math.fsum([*moved, *(moved * moved / 2)])
+
+    def noise(self, value: float) -> float:
+        return 4 * UNIT * abs(value) + 1e-30

@@ -1,0 +1,1 @@
+"""Gradient checkers on deliberate bugs; `python -m benchmarks.gradcheck`."""
