@@ -42,6 +42,17 @@ class Local:
             self._rank.backward(found)
         return Analytic(loss, found.gradients[0].copy())
 
+    def shards(self, parameters: Array, step: int) -> Array:
+        """Return every shard's part of the gradient, ``(present shards, size)``, bit by bit."""
+        weights = parameters.astype(self.job.dtype)
+        rank = Rank(self.job, [weights], sums=False)
+        found = rank.gather(Share(step, 0, self.job.shards))
+        with np.errstate(all="ignore"):
+            rank.forward(found)
+            rank.backward(found)
+        present = len(shard_sizes(found.rows, self.job.shards))
+        return found.gradients[:present].copy()
+
     def loss(self, parameters: Array, step: int) -> float:
         """Return the mean loss of the minibatch of a step alone."""
         found = self._gathered(parameters, step)

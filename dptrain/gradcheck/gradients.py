@@ -15,10 +15,12 @@ from dptrain.gradcheck.distributed import Step, gradient_of
 from dptrain.gradcheck.forensics import diagnose, fit
 from dptrain.gradcheck.hypotheses import layers
 from dptrain.gradcheck.hypotheses.evidence import Evidence, Past
+from dptrain.gradcheck.hypotheses.place import located
 from dptrain.gradcheck.reference.network import Batch, Gradient, Reference
-from dptrain.gradcheck.reference.places import couples_rows
+from dptrain.gradcheck.reference.places import couples_rows, leaves
 from dptrain.gradcheck.report import Failure
 from dptrain.gradcheck.verdict import Verdict
+from dptrain.nn.dropout import Dropout
 from dptrain.nn.initializers import Zeros
 from dptrain.nn.network import Network, Tensor
 
@@ -28,6 +30,8 @@ UNITS = {"float32": 2.0**-24, "float64": 2.0**-53}
 # Numbers that the complex step may compute: more elements than that allows are sampled. Where rows
 # depend on each other, an element takes a whole forward pass, as long as so many numbers.
 BUDGET, PASS = 1_000_000_000, 1_000_000
+# Training rows that are told apart one by one; of more, only those of the minibatch.
+MOST_ROWS = 100
 
 
 class Triangle:
@@ -173,7 +177,8 @@ class Triangle:
             workers: that computed it.
             before: the steps before, of the same run.
         """
-        evidence = self.evidence(found, parameters, number, workers, before)
+        exact = comparison.edge != "analytic"
+        evidence = self.evidence(found, parameters, number, workers, before, exact=exact)
         if evidence is None:
             return Failure(comparison, ())
         reference = self.reference(number)
@@ -182,6 +187,7 @@ class Triangle:
         weights = fit(evidence)
         explained = weights.weights if weights.residual < 1e-6 else ()
         first = comparison.edge == "analytic"
+        more += located(reference, evidence)
         return Failure(
             comparison,
             diagnose(evidence, more, more_first=first),
@@ -191,6 +197,28 @@ class Triangle:
             self.tensors,
         )
 
+    def _drawn(self, workers: int) -> dict[int, Array]:
+        network, seed = self.job.network, self.job.experiment.seed
+        seeds = {*range(workers), *range(seed, seed + workers)}
+        return {s: network.initial_parameters(s, self.job.dtype).astype(float) for s in seeds}
+
+    def _by_row(
+        self, reference: Reference, parameters: Array, number: int
+    ) -> tuple[Array, list[int]]:
+        """Return each row's part: of all training rows where they are few, or of the minibatch."""
+        batch, job = reference.batch, self.job
+        own = job.minibatch(number).tolist()
+        everything = len(job.dataset.train) <= MOST_ROWS and not job.augmentation
+        x, t = np.concatenate(list(batch.inputs)), np.concatenate(list(batch.targets))
+        n = len(x)
+        if everything:
+            order = np.arange(len(job.dataset.train), dtype=np.intp)
+            x, t = job.dataset.train.take(order, np.float64)
+        rows = Batch(np.split(x, len(x)), np.split(t, len(t)), batch.seed, batch.step)
+        alone = Reference(reference.network, reference.loss, rows)
+        parts = alone.gradient(parameters, self.unit).shards * (len(x) / n)
+        return parts, own if everything else list(range(n))
+
     def evidence(
         self,
         found: Array,
@@ -198,29 +226,44 @@ class Triangle:
         number: int,
         workers: int,
         before: Sequence[Step] = (),
+        *,
+        exact: bool = True,
     ) -> Evidence | None:
-        """Return what a diagnosis begins with; None where there are no formulas."""
+        """Return what a diagnosis begins with; None where there are no formulas.
+
+        With ``exact`` the right gradient is this process's own, bit by bit, otherwise that of the
+        formulas.
+        """
         reference = self.reference(number)
         if reference is None:
             return None
         ranks = assign(self.job.shards, workers)
-        right = reference.gradient(parameters.astype(float), self.unit)
+        local, plain = self.local, parameters.astype(float)
+        if exact:
+            shards = local.shards(parameters, number).astype(float)
+            right = local.analytic(parameters, number).gradient.astype(float)
+        else:
+            formulas = reference.gradient(plain, self.unit)
+            shards, right = formulas.shards, formulas.total
         past = []
         for step in before:
-            earlier = self.expected(step.before.parameters, step.number)
-            assert earlier is not None
-            parts = [earlier.shards[low:high].sum(axis=0) for low, high in ranks]
-            past.append(Past(step.before.parameters.astype(float), earlier.total, parts))
+            weights = step.before.parameters
+            earlier = local.shards(weights, step.number).astype(float)
+            parts = [earlier[low:high].sum(axis=0) for low, high in ranks]
+            past.append(Past(weights.astype(float), earlier.sum(axis=0), parts))
         return Evidence(
             self.tensors,
             found.astype(float),
-            right.shards,
+            right,
+            shards,
             reference.batch.sizes,
             ranks,
             self.job.batch_size,
             past,
-            lambda w: reference.gradient(w, self.unit).shards,
-            lambda change: _relabelled(reference, change, parameters.astype(float), self.unit),
+            lambda w: local.shards(w, number).astype(float),
+            lambda change: _relabelled(reference, change, plain, self.unit),
+            self._drawn(workers),
+            None if _by_shard(reference) else lambda: self._by_row(reference, plain, number),
         )
 
 
@@ -229,6 +272,13 @@ def _relabelled(reference: Reference, change: Any, parameters: Array, unit: floa
     targets = [change(t) for t in batch.targets]
     other = Batch(batch.inputs, targets, batch.seed, batch.step)
     return Reference(reference.network, reference.loss, other).gradient(parameters, unit).shards
+
+
+def _by_shard(reference: Reference) -> bool:
+    """Return whether a row's part of the gradient depends on the shard that it is in."""
+    row = reference.network.row
+    dropout = any(isinstance(layer, Dropout) for _, _, layer in leaves(row))
+    return dropout or couples_rows(row)
 
 
 def _loss_tensor() -> Tensor:

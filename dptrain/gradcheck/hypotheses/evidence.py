@@ -1,7 +1,7 @@
 """What is known of a step whose gradient is wrong."""
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -11,6 +11,10 @@ from numpy.typing import NDArray
 from dptrain.nn.network import Tensor
 
 Array = NDArray[Any]
+
+
+UNIT = 2.0**-53
+LARGEST = 1e3  # of a scaled element, so that a few senseless ones do not hide all others
 
 
 class Hypothesis(NamedTuple):
@@ -48,18 +52,22 @@ class Evidence:
     Attributes:
         tensors: those that are trained.
         found: the wrong gradient, flat ``(size,)``.
-        shards: each shard's part of the right one, ``(present shards, size)``.
+        right: the right gradient, flat.
+        shards: each shard's part of it, ``(present shards, size)``.
         sizes: rows of these shards.
         ranks: each rank's range of shards, with those that are empty.
         batch_size: rows of a full minibatch.
         past: the steps before, the first first.
         at: computes the shards' parts with other weights.
         relabelled: computes them with the targets of every shard rearranged by a function.
-        rows: computes each row's own part; None where rows cannot be told apart.
+        drawn: initial weights by the seed with which a rank might have drawn them itself.
+        rows: computes the part that each training row has or would have, ``(rows, size)``, and
+            tells which belong to the minibatch; None where rows cannot be told apart.
     """
 
     tensors: Sequence[Tensor]
     found: Array
+    right: Array
     shards: Array
     sizes: tuple[int, ...]
     ranks: tuple[tuple[int, int], ...]
@@ -67,13 +75,8 @@ class Evidence:
     past: Sequence[Past] = ()
     at: Callable[[Array], Array] | None = None
     relabelled: Callable[[Callable[[Array], Array]], Array] | None = None
-    rows: Callable[[], Array] | None = None
-
-    @cached_property
-    def right(self) -> Array:
-        """The right gradient."""
-        total: Array = self.shards.sum(axis=0)
-        return total
+    drawn: Mapping[int, Array] = field(default_factory=dict)
+    rows: Callable[[], tuple[Array, list[int]]] | None = None
 
     @cached_property
     def scale(self) -> Array:
@@ -87,13 +90,9 @@ class Evidence:
 
     def residual(self, predicted: Array) -> float:
         """Return how far a prediction is from what was found, relatively, over all tensors."""
-        with np.errstate(all="ignore"):
-            left = np.linalg.norm((self.found - predicted) * self.scale)
-            size = np.linalg.norm(self.found * self.scale) or np.linalg.norm(
-                self.right * self.scale
-            )
-            found = float(left / size) if size else float(left > 0)
-        return found if np.isfinite(found) else np.inf
+        left = _norm((self.found - predicted) * self.scale)
+        size = _norm(self.found * self.scale) or _norm(self.right * self.scale)
+        return left / size if size else float(left > 0)
 
     @property
     def rows_of_ranks(self) -> tuple[int, ...]:
@@ -109,7 +108,19 @@ class Evidence:
         found: Array = np.asarray(weights, float) @ self.shards
         return found
 
+    def close(self, factor: float = 64.0) -> bool:
+        """Return whether what was found differs no more than another order of sums would."""
+        room = factor * UNIT * np.abs(self.shards).sum(axis=0)
+        with np.errstate(invalid="ignore"):
+            return bool((np.abs(self.found - self.right) <= room)[self.scale > 0].all())
+
     def spans(self) -> Iterator[tuple[Tensor, slice]]:
         """Yield every trained tensor with its place."""
         for tensor in self.tensors:
             yield tensor, slice(tensor.start, tensor.stop)
+
+
+def _norm(scaled: Array) -> float:
+    """Return the norm of scaled elements, none of which counts for more than `LARGEST`."""
+    bounded = np.nan_to_num(scaled, nan=LARGEST, posinf=LARGEST, neginf=-LARGEST)
+    return float(np.linalg.norm(np.clip(bounded, -LARGEST, LARGEST)))

@@ -43,12 +43,12 @@ def _left_over(e: Evidence) -> Iterator[Hypothesis]:
 
 
 def _stale(e: Evidence) -> Iterator[Hypothesis]:
-    if e.at is None or not e.past:
+    if e.at is None:
         return
-    places = {
-        "of the step before": e.past[-1].parameters,
-        "of the very beginning": e.past[0].parameters,
-    }
+    places = {f"drawn with the seed {seed}": drawn for seed, drawn in e.drawn.items()}
+    if e.past:
+        places["of the step before"] = e.past[-1].parameters
+        places["of the very beginning"] = e.past[0].parameters
     for what, parameters in places.items():
         shards = e.at(parameters)
         sentence = f"all ranks compute with the weights {what}"
@@ -83,25 +83,43 @@ def _row_by_row(e: Evidence) -> Iterator[Hypothesis]:
     """Fit how often each row counts; with few rows and many weights that is all but certain."""
     if e.rows is None:
         return
-    rows = e.rows()
+    rows, own = e.rows()
     used = e.scale > 0
-    if used.sum() <= 2 * len(rows) or not np.isfinite(e.found[used]).all():
+    if used.sum() <= 2 * len(rows):
         return
     scaled = (rows * e.scale)[:, used]
-    counts, *_ = np.linalg.lstsq(scaled.T, (e.found * e.scale)[used], rcond=None)
-    nearest: Array = np.asarray(np.round(counts))
-    if not np.allclose(counts, nearest, atol=1e-6) or (nearest == 1).all() or nearest.min() < 0:
+    found = (e.found * e.scale)[used]
+    if not np.isfinite(found).all():
         return
-    lost = [i for i, c in enumerate(nearest.tolist()) if c == 0]
-    more = [i for i, c in enumerate(nearest.tolist()) if c > 1]
-    predicted = nearest @ rows
-    if lost and more:
-        sentence = f"rows {_few(lost)} are not counted, and rows {_few(more)} more than once"
+    weights, *_ = np.linalg.lstsq(scaled.T, found, rcond=None)
+    n = len(own)
+    for divisor in range(n, 2 * n + 1):
+        counts = weights * divisor / n
+        nearest: Array = np.asarray(np.round(counts))
+        if np.allclose(counts, nearest, atol=1e-6) and nearest.min() >= 0 and nearest.any():
+            yield from _counted(nearest, own, rows, divisor)
+            return
+
+
+def _counted(times: Array, own: list[int], rows: Array, divisor: int) -> Iterator[Hypothesis]:
+    """Say what is wrong with how often each row counts; ``own`` are those of the minibatch."""
+    n = len(own)
+    predicted = times @ rows * (n / divisor)
+    lost = [i for i in own if times[i] == 0]
+    more = [i for i in own if times[i] > 1]
+    foreign = [int(i) for i in np.flatnonzero(times) if i not in own]
+    if divisor != n:
+        sentence = f"{divisor - n} rows are added to the {n}: {_few(more + foreign)} count again"
+        yield Hypothesis("padding-counted", sentence, predicted)
+    elif lost and (more or foreign):
+        what = f"rows {_few(more)} more than once" if more else f"rows {_few(foreign)} instead"
+        sentence = f"rows {_few(lost)} are not counted, and {what}"
         yield Hypothesis("overlapping-shards", sentence, predicted)
     elif lost:
         yield Hypothesis("rows-lost", f"rows {_few(lost)} are not counted", predicted)
-    else:
-        yield Hypothesis("overlapping-shards", f"rows {_few(more)} count more than once", predicted)
+    elif more or foreign:
+        sentence = f"rows {_few(more + foreign)} count more often than they should"
+        yield Hypothesis("overlapping-shards", sentence, predicted)
 
 
 def _few(rows: list[int]) -> str:

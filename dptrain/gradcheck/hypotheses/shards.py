@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from dptrain.arithmetic.tree import additions
 from dptrain.gradcheck.hypotheses.evidence import Evidence, Hypothesis
 
 
@@ -18,6 +19,7 @@ def hypotheses(evidence: Evidence) -> Iterator[Hypothesis]:
     for factor, kind, sentence in _factors(e, n, count, world):
         yield Hypothesis(kind, sentence, e.weighted(factor * ones))
     yield from _single_ranks(e)
+    yield from _aliased(e)
     yield from _single_shards(e)
     yield from _repeated(e, world)
 
@@ -84,6 +86,19 @@ def _single_shards(e: Evidence) -> Iterator[Hypothesis]:
             weights[shard] = factor
             sentence = f"shard {shard} (rank {e.rank_of(shard)}) {what}"
             yield Hypothesis(kind, sentence, e.weighted(weights))
+
+
+def _aliased(e: Evidence) -> Iterator[Hypothesis]:
+    """An addition of the tree adds a sum to itself: its output aliases its input."""
+    count = len(e.sizes)
+    for wrong in additions(count):
+        own = np.eye(count)
+        for addition in additions(count):
+            other = addition.into if addition == wrong else addition.other
+            own[addition.into] = own[addition.into] + own[other]
+        last = range(wrong.other, wrong.last)
+        sentence = f"a sum is added to itself, not to that of {_named(last)}: two buffers are one"
+        yield Hypothesis("race", sentence, e.weighted(own[0]))
 
 
 def _repeated(e: Evidence, world: int) -> Iterator[Hypothesis]:

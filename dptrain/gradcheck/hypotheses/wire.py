@@ -16,13 +16,16 @@ def hypotheses(evidence: Evidence) -> Iterator[Hypothesis]:
     """Yield what each bug would lead to, on all ranks' parts or on one."""
     e = evidence
     yield from _flipped(e)
+    yield from _in_another_order(e)
     yield from _swallowed(e)
     yield from _truncated(e)
+    yield from _reused(e)
     changes: list[tuple[str, str, Change]] = [
         ("float16", "rounded to float16 on the way", lambda g: g.astype(np.float16).astype(float)),
         ("float32", "rounded to float32 on the way", lambda g: g.astype(np.float32).astype(float)),
         ("byte-order", "read with its bytes in the wrong order", _swapped),
         ("parameter-order", "with its tensors in another order", lambda g: _reversed(e, g)),
+        ("parameter-order", "with every layer's tensors reversed", lambda g: _reordered(e, g)),
         ("parameter-order", "reversed from end to end", lambda g: g[::-1]),
     ]
     for shift in (1, -1):
@@ -66,22 +69,28 @@ def _shifted(shift: int) -> Change:
     return change
 
 
+def _in_another_order(e: Evidence) -> Iterator[Hypothesis]:
+    """Rounding is all that differs."""
+    if e.close() and not (e.found == e.right)[e.scale > 0].all():
+        sentence = "only rounding differs: the shards are summed in another order"
+        yield Hypothesis("arrival-order", sentence, e.found)
+
+
 def _flipped(e: Evidence) -> Iterator[Hypothesis]:
-    """One element, one bit."""
+    """A few elements alone, at most one or two of each tensor."""
     different = np.flatnonzero((e.found != e.right) & (e.scale > 0))
-    with np.errstate(all="ignore"):
-        far = [i for i in different if abs(e.found[i] - e.right[i]) > 1e-12 * abs(e.right[i])]
-    if len(far) != 1:
+    if not 0 < len(different) <= min(2 * len(e.tensors), int(np.count_nonzero(e.scale)) // 10):
         return
-    place = far[0]
+    place = int(different[0])
     tensor = next(t for t in e.tensors if t.start <= place < t.stop)
-    where = tuple(int(i) for i in np.unravel_index(place - tensor.start, tensor.shape))
+    where = [int(i) for i in np.unravel_index(place - tensor.start, tensor.shape)]
     predicted = e.right.copy()
-    predicted[place] = e.found[place]
+    predicted[different] = e.found[different]
+    count = "one element is" if len(different) == 1 else f"{len(different)} single elements are"
     yield Hypothesis(
         "bit-flip",
-        f"one element is wrong, {tensor.name}{list(where)}: {e.found[place]!r} instead of "
-        f"{e.right[place]!r}, as after a flipped bit",
+        f"{count} wrong, as after a flipped bit: {tensor.name}{where} is {e.found[place]!r} "
+        f"instead of {e.right[place]!r}",
         predicted,
     )
 
@@ -97,16 +106,54 @@ def _swallowed(e: Evidence) -> Iterator[Hypothesis]:
 
 
 def _truncated(e: Evidence) -> Iterator[Hypothesis]:
-    """The end is zero, of all or of one rank's part."""
-    parts = [
-        (f"rank {r}'s part", e.shards[low:high].sum(axis=0))
-        for r, (low, high) in enumerate(e.ranks)
-    ]
+    """The ends of all, or of one rank's part, are zero: of the whole or of each layer."""
+    parts = [(f"rank {r}'s part", e.shards[a:b].sum(axis=0)) for r, (a, b) in enumerate(e.ranks)]
     for what, part in [("the gradient", e.right), *parts]:
         rest = e.found - (e.right - part)
+        room = 1e-9 * (np.abs(part) + np.abs(e.right))
         counts = (part != 0) & (e.scale > 0)
-        kept = counts & (np.abs(rest - part) <= 1e-9 * (np.abs(part) + np.abs(e.right)))
-        end = int(np.flatnonzero(kept).max(initial=-1)) + 1
-        if end <= int(np.flatnonzero(counts).max(initial=-1)):
-            predicted = e.right - np.where(np.arange(len(part)) < end, 0, part)
-            yield Hypothesis("truncated", f"{what} ends in zeros from element {end} on", predicted)
+        lost = counts & (np.abs(rest) <= room) & (np.abs(part) > 2 * room)
+        kept = counts & (np.abs(rest - part) <= room)
+        if lost.any() and kept.any() and not (counts & ~lost & ~kept).any():
+            first = int(np.flatnonzero(lost)[0])
+            sentence = f"{what} ends in zeros, first from element {first} on"
+            yield Hypothesis("truncated", sentence, e.right - np.where(lost, part, 0))
+
+
+def _reused(e: Evidence) -> Iterator[Hypothesis]:
+    """What stands where one layer's gradient belongs is another's: sent from one buffer."""
+    predicted, moved = e.right.copy(), False
+    spans = layer_spans(e)
+    for own in spans:
+        for other in spans:
+            size = min(own.stop - own.start, other.stop - other.start)
+            found = e.found[own.start : own.start + size]
+            theirs = e.right[other.start : other.start + size]
+            right = e.right[own.start : own.start + size]
+            if own != other and np.array_equal(found, theirs) and not np.array_equal(found, right):
+                predicted[own] = e.found[own]
+                moved = True
+    if moved:
+        sentence = (
+            "layers' gradients stand in each other's place: a buffer was used again too early"
+        )
+        yield Hypothesis("race", sentence, predicted)
+
+
+def layer_spans(e: Evidence) -> list[slice]:
+    """Return where each layer's trained tensors stand."""
+    found: dict[str, slice] = {}
+    for tensor in e.tensors:
+        layer = tensor.name.rpartition(".")[0]
+        begun = found[layer].start if layer in found else tensor.start
+        found[layer] = slice(begun, tensor.stop)
+    return list(found.values())
+
+
+def _reordered(e: Evidence, g: Array) -> Array:
+    """Return a gradient with the tensors of every layer in reverse order."""
+    found = g.copy()
+    for span in layer_spans(e):
+        own = [t for t in e.tensors if span.start <= t.start < span.stop]
+        found[span] = np.concatenate([g[t.start : t.stop] for t in reversed(own)])
+    return found

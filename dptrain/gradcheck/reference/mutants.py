@@ -25,7 +25,7 @@ from dptrain.nn.gelu import GELU
 from dptrain.nn.layer import Layer
 from dptrain.nn.layernorm import LayerNorm
 from dptrain.nn.loss import Loss
-from dptrain.nn.pooling import MaxPool2D
+from dptrain.nn.pooling import AvgPool2D, MaxPool2D
 from dptrain.nn.rectifiers import LeakyReLU, Softplus
 
 Array = NDArray[Any]
@@ -56,15 +56,17 @@ def mutants(layer: Layer, ranks: Sequence[tuple[int, int]]) -> Iterator[Mutant]:
         layer: of the network.
         ranks: each rank's range of shards.
     """
+    if isinstance(layer, ReLU | LeakyReLU):
+        yield Mutant("relu-mask", "the derivative at 0 is that of positive inputs", _open_at_zero)
+        yield Mutant("relu-mask", "the derivative is that of positive inputs everywhere", _straight)
     if isinstance(layer, ACTIVATIONS):
         yield Mutant("activation-derivative", "the derivative is missing", _straight)
         yield Mutant("activation-derivative", "the derivative is taken at the output", _at_output)
         yield Mutant("sign", "the derivative has the wrong sign", _negated)
-    if isinstance(layer, ReLU | LeakyReLU):
-        yield Mutant("relu-mask", "the derivative at 0 is that of positive inputs", _open_at_zero)
     if isinstance(layer, Dense):
         yield Mutant("bias-missing", "the bias gradient is missing", _without_bias)
         yield Mutant("bias-axis", "the bias gradient is not summed over the rows", _bias_of_one_row)
+        yield Mutant("bias-axis", "the bias gradient is summed over the units", _bias_over_units)
         yield Mutant("sign", "the input's gradient has the wrong sign", _input_negated)
         yield Mutant("transposed", "the weight gradient is transposed", _weights_transposed)
     if isinstance(layer, Conv2D):
@@ -73,6 +75,9 @@ def mutants(layer: Layer, ranks: Sequence[tuple[int, int]]) -> Iterator[Mutant]:
         )
         yield Mutant("padding-offset", "the padding is off by one", _off_by_one(1))
         yield Mutant("padding-offset", "the padding is off by one", _off_by_one(-1))
+        yield Mutant("padding-offset", "the way back is off by one", _back_off_by_one)
+    if isinstance(layer, AvgPool2D):
+        yield Mutant("missing-mean", "the mean is missing in the backward pass", _unaveraged)
     if isinstance(layer, MaxPool2D):
         yield Mutant("pooling-ties", "equal maxima each get the whole gradient", _to_all_ties)
     if isinstance(layer, LayerNorm) or (isinstance(layer, BatchNorm) and layer.sync):
@@ -145,6 +150,28 @@ def _bias_of_one_row(layer: Layer, x: Shards, weights: Weights, setting: Setting
     return forward(layer, x, [w, biases], setting)
 
 
+def _bias_over_units(layer: Layer, x: Shards, weights: Weights, setting: Setting) -> Shards:
+    w, b = weights
+    biases = [
+        _with_pull(each, each, lambda _, g: g * g.exactly(0.0) + g.sum(0, keepdims=True))
+        for each in b
+    ]
+    return forward(layer, x, [w, biases], setting)
+
+
+def _unaveraged(layer: Layer, x: Shards, weights: Weights, setting: Setting) -> Shards:
+    assert isinstance(layer, AvgPool2D)
+    windows = layer.windows(x[0].shape[1:])
+    return _scaled_gradient(forward(layer, x, weights, setting), float(windows.offsets))
+
+
+def _back_off_by_one(layer: Layer, x: Shards, weights: Weights, setting: Setting) -> Shards:
+    """Forward is right; both gradients are those of windows that stand one pixel off."""
+    right = forward(layer, x, weights, setting)
+    wrong = _off_by_one(-1)(layer, x, weights, setting)
+    return [Node(y.bounded, (other,), lambda g: [g]) for y, other in zip(right, wrong, strict=True)]
+
+
 def _input_negated(layer: Layer, x: Shards, weights: Weights, setting: Setting) -> Shards:
     return forward(layer, _scaled_gradient(x, -1.0), weights, setting)
 
@@ -174,16 +201,13 @@ def _mirrored(layer: Layer, x: Shards, weights: Weights, setting: Setting) -> Sh
 
 
 def _off_by_one(shift: int) -> Forward:
+    """As many windows as there should be, with one row and column of padding more or less before."""
+
     def moved(layer: Layer, x: Shards, weights: Weights, setting: Setting) -> Shards:  # noqa: ARG001
         assert isinstance(layer, Conv2D)
         over = layer.windows(x[0].shape[1:])
-        padding = tuple(max(0, p + shift) for p in over.padding)
-        index = window_pixels(over.image[:2], over.size, over.stride, padding)
-        index = (
-            index[: over.count]
-            if len(index) >= over.count
-            else np.pad(index, ((0, over.count - len(index)), (0, 0)), constant_values=-1)
-        )
+        before = tuple(max(0, p + shift) for p in over.padding)
+        index = shifted_windows(over.image[:2], over.size, over.stride, before, over.places)
         found = []
         for each, w, b in zip(x, *weights, strict=True):
             rows, channels = len(each.value), over.image[2]
@@ -194,6 +218,25 @@ def _off_by_one(shift: int) -> Forward:
         return found
 
     return moved
+
+
+def shifted_windows(
+    image: tuple[int, ...],
+    size: tuple[int, ...],
+    stride: tuple[int, ...],
+    before: tuple[int, ...],
+    places: tuple[int, ...],
+) -> Array:
+    """Return ``(windows, elements)`` as `window_pixels`, for so many places whatever the padding."""
+    (height, width), found = image, []
+    for p in range(places[0]):
+        for q in range(places[1]):
+            top, left = p * stride[0] - before[0], q * stride[1] - before[1]
+            cells = [(top + i, left + j) for i in range(size[0]) for j in range(size[1])]
+            found.append(
+                [r * width + c if 0 <= r < height and 0 <= c < width else -1 for r, c in cells]
+            )
+    return np.array(found)
 
 
 def _to_all_ties(layer: Layer, x: Shards, weights: Weights, setting: Setting) -> Shards:  # noqa: ARG001
@@ -259,6 +302,22 @@ def _batch_norms(ranks: Sequence[tuple[int, int]]) -> Iterator[Mutant]:
 
         return run
 
+    def equal_counts(layer: Layer, x: Shards, weights: Weights, setting: Setting) -> Shards:  # noqa: ARG001
+        """Shards count alike in the means, and in the spread of their means, not in their own."""
+        assert isinstance(layer, BatchNorm)
+        axes = tuple(range(len(x[0].shape) - 1))
+        total = sum(each.value[..., 0].size for each in x)
+        share = total / len(x)
+        means = [each.sum(axes) / each.constant(float(each.value[..., 0].size)) for each in x]
+        mean = _sum(means) / x[0].constant(float(len(x)))
+        own = [((each - m) * (each - m)).sum(axes) for each, m in zip(x, means, strict=True)]
+        spread = _sum([(m - mean) * (m - mean) * mean.constant(share) for m in means]) + _sum(own)
+        deviation = (spread / mean.constant(float(total)) + mean.constant(layer.epsilon)).sqrt()
+        return [
+            g * ((each - mean) / deviation) + b
+            for each, g, b in zip(x, weights[0], weights[1], strict=True)
+        ]
+
     def local_backward(kind: str, *, of_all: bool) -> Forward:
         def run(layer: Layer, x: Shards, weights: Weights, setting: Setting) -> Shards:
             right = forward(layer, x, weights, setting)
@@ -267,6 +326,9 @@ def _batch_norms(ranks: Sequence[tuple[int, int]]) -> Iterator[Mutant]:
 
         return run
 
+    sentence = "all shards count alike in mean and variance, whatever their rows"
+    yield Mutant("batchnorm-mean-of-means", sentence, equal_counts)
+    yield Mutant("batchnorm-mean-of-means", sentence, _right_backward(equal_counts))
     for kind in ("rank", "shard"):
         sentence = f"the statistics are those of each {kind} by itself"
         yield Mutant("batchnorm-local", sentence, local(kind))
@@ -276,6 +338,20 @@ def _batch_norms(ranks: Sequence[tuple[int, int]]) -> Iterator[Mutant]:
         for of_all in (False, True):
             run = local_backward(kind, of_all=of_all)
             yield Mutant("batchnorm-backward-local", sentence, run)
+
+
+def _right_backward(wrong: Forward) -> Forward:
+    """Return wrong values with the derivative that the right ones have."""
+
+    def run(layer: Layer, x: Shards, weights: Weights, setting: Setting) -> Shards:
+        values = wrong(layer, x, weights, setting)
+        right = forward(layer, x, weights, setting)
+        return [
+            Node(value.bounded, (other,), lambda g: [g])
+            for value, other in zip(values, right, strict=True)
+        ]
+
+    return run
 
 
 def _normalised(
