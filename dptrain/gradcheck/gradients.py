@@ -14,7 +14,7 @@ from dptrain.gradcheck.complex_step import complex_step
 from dptrain.gradcheck.distributed import Step, gradient_of
 from dptrain.gradcheck.forensics import diagnose, fit
 from dptrain.gradcheck.hypotheses import layers
-from dptrain.gradcheck.hypotheses.evidence import Evidence, Past
+from dptrain.gradcheck.hypotheses.evidence import Evidence, Hypothesis, Past
 from dptrain.gradcheck.hypotheses.place import located
 from dptrain.gradcheck.reference.network import Batch, Gradient, Reference
 from dptrain.gradcheck.reference.places import couples_rows, leaves
@@ -188,6 +188,8 @@ class Triangle:
         explained = weights.weights if weights.residual < 1e-6 else ()
         first = comparison.edge == "analytic"
         more += located(reference, evidence)
+        if not exact:  # one process has no ranks to sum over
+            more.append(_summed(evidence))
         return Failure(
             comparison,
             diagnose(evidence, more, more_first=first),
@@ -272,6 +274,12 @@ def _relabelled(reference: Reference, change: Any, parameters: Array, unit: floa
     targets = [change(t) for t in batch.targets]
     other = Batch(batch.inputs, targets, batch.seed, batch.step)
     return Reference(reference.network, reference.loss, other).gradient(parameters, unit).shards
+
+
+def _summed(evidence: Evidence) -> Hypothesis:
+    rows = sum(evidence.sizes)
+    sentence = f"1/N is missing: the loss is summed over the {rows} rows"
+    return Hypothesis("missing-mean", sentence, rows * evidence.right)
 
 
 def _by_shard(reference: Reference) -> bool:

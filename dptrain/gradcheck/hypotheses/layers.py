@@ -28,17 +28,24 @@ def hypotheses(
     """
     for loss_mutant in loss_mutants(reference.loss):
         sentence = f"{reference.loss.kind}: {loss_mutant.sentence}"
-        yield from _tried(reference, parameters, LOSS, loss_mutant._replace(sentence=sentence))
-    for place, name, layer in reversed(list(leaves(reference.network.row))):
+        yield from _tried(reference, parameters, [LOSS], loss_mutant._replace(sentence=sentence))
+    row = list(leaves(reference.network.row))
+    for place, name, layer in reversed(row):
         for mutant in mutants(layer, ranks):
             sentence = f"{name}: {mutant.sentence}"
-            yield from _tried(reference, parameters, place, mutant._replace(sentence=sentence))
+            yield from _tried(reference, parameters, [place], mutant._replace(sentence=sentence))
+    for kind in dict.fromkeys(layer.kind for _, _, layer in row):
+        alike = [(place, layer) for place, _, layer in row if layer.kind == kind]
+        for mutant in mutants(alike[0][1], ranks) if len(alike) > 1 else ():
+            sentence = f"every {kind}: {mutant.sentence}"
+            places = [place for place, _ in alike]
+            yield from _tried(reference, parameters, places, mutant._replace(sentence=sentence))
 
 
 def _tried(
-    reference: Reference, parameters: Array, place: tuple[int, ...], mutant: Mutant
+    reference: Reference, parameters: Array, places: Sequence[tuple[int, ...]], mutant: Mutant
 ) -> Iterator[Hypothesis]:
-    swaps = {place: mutant.forward}
+    swaps = dict.fromkeys(places, mutant.forward)
     wrong = Reference(reference.network, reference.loss, reference.batch, swaps)
     try:
         with np.errstate(all="ignore"):

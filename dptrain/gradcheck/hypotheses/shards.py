@@ -18,6 +18,7 @@ def hypotheses(evidence: Evidence) -> Iterator[Hypothesis]:
     yield from _means(e, n, count, world)
     for factor, kind, sentence in _factors(e, n, count, world):
         yield Hypothesis(kind, sentence, e.weighted(factor * ones))
+    yield from _one_for_another(e)
     yield from _single_ranks(e)
     yield from _aliased(e)
     yield from _single_shards(e)
@@ -86,6 +87,17 @@ def _single_shards(e: Evidence) -> Iterator[Hypothesis]:
             weights[shard] = factor
             sentence = f"shard {shard} (rank {e.rank_of(shard)}) {what}"
             yield Hypothesis(kind, sentence, e.weighted(weights))
+
+
+def _one_for_another(e: Evidence) -> Iterator[Hypothesis]:
+    """One rank's part is counted twice, another's never."""
+    for twice, (low, high) in enumerate(e.ranks):
+        for never, (begin, end) in enumerate(e.ranks):
+            if twice != never and e.rows_of_ranks[twice] and e.rows_of_ranks[never]:
+                weights = np.ones(len(e.sizes))
+                weights[low:high], weights[begin:end] = 2, 0
+                sentence = f"rank {twice}'s part is counted twice, and rank {never}'s never"
+                yield Hypothesis("shard-doubled", sentence, e.weighted(weights))
 
 
 def _aliased(e: Evidence) -> Iterator[Hypothesis]:

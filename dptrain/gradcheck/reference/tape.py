@@ -149,8 +149,9 @@ class Node:
     def largest(self) -> tuple["Node", Array]:
         """Return along the last axis the element with the largest real part, and which it is.
 
-        Others that lie within the error might be it as well: the gradient of all of them is in
-        doubt by as much as there is.
+        Of equal ones it is the first. Others that lie within the error might be it as well: the
+        gradient of all of them is in doubt by as much as there is. Equal ones are no such rivals:
+        they come of equal inputs, for which it makes no difference who is chosen.
         """
         x = self.bounded
         index = x.value.real.argmax(axis=-1)
@@ -158,8 +159,10 @@ class Node:
         if x.error is not None:
             place = index[..., np.newaxis]
             reach = x.error + np.take_along_axis(x.error, place, -1)
-            rivals = (np.take_along_axis(x.value, place, -1) - x.value <= reach) & (reach > 0)
-            doubtful = (rivals & (rivals.sum(-1, keepdims=True) > 1)).astype(float)
+            behind = np.take_along_axis(x.value, place, -1) - x.value
+            rivals = (behind <= reach) & (behind > 0)
+            first = np.arange(x.shape[-1]) == place
+            doubtful = (rivals | (first & rivals.any(-1, keepdims=True))).astype(float)
         found = self._chosen(index, doubtful)
         if x.error is not None:
             bounded = found.bounded

@@ -96,6 +96,7 @@ def catch(bug: Bug) -> Caught:
         [Way(bug.exchange[0], WORKERS)],
         dtypes=(dtype,),
         numerical=False,
+        beyond=not bug.equivalent,
         recorded=bug.habitat not in AFTER_THE_REDUCE,
         program=WORKER if bug.place == "coordinator" else (*PROGRAM, bug.name),
         first_step=RESUMED.get(bug.habitat, 0),
