@@ -56,6 +56,9 @@ def diagnose(
     Among those that explain everything, the order is that of the hypotheses: the more specific
     come first.
     """
+    swallowed = _swallowed(evidence)
+    if swallowed is not None:
+        return [swallowed]
     ranked: list[tuple[float, int, Diagnosis]] = []
     nothing = evidence.residual(evidence.right)
     usual = _all(evidence)
@@ -77,6 +80,14 @@ def diagnose(
     return found[:most]
 
 
+def _swallowed(evidence: Evidence) -> Diagnosis | None:
+    """Say so where the right gradient is no number, but the one that was found is."""
+    own = np.concatenate([np.arange(t.start, t.stop) for t in evidence.tensors])
+    if np.isfinite(evidence.right[own]).all() or not np.isfinite(evidence.found[own]).all():
+        return None
+    return Diagnosis("nan-swallowed", "what is no number was replaced by a number", 0.0)
+
+
 def _weighted(found: Fit) -> Diagnosis:
     """Return what weights come to that no hypothesis has."""
     listed = ", ".join(f"{round(w, 9):.4g}" for w in found.weights)
@@ -89,5 +100,5 @@ def _weighted(found: Fit) -> Diagnosis:
 
 
 def _all(evidence: Evidence) -> Sequence[Hypothesis]:
-    groups = (shards, history, wire, tensors)
+    groups = (shards, tensors, history, wire)
     return [each for group in groups for each in group.hypotheses(evidence)]

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
+from dptrain.arithmetic.shards import assign, shard_sizes
 from dptrain.exchange.slices import slices
 from dptrain.experiment.job import Job
 from dptrain.gradcheck.textbook import Array, Clipping, Slip
@@ -79,7 +80,7 @@ def _memories(job: Job, numbers: Sequence[int]) -> Iterator[Slip]:
         yield Slip("momentum-sign", "The momentum has the wrong sign.", momentum=-1)
     nothing = "The optimizer's state is not kept: every step begins with a new one."
     yield Slip("state-lost", nothing, forgets=None)
-    for number in numbers[1:]:
+    for number in numbers:
         lost = f"The optimizer's state was lost before step {number}"
         yield Slip("state-lost", f"{lost}.", forgets=(number,))
         yield Slip(
@@ -137,6 +138,9 @@ def _between_ranks(job: Job, workers: int, partials: Partials) -> Iterator[Slip]
     if partials:
         before = "Every rank clips its own part of the gradient before they are summed."
         yield Slip("clip-before-reduce", before, clip=_by_rank(partials))
+        rows = [sum(sizes) for sizes in _rows_of_ranks(job, workers)]
+        before = "Every rank clips the mean gradient of its own rows, and nobody the sum."
+        yield Slip("clip-before-reduce", before, clip=_by_rank(partials, np.array(rows)))
         yield Slip(
             "norms-summed",
             f"The norms of the ranks' parts of the gradient {norms}",
@@ -168,6 +172,12 @@ def _by_tensor(tensors: Sequence[Tensor]) -> Clipping:
     return _by_slice([(t.start, t.stop) for t in tensors])
 
 
+def _rows_of_ranks(job: Job, workers: int) -> list[tuple[int, ...]]:
+    """Return the sizes of each rank's shards, of a full minibatch."""
+    sizes = shard_sizes(job.batch_size, job.shards)
+    return [sizes[low:high] for low, high in assign(job.shards, workers)]
+
+
 def _by_slice(parts: Sequence[tuple[int, int]]) -> Clipping:
     def clip(step: int, g: Array, limit: float) -> Array:  # noqa: ARG001
         found = g.copy()
@@ -178,10 +188,14 @@ def _by_slice(parts: Sequence[tuple[int, int]]) -> Clipping:
     return clip
 
 
-def _by_rank(partials: Partials) -> Clipping:
+def _by_rank(partials: Partials, rows: Array | None = None) -> Clipping:
+    """Each rank's part is clipped; with ``rows`` at its share of the limit."""
+
     def clip(step: int, g: Array, limit: float) -> Array:
+        shares = np.ones(len(partials[step])) if rows is None else rows / rows.sum()
+        parts = zip(partials[step], shares, strict=True)
         found: Array = sum(
-            (_limited(part, _norm(part), limit) for part in partials[step]), np.zeros_like(g)
+            (_limited(part, _norm(part), limit * share) for part, share in parts), np.zeros_like(g)
         )
         return found
 

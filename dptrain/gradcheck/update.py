@@ -274,7 +274,7 @@ def _untouched(course: Course, book: Sequence[Predicted], scale: float) -> list[
         return [Diagnosis("update-to-copy", what, left)]
     places = _places(course.job, np.logical_or.reduce(still))
     what = f"A part of the weights is not updated in {steps}: {places}."
-    return [Diagnosis("slice-not-updated", what, left)]
+    return [Diagnosis("update-skipped", what, left)]
 
 
 def _frozen_moved(course: Course, book: Sequence[Predicted], scale: float) -> list[Diagnosis]:

@@ -297,7 +297,7 @@ CASES: list[tuple[str, dict[str, Any], Spoil]] = [
     ("state-lost", {"optimizer": "adagrad"}, after(forget)),
     ("state-lost", ADAM, after(forget_once)),
     ("update-to-copy", ADAM, after(undo)),
-    ("slice-not-updated", ADAM, after(undo_part)),
+    ("update-skipped", ADAM, after(undo_part)),
     ("adam-step", ADAM, rule(lambda r, a, lr, step: r.update(a, lr, step + 1))),
     ("adam-step", ADAM, rule(lambda r, a, lr, step: r.update(a, lr, max(step - 1, 0)))),
     ("average-momentum-swapped", {}, updater(moving=swapped)),

@@ -60,6 +60,8 @@ class Evidence:
         past: the steps before, the first first.
         at: computes the shards' parts with other weights.
         relabelled: computes them with the targets of every shard rearranged by a function.
+        labelled: computes the part that each row of the minibatch would have with each label,
+            ``(classes, rows, size)``, and tells the labels; None where there are none.
         drawn: initial weights by the seed with which a rank might have drawn them itself.
         rows: computes the part that each training row has or would have, ``(rows, size)``, and
             tells which belong to the minibatch; None where rows cannot be told apart.
@@ -75,6 +77,7 @@ class Evidence:
     past: Sequence[Past] = ()
     at: Callable[[Array], Array] | None = None
     relabelled: Callable[[Callable[[Array], Array]], Array] | None = None
+    labelled: Callable[[], tuple[Array, Array]] | None = None
     drawn: Mapping[int, Array] = field(default_factory=dict)
     rows: Callable[[], tuple[Array, list[int]]] | None = None
 

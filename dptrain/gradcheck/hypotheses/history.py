@@ -16,6 +16,7 @@ def hypotheses(evidence: Evidence) -> Iterator[Hypothesis]:
     yield from _left_over(evidence)
     yield from _stale(evidence)
     yield from _relabelled(evidence)
+    yield from _other_labels(evidence)
     yield from _row_by_row(evidence)
 
 
@@ -79,6 +80,28 @@ def _relabelled(e: Evidence) -> Iterator[Hypothesis]:
             yield Hypothesis("labels-shuffled", sentence, e.right + part)
 
 
+def _other_labels(e: Evidence) -> Iterator[Hypothesis]:
+    """Fit which label each row was given."""
+    if e.labelled is None:
+        return
+    parts, labels = e.labelled()
+    classes, rows = parts.shape[:2]
+    used = e.scale > 0
+    if used.sum() <= 2 * classes * rows:
+        return
+    found = (e.found * e.scale)[used]
+    scaled = (parts * e.scale)[..., used].reshape(classes * rows, -1)
+    if not np.isfinite(found).all():
+        return
+    shares, *_ = np.linalg.lstsq(scaled.T, found, rcond=None)
+    given = np.round(shares).reshape(classes, rows)
+    if (given.sum(axis=0) == 1).all() and (given >= 0).all():
+        others = np.flatnonzero(given.argmax(axis=0) != labels).tolist()
+        sentence = f"rows {_few(others)} of the minibatch are given labels of other rows"
+        predicted = given.reshape(-1) @ parts.reshape(classes * rows, -1)
+        yield Hypothesis("labels-shuffled", sentence, predicted)
+
+
 def _row_by_row(e: Evidence) -> Iterator[Hypothesis]:
     """Fit how often each row counts; with few rows and many weights that is all but certain."""
     if e.rows is None:
@@ -93,7 +116,7 @@ def _row_by_row(e: Evidence) -> Iterator[Hypothesis]:
         return
     weights, *_ = np.linalg.lstsq(scaled.T, found, rcond=None)
     n = len(own)
-    for divisor in range(n, 2 * n + 1):
+    for divisor in sorted({*range(n, 2 * n + 1), e.batch_size}):
         counts = weights * divisor / n
         nearest: Array = np.asarray(np.round(counts))
         if np.allclose(counts, nearest, atol=1e-6) and nearest.min() >= 0 and nearest.any():
@@ -108,7 +131,13 @@ def _counted(times: Array, own: list[int], rows: Array, divisor: int) -> Iterato
     lost = [i for i in own if times[i] == 0]
     more = [i for i in own if times[i] > 1]
     foreign = [int(i) for i in np.flatnonzero(times) if i not in own]
-    if divisor != n:
+    if divisor != n and lost:
+        sentence = f"rows {_few(lost)} are not counted, but {len(foreign)} of another minibatch"
+        yield Hypothesis("rows-lost", sentence, predicted)
+    elif lost and more and all(times[i] > 1 for i in own if i not in lost):
+        sentence = f"all ranks compute the same rows: {_few(more)}, each more than once"
+        yield Hypothesis("same-shard", sentence, predicted)
+    elif divisor != n:
         sentence = f"{divisor - n} rows are added to the {n}: {_few(more + foreign)} count again"
         yield Hypothesis("padding-counted", sentence, predicted)
     elif lost and (more or foreign):

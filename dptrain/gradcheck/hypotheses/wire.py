@@ -17,7 +17,6 @@ def hypotheses(evidence: Evidence) -> Iterator[Hypothesis]:
     e = evidence
     yield from _flipped(e)
     yield from _in_another_order(e)
-    yield from _swallowed(e)
     yield from _truncated(e)
     yield from _reused(e)
     changes: list[tuple[str, str, Change]] = [
@@ -93,16 +92,6 @@ def _flipped(e: Evidence) -> Iterator[Hypothesis]:
         f"instead of {e.right[place]!r}",
         predicted,
     )
-
-
-def _swallowed(e: Evidence) -> Iterator[Hypothesis]:
-    bad = ~np.isfinite(e.right)
-    if bad.any() and np.isfinite(e.found).all():
-        yield Hypothesis(
-            "nan-swallowed",
-            "what is no number was replaced by a number",
-            np.where(bad, e.found, e.right),
-        )
 
 
 def _truncated(e: Evidence) -> Iterator[Hypothesis]:

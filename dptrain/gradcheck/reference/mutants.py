@@ -166,10 +166,14 @@ def _unaveraged(layer: Layer, x: Shards, weights: Weights, setting: Setting) -> 
 
 
 def _back_off_by_one(layer: Layer, x: Shards, weights: Weights, setting: Setting) -> Shards:
-    """Forward is right; both gradients are those of windows that stand one pixel off."""
-    right = forward(layer, x, weights, setting)
-    wrong = _off_by_one(-1)(layer, x, weights, setting)
-    return [Node(y.bounded, (other,), lambda g: [g]) for y, other in zip(right, wrong, strict=True)]
+    """The gradient of the weights is right, that of the input is of windows one pixel off."""
+    w, b = weights
+    right = forward(layer, [each.constant(each.value) for each in x], weights, setting)
+    constant = [[each.constant(each.value) for each in own] for own in (w, b)]
+    wrong = _off_by_one(-1)(layer, x, constant, setting)
+    return [
+        Node(y.bounded, (y, other), lambda g: [g, g]) for y, other in zip(right, wrong, strict=True)
+    ]
 
 
 def _input_negated(layer: Layer, x: Shards, weights: Weights, setting: Setting) -> Shards:
@@ -322,13 +326,19 @@ def _batch_norms(ranks: Sequence[tuple[int, int]]) -> Iterator[Mutant]:
         def run(layer: Layer, x: Shards, weights: Weights, setting: Setting) -> Shards:
             right = forward(layer, x, weights, setting)
             groups = groups_of(len(x), kind)
-            return _local_sums(layer, x, right, weights, groups, of_all=of_all)
+            mean, deviation = _pooled_moments(layer, x)
+            normal = [(each.value - mean) / deviation for each in x]
+            return _local_sums(
+                x, right, weights, groups, normal=normal, deviation=deviation, of_all=of_all
+            )
 
         return run
 
     sentence = "all shards count alike in mean and variance, whatever their rows"
     yield Mutant("batchnorm-mean-of-means", sentence, equal_counts)
-    yield Mutant("batchnorm-mean-of-means", sentence, _right_backward(equal_counts))
+    yield Mutant("batchnorm-mean-of-means", sentence, _by_formula_of(equal_counts))
+    sentence = "the sums of the backward pass count all shards alike"
+    yield Mutant("batchnorm-mean-of-means", sentence, _equal_sums)
     for kind in ("rank", "shard"):
         sentence = f"the statistics are those of each {kind} by itself"
         yield Mutant("batchnorm-local", sentence, local(kind))
@@ -340,18 +350,44 @@ def _batch_norms(ranks: Sequence[tuple[int, int]]) -> Iterator[Mutant]:
             yield Mutant("batchnorm-backward-local", sentence, run)
 
 
-def _right_backward(wrong: Forward) -> Forward:
-    """Return wrong values with the derivative that the right ones have."""
+def _by_formula_of(wrong: Forward) -> Forward:
+    """Return wrong values with the usual formula of the derivative, applied to what is wrong."""
 
     def run(layer: Layer, x: Shards, weights: Weights, setting: Setting) -> Shards:
         values = wrong(layer, x, weights, setting)
-        right = forward(layer, x, weights, setting)
-        return [
-            Node(value.bounded, (other,), lambda g: [g])
-            for value, other in zip(values, right, strict=True)
-        ]
+        pairs = list(zip(values, weights[0], weights[1], strict=True))
+        normal = [(y.value - b.value) / g.value for y, g, b in pairs]
+        flat = [each.reshape(-1, each.shape[-1]) for each in normal]
+        rows = [each.value.reshape(-1, each.shape[-1]) for each in x]
+        # the first two rows tell by what a distance was divided
+        top, rest = np.concatenate(rows), np.concatenate(flat)
+        spread = top.max(axis=0) - top.min(axis=0)
+        deviation = spread / (rest.max(axis=0) - rest.min(axis=0))
+        everything = [list(range(len(x)))]
+        return _local_sums(
+            x, values, weights, everything, normal=normal, deviation=deviation, of_all=True
+        )
 
     return run
+
+
+def _equal_sums(layer: Layer, x: Shards, weights: Weights, setting: Setting) -> Shards:
+    right = forward(layer, x, weights, setting)
+    mean, deviation = _pooled_moments(layer, x)
+    normal = [(each.value - mean) / deviation for each in x]
+    counts = np.array([each.value[..., 0].size for each in x], float)
+    shares = counts.sum() / (len(x) * counts)
+    everything = [list(range(len(x)))]
+    return _local_sums(
+        x,
+        right,
+        weights,
+        everything,
+        normal=normal,
+        deviation=deviation,
+        shares=shares,
+        of_all=True,
+    )
 
 
 def _normalised(
@@ -366,44 +402,52 @@ def _normalised(
 
 
 def _local_sums(
-    layer: Layer,
     x: Shards,
-    right: Shards,
+    y: Shards,
     weights: Weights,
     groups: Sequence[Sequence[int]],
     *,
+    normal: Sequence[Array],
+    deviation: Array,
     of_all: bool,
+    shares: Array | None = None,
 ) -> Shards:
-    """``dx = γ/σ (dy - Σ dy / n - x̂ Σ dy x̂ / n)`` with sums over a group; n of the group or of all."""
-    mean, deviation = _pooled_moments(layer, x)
+    """``dx = γ/σ (dy - Σ dy / n - x̂ Σ dy x̂ / n)`` with sums over a group; n of the group or of all.
+
+    ``shares`` weigh the shards in both sums.
+    """
     count = sum(each.value[..., 0].size for each in x)
     found: dict[int, Node] = {}
     for group in groups:
         edges = np.cumsum([0, *(len(x[s].value) for s in group)])
-        normal = np.concatenate([(x[s].value - mean) / deviation for s in group])
-        axes = tuple(range(normal.ndim - 1))
-        n = count if of_all else normal[..., 0].size
+        own = np.concatenate([normal[s] for s in group])
+        ones = np.ones(len(x)) if shares is None else shares
+        weigh = np.repeat(ones[list(group)], np.diff(edges)).reshape(-1, *[1] * (own.ndim - 1))
+        axes = tuple(range(own.ndim - 1))
+        n = count if of_all else own[..., 0].size
         gamma = weights[0][group[0]].value
 
         def pull(
             g: Bounded,
-            normal: Array = normal,
+            own: Array = own,
+            weigh: Array = weigh,
             edges: Array = edges,
             axes: tuple[int, ...] = axes,
             n: int = n,
             gamma: Array = gamma,
         ) -> Sequence[Bounded]:
-            own, product = g.value.sum(axis=axes), (g.value * normal).sum(axis=axes)
-            dx = gamma / deviation * (g.value - own / n - normal * (product / n))
+            total = (weigh * g.value).sum(axis=axes)
+            product = (weigh * g.value * own).sum(axis=axes)
+            dx = gamma / deviation * (g.value - total / n - own * (product / n))
             parts = [slice(low, high) for low, high in pairwise(edges)]
             return [
                 *(g.exactly(dx[each]) for each in parts),
-                *(g.exactly((g.value[each] * normal[each]).sum(axis=axes)) for each in parts),
+                *(g.exactly((g.value[each] * own[each]).sum(axis=axes)) for each in parts),
                 *(g.exactly(g.value[each].sum(axis=axes)) for each in parts),
             ]
 
-        value = right[group[0]].bounded.exactly(np.concatenate([right[s].value for s in group]))
-        parents = [own[s] for own in (x, weights[0], weights[1]) for s in group]
+        value = y[group[0]].bounded.exactly(np.concatenate([y[s].value for s in group]))
+        parents = [each[s] for each in (x, weights[0], weights[1]) for s in group]
         joint = Node(value, parents, pull)
         for s, (low, high) in zip(group, pairwise(edges), strict=True):
             found[s] = _part(joint, int(low), int(high))

@@ -92,7 +92,7 @@ BUGS = (
     ),
     Bug(
         "update-skipped",
-        "stale-weights",
+        "update-skipped",
         "Rank 1 leaves its slice of the weights as it is in the second step.",
         _update_skipped,
         habitat="momentum",
