@@ -80,6 +80,10 @@ def _memories(job: Job, numbers: Sequence[int]) -> Iterator[Slip]:
         yield Slip("momentum-sign", "The momentum has the wrong sign.", momentum=-1)
     nothing = "The optimizer's state is not kept: every step begins with a new one."
     yield Slip("state-lost", nothing, forgets=None)
+    first = numbers[0] if numbers else 0
+    if first:
+        again = "A run that is carried on counts its steps from 0 again."
+        yield Slip("state-lost", again, schedule=-first, time=-first)
     for number in numbers:
         lost = f"The optimizer's state was lost before step {number}"
         yield Slip("state-lost", f"{lost}.", forgets=(number,))

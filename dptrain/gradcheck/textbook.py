@@ -215,7 +215,7 @@ class Textbook:
     def _forget(self, number: int) -> None:
         forgets = self._slip.forgets
         if forgets is None or number in forgets:
-            self._state = dict(self._begun)
+            self._state = {name: self._exact(self._zeros()) for name in self._begun}
             self._clock = number if self._slip.restarts else 0
 
     def _clipped(self, number: int, g: Bounded) -> Bounded:

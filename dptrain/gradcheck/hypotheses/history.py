@@ -1,6 +1,7 @@
 """Bugs that bring in another step, other weights or other rows."""
 
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -120,12 +121,19 @@ def _row_by_row(e: Evidence) -> Iterator[Hypothesis]:
         counts = weights * divisor / n
         nearest: Array = np.asarray(np.round(counts))
         if np.allclose(counts, nearest, atol=1e-6) and nearest.min() >= 0 and nearest.any():
-            yield from _counted(nearest, own, rows, divisor)
+            edges = np.cumsum([0, *e.rows_of_ranks])
+            parts = [own[low:high] for low, high in pairwise(edges.tolist())]
+            yield from _counted(nearest, own, rows, divisor, parts)
             return
 
 
-def _counted(times: Array, own: list[int], rows: Array, divisor: int) -> Iterator[Hypothesis]:
-    """Say what is wrong with how often each row counts; ``own`` are those of the minibatch."""
+def _counted(
+    times: Array, own: list[int], rows: Array, divisor: int, parts: list[list[int]]
+) -> Iterator[Hypothesis]:
+    """Say what is wrong with how often each row counts.
+
+    ``own`` are those of the minibatch, ``parts`` those of each rank.
+    """
     n = len(own)
     predicted = times @ rows * (n / divisor)
     lost = [i for i in own if times[i] == 0]
@@ -134,8 +142,8 @@ def _counted(times: Array, own: list[int], rows: Array, divisor: int) -> Iterato
     if divisor != n and lost:
         sentence = f"rows {_few(lost)} are not counted, but {len(foreign)} of another minibatch"
         yield Hypothesis("rows-lost", sentence, predicted)
-    elif lost and more and all(times[i] > 1 for i in own if i not in lost):
-        sentence = f"all ranks compute the same rows: {_few(more)}, each more than once"
+    elif lost and more and not foreign and any(set(more) <= set(part) for part in parts):
+        sentence = f"all ranks compute the rows of one: {_few(more)}"
         yield Hypothesis("same-shard", sentence, predicted)
     elif divisor != n:
         sentence = f"{divisor - n} rows are added to the {n}: {_few(more + foreign)} count again"

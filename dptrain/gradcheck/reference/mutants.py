@@ -15,7 +15,7 @@ from dptrain.gradcheck.reference.bounded import Bounded
 from dptrain.gradcheck.reference.layers import Shards, Weights, forward, moments, window_pixels
 from dptrain.gradcheck.reference.setting import Setting
 from dptrain.gradcheck.reference.tape import Node
-from dptrain.nn.activations import ReLU, Sigmoid, Tanh
+from dptrain.nn.activations import Identity, ReLU, Sigmoid, Tanh
 from dptrain.nn.batchnorm import BatchNorm
 from dptrain.nn.convolution import Conv2D
 from dptrain.nn.cross_entropy import SoftmaxCrossEntropy
@@ -63,6 +63,11 @@ def mutants(layer: Layer, ranks: Sequence[tuple[int, int]]) -> Iterator[Mutant]:
         yield Mutant("activation-derivative", "the derivative is missing", _straight)
         yield Mutant("activation-derivative", "the derivative is taken at the output", _at_output)
         yield Mutant("sign", "the derivative has the wrong sign", _negated)
+    if isinstance(layer, ACTIVATIONS):
+        for other in (Sigmoid(), Tanh(), ReLU(), Identity()):
+            if type(other) is not type(layer):
+                sentence = f"it is computed as {other.kind}: the network was not built anew"
+                yield Mutant("network-not-rebuilt", sentence, _another(other))
     if isinstance(layer, Dense):
         yield Mutant("bias-missing", "the bias gradient is missing", _without_bias)
         yield Mutant("bias-axis", "the bias gradient is not summed over the rows", _bias_of_one_row)
@@ -104,6 +109,13 @@ def _pulled(
 
 def _with_pull(value: Node, parent: Node, change: Callable[[Node, Bounded], Bounded]) -> Node:
     return Node(value.bounded, (parent,), lambda g: [change(parent, g)])
+
+
+def _another(other: Layer) -> Forward:
+    def run(layer: Layer, x: Shards, weights: Weights, setting: Setting) -> Shards:  # noqa: ARG001
+        return forward(other, x, weights, setting)
+
+    return run
 
 
 def _straight(layer: Layer, x: Shards, weights: Weights, setting: Setting) -> Shards:
