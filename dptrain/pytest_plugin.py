@@ -1,4 +1,4 @@
-"""A pytest fixture that checks gradients: ``def test_mine(gradcheck): gradcheck(network, data)``."""
+"""A fixture that checks gradients: ``def test_mine(gradcheck): gradcheck(network, data)``."""
 
 from collections.abc import Callable
 from typing import Any

@@ -1,6 +1,7 @@
 """Gradients checked: distributed, analytic and numerical ones against each other.
 
-``from dptrain.gradcheck import check, assert_gradients``; on the command line ``dptrain gradcheck``.
+From Python ``from dptrain.gradcheck import check, assert_gradients``, on the command line
+``dptrain gradcheck``.
 """
 
 from importlib import import_module

@@ -17,10 +17,10 @@ from dptrain.gradcheck.forensics import diagnose, fit
 from dptrain.gradcheck.hypotheses import layers
 from dptrain.gradcheck.hypotheses.evidence import Evidence, Hypothesis, Past
 from dptrain.gradcheck.hypotheses.place import located
-from dptrain.gradcheck.rows import Rows
 from dptrain.gradcheck.reference.network import Batch, Gradient, Reference
 from dptrain.gradcheck.reference.places import couples_rows, leaves
 from dptrain.gradcheck.report import Failure
+from dptrain.gradcheck.rows import Rows
 from dptrain.gradcheck.verdict import Verdict
 from dptrain.nn.dropout import Dropout
 from dptrain.nn.initializers import Zeros

@@ -157,12 +157,11 @@ def failure_lines(failure: Failure) -> list[str]:
             f"  worst in {tensor}{place}: {entry.found!r} instead of {entry.wanted!r}, "
             f"tolerance {entry.tolerance:.3g}"
         )
-    for tensor_result in comparison.tensors:
-        if tensor_result.failed:
-            lines.append(
-                f"  {tensor_result.tensor}: {tensor_result.failed:,} of "
-                f"{tensor_result.compared:,} elements are wrong"
-            )
+    lines += [
+        f"  {each.tensor}: {each.failed:,} of {each.compared:,} elements are wrong"
+        for each in comparison.tensors
+        if each.failed
+    ]
     if failure.weights:
         lines.append(f"  shards count {', '.join(f'{w:.4g}' for w in failure.weights)} times")
     for i, each in enumerate(failure.diagnoses):

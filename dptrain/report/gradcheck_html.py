@@ -132,7 +132,7 @@ def _slopes(report: Report) -> Iterator[str]:
     axes.set_ylabel("|L(θ + hd) - L(θ) - h⟨g, d⟩|")
     axes.grid(visible=True, alpha=0.3)
     axes.legend(frameon=False, fontsize=8)
-    yield "<h2>Taylor test</h2><p>With the right gradient what is left falls with the square of h.</p>"
+    yield "<h2>Taylor test</h2><p>With the right gradient the rest falls with the square of h.</p>"
     yield f"<img alt='Taylor test' src='{_embedded(figure)}'>"
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from dptrain import Dense, Network, Tanh
-from dptrain.gradcheck import assert_gradients, check
+from dptrain.gradcheck.calls import assert_gradients, check
 from dptrain.gradcheck.comparison import compare
 from dptrain.gradcheck.verdict import Verdict, worst
 from dptrain.nn.initializers import Zeros

@@ -128,7 +128,7 @@ def test_small_deviations_show(data: Data) -> None:
         f"change of the weights after step {k} = adam by the book" for k in (1, 2, 3)
     ]
     assert failed[0].worst is not None
-    assert failed[0].worst[1].index == (1, 1)
+    assert failed[0].worst[1].place == (1, 1)
     assert failed[0].note == "No known mistake explains it."
 
 

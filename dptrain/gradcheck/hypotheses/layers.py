@@ -7,7 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dptrain.gradcheck.hypotheses.evidence import Hypothesis
-from dptrain.gradcheck.reference.mutants import Mutant, loss_mutants, mutants
+from dptrain.gradcheck.reference.loss_mutants import loss_mutants
+from dptrain.gradcheck.reference.mutant import Mutant
+from dptrain.gradcheck.reference.mutants import mutants
 from dptrain.gradcheck.reference.network import LOSS, Reference
 from dptrain.gradcheck.reference.places import leaves
 

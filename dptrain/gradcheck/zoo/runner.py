@@ -10,10 +10,10 @@ from dptrain.gradcheck.checking import Check, Plan
 from dptrain.gradcheck.diagnosis import Diagnosis
 from dptrain.gradcheck.distributed import Way
 from dptrain.gradcheck.subject import Subject
+from dptrain.gradcheck.verdict import Verdict
 from dptrain.gradcheck.zoo.bug import Bug, Patches
 from dptrain.gradcheck.zoo.catalogue import BUGS
 from dptrain.gradcheck.zoo.habitats import AFTER_THE_REDUCE, HABITATS, RESUMED, weights
-from dptrain.gradcheck.verdict import Verdict
 from dptrain.launch.local import WORKER
 
 WORKERS = 3
