@@ -15,6 +15,7 @@ from dptrain.gradcheck.reference.layers import Shards, Weights, forward, window_
 from dptrain.gradcheck.reference.mutant import Forward, Mutant
 from dptrain.gradcheck.reference.normalisation_mutants import (
     batch_norm_mutants,
+    constant_statistics,
 )
 from dptrain.gradcheck.reference.setting import Setting
 from dptrain.gradcheck.reference.tape import Node
