@@ -267,8 +267,8 @@ def _about(comparison: Comparison) -> list[Diagnosis]:
     """Return what the worst element of a comparison alone says."""
     if comparison.worst is None:
         return []
-    entry = comparison.worst[1]
-    if "accuracy" in comparison.name and abs(entry.found + entry.wanted - 1) < 1e-12:
+    tensor, entry = comparison.worst
+    if tensor == "accuracy" and abs(entry.found + entry.wanted - 1) < 1e-12:
         return [Diagnosis("accuracy-inverted", "1 - accuracy is reported as the accuracy", 0.0)]
     return [Diagnosis(comparison.edge, comparison.note, 0.0)] if comparison.note else []
 
