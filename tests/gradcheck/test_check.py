@@ -61,7 +61,7 @@ def test_a_network_of_the_users_own() -> None:
 
 def test_on_the_command_line(tmp_path: Path) -> None:
     data = write_dataset(tmp_path / "small.npz")
-    flags = ("--dataset", data, "--model", "mlp:20-7-3", "--workers", 2, "--exchange", "star")
+    flags = ("--dataset", data, "--model", "mlp:20-7-3", "--workers", 1, "--exchange", "inline")
     page = tmp_path / "report.html"
     found = result("gradcheck", *flags, "--point", "initial", "--check-seed", 5, "--html", page)
     assert found["verdict"] == "pass"
@@ -104,7 +104,7 @@ def test_a_wrong_network_fails_with_exit_code_3(tmp_path: Path) -> None:
         "        error = x @ self.params['W'] - np.eye(3)[t]\n"
         "        return {'W': x.T @ error}\n"  # 1/N is missing
     )
-    flags = ("--dataset", data, "--model.targets", "flat", "--workers", 2, "--exchange", "shared")
+    flags = ("--dataset", data, "--model.targets", "flat", "--workers", 1, "--exchange", "inline")
     done = dptrain("gradcheck", f"{code}:Wrong", *flags, "--json")
     assert done.returncode == 3, done.stderr
     assert json.loads(done.stdout)["verdict"] == "fail"

@@ -103,6 +103,10 @@ class Reference:
             parameters: flat ``(size,)`` float64.
             unit: roundoff of the arithmetic that is judged: 2**-53 or 2**-24.
         """
+        with np.errstate(all="ignore"):  # what is unbounded is infinite, and told below
+            return self._gradient(parameters, unit)
+
+    def _gradient(self, parameters: Array, unit: float) -> Gradient:
         setting, leaves, loss = self._forward(parameters, unit)
         backward(loss)
         shards = np.zeros((len(self.batch.sizes), self.network.size))
@@ -117,6 +121,7 @@ class Reference:
         carried = errors.sum(axis=0)
         size = np.abs(shards).sum(axis=0) + carried
         bound = carried + gamma(max(len(shards) - 1, 0), unit) * size
+        bound[np.isnan(bound)] = np.inf
         assert loss.bounded.error is not None
         return Gradient(
             float(loss.value),
