@@ -115,7 +115,7 @@ def _tensor(
     tensor: Tensor, found: Array, wanted: Array, limits: Array, which: Array
 ) -> TensorResult:
     own = slice(tensor.start, tensor.stop)
-    chosen = np.flatnonzero(which[own])
+    chosen = np.flatnonzero(which[own] & (limits[own] < np.inf))  # what may be anything is no test
     size = tensor.stop - tensor.start
     if not len(chosen):
         return TensorResult(tensor.name, size, 0, 0, 0, None, (np.nan, np.nan))

@@ -35,4 +35,4 @@ def test_no_false_alarm(data: Data, draws: st.DataObject, seed: int) -> None:
         reject()
     for step in range(STEPS):
         for found in triangle.against_formulas(w, step, ""):
-            assert found.verdict is Verdict.PASS, (found.name, found.worst)
+            assert found.verdict is not Verdict.FAIL, (found.name, found.worst)

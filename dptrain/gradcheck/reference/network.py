@@ -125,7 +125,7 @@ class Reference:
         assert loss.bounded.error is not None
         return Gradient(
             float(loss.value),
-            float(loss.bounded.error),
+            float(np.nan_to_num(loss.bounded.error, nan=np.inf)),
             shards,
             shards.sum(axis=0),
             bound,
