@@ -130,11 +130,14 @@ class Check:
         return self.plan.first_only and bool(self.report.failures)
 
     def _note(self, comparison: Comparison) -> bool:
-        """Keep a comparison; return whether it is the first of its edge that fails."""
+        """Keep a comparison; return whether it is the first of its edge that fails.
+
+        Numbers are told one by one: a projection says that something is wrong, differences where.
+        """
         self.report.comparisons.append(comparison)
         self._tell(comparison)
-        known = {each.comparison.edge for each in self.report.failures}
-        return comparison.verdict is Verdict.FAIL and comparison.edge not in known
+        known = {_subject(each.comparison) for each in self.report.failures}
+        return comparison.verdict is Verdict.FAIL and _subject(comparison) not in known
 
     def _ended(self, error: DptrainError) -> None:
         where = self.report.comparisons[-1].where if self.report.comparisons else "at the start"
@@ -160,7 +163,11 @@ class Check:
                     ),
                 )
 
-    def _about(
+    def _subject(comparison: Comparison) -> str:
+    return comparison.name if comparison.edge == "numerical" else comparison.edge
+
+
+def _about(
         self, triangle: Triangle, parameters: Array, step: int, where: str
     ) -> Iterator[Comparison]:
         yield from triangle.against_formulas(parameters, step, where)

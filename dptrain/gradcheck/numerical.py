@@ -141,9 +141,7 @@ class Numbers:
 
     def _projected(self, place: int, found: Projected) -> TensorResult:
         tensor = self._triangle.tensors[place]
-        entries = [
-            Entry((i,), p.found, p.wanted, p.tolerance) for i, p in enumerate(found.projections)
-        ]
+        entries = [Entry((), p.found, p.wanted, p.tolerance) for p in found.projections]
         top = max(entries, key=lambda e: abs(e.found - e.wanted) / (e.tolerance or 1e-300))
         size = float(np.linalg.norm(self._gradient[tensor.start : tensor.stop]))
         seen = _seen(found) / size if size else np.nan

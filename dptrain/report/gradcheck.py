@@ -129,7 +129,7 @@ def _share(comparisons: Sequence[Comparison]) -> str:
     """Return how much of its tolerance the largest difference takes."""
     entries = [each.worst[1] for each in comparisons if each.worst is not None]
     if not entries:
-        return "nothing compared"
+        return next((each.note for each in comparisons if each.note), "nothing compared")
     if all(entry.found == entry.wanted for entry in entries):
         return "none"
     ratios = [_ratio(entry) for entry in entries]
@@ -163,7 +163,9 @@ def failure_lines(failure: Failure) -> list[str]:
         if each.failed
     ]
     if failure.weights:
-        lines.append(f"  shards count {', '.join(f'{w:.4g}' for w in failure.weights)} times")
+        lines.append(
+            f"  shards count {', '.join(f'{round(w, 9):.4g}' for w in failure.weights)} times"
+        )
     for i, each in enumerate(failure.diagnoses):
         what = "likely" if i == 0 else "or"
         lines.append(f"  {what}: {each.sentence} ({each.kind}, unexplained {each.residual:.1e})")

@@ -93,7 +93,8 @@ class Evidence:
 
     def residual(self, predicted: Array) -> float:
         """Return how far a prediction is from what was found, relatively, over all tensors."""
-        left = _norm((self.found - predicted) * self.scale)
+        with np.errstate(over="ignore", invalid="ignore"):  # bytes in the wrong order are anything
+            left = _norm((self.found - predicted) * self.scale)
         size = _norm(self.found * self.scale) or _norm(self.right * self.scale)
         return left / size if size else float(left > 0)
 

@@ -11,6 +11,8 @@ from dptrain.gradcheck.hypotheses.evidence import Evidence, Hypothesis
 
 Array = NDArray[Any]
 
+MOST_OFTEN = 1e6  # that a row could count
+
 
 def hypotheses(evidence: Evidence) -> Iterator[Hypothesis]:
     """Yield what each bug would lead to."""
@@ -117,6 +119,8 @@ def _row_by_row(e: Evidence) -> Iterator[Hypothesis]:
         return
     weights, *_ = np.linalg.lstsq(scaled.T, found, rcond=None)
     n = len(own)
+    if not np.isfinite(weights).all() or np.abs(weights).max() > MOST_OFTEN:
+        return
     for divisor in sorted({*range(n, 2 * n + 1), e.batch_size}):
         counts = weights * divisor / n
         nearest: Array = np.asarray(np.round(counts))
