@@ -163,11 +163,7 @@ class Check:
                     ),
                 )
 
-    def _subject(comparison: Comparison) -> str:
-    return comparison.name if comparison.edge == "numerical" else comparison.edge
-
-
-def _about(
+    def _about(
         self, triangle: Triangle, parameters: Array, step: int, where: str
     ) -> Iterator[Comparison]:
         yield from triangle.against_formulas(parameters, step, where)
@@ -268,6 +264,10 @@ def _about(
         for each in ways:
             for comparison in each():
                 yield comparison, lambda c=comparison: Failure(c, _about(c))  # type: ignore[misc]
+
+
+def _subject(comparison: Comparison) -> str:
+    return comparison.name if comparison.edge == "numerical" else comparison.edge
 
 
 def _about(comparison: Comparison) -> list[Diagnosis]:
