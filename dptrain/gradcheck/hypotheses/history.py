@@ -147,7 +147,7 @@ def _counted(
     if divisor != n and lost:
         sentence = f"rows {_few(lost)} are not counted, but {len(foreign)} of another minibatch"
         yield Hypothesis("rows-lost", sentence, predicted)
-    elif lost and more and not foreign and any(set(more) <= set(part) for part in parts):
+    elif lost and more and not foreign and _of_one(own, times, parts):
         sentence = f"all ranks compute the rows of one: {_few(more)}"
         yield Hypothesis("same-shard", sentence, predicted)
     elif divisor != n:
@@ -162,6 +162,12 @@ def _counted(
     elif more or foreign:
         sentence = f"rows {_few(more + foreign)} count more often than they should"
         yield Hypothesis("overlapping-shards", sentence, predicted)
+
+
+def _of_one(own: list[int], times: Array, parts: list[list[int]]) -> bool:
+    """Return whether all rows that count belong to one rank."""
+    counted = {i for i in own if times[i]}
+    return any(counted <= set(part) for part in parts)
 
 
 def _few(rows: list[int]) -> str:
