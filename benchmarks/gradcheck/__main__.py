@@ -99,6 +99,9 @@ def report(results: dict[str, Found], found: list[Checker], left_out: list[str],
             f"Functions: the losses of small networks ({', '.join(KINDS)}) with 53 to 103 weights, "
             "over 7 rows in 2 uneven shards, float64. All checkers get the same values and the "
             "same gradients: what dptrain's backpropagation computes, and that spoilt.",
+            "dptrain's oracles are told more than the others: bounds of the rounding errors of "
+            "value and gradient, central differences also the branches at kinks, and the complex "
+            "step and the projections have the formulas.",
             *left_out,
             summary(results),
             f"False alarms are of {some.false_alarms.of} right gradients, those at a kink of "

@@ -28,7 +28,8 @@ CHECKERS = (
     Checker(
         "autograd check_grads",
         _accepts,
-        "central differences of step 5e-7 along one normal direction; a difference below 1e-6, "
+        "first order, reverse mode: central differences of step 5e-7 along one normal "
+        "direction; a difference below 1e-6, "
         "absolute or relative",
     ),
 )

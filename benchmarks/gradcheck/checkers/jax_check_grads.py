@@ -32,7 +32,8 @@ CHECKERS = (
     Checker(
         "JAX check_grads",
         _accepts,
-        "central differences of step 1e-4 along one normal direction, always of the same seed; "
+        "first order, reverse mode: central differences of step 1e-4 along one normal "
+        "direction, always of the same seed; "
         "rtol and atol 1e-5",
     ),
 )

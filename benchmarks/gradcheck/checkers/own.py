@@ -81,11 +81,12 @@ CHECKERS = (
     Checker(
         "dptrain, projected differences",
         _by_projected_differences,
-        "the same directions by central differences: for a function without formulas",
+        "the same directions by central differences: for a function without formulas, and knowing "
+        "nothing of kinks",
     ),
     Checker(
         "dptrain, Taylor test",
         _by_taylor,
-        "the slope along one normal direction is not 1; fresh seeds",
+        "the slope along one normal direction is not 1; fresh seeds, and nothing known of kinks",
     ),
 )
