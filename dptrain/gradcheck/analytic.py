@@ -60,6 +60,15 @@ class Local:
             (loss,) = self._rank.forward(found)
         return loss
 
+    def complex_loss(self, parameters: Array, step: int) -> complex:
+        """Return the mean loss of a network of the user's own, with complex weights.
+
+        Raises whatever its code raises.
+        """
+        found = self._gathered(parameters.real.astype(self.job.dtype), step)
+        found.forward()  # fills in what the rows need
+        return complex(found.complex_loss(parameters))
+
     def batch(self, step: int) -> Batch:
         """Return the rows of a step, augmented, in shards."""
         found = self._gathered(self._weights.copy(), step)

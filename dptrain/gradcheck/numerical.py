@@ -1,5 +1,6 @@
 """The analytic gradient against numbers that are made of the loss alone."""
 
+import warnings
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -7,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dptrain.gradcheck.comparison import Comparison, Entry, TensorResult, compare
+from dptrain.gradcheck.complex_step import STEP
 from dptrain.gradcheck.gradients import Triangle
 from dptrain.gradcheck.kinks import Finding, Kink, Smooth, black_box, white_box
 from dptrain.gradcheck.projections import (
@@ -23,6 +25,7 @@ Array = NDArray[Any]
 
 # A loss of the user's own comes without a bound: rounding of a few hundred operations.
 OWN_NOISE = 256 * 2.0**-53
+OWN_ELEMENTWISE = 5_000
 # An oracle that is less certain than this, relative to a tensor's largest element, says nothing.
 RESOLUTION = 1e-3
 # Of each tensor so many of the largest, of the smallest and of the others, unless it is small.
@@ -59,6 +62,54 @@ class Numbers:
 
             findings = white_box(branched, self._parameters, indices, self._noise)
         return self._judged(indices, findings)
+
+    def own_complex_step(self, seed: int) -> Comparison | None:
+        """Compare a network of the user's own with the complex step, if its code can do that.
+
+        It can where the real part of the loss is what it was, and where the imaginary part is the
+        derivative along a random direction, as differences have it.
+        """
+        direction = np.zeros(len(self._parameters))
+        random = np.random.default_rng(seed)
+        for span in self._spans:
+            direction[span] = random.standard_normal(span.stop - span.start)
+        slope = by_differences(self._loss, self._parameters, self._noise)(direction)
+        found = self._complex_slope(slope.direction)
+        if found is None or abs(found - slope.value) > slope.error + 1e-6 * abs(slope.value):
+            return None
+        everything = np.concatenate([np.arange(s.start, s.stop) for s in self._spans])
+        if len(everything) > OWN_ELEMENTWISE:
+            everything = np.sort(random.choice(everything, OWN_ELEMENTWISE, replace=False))
+        wanted, compared = self._gradient.copy(), np.zeros(len(self._gradient), bool)
+        for index in everything.tolist():
+            unit = np.zeros(len(self._gradient))
+            unit[index] = 1
+            one = self._complex_slope(unit)
+            if one is None:
+                return None
+            wanted[index], compared[index] = one, True
+        size = float(np.abs(self._gradient).max(initial=0))
+        return compare(
+            "analytic = complex step",
+            "numerical",
+            self._where,
+            self._triangle.tensors,
+            self._gradient,
+            wanted,
+            OWN_NOISE * size,
+            compared,
+        )
+
+    def _complex_slope(self, direction: Array) -> float | None:
+        """Return the derivative along a direction; None where the code cannot do complex numbers."""
+        moved = self._parameters + 1j * STEP * direction
+        try:
+            with np.errstate(all="ignore"), warnings.catch_warnings():
+                warnings.simplefilter("error", np.exceptions.ComplexWarning)
+                found = self._triangle.local.complex_loss(moved, self._step)
+        except Exception:  # noqa: BLE001 - somebody's code, which was written for real numbers
+            return None
+        return found.imag / STEP
 
     def projections(self, seed: int) -> Comparison:
         """Compare along random directions, tensor by tensor."""
@@ -181,6 +232,10 @@ def numbers(
 ) -> Iterator[tuple[Comparison, Taylor | None]]:
     """Yield all numerical comparisons of a point and a minibatch."""
     own = Numbers(triangle, parameters, step, where)
+    if triangle.reference(step) is None:
+        found = own.own_complex_step(seed)
+        if found is not None:
+            yield found, None
     yield own.projections(seed), None
     yield own.differences(seed), None
     yield own.taylor(seed)

@@ -120,6 +120,24 @@ class OwnModel:
             return self.loss_and_gradient(x, t, seed)[0]
         return self._number("loss", self._call(self._loss, "loss", x, t, seed=seed))
 
+    def complex_loss(self, weights: Mapping[str, Array], x: Array, t: Array, seed: int) -> complex:
+        """Return the mean loss of some rows with other weights, which may be complex.
+
+        The network's code was written for real numbers and may raise anything; or it may not notice
+        the weights, where it has kept the arrays of ``params`` elsewhere too.
+        """
+        params = self.subject.params
+        before = dict(params)
+        np.random.seed(seed)
+        try:
+            params.update(weights)
+            if self._loss is not None:
+                return complex(np.asarray(self._loss(x, t)).item())
+            assert self._both is not None
+            return complex(np.asarray(self._both(x, t)[0]).item())
+        finally:
+            params.update(before)
+
     def outputs(self, x: Array, seed: int) -> Array:
         """Return what ``predict`` returns, an array with a first axis as long as that of ``x``."""
         if self._predict is None:

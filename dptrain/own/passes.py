@@ -104,6 +104,18 @@ class OwnPass(ShardedPass):
             np.multiply(gradients[name], shard.share, out=place, casting="same_kind")
         return loss * rows
 
+    def complex_loss(self, parameters: Array) -> complex:
+        """Return the mean loss of this pass's rows with complex weights ``(size,)``.
+
+        Raises whatever the network's code raises: it may not be made for complex numbers.
+        """
+        weights = self._network.views(parameters)
+        total = 0j
+        for i, shard in enumerate(self._shards):
+            seed = self._seeds.training(self.moment.step, self._shards_of_minibatch, self.first + i)
+            total += self._model.complex_loss(weights, shard.x, shard.t, seed) * shard.share
+        return total
+
     def backward(self, ready: Callable[[int], None] | None = None) -> None:
         """Sum the gradients, which are there already, over the tree; see `ShardedPass`."""
         for i in range(len(self._network.tensors) - 1, -1, -1):
