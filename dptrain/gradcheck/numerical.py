@@ -101,7 +101,7 @@ class Numbers:
         )
 
     def _complex_slope(self, direction: Array) -> float | None:
-        """Return the derivative along a direction; None where the code cannot do complex numbers."""
+        """Return the derivative along a direction; None where the code cannot do that."""
         moved = self._parameters + 1j * STEP * direction
         try:
             with np.errstate(all="ignore"), warnings.catch_warnings():
@@ -221,7 +221,7 @@ def _wanted(finding: Finding, found: float, scale: float) -> tuple[float, float,
         unsure = finding.error > RESOLUTION * scale and scale > 0
         verdict = Verdict.INCONCLUSIVE if unsure else Verdict.PASS
         return finding.value, finding.error, verdict
-    if isinstance(finding, Kink):
+    if isinstance(finding, Kink) and finding.ties <= 1:  # of several, any sum of sides is right
         low, high = sorted((finding.left, finding.right))
         return min(max(found, low), high), finding.error, Verdict.KINK
     return found, np.inf, Verdict.INCONCLUSIVE

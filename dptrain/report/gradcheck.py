@@ -91,7 +91,8 @@ def print_report(report: Report) -> None:
         "power: the smallest relative error of one element that would be seen", certificate, header
     )
     for failure in report.failures:
-        print("\n".join(failure_lines(failure)) + "\n")  # noqa: T201
+        lines = [*failure_lines(failure), f"  again: {_again(report, failure)}"]
+        print("\n".join(lines) + "\n")  # noqa: T201
     print(f"{report.verdict.value.upper()} in {report.seconds:.1f} s")  # noqa: T201
     print(f"again: {report.replay}")  # noqa: T201
 
@@ -142,6 +143,15 @@ def _ratio(entry: Entry) -> float:
     if not difference:
         return 0.0
     return difference / entry.tolerance if entry.tolerance else math.inf
+
+
+def _again(report: Report, failure: Failure) -> str:
+    """Return the command that does a failed comparison again, with the weights that it was at."""
+    where = failure.comparison.where
+    if "--point" in report.replay or " weights" not in where:
+        return report.replay
+    point = "initial" if "initial weights" in where else "burnt-in"
+    return f"{report.replay} --point {point}"
 
 
 def failure_lines(failure: Failure) -> list[str]:
