@@ -17,6 +17,7 @@ from dptrain.gradcheck.forensics import diagnose, fit
 from dptrain.gradcheck.hypotheses import layers
 from dptrain.gradcheck.hypotheses.evidence import Evidence, Hypothesis, Past
 from dptrain.gradcheck.hypotheses.place import located
+from dptrain.gradcheck.reference.bounded import UNITS
 from dptrain.gradcheck.reference.network import Batch, Gradient, Reference
 from dptrain.gradcheck.reference.places import couples_rows, leaves
 from dptrain.gradcheck.report import Failure
@@ -28,7 +29,6 @@ from dptrain.nn.network import Network, Tensor
 
 Array = NDArray[Any]
 
-UNITS = {"float32": 2.0**-24, "float64": 2.0**-53}
 # Of the largest element: what the notes' differences, with a fixed step of 1e-4, are trusted for.
 NUMERICAL = 1e-5
 # Numbers that the complex step may compute: more elements than that allows are sampled. Where rows

@@ -22,7 +22,7 @@ from dptrain.gradcheck.comparison import Comparison, compare
 from dptrain.gradcheck.diagnosis import Diagnosis, described, ranked
 from dptrain.gradcheck.distributed import Way
 from dptrain.gradcheck.probe import probe, weight_gradients
-from dptrain.gradcheck.textbook import UNITS
+from dptrain.gradcheck.reference.bounded import UNITS
 from dptrain.gradcheck.verdict import Verdict
 from dptrain.launch.local import WORKER
 from dptrain.nn.initializers import Zeros

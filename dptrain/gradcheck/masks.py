@@ -27,8 +27,8 @@ from dptrain.gradcheck.comparison import Comparison, compare
 from dptrain.gradcheck.diagnosis import Diagnosis, described, ranked
 from dptrain.gradcheck.distributed import Way
 from dptrain.gradcheck.probe import probe, weight_gradients
+from dptrain.gradcheck.reference.bounded import UNITS
 from dptrain.gradcheck.reference.setting import Setting
-from dptrain.gradcheck.textbook import UNITS
 from dptrain.gradcheck.verdict import Verdict
 from dptrain.launch.local import WORKER
 from dptrain.nn.composite import Residual

@@ -18,6 +18,7 @@ EDGES = (
     "numerical",
     "statistics",
     "ledger",
+    "masks",
     "update",
     "resume",
     "order",

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dptrain.experiment.job import Job
+from dptrain.gradcheck.reference.bounded import UNITS
 from dptrain.gradcheck.reference.network import Batch, Reference
 
 Array = NDArray[Any]
@@ -13,7 +14,6 @@ Array = NDArray[Any]
 # Training rows that are told apart one by one; of more, only those of the minibatch.
 MOST_ROWS = 100
 MOST_CLASSES = 10
-UNIT = 2.0**-53
 
 
 class Rows:
@@ -52,5 +52,7 @@ class Rows:
         alone = Batch(np.split(x, len(x)), np.split(t, len(t)), batch.seed, batch.step)
         found = Reference(self._reference.network, self._reference.loss, alone)
         # divided by the rows of the minibatch, however many there are here
-        parts: Array = found.gradient(self._parameters, UNIT).shards * (len(x) / len(self._x))
+        parts: Array = found.gradient(self._parameters, UNITS["float64"]).shards * (
+            len(x) / len(self._x)
+        )
         return parts

@@ -15,9 +15,10 @@ from dptrain.gradcheck.analytic import Local
 from dptrain.gradcheck.comparison import Comparison, compare
 from dptrain.gradcheck.diagnosis import Diagnosis, described, ranked
 from dptrain.gradcheck.distributed import Step
+from dptrain.gradcheck.reference.bounded import UNITS
 from dptrain.gradcheck.reference.layers import row_forward
 from dptrain.gradcheck.reference.network import Reference, batch_norms
-from dptrain.gradcheck.textbook import UNITS, spread
+from dptrain.gradcheck.textbook import spread
 from dptrain.gradcheck.verdict import Verdict
 from dptrain.nn.network import Network, Tensor, layers_from
 

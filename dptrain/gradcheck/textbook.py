@@ -18,13 +18,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dptrain.experiment.job import Job
-from dptrain.gradcheck.reference.bounded import FUNCTION, Bounded
+from dptrain.gradcheck.reference.bounded import FUNCTION, UNITS, Bounded
 from dptrain.nn.network import Network, Tensor
 
 Array = NDArray[Any]
 Clipping = Callable[[int, Array, float], Array]
 
-UNITS = {"float32": 2.0**-24, "float64": 2.0**-53}
 DOUBLE = UNITS["float64"]
 DECOUPLED = "adamw"
 

@@ -20,8 +20,9 @@ from dptrain.gradcheck.analytic import Local
 from dptrain.gradcheck.comparison import Array, Comparison, compare
 from dptrain.gradcheck.diagnosis import Diagnosis, described, ranked
 from dptrain.gradcheck.distributed import Step
+from dptrain.gradcheck.reference.bounded import UNITS
 from dptrain.gradcheck.slips import Partials, slips
-from dptrain.gradcheck.textbook import BY_THE_BOOK, UNITS, Predicted, Slip, Textbook, state_scales
+from dptrain.gradcheck.textbook import BY_THE_BOOK, Predicted, Slip, Textbook, state_scales
 from dptrain.gradcheck.verdict import Verdict
 
 # The run arranges the formulas otherwise: it keeps its state in another scale, moves constants into

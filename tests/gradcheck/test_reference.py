@@ -7,8 +7,7 @@ import pytest
 
 from dptrain.gradcheck.analytic import Local
 from dptrain.gradcheck.complex_step import complex_step
-from dptrain.gradcheck.gradients import UNITS
-from dptrain.gradcheck.reference.bounded import Bounded, gamma
+from dptrain.gradcheck.reference.bounded import UNITS, Bounded, gamma
 from dptrain.gradcheck.reference.tape import Node, backward
 from tests.exchange.build import LOSSES, Data
 from tests.exchange.build import UNITS as OUTPUTS

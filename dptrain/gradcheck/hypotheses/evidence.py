@@ -8,12 +8,12 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from dptrain.gradcheck.reference.bounded import UNITS
 from dptrain.nn.network import Tensor
 
 Array = NDArray[Any]
 
 
-UNIT = 2.0**-53
 LARGEST = 1e3  # of a scaled element, so that a few senseless ones do not hide all others
 
 
@@ -114,7 +114,7 @@ class Evidence:
 
     def close(self, factor: float = 64.0) -> bool:
         """Return whether what was found differs no more than another order of sums would."""
-        room = factor * UNIT * np.abs(self.shards).sum(axis=0)
+        room = factor * UNITS["float64"] * np.abs(self.shards).sum(axis=0)
         with np.errstate(invalid="ignore"):
             return bool((np.abs(self.found - self.right) <= room)[self.scale > 0].all())
 

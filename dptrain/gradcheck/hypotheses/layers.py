@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dptrain.gradcheck.hypotheses.evidence import Hypothesis
+from dptrain.gradcheck.reference.bounded import UNITS
 from dptrain.gradcheck.reference.loss_mutants import loss_mutants
 from dptrain.gradcheck.reference.mutant import Mutant
 from dptrain.gradcheck.reference.mutants import mutants
@@ -14,8 +15,6 @@ from dptrain.gradcheck.reference.network import LOSS, Reference
 from dptrain.gradcheck.reference.places import leaves
 
 Array = NDArray[Any]
-
-UNIT = 2.0**-53
 
 
 def hypotheses(
@@ -51,7 +50,7 @@ def _tried(
     wrong = Reference(reference.network, reference.loss, reference.batch, swaps)
     try:
         with np.errstate(all="ignore"):
-            found = wrong.gradient(parameters, UNIT)
+            found = wrong.gradient(parameters, UNITS["float64"])
     except ValueError:  # a bug that cannot be had in these shapes
         return
     yield Hypothesis(mutant.kind, mutant.sentence, found.total)

@@ -19,6 +19,9 @@ from numpy.typing import NDArray
 
 Array = NDArray[Any]
 
+# Unit roundoffs.
+UNITS = {"float32": 2.0**-24, "float64": 2.0**-53}
+
 # Roundings of one call of NumPy's exp, log, tanh and their kin, in units of u: their documented
 # and measured errors are at most 4 ulp, and an ulp is at most 2 u.
 FUNCTION = 8.0
