@@ -32,8 +32,6 @@ FACTOR = 4.0
 
 # Nothing is farther outside of its tolerance than this: sums of squares stay finite.
 LIMIT = 1e100
-# Elements that are wrong alone, when a border between ranks has slipped.
-FEW = 4
 
 ShardGradients = Callable[[Step], Array | None]
 
@@ -171,7 +169,6 @@ def _diagnoses(
     found: list[Diagnosis] = []
     if scale:
         found += [
-            *_single(course, book),
             *_untouched(course, book, scale),
             *_frozen_moved(course, book, scale),
         ]
@@ -262,16 +259,6 @@ def _reference_shards(job: Job) -> ShardGradients:
         return reference.gradient(weights, UNITS[job.dtype.name]).shards
 
     return give
-
-
-def _single(course: Course, book: Sequence[Predicted]) -> list[Diagnosis]:
-    """Find a few elements that are wrong where everything else is right."""
-    wrong = np.logical_or.reduce([each > 0 for each in _weights_beyond(course, book, book)])
-    count = int(np.count_nonzero(wrong))
-    if not 0 < count <= min(FEW, len(wrong) // 100):
-        return []
-    what = f"Only {_places(course.job, wrong)} is wrong: a slice or a bucket is off by one element."
-    return [Diagnosis("bucket-offset", what, 0.0)]
 
 
 def _untouched(course: Course, book: Sequence[Predicted], scale: float) -> list[Diagnosis]:
