@@ -19,7 +19,6 @@ from dptrain.experiment.schema import Experiment
 from dptrain.experiment.validate import build
 from dptrain.gradcheck.checking import Check, Plan
 from dptrain.gradcheck.distributed import Way
-from dptrain.gradcheck.report import Report
 from dptrain.gradcheck.subject import Subject, shrunk
 from dptrain.own.origin import Origin, is_own
 
@@ -78,10 +77,6 @@ def gradcheck(
         print_json(as_data(report) | {"html": None if html is None else str(html)})
     else:
         print_report(report)
-    return _exit_code(report)
-
-
-def _exit_code(report: Report) -> int:
     return report.verdict.exit_code
 
 

@@ -16,6 +16,7 @@ from dptrain.experiment.code import MEMORY
 from dptrain.experiment.schema import Experiment
 from dptrain.experiment.validate import build
 from dptrain.gradcheck.checking import Check, Plan
+from dptrain.gradcheck.comparison import worst_line
 from dptrain.gradcheck.distributed import Way
 from dptrain.gradcheck.report import Report
 from dptrain.gradcheck.subject import Dtype, Subject, shrunk
@@ -97,12 +98,8 @@ def explained(report: Report) -> str:
     for failure in report.failures:
         comparison = failure.comparison
         lines.append(f"{comparison.name} does not hold: {comparison.where}")
-        if comparison.worst is not None:
-            tensor, entry = comparison.worst
-            lines.append(
-                f"  worst in {tensor}{list(entry.place)}: {entry.found!r} instead of "
-                f"{entry.wanted!r}, tolerance {entry.tolerance:.3g}"
-            )
+        if (worst := worst_line(comparison)) is not None:
+            lines.append(f"  {worst}")
         lines += [f"  likely: {each.sentence}" for each in failure.diagnoses[:1]]
     return "\n".join([*lines, f"again: check_seed={report.seed}"])
 

@@ -82,6 +82,18 @@ class Comparison(NamedTuple):
         return max(found, key=lambda each: _ratio(each[1]), default=None)
 
 
+def worst_line(comparison: Comparison) -> str | None:
+    """Return the element that fits worst, as a line; None where nothing was compared."""
+    if comparison.worst is None:
+        return None
+    tensor, entry = comparison.worst
+    place = f"[{', '.join(map(str, entry.place))}]" if entry.place else ""
+    return (
+        f"worst in {tensor}{place}: {entry.found!r} instead of {entry.wanted!r}, "
+        f"tolerance {entry.tolerance:.3g}"
+    )
+
+
 def compare(
     name: str,
     edge: str,

@@ -81,24 +81,26 @@ class Triangle:
         if expected is None:
             return
         found = self.local.analytic(parameters, step)
-        own_rounding = UNITS["float64"] / self.unit
-        yield compare(
-            "loss = formulas",
-            "analytic",
-            where,
-            [_loss_tensor()],
-            np.array([found.loss]),
-            np.array([expected.loss]),
-            (1 + own_rounding) * expected.loss_bound,
-        )
-        yield compare(
-            "analytic = formulas",
-            "analytic",
+        bound = self._rounding * expected.loss_bound
+        yield _losses("loss = formulas", "analytic", where, found.loss, expected.loss, bound)
+        yield self._with_formulas("analytic", "analytic", where, found.gradient, expected)
+
+    @property
+    def _rounding(self) -> float:
+        """By how much a bound is exceeded because the formulas are computed in float64 too."""
+        return 1 + UNITS["float64"] / self.unit
+
+    def _with_formulas(
+        self, what: str, edge: str, where: str, found: Array, expected: Gradient
+    ) -> Comparison:
+        return compare(
+            f"{what} = formulas",
+            edge,
             where,
             self.tensors,
-            found.gradient.astype(float),
+            found.astype(float),
             expected.total,
-            (1 + own_rounding) * expected.bound + self.coarse(expected),
+            self._rounding * expected.bound + self.coarse(expected),
         )
 
     def coarse(self, expected: Gradient) -> Array | float:
@@ -133,15 +135,7 @@ class Triangle:
     def against_processes(self, step: Step, where: str) -> Iterator[Comparison]:
         """Compare what workers came to with this process, bit by bit, and with the formulas."""
         own = self.local.analytic(step.before.parameters, step.number)
-        yield compare(
-            "reported loss = loss",
-            "distributed",
-            where,
-            [_loss_tensor()],
-            np.array([step.loss]),
-            np.array([own.loss]),
-            0.0,
-        )
+        yield _losses("reported loss = loss", "distributed", where, step.loss, own.loss, 0.0)
         found = gradient_of(step)
         same = compare(
             "distributed = analytic",
@@ -155,16 +149,8 @@ class Triangle:
         yield same
         expected = self.expected(step.before.parameters, step.number)
         if expected is not None:
-            own_rounding = UNITS["float64"] / self.unit
-            yield compare(
-                "distributed = formulas",
-                "analytic" if same.verdict is Verdict.PASS else "distributed",
-                where,
-                self.tensors,
-                found.astype(float),
-                expected.total,
-                (1 + own_rounding) * expected.bound + self.coarse(expected),
-            )
+            edge = "analytic" if same.verdict is Verdict.PASS else "distributed"
+            yield self._with_formulas("distributed", edge, where, found, expected)
 
     def failure(
         self,
@@ -191,19 +177,18 @@ class Triangle:
             return Failure(comparison, ())
         reference = self.reference(number)
         assert reference is not None
+        if not exact and self.job.experiment.gradient == "numerical":
+            sentence = "the differences that the gradient is made of are not those of the loss"
+            return Failure(comparison, [Diagnosis("difference-quotient", sentence, 0.0)])
         more = list(layers.hypotheses(reference, parameters.astype(float), evidence.ranks))
         weights = fit(evidence)
         explained = weights.weights if weights.residual < 1e-6 else ()
-        first = comparison.edge == "analytic"
-        if first and self.job.experiment.gradient == "numerical":
-            sentence = "the differences that the gradient is made of are not those of the loss"
-            return Failure(comparison, [Diagnosis("difference-quotient", sentence, 0.0)])
         more += [h for h in located(reference, evidence) if not exact or h.kind == "race"]
         if not exact:  # one process has no ranks to sum over
             more.append(_summed(evidence))
         return Failure(
             comparison,
-            diagnose(evidence, more, more_first=first),
+            diagnose(evidence, more, more_first=not exact),
             explained,
             evidence.found,
             evidence.right,
@@ -285,5 +270,8 @@ def _by_shard(reference: Reference) -> bool:
     return dropout or couples_rows(row)
 
 
-def _loss_tensor() -> Tensor:
-    return Tensor("loss", (), 0, 1, decays=False, init=Zeros(), fans=(1, 1))
+def _losses(
+    name: str, edge: str, where: str, found: float, wanted: float, tolerance: float
+) -> Comparison:
+    tensor = Tensor("loss", (), 0, 1, decays=False, init=Zeros(), fans=(1, 1))
+    return compare(name, edge, where, [tensor], np.array([found]), np.array([wanted]), tolerance)

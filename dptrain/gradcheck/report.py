@@ -74,14 +74,6 @@ class Report:
         return worst(each.verdict for each in self.comparisons)
 
     @property
-    def diagnosis(self) -> Diagnosis | None:
-        """The likeliest explanation of the first failure that has one."""
-        for failure in self.failures:
-            if failure.diagnoses:
-                return failure.diagnoses[0]
-        return None
-
-    @property
     def blamed(self) -> str:
         """The edge that failed first, or ``""``."""
         failed = {each.edge for each in self.comparisons if each.verdict is Verdict.FAIL}

@@ -4,10 +4,9 @@ import math
 import sys
 from collections import defaultdict
 from collections.abc import Sequence
-from types import TracebackType
 from typing import Any, NamedTuple, Self
 
-from dptrain.gradcheck.comparison import Comparison, Entry, TensorResult
+from dptrain.gradcheck.comparison import Comparison, Entry, TensorResult, worst_line
 from dptrain.gradcheck.report import Failure, Report
 from dptrain.gradcheck.verdict import Verdict, worst
 from dptrain.report.tables import print_table
@@ -22,12 +21,7 @@ class Progress:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         if self._shown:
             print("\r\033[K", end="", file=sys.stderr, flush=True)  # noqa: T201
 
@@ -160,13 +154,8 @@ def failure_lines(failure: Failure) -> list[str]:
     lines = [f"{comparison.name} does not hold: {comparison.where}"]
     if comparison.note:
         lines.append(f"  {comparison.note}")
-    if comparison.worst is not None:
-        tensor, entry = comparison.worst
-        place = f"[{', '.join(map(str, entry.place))}]" if entry.place else ""
-        lines.append(
-            f"  worst in {tensor}{place}: {entry.found!r} instead of {entry.wanted!r}, "
-            f"tolerance {entry.tolerance:.3g}"
-        )
+    if (worst_element := worst_line(comparison)) is not None:
+        lines.append(f"  {worst_element}")
     lines += [
         f"  {each.tensor}: {each.failed:,} of {each.compared:,} elements are wrong"
         for each in comparison.tensors

@@ -14,6 +14,7 @@ from dptrain.nn.network import Tensor
 Array = NDArray[Any]
 
 
+WRONG = 1e-9  # of a tensor's largest element
 LARGEST = 1e3  # of a scaled element, so that a few senseless ones do not hide all others
 
 
@@ -117,6 +118,14 @@ class Evidence:
         room = factor * UNITS["float64"] * np.abs(self.shards).sum(axis=0)
         with np.errstate(invalid="ignore"):
             return bool((np.abs(self.found - self.right) <= room)[self.scale > 0].all())
+
+    def is_wrong(self, tensor: Tensor) -> bool:
+        """Return whether a tensor's gradient differs by more than rounding."""
+        own = slice(tensor.start, tensor.stop)
+        size = np.abs(self.right[own]).max(initial=0)
+        with np.errstate(invalid="ignore"):
+            difference = np.abs(self.found[own] - self.right[own]).max(initial=0)
+        return not difference <= WRONG * size
 
     def spans(self) -> Iterator[tuple[Tensor, slice]]:
         """Yield every trained tensor with its place."""

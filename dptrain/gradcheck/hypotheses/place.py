@@ -2,14 +2,10 @@
 
 from collections.abc import Sequence
 
-import numpy as np
-
 from dptrain.gradcheck.hypotheses.evidence import Evidence, Hypothesis
 from dptrain.gradcheck.reference.network import Reference
 from dptrain.gradcheck.reference.places import leaves
 from dptrain.nn.layer import Layer
-
-WRONG = 1e-9  # of a tensor's largest element
 
 # What is most often wrong with a layer whose output's gradient is right and whose input's is not.
 KINDS = {
@@ -31,13 +27,13 @@ def located(reference: Reference, evidence: Evidence) -> list[Hypothesis]:
     """
     row = list(leaves(reference.network.row))
     names = [name for _, name, _ in row]
-    wrong = {t.name.rpartition(".")[0] for t in evidence.tensors if _is_wrong(evidence, t.name)}
+    wrong = {t.name.rpartition(".")[0] for t in evidence.tensors if evidence.is_wrong(t)}
     places = [i for i, name in enumerate(names) if name in wrong]
     if not places:
         return []
     last = max(places)
     own = [t for t in evidence.tensors if t.name.rpartition(".")[0] == names[last]]
-    partly = any(not _is_wrong(evidence, t.name) for t in own)
+    partly = not all(map(evidence.is_wrong, own))
     predicted = evidence.found * (1 + 1e-6)
     if partly and last == 0:
         sentence = f"{names[0]}: its inputs have changed between the two passes"
@@ -56,14 +52,6 @@ def located(reference: Reference, evidence: Evidence) -> list[Hypothesis]:
         kind, what = KINDS.get(layer.kind, OTHERS)
         found.append(Hypothesis(kind, f"{name}: {what}", predicted))
     return found
-
-
-def _is_wrong(evidence: Evidence, name: str) -> bool:
-    tensor = next(t for t in evidence.tensors if t.name == name)
-    own = slice(tensor.start, tensor.stop)
-    size = np.abs(evidence.right[own]).max(initial=0)
-    with np.errstate(invalid="ignore"):
-        return not np.abs(evidence.found[own] - evidence.right[own]).max(initial=0) <= WRONG * size
 
 
 def _parametrised(evidence: Evidence, layer: str) -> bool:

@@ -6,13 +6,11 @@ import numpy as np
 
 from dptrain.gradcheck.hypotheses.evidence import Evidence, Hypothesis
 
-WRONG = 1e-9  # relative difference of a tensor that counts as wrong
-
 
 def hypotheses(evidence: Evidence) -> Iterator[Hypothesis]:
     """Yield what each bug would lead to, for every group of tensors that is wrong."""
     e = evidence
-    wrong = [(t, own) for t, own in e.spans() if _differs(e, own)]
+    wrong = [(t, own) for t, own in e.spans() if e.is_wrong(t)]
     if not wrong or len(wrong) == len(e.tensors):
         wrong = list(e.spans())
     names = ", ".join(t.name for t, _ in wrong[:4]) + (" …" if len(wrong) > 4 else "")
@@ -56,9 +54,3 @@ def _transposed_all(e: Evidence) -> Iterator[Hypothesis]:
         for tensor, own in e.spans():
             found[own] += part[own].reshape(tensor.shape).T.reshape(-1)
         yield Hypothesis("transposed", f"rank {rank}'s matrices are transposed", found)
-
-
-def _differs(e: Evidence, own: slice) -> bool:
-    size = np.abs(e.right[own]).max(initial=0) or np.abs(e.found[own]).max(initial=0)
-    with np.errstate(invalid="ignore"):
-        return not np.abs(e.found[own] - e.right[own]).max(initial=0) <= WRONG * size

@@ -172,16 +172,17 @@ def moments(
     axes = tuple(range(len(x[0].shape) - 1))
     count = sum(each.value[..., 0].size for each in x)
     n = epsilon.constant(float(count))
-    mean = _sum([each.sum(axes) for each in x]) / n
+    mean = summed([each.sum(axes) for each in x]) / n
     centred = [each - mean for each in x]
-    variance = _sum([(each * each).sum(axes) for each in centred]) / n
+    variance = summed([(each * each).sum(axes) for each in centred]) / n
     deviation = (variance + epsilon).sqrt()
     for s, each in zip(group, centred, strict=True):
         normal[s] = each / deviation
     return mean, variance, count
 
 
-def _sum(terms: Sequence[Node]) -> Node:
+def summed(terms: Sequence[Node]) -> Node:
+    """Return the sum of at least one node."""
     total = terms[0]
     for each in terms[1:]:
         total = total + each

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dptrain.gradcheck.reference.bounded import Bounded
-from dptrain.gradcheck.reference.layers import Shards, Weights, forward, moments
+from dptrain.gradcheck.reference.layers import Shards, Weights, forward, moments, summed
 from dptrain.gradcheck.reference.mutant import Forward, Mutant
 from dptrain.gradcheck.reference.setting import Setting
 from dptrain.gradcheck.reference.tape import Node
@@ -41,8 +41,8 @@ def batch_norm_mutants(ranks: Sequence[tuple[int, int]]) -> Iterator[Mutant]:
             epsilon = x[0].constant(layer.epsilon)
             share = x[0].constant(1 / len(groups))
             found = [moments([x[s] for s in group], epsilon, {}, group)[:2] for group in groups]
-            mean = _sum([m for m, _ in found]) * share
-            variance = _sum([v for _, v in found]) * share
+            mean = summed([m for m, _ in found]) * share
+            variance = summed([v for _, v in found]) * share
             deviation = (variance + epsilon).sqrt()
             return [
                 g * ((each - mean) / deviation) + b
@@ -58,9 +58,11 @@ def batch_norm_mutants(ranks: Sequence[tuple[int, int]]) -> Iterator[Mutant]:
         total = sum(each.value[..., 0].size for each in x)
         share = total / len(x)
         means = [each.sum(axes) / each.constant(float(each.value[..., 0].size)) for each in x]
-        mean = _sum(means) / x[0].constant(float(len(x)))
+        mean = summed(means) / x[0].constant(float(len(x)))
         own = [((each - m) * (each - m)).sum(axes) for each, m in zip(x, means, strict=True)]
-        spread = _sum([(m - mean) * (m - mean) * mean.constant(share) for m in means]) + _sum(own)
+        spread = summed([(m - mean) * (m - mean) * mean.constant(share) for m in means]) + summed(
+            own
+        )
         deviation = (spread / mean.constant(float(total)) + mean.constant(layer.epsilon)).sqrt()
         return [
             g * ((each - mean) / deviation) + b
@@ -213,13 +215,6 @@ def _pooled_moments(layer: Layer, x: Shards) -> tuple[Array, Array]:
     assert isinstance(layer, BatchNorm)
     pooled = np.concatenate([each.value.reshape(-1, each.shape[-1]) for each in x])
     return pooled.mean(axis=0), np.sqrt(pooled.var(axis=0) + layer.epsilon)
-
-
-def _sum(terms: Sequence[Node]) -> Node:
-    total = terms[0]
-    for each in terms[1:]:
-        total = total + each
-    return total
 
 
 def constant_statistics(layer: Layer, x: Shards, weights: Weights, setting: Setting) -> Shards:  # noqa: ARG001
