@@ -10,6 +10,7 @@ from dptrain.exchange.rank import Rank, Share
 from dptrain.experiment.job import Job
 from dptrain.gradcheck.reference.network import Batch, Reference
 from dptrain.nn.network import Network
+from dptrain.own.passes import OwnPass
 
 Array = NDArray[Any]
 
@@ -56,18 +57,30 @@ class Local:
     def loss(self, parameters: Array, step: int) -> float:
         """Return the mean loss of the minibatch of a step alone."""
         found = self._gathered(parameters, step)
+        if isinstance(found, OwnPass):  # whose forward pass computes gradients, too
+            return sum(found.losses()) / found.rows
         with np.errstate(all="ignore"):
             (loss,) = self._rank.forward(found)
         return loss
 
-    def complex_loss(self, parameters: Array, step: int) -> complex:
-        """Return the mean loss of a network of the user's own, with complex weights.
+    def shard_losses(self, parameters: Array, step: int) -> Array:
+        """Return the mean loss of every shard's rows with a network of the user's own."""
+        found = self._gathered(parameters, step)
+        sums = np.array(found.losses(), float)
+        means: Array = sums / np.array(shard_sizes(found.rows, self.job.shards))
+        return means
 
-        Raises whatever its code raises.
+    def complex_losses(self, parameters: Array, step: int) -> Array:
+        """Return every shard's part of the mean loss of a network of the user's own.
+
+        Args:
+            parameters: complex, flat ``(size,)``.
+            step: whose minibatch.
+
+        Raises whatever the network's code raises.
         """
         found = self._gathered(parameters.real.astype(self.job.dtype), step)
-        found.forward()  # fills in what the rows need
-        return complex(found.complex_loss(parameters))
+        return np.array(found.complex_losses(parameters), complex)
 
     def batch(self, step: int) -> Batch:
         """Return the rows of a step, augmented, in shards."""

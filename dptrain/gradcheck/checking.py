@@ -16,7 +16,10 @@ from dptrain.gradcheck.comparison import Comparison
 from dptrain.gradcheck.continuity import check_order, check_replicas, check_resume
 from dptrain.gradcheck.diagnosis import Diagnosis
 from dptrain.gradcheck.distributed import Step, Way, begin, engine, gradient_of, recording, steps
+from dptrain.gradcheck.forensics import diagnose
 from dptrain.gradcheck.gradients import Triangle
+from dptrain.gradcheck.hypotheses import own
+from dptrain.gradcheck.hypotheses.evidence import Evidence
 from dptrain.gradcheck.ledger import check_ledger
 from dptrain.gradcheck.masks import check_masks
 from dptrain.gradcheck.numerical import numbers
@@ -26,6 +29,9 @@ from dptrain.gradcheck.subject import STEPS, Dtype, Subject, is_own
 from dptrain.gradcheck.update import check_updates, diagnose_updates
 from dptrain.gradcheck.verdict import Verdict
 from dptrain.launch.local import WORKER
+
+# What the numbers of a network of the user's own are trusted for in a diagnosis.
+OWN_EXACT = 1e-6
 
 Array = NDArray[Any]
 Tell = Callable[[Comparison], None]
@@ -130,14 +136,11 @@ class Check:
         return self.plan.first_only and bool(self.report.failures)
 
     def _note(self, comparison: Comparison) -> bool:
-        """Keep a comparison; return whether it is the first of its edge that fails.
-
-        Numbers are told one by one: a projection says that something is wrong, differences where.
-        """
+        """Keep a comparison; return whether it is the first of its edge that fails."""
         self.report.comparisons.append(comparison)
         self._tell(comparison)
-        known = {_subject(each.comparison) for each in self.report.failures}
-        return comparison.verdict is Verdict.FAIL and _subject(comparison) not in known
+        known = {each.comparison.edge for each in self.report.failures}
+        return comparison.verdict is Verdict.FAIL and comparison.edge not in known
 
     def _ended(self, error: DptrainError) -> None:
         where = self.report.comparisons[-1].where if self.report.comparisons else "at the start"
@@ -155,29 +158,41 @@ class Check:
         workers = max((way.workers for way in self.plan.ways), default=1)
         for step in range(STEPS):
             where = f"{dtype}, {point} weights, minibatch {step}"
-            for comparison in self._about(triangle, parameters, step, where):
+            for comparison, evidence in self._about(triangle, parameters, step, where):
                 yield (
                     comparison,
-                    lambda c=comparison, s=step: triangle.failure(  # type: ignore[misc]
-                        c, triangle.local.analytic(parameters, s).gradient, parameters, s, workers
+                    lambda c=comparison, e=evidence, s=step: (  # type: ignore[misc]
+                        triangle.failure(
+                            c,
+                            triangle.local.analytic(parameters, s).gradient,
+                            parameters,
+                            s,
+                            workers,
+                        )
+                        if e is None
+                        else own_failure(c, e)
                     ),
                 )
 
     def _about(
         self, triangle: Triangle, parameters: Array, step: int, where: str
-    ) -> Iterator[Comparison]:
-        yield from triangle.against_formulas(parameters, step, where)
+    ) -> Iterator[tuple[Comparison, Evidence | None]]:
+        for comparison in triangle.against_formulas(parameters, step, where):
+            yield comparison, None
         if triangle.job.dtype != np.float64 or step == 1:  # numbers need float64, and take longer
             return
         if not is_own(triangle.job):
             indices = self._indices(triangle)
-            yield from triangle.against_complex_step(parameters, step, where, indices)
-        for comparison, slope in numbers(triangle, parameters, step, where, self.subject.seed):
+            for comparison in triangle.against_complex_step(parameters, step, where, indices):
+                yield comparison, None
+        for comparison, slope, evidence in numbers(
+            triangle, parameters, step, where, self.subject.seed
+        ):
             if slope is not None:
                 points = [(p.h, p.remainder) for p in slope.points if p.remainder > 0]
                 plots = self.report.plots.setdefault("taylor", {})
                 plots[where] = (points, slope.slope)
-            yield comparison
+            yield comparison, evidence
 
     def _indices(self, triangle: Triangle) -> Array:
         spans = [np.arange(t.start, t.stop) for t in triangle.tensors]
@@ -266,8 +281,21 @@ class Check:
                 yield comparison, lambda c=comparison: Failure(c, _about(c))  # type: ignore[misc]
 
 
-def _subject(comparison: Comparison) -> str:
-    return comparison.name if comparison.edge == "numerical" else comparison.edge
+def own_failure(comparison: Comparison, evidence: Evidence) -> Failure:
+    """Return what a wrong gradient of a network of the user's own is put down to."""
+    return Failure(
+        comparison,
+        diagnose(
+            evidence,
+            own.hypotheses(evidence, comparison.tensors),
+            more_first=True,
+            exact=OWN_EXACT,
+        ),
+        (),
+        evidence.found,
+        evidence.right,
+        evidence.tensors,
+    )
 
 
 def _about(comparison: Comparison) -> list[Diagnosis]:

@@ -61,6 +61,7 @@ class Comparison(NamedTuple):
         verdict: of all tensors.
         tensors: one by one.
         note: a sentence, possibly empty.
+        remark: what a reader should know although it passes, possibly empty.
     """
 
     name: str
@@ -69,6 +70,7 @@ class Comparison(NamedTuple):
     verdict: Verdict
     tensors: tuple[TensorResult, ...]
     note: str = ""
+    remark: str = ""
 
     @property
     def compared(self) -> int:

@@ -49,12 +49,13 @@ def diagnose(
     more: Iterable[Hypothesis] = (),
     *,
     more_first: bool = False,
+    exact: float = EXACT,
     most: int = 5,
 ) -> list[Diagnosis]:
     """Return the kinds of bugs that explain a gradient best, the best first.
 
-    Among those that explain everything, the order is that of the hypotheses: the more specific
-    come first.
+    Among those that explain everything, up to a part of ``exact``, the order is that of the
+    hypotheses: the more specific come first.
     """
     swallowed = _swallowed(evidence)
     if swallowed is not None:
@@ -65,7 +66,7 @@ def diagnose(
     for i, each in enumerate([*more, *usual] if more_first else [*usual, *more]):
         residual = evidence.residual(each.predicted)
         if residual < 0.5 * nothing:  # otherwise it explains next to nothing of the difference
-            rank = 0.0 if residual < min(EXACT, 1e-3 * nothing) else residual
+            rank = 0.0 if residual < min(exact, 1e-3 * nothing) else residual
             ranked.append((rank, i, Diagnosis(each.kind, each.sentence, residual)))
     ranked.sort(key=lambda each: each[:2])
     found: list[Diagnosis] = []
@@ -73,9 +74,9 @@ def diagnose(
         if all(likely.kind != other.kind for other in found):
             found.append(likely)
     whole = fit(evidence)
-    weighted = any(abs(weight - 1) > EXACT for weight in whole.weights)
-    explains = whole.residual < min(EXACT, 1e-3 * nothing)
-    if weighted and explains and (not found or found[0].residual >= EXACT):
+    weighted = any(abs(weight - 1) > exact for weight in whole.weights)
+    explains = whole.residual < min(exact, 1e-3 * nothing)
+    if weighted and explains and (not found or found[0].residual >= exact):
         found.insert(0, _weighted(whole))
     return found[:most]
 

@@ -1,17 +1,20 @@
 """The analytic gradient against numbers that are made of the loss alone."""
 
-import warnings
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from dptrain.arithmetic.shards import shard_sizes
 from dptrain.gradcheck.comparison import Comparison, Entry, TensorResult, compare
-from dptrain.gradcheck.complex_step import STEP
 from dptrain.gradcheck.gradients import Triangle
+from dptrain.gradcheck.hypotheses.evidence import Evidence
 from dptrain.gradcheck.kinks import Finding, Kink, Smooth, black_box, white_box
+from dptrain.gradcheck.logarithm import Rowwise, epsilon_of, rowwise
+from dptrain.gradcheck.own_complex import OwnComplexStep
 from dptrain.gradcheck.projections import (
+    Oracle,
     Projected,
     by_complex_step,
     by_differences,
@@ -26,33 +29,93 @@ Array = NDArray[Any]
 # A loss of the user's own comes without a bound: rounding of a few hundred operations.
 OWN_NOISE = 256 * 2.0**-53
 OWN_ELEMENTWISE = 5_000
+# How well rows of a network of the user's own must add up to be told apart in a diagnosis.
+OWN_EXACT = 1e-6
 # An oracle that is less certain than this, relative to a tensor's largest element, says nothing.
 RESOLUTION = 1e-3
-# Of each tensor so many of the largest, of the smallest and of the others, unless it is small.
+# Differences: of each tensor so many of the largest, of the smallest and of the others; all, where
+# there are few and nothing more exact compares them.
 SAMPLES, ELEMENTWISE = 3, 300
 # The probability with which an error of the size named in the report may have gone unseen.
 MISSED = 1e-3
 
 
+class Number(NamedTuple):
+    """A numerical comparison.
+
+    Attributes:
+        comparison: what came of it.
+        slope: of a Taylor test.
+        evidence: of a network of the user's own, what a diagnosis can begin with.
+    """
+
+    comparison: Comparison
+    slope: Taylor | None = None
+    evidence: Evidence | None = None
+
+
 class Numbers:
     """The numerical comparisons of one point and minibatch."""
 
-    def __init__(self, triangle: Triangle, parameters: Array, step: int, where: str) -> None:
+    def __init__(
+        self, triangle: Triangle, parameters: Array, step: int, where: str, seed: int
+    ) -> None:
         self._triangle = triangle
         self._parameters = parameters.astype(float)
         self._step = step
         self._where = where
+        self._seed = seed
         self._gradient = triangle.local.analytic(parameters, step).gradient.astype(float)
         expected = triangle.expected(parameters, step)
         self._bound = np.zeros(len(parameters)) if expected is None else expected.bound
         loss = triangle.local.loss(parameters, step)
         self._noise = OWN_NOISE * max(1.0, abs(loss)) if expected is None else expected.loss_bound
         self._spans = [slice(t.start, t.stop) for t in triangle.tensors]
+        self._reference = triangle.reference(step)
+        self._remarks: list[str] = []
+        self._rows: Rowwise | None = None
+        self._known: tuple[Array, Array] | None = None
+        self._oracle = self._chosen_oracle()
+        if self._reference is None:
+            self._account_for_epsilon()
 
-    def differences(self, seed: int) -> Comparison:
+    def _chosen_oracle(self) -> Oracle:
+        self._complex: OwnComplexStep | None = None
+        if self._reference is not None:
+            return by_complex_step(self._reference, self._parameters)
+        own = OwnComplexStep(self._triangle.local, self._parameters, self._step)
+        differences = by_differences(self._loss, self._parameters, self._noise)
+        if own.agrees(differences(self._direction(self._seed))):
+            self._complex = own
+            return own.oracle()
+        self._remarks.append(
+            "the loss cannot be computed with complex numbers: differences take their place"
+        )
+        return differences
+
+    def _account_for_epsilon(self) -> None:
+        rows = self._rows = rowwise(self._triangle.job, self._parameters, self._step)
+        if rows is None:
+            return
+        epsilon = epsilon_of(rows, self._oracle, self._spans, self._seed)
+        if epsilon:
+            self._gradient = self._gradient - epsilon * np.exp(rows.losses) @ rows.parts
+            self._remarks.append(
+                f"the loss has log(y + {epsilon:g}), and the gradient is that of log(y): the "
+                "difference is known, and accounted for"
+            )
+
+    def _direction(self, seed: int) -> Array:
+        direction = np.zeros(len(self._parameters))
+        random = np.random.default_rng(seed)
+        for span in self._spans:
+            direction[span] = random.standard_normal(span.stop - span.start)
+        return direction
+
+    def differences(self) -> Comparison:
         """Compare with central differences, element by element."""
-        indices = self._indices(seed)
-        reference = self._triangle.reference(self._step)
+        indices = self._indices()
+        reference = self._reference
         if reference is None:
             findings = black_box(self._loss, self._parameters, indices, self._noise)
         else:
@@ -63,67 +126,71 @@ class Numbers:
             findings = white_box(branched, self._parameters, indices, self._noise)
         return self._judged(indices, findings)
 
-    def own_complex_step(self, seed: int) -> Comparison | None:
-        """Compare a network of the user's own with the complex step, if its code can do that.
-
-        It can where the real part of the loss is what it was, and where the imaginary part is the
-        derivative along a random direction, as differences have it.
-        """
-        direction = np.zeros(len(self._parameters))
-        random = np.random.default_rng(seed)
-        for span in self._spans:
-            direction[span] = random.standard_normal(span.stop - span.start)
-        slope = by_differences(self._loss, self._parameters, self._noise)(direction)
-        found = self._complex_slope(slope.direction)
-        if found is None or abs(found - slope.value) > slope.error + 1e-6 * abs(slope.value):
+    def own_complex_step(self) -> Comparison | None:
+        """Compare a network of the user's own with the complex step, if its code can do that."""
+        chosen = np.concatenate([np.arange(s.start, s.stop) for s in self._spans])
+        if len(chosen) > OWN_ELEMENTWISE:
+            random = np.random.default_rng(self._seed)
+            chosen = np.sort(random.choice(chosen, OWN_ELEMENTWISE, replace=False))
+        shards = None if self._complex is None else self._complex.gradients(chosen.tolist())
+        if shards is None:
             return None
-        everything = np.concatenate([np.arange(s.start, s.stop) for s in self._spans])
-        if len(everything) > OWN_ELEMENTWISE:
-            everything = np.sort(random.choice(everything, OWN_ELEMENTWISE, replace=False))
-        wanted, compared = self._gradient.copy(), np.zeros(len(self._gradient), bool)
-        for index in everything.tolist():
-            unit = np.zeros(len(self._gradient))
-            unit[index] = 1
-            one = self._complex_slope(unit)
-            if one is None:
-                return None
-            wanted[index], compared[index] = one, True
-        size = float(np.abs(self._gradient).max(initial=0))
+        compared = np.zeros(len(self._gradient), bool)
+        compared[chosen] = True
+        self._known = shards, compared
         return compare(
             "analytic = complex step",
             "numerical",
             self._where,
             self._triangle.tensors,
             self._gradient,
-            wanted,
-            OWN_NOISE * size,
+            np.where(compared, shards.sum(axis=0), self._gradient),
+            self._rounding,
             compared,
         )
 
-    def _complex_slope(self, direction: Array) -> float | None:
-        """Return the derivative along a direction; None where the code cannot do that."""
-        moved = self._parameters + 1j * STEP * direction
-        try:
-            with np.errstate(all="ignore"), warnings.catch_warnings():
-                warnings.simplefilter("error", np.exceptions.ComplexWarning)
-                found = self._triangle.local.complex_loss(moved, self._step)
-        except Exception:  # noqa: BLE001 - somebody's code, which was written for real numbers
-            return None
-        return found.imag / STEP
+    @property
+    def _rounding(self) -> float:
+        """What rounding may do to an element where no formula tells."""
+        return OWN_NOISE * float(np.abs(self._gradient).max(initial=0))
 
-    def projections(self, seed: int) -> Comparison:
+    def evidence(self) -> Evidence | None:
+        """Return what a diagnosis begins with where there are no formulas."""
+        if self._reference is not None or self._known is None:
+            return None
+        shards, compared = self._known
+        right = np.where(compared, shards.sum(axis=0), self._gradient)
+        sizes = self._sizes() if len(shards) > 1 else (self._triangle.job.rows(self._step),)
+        rows = None if self._rows is None else self._rows.parts
+        if rows is not None and not np.allclose(rows.sum(axis=0), right, OWN_EXACT, OWN_EXACT):
+            rows = None  # they are wrong as well
+        return Evidence(
+            self._triangle.tensors,
+            self._gradient,
+            right,
+            shards,
+            sizes,
+            ((0, len(sizes)),),
+            self._triangle.job.batch_size,
+            rows=None if rows is None else lambda: (rows, list(range(len(rows)))),
+            compared=compared,
+        )
+
+    def _sizes(self) -> tuple[int, ...]:
+        job = self._triangle.job
+        return shard_sizes(job.rows(self._step), job.shards)
+
+    def projections(self) -> Comparison:
         """Compare along random directions, tensor by tensor."""
-        reference = self._triangle.reference(self._step)
-        if reference is None:
-            oracle = by_differences(self._loss, self._parameters, self._noise)
-        else:
-            oracle = by_complex_step(reference, self._parameters)
-        _, found = projected(self._spans, self._gradient, oracle, 2 * self._bound, seed=seed)
+        seed, bounds = self._seed, 2 * self._bound
+        if self._complex is not None:
+            bounds = bounds + self._rounding
+        _, found = projected(self._spans, self._gradient, self._oracle, bounds, seed=seed)
         results = tuple(self._projected(i, each) for i, each in enumerate(found))
         verdicts = [Verdict.FAIL if not each.fits else Verdict.PASS for each in found]
         return Comparison(
             "analytic = projections",
-            "analytic" if reference is not None else "numerical",
+            "analytic" if self._reference is not None else "numerical",
             self._where,
             worst(verdicts),
             results,
@@ -131,12 +198,9 @@ class Numbers:
             f"unseen with a probability of {MISSED:g}",
         )
 
-    def taylor(self, seed: int) -> tuple[Comparison, Taylor]:
+    def taylor(self) -> tuple[Comparison, Taylor]:
         """Test whether what the gradient leaves over falls with slope 2."""
-        direction = np.zeros(len(self._parameters))
-        random = np.random.default_rng(seed)
-        for span in self._spans:
-            direction[span] = random.standard_normal(span.stop - span.start)
+        direction = self._direction(self._seed)
         found = taylor(self._loss, self._parameters, self._gradient, direction, self._noise)
         verdict = {Judgement.RIGHT: Verdict.PASS, Judgement.WRONG: Verdict.FAIL}.get(
             found.judgement, Verdict.PASS
@@ -144,14 +208,24 @@ class Numbers:
         note = f"slope {found.slope:.2f}: {found.judgement.value}"
         return Comparison("Taylor slope", "numerical", self._where, verdict, (), note), found
 
+    def all(self) -> Iterator[Number]:
+        """Yield all of them, those that say most first."""
+        remark = "; ".join(self._remarks)
+        for each in (self.own_complex_step(), self.differences(), self.projections()):
+            if each is not None:
+                yield Number(each._replace(remark=remark), evidence=self.evidence())
+        comparison, slope = self.taylor()
+        yield Number(comparison, slope, self.evidence())
+
     def _loss(self, x: Array) -> float:
         return self._triangle.local.loss(x, self._step)
 
-    def _indices(self, seed: int) -> Array:
+    def _indices(self) -> Array:
         total = sum(span.stop - span.start for span in self._spans)
-        if total <= ELEMENTWISE:
+        exact = self._reference is not None or self._complex is not None
+        if total <= ELEMENTWISE and not exact:
             return np.concatenate([np.arange(span.start, span.stop) for span in self._spans])
-        return sampled(self._gradient, self._spans, SAMPLES, seed=seed)[1]
+        return sampled(self._gradient, self._spans, SAMPLES, seed=self._seed)[1]
 
     def _judged(self, indices: Array, findings: Sequence[Finding]) -> Comparison:
         size = len(self._parameters)
@@ -169,6 +243,8 @@ class Numbers:
             if verdict is not Verdict.INCONCLUSIVE:
                 wanted[index], tolerance[index] = own, limit + float(self._bound[index])
                 compared[index] = True
+        if self._known is None:
+            self._known = np.where(compared, wanted, 0.0)[None], compared
         found = compare(
             "analytic = central differences",
             "numerical",
@@ -229,13 +305,7 @@ def _wanted(finding: Finding, found: float, scale: float) -> tuple[float, float,
 
 def numbers(
     triangle: Triangle, parameters: Array, step: int, where: str, seed: int
-) -> Iterator[tuple[Comparison, Taylor | None]]:
+) -> Iterator[Number]:
     """Yield all numerical comparisons of a point and a minibatch."""
-    own = Numbers(triangle, parameters, step, where)
-    if triangle.reference(step) is None:
-        found = own.own_complex_step(seed)
-        if found is not None:
-            yield found, None
-    yield own.projections(seed), None
-    yield own.differences(seed), None
-    yield own.taylor(seed)
+    own = Numbers(triangle, parameters, step, where, seed)
+    yield from own.all()

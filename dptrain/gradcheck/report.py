@@ -74,6 +74,11 @@ class Report:
         return worst(each.verdict for each in self.comparisons)
 
     @property
+    def remarks(self) -> list[str]:
+        """What a reader should know of how it was compared."""
+        return list(dict.fromkeys(each.remark for each in self.comparisons if each.remark))
+
+    @property
     def blamed(self) -> str:
         """The edge that failed first, or ``""``."""
         failed = {each.edge for each in self.comparisons if each.verdict is Verdict.FAIL}

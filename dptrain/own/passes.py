@@ -38,6 +38,13 @@ class _Shard(NamedTuple):
     share: float
 
 
+def _fill_in(shard: _Shard) -> None:
+    """Make one-hot rows of class numbers, where the network wants them."""
+    if shard.hot is not None:
+        shard.hot[...] = 0
+        shard.hot[np.arange(len(shard.targets)), shard.targets] = 1
+
+
 class OwnPass(ShardedPass):
     """One arrangement of shards."""
 
@@ -91,30 +98,42 @@ class OwnPass(ShardedPass):
         self._losses = [self._computed(i, shard) for i, shard in enumerate(self._shards)]
         return self._losses
 
-    def _computed(self, i: int, shard: _Shard) -> float:
-        if shard.hot is not None:
-            shard.hot[...] = 0
-            shard.hot[np.arange(len(shard.targets)), shard.targets] = 1
-        rows = len(shard.x)
+    def losses(self) -> list[float]:
+        """Return each local shard's sum of its rows' losses, and compute no gradients."""
+        self._model.load(list(self._weights.values()))
+        return [self._loss(i, shard) for i, shard in enumerate(self._shards)]
+
+    def _loss(self, i: int, shard: _Shard) -> float:
+        _fill_in(shard)
+        return self._model.loss(shard.x, shard.t, self._seed(i)) * len(shard.x)
+
+    def _seed(self, i: int) -> int:
         if not self._training:
-            return self._model.loss(shard.x, shard.t, self._seeds.evaluation) * rows
-        seed = self._seeds.training(self.moment.step, self._shards_of_minibatch, self.first + i)
-        loss, gradients = self._model.loss_and_gradient(shard.x, shard.t, seed)
+            return self._seeds.evaluation
+        return self._seeds.training(self.moment.step, self._shards_of_minibatch, self.first + i)
+
+    def _computed(self, i: int, shard: _Shard) -> float:
+        if not self._training:
+            return self._loss(i, shard)
+        _fill_in(shard)
+        rows = len(shard.x)
+        loss, gradients = self._model.loss_and_gradient(shard.x, shard.t, self._seed(i))
         for name, place in shard.gradients.items():
             np.multiply(gradients[name], shard.share, out=place, casting="same_kind")
         return loss * rows
 
-    def complex_loss(self, parameters: Array) -> complex:
-        """Return the mean loss of this pass's rows with complex weights ``(size,)``.
+    def complex_losses(self, parameters: Array) -> list[complex]:
+        """Return each shard's part of the mean loss with complex weights ``(size,)``.
 
         Raises whatever the network's code raises: it may not be made for complex numbers.
         """
         weights = self._network.views(parameters)
-        total = 0j
-        for i, shard in enumerate(self._shards):
-            seed = self._seeds.training(self.moment.step, self._shards_of_minibatch, self.first + i)
-            total += self._model.complex_loss(weights, shard.x, shard.t, seed) * shard.share
-        return total
+        for shard in self._shards:
+            _fill_in(shard)
+        return [
+            self._model.complex_loss(weights, shard.x, shard.t, self._seed(i)) * shard.share
+            for i, shard in enumerate(self._shards)
+        ]
 
     def backward(self, ready: Callable[[int], None] | None = None) -> None:
         """Sum the gradients, which are there already, over the tree; see `ShardedPass`."""

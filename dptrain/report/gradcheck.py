@@ -84,6 +84,8 @@ def print_report(report: Report) -> None:
     print_table(
         "power: the smallest relative error of one element that would be seen", certificate, header
     )
+    for remark in report.remarks:
+        print(f"note: {remark}\n")  # noqa: T201
     for failure in report.failures:
         lines = [*failure_lines(failure), f"  again: {_again(report, failure)}"]
         print("\n".join(lines) + "\n")  # noqa: T201
@@ -184,6 +186,7 @@ def as_data(report: Report) -> dict[str, Any]:
         "check_seed": report.seed,
         "seconds": report.seconds,
         "replay": report.replay,
+        "remarks": report.remarks,
         "comparisons": [_comparison_data(each) for each in report.comparisons],
         "failures": [_failure_data(each) for each in report.failures],
         "power": [p._asdict() | {"detectable": list(p.detectable)} for p in powers(report)],

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 from dptrain import Dense, Network, Tanh
-from dptrain.gradcheck.calls import assert_gradients, check
 from dptrain.gradcheck.comparison import compare
 from dptrain.gradcheck.verdict import Verdict, worst
 from dptrain.nn.initializers import Zeros
@@ -26,60 +25,12 @@ def rows() -> tuple[Any, Any]:
     return x, (x[:, 0] > 0).astype(int)
 
 
-class Linear:
-    """A network in the book's protocol; with a factor other than 1 its gradient is wrong."""
-
-    def __init__(self, factor: float = 1.0) -> None:
-        random = np.random.default_rng(1)
-        self.params = {"W": random.standard_normal((4, 2)), "b": np.zeros(2)}
-        self.factor = factor
-
-    def predict(self, x: Any) -> Any:
-        return x @ self.params["W"] + self.params["b"]
-
-    def loss(self, x: Any, t: Any) -> Any:
-        return 0.5 * np.sum((self.predict(x) - np.eye(2)[t]) ** 2) / len(x)
-
-    def gradient(self, x: Any, t: Any) -> dict[str, Any]:
-        error = (self.predict(x) - np.eye(2)[t]) / len(x)
-        return {"W": self.factor * x.T @ error, "b": error.sum(axis=0)}
-
-
 def test_a_network_passes(gradcheck: Callable[..., Any]) -> None:
     report = gradcheck(NETWORK, rows(), workers=(3,), optimizer="adam")
     edges = {each.edge for each in report.comparisons}
     assert {"analytic", "distributed", "numerical", "update", "ledger", "resume"} <= edges
     assert all(each.verdict is Verdict.PASS for each in report.comparisons)
     assert report.failures == []
-
-
-def test_a_network_of_the_users_own() -> None:
-    ways: dict[str, Any] = {"workers": (1,), "exchange": ("inline",), "check_seed": 1}
-    found = check(Linear(), rows(), **ways)
-    assert found.verdict is Verdict.PASS
-    complex_steps = [c for c in found.comparisons if c.name == "analytic = complex step"]
-    assert sum(c.compared for c in complex_steps) == 4 * 10
-    with pytest.raises(AssertionError, match=r"(?s)analytic = .*W\[.*check_seed=1"):
-        assert_gradients(Linear(1.001), rows(), workers=(), check_seed=1)
-
-
-class Kept(Linear):
-    """Keeps its arrays elsewhere too, as networks of layers do: no complex step is possible."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.kept = self.params["W"]
-
-    def predict(self, x: Any) -> Any:
-        return x @ self.kept + self.params["b"]
-
-
-def test_differences_take_over_where_there_is_no_complex_step() -> None:
-    found = check(Kept(), rows(), workers=(), check_seed=1)
-    assert found.verdict is Verdict.PASS
-    names = {each.name for each in found.comparisons}
-    assert "analytic = complex step" not in names
-    assert "analytic = central differences" in names
 
 
 def test_on_the_command_line(tmp_path: Path) -> None:

@@ -66,6 +66,7 @@ class Evidence:
         drawn: initial weights by the seed with which a rank might have drawn them itself.
         rows: computes the part that each training row has or would have, ``(rows, size)``, and
             tells which belong to the minibatch; None where rows cannot be told apart.
+        compared: which elements are known, bool ``(size,)``; None: all.
     """
 
     tensors: Sequence[Tensor]
@@ -81,6 +82,7 @@ class Evidence:
     labelled: Callable[[], tuple[Array, Array]] | None = None
     drawn: Mapping[int, Array] = field(default_factory=dict)
     rows: Callable[[], tuple[Array, list[int]]] | None = None
+    compared: Array | None = None
 
     @cached_property
     def scale(self) -> Array:
@@ -90,7 +92,7 @@ class Evidence:
             own = slice(tensor.start, tensor.stop)
             size = float(np.abs(self.shards[:, own]).max(initial=0))
             found[own] = 1 / (size * np.sqrt(tensor.stop - tensor.start)) if size else 0.0
-        return found
+        return found if self.compared is None else np.where(self.compared, found, 0.0)
 
     def residual(self, predicted: Array) -> float:
         """Return how far a prediction is from what was found, relatively, over all tensors."""

@@ -18,6 +18,8 @@ def hypotheses(evidence: Evidence) -> Iterator[Hypothesis]:
     yield from _means(e, n, count, world)
     for factor, kind, sentence in _factors(e, n, count, world):
         yield Hypothesis(kind, sentence, e.weighted(factor * ones))
+    sentence = "every shard's part is the sum over its rows instead of their mean"
+    yield Hypothesis("sum-not-mean", sentence, e.weighted(np.array(e.sizes, float)))
     yield from _one_for_another(e)
     yield from _single_ranks(e)
     yield from _aliased(e)

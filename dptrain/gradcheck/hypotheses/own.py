@@ -1,0 +1,111 @@
+"""Bugs in a network of the user's own, of which only tensors are known and no layers."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dptrain.gradcheck.comparison import TensorResult
+from dptrain.gradcheck.hypotheses.evidence import Evidence, Hypothesis
+from dptrain.nn.network import Tensor
+
+Array = NDArray[Any]
+
+# A factor that explains a tensor leaves less than this of it.
+EXPLAINED = 1e-6
+# Single elements that are named, at most.
+NAMED = 4
+
+
+def hypotheses(e: Evidence, failed: Sequence[TensorResult]) -> Iterator[Hypothesis]:
+    """Yield what explains the gradient, the more telling first.
+
+    Args:
+        e: the evidence.
+        failed: the tensors of the comparison that failed; those that did not are right.
+    """
+    names = [each.tensor for each in failed if each.failed]
+    wrong = [t for t in e.tensors if t.name in names]
+    if wrong:
+        yield from _counted(e, wrong)
+        yield from _scaled(e, wrong)
+        yield from _placed(e, wrong, failed)
+
+
+def _counted(e: Evidence, wrong: Sequence[Tensor]) -> Iterator[Hypothesis]:
+    """Rows count otherwise in some tensors."""
+    names = ", ".join(t.name for t in wrong)
+    sizes = np.array(e.sizes, float)
+    what = f"the gradient of {names} is"
+    for weights, kind, how in (
+        (sizes, "sum-not-mean", "the sum over the rows instead of their mean"),
+        (1 / sizes, "divided-twice", "divided by the rows once more, or is a mean over them"),
+    ):
+        yield Hypothesis(kind, f"{what} {how}", _changed(e, wrong, e.weighted(weights)))
+    if e.rows is None:
+        return
+    rows, _ = e.rows()
+    ends = np.cumsum(e.sizes)
+    for places, which in ((ends - np.array(e.sizes), "first"), (ends - 1, "last")):
+        sentence = f"{what} missing the sum over rows: it is that of the {which} row alone"
+        yield Hypothesis("bias-axis", sentence, _changed(e, wrong, rows[places].sum(axis=0)))
+
+
+def _changed(e: Evidence, wrong: Sequence[Tensor], other: Array) -> Array:
+    predicted = e.right.copy()
+    for tensor in wrong:
+        own = slice(tensor.start, tensor.stop)
+        predicted[own] = other[own]
+    return predicted
+
+
+def _scaled(e: Evidence, wrong: Sequence[Tensor]) -> Iterator[Hypothesis]:
+    """Every wrong tensor is a multiple of what it should be."""
+    predicted, factors = e.found.copy(), {}
+    for tensor in wrong:
+        own = slice(tensor.start, tensor.stop)
+        known = e.scale[own] > 0
+        found, right = e.found[own][known], e.right[own][known]
+        factor = float(found @ right / (right @ right)) if right.any() else 0.0
+        if not np.linalg.norm(found - factor * right) <= EXPLAINED * np.linalg.norm(right):
+            return
+        predicted[own] = factor * e.right[own]
+        factors[tensor.name] = f"{factor:.6g}"
+    if len(set(factors.values())) == 1:
+        what = "the gradient" if len(factors) == len(e.tensors) else ", ".join(factors)
+        sentence = f"{what} is {next(iter(factors.values()))} times what it should be"
+    else:
+        listed = ", ".join(f"{name} is {factor} times" for name, factor in factors.items())
+        sentence = f"{listed} what it should be"
+    yield Hypothesis("scaled", sentence, predicted)
+
+
+def _placed(
+    e: Evidence, wrong: Sequence[Tensor], results: Sequence[TensorResult]
+) -> Iterator[Hypothesis]:
+    """Which tensors are wrong tells where the fault is, in a network that is a chain."""
+    names = [t.name for t in e.tensors]
+    bad = [t.name for t in wrong]
+    right = ", ".join(name for name in names if name not in bad)
+    kind, sentence = "tensor", f"the gradient of {', '.join(bad)} is wrong, that of {right} right"
+    failed = [each for each in results if each.failed]
+    few = len(failed) == 1 and failed[0].failed < min(NAMED, failed[0].compared)
+    if few and failed[0].worst is not None:
+        place = list(failed[0].worst.place)
+        count = "one element is" if failed[0].failed == 1 else f"{failed[0].failed} elements are"
+        sentence = f"{count} wrong, {bad[0]}{place}, and everything else is right"
+    elif len(bad) == len(names):
+        kind = "loss-derivative"
+        sentence = (
+            "all tensors are wrong: the fault lies where the backward pass begins, such as the "
+            "derivative of the loss, or its mean"
+        )
+    elif len(bad) > 1 and bad == names[: len(bad)]:
+        kind = "activation-derivative"
+        sentence = (
+            f"{', '.join(bad)} are wrong, {right} right: what is passed back to {bad[-1]} is "
+            "wrong, such as the derivative of the activation"
+        )
+    # a little of the difference is left, so that whatever explains all of it comes first
+    yield Hypothesis(kind, sentence, e.found + 0.01 * (e.found - e.right))

@@ -1,0 +1,180 @@
+"""Networks of the user's own: by the complex step or differences, and what is wrong with them."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from dptrain.gradcheck.calls import assert_gradients, check
+from dptrain.gradcheck.report import Report
+from dptrain.gradcheck.verdict import Verdict
+
+ALONE: dict[str, Any] = {"workers": (1,), "exchange": ("inline",), "check_seed": 1}
+NUMBERS: dict[str, Any] = {"workers": (), "check_seed": 1}
+
+
+def rows() -> tuple[Any, Any]:
+    random = np.random.default_rng(0)
+    x = random.standard_normal((60, 4))
+    return x, np.eye(3)[random.integers(0, 3, 60)]
+
+
+class TwoLayers:
+    """The notes' network, with the ε in the logarithm of its loss."""
+
+    epsilon = 1e-7
+
+    def __init__(self) -> None:
+        random = np.random.default_rng(1)
+        self.params = {
+            "W1": random.standard_normal((4, 5)),
+            "b1": np.zeros(5),
+            "W2": random.standard_normal((5, 3)),
+            "b2": np.zeros(3),
+        }
+
+    def forward(self, x: Any) -> tuple[Any, Any]:
+        p = self.params
+        hidden = 1 / (1 + np.exp(-(x @ p["W1"] + p["b1"])))
+        power = np.exp(hidden @ p["W2"] + p["b2"])
+        return hidden, power / power.sum(axis=1, keepdims=True)
+
+    def predict(self, x: Any) -> Any:
+        return self.forward(x)[1]
+
+    def loss(self, x: Any, t: Any) -> Any:
+        return -np.sum(t * np.log(self.predict(x) + self.epsilon)) / len(x)
+
+    def gradient(self, x: Any, t: Any) -> dict[str, Any]:
+        hidden, y = self.forward(x)
+        dy = (y - t) / len(x)
+        dz = self.activation(dy @ self.params["W2"].T, hidden)
+        return self.changed(
+            {"W1": x.T @ dz, "b1": dz.sum(axis=0), "W2": hidden.T @ dy, "b2": dy.sum(axis=0)}
+        )
+
+    def activation(self, dy: Any, hidden: Any) -> Any:
+        return dy * hidden * (1 - hidden)
+
+    def changed(self, gradients: dict[str, Any]) -> dict[str, Any]:
+        return gradients
+
+
+def names(report: Report) -> set[str]:
+    return {each.name for each in report.comparisons}
+
+
+def test_the_complex_step_compares_all_elements() -> None:
+    found = check(TwoLayers(), rows(), **ALONE)
+    assert found.verdict is Verdict.PASS
+    steps = [each for each in found.comparisons if each.name == "analytic = complex step"]
+    assert sum(each.compared for each in steps) == 4 * 43
+    assert max(t.detectable[0] for each in steps for t in each.tensors) < 1e-11
+
+
+def test_an_epsilon_in_the_logarithm_is_accounted_for_and_told() -> None:
+    found = check(TwoLayers(), rows(), **NUMBERS)
+    assert found.verdict is Verdict.PASS
+    assert found.remarks == [
+        "the loss has log(y + 1e-07), and the gradient is that of log(y): the difference is known, "
+        "and accounted for"
+    ]
+
+
+class Exact(TwoLayers):
+    epsilon = 0.0
+
+
+def test_no_epsilon_is_told_where_there_is_none() -> None:
+    assert check(Exact(), rows(), **NUMBERS).remarks == []
+
+
+class Shifted(TwoLayers):
+    """Its gradient is wrong by as much as the ε makes, but not as the ε does."""
+
+    epsilon = 0.0
+
+    def changed(self, gradients: dict[str, Any]) -> dict[str, Any]:
+        return {name: g * (1 - 3e-7) for name, g in gradients.items()}
+
+
+def test_what_only_looks_like_an_epsilon_fails() -> None:
+    found = check(Shifted(), rows(), **NUMBERS)
+    assert found.verdict is Verdict.FAIL
+    assert found.failures[0].diagnoses[0].sentence.startswith("the gradient is 1 times")
+
+
+class OneElement(TwoLayers):
+    def changed(self, gradients: dict[str, Any]) -> dict[str, Any]:
+        gradients["W1"][2, 3] *= 1 + 1e-9
+        return gradients
+
+
+class Halved(TwoLayers):
+    def changed(self, gradients: dict[str, Any]) -> dict[str, Any]:
+        return gradients | {"b2": gradients["b2"] / 2}
+
+
+class NoDerivative(TwoLayers):
+    def activation(self, dy: Any, hidden: Any) -> Any:  # noqa: ARG002 - that is what is wrong
+        return dy
+
+
+class Summed(TwoLayers):
+    def gradient(self, x: Any, t: Any) -> dict[str, Any]:
+        return {name: g * len(x) for name, g in super().gradient(x, t).items()}
+
+
+class FirstRow(TwoLayers):
+    def gradient(self, x: Any, t: Any) -> dict[str, Any]:
+        right = super().gradient(x, t)
+        return right | {"b1": super().gradient(x[:1], t[:1])["b1"] / len(x)}
+
+
+@pytest.mark.parametrize(
+    ("network", "kind", "words"),
+    [
+        (OneElement, "tensor", "one element is wrong, W1[2, 3], and everything else is right"),
+        (Halved, "scaled", "b2 is 0.5 times what it should be"),
+        (NoDerivative, "activation-derivative", "W1, b1 are wrong, W2, b2 right: what is passed"),
+        (Summed, "sum-not-mean", "W1, b1, W2, b2 is the sum over the rows instead of their mean"),
+        (FirstRow, "bias-axis", "b1 is missing the sum over rows: it is that of the first row"),
+    ],
+)
+def test_what_is_wrong_is_named(network: type[TwoLayers], kind: str, words: str) -> None:
+    found = check(network(), rows(), **NUMBERS)
+    assert found.verdict is Verdict.FAIL
+    assert len(found.failures) == 1
+    likeliest = found.failures[0].diagnoses[0]
+    assert likeliest.kind == kind
+    assert words in likeliest.sentence
+
+
+def test_an_assertion_tells_it() -> None:
+    with pytest.raises(AssertionError, match=r"(?s)analytic = .*b2\[.*0\.5 times.*check_seed=1"):
+        assert_gradients(Halved(), rows(), **NUMBERS)
+
+
+class Kept(TwoLayers):
+    """Keeps its arrays elsewhere too, as networks of layers do: no complex step is possible."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.kept = self.params["W1"]
+
+    def forward(self, x: Any) -> tuple[Any, Any]:
+        assert self.kept.dtype == float
+        hidden = np.tanh(x @ self.kept + self.params["b1"])
+        power = np.exp(hidden @ self.params["W2"] + self.params["b2"])
+        return hidden, power / power.sum(axis=1, keepdims=True)
+
+    def activation(self, dy: Any, hidden: Any) -> Any:
+        return dy * (1 - hidden**2)
+
+
+def test_differences_take_over_where_there_is_no_complex_step() -> None:
+    found = check(Kept(), rows(), **NUMBERS)
+    assert found.verdict is Verdict.PASS
+    assert "analytic = complex step" not in names(found)
+    assert "analytic = central differences" in names(found)
+    assert "differences take their place; the loss has log(y + 1e-07)" in found.remarks[0]
