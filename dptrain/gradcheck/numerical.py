@@ -232,12 +232,9 @@ class Numbers:
         wanted, tolerance = self._gradient.copy(), np.zeros(size)
         compared = np.zeros(size, bool)
         verdicts = []
-        largest = {
-            t.name: float(np.abs(self._gradient[t.start : t.stop]).max(initial=0))
-            for t in self._triangle.tensors
-        }
+        scales = self._scales()
         for index, finding in zip(indices.tolist(), findings, strict=True):
-            scale = largest[self._tensor(index)]
+            scale = scales[self._tensor(index)]
             own, limit, verdict = _wanted(finding, float(self._gradient[index]), scale)
             verdicts.append(verdict)
             if verdict is not Verdict.INCONCLUSIVE:
@@ -262,6 +259,20 @@ class Numbers:
         )
         overall = worst([found.verdict, *verdicts]) if verdicts else found.verdict
         return found._replace(verdict=overall, note=note)
+
+    def _scales(self) -> dict[str, float]:
+        """Return by tensor what certainty is measured by: its largest element.
+
+        Where that is 0 but for rounding, as of biases before a batch norm, the largest of all.
+        """
+        overall = float(np.abs(self._gradient).max(initial=0))
+        found = {}
+        for tensor in self._triangle.tensors:
+            own = slice(tensor.start, tensor.stop)
+            size = float(np.abs(self._gradient[own]).max(initial=0))
+            zero = max(self._rounding, float(self._bound[own].max(initial=0)))
+            found[tensor.name] = size if size > zero else overall
+        return found
 
     def _tensor(self, index: int) -> str:
         return next(t.name for t in self._triangle.tensors if t.start <= index < t.stop)
