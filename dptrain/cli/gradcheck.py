@@ -19,10 +19,10 @@ from dptrain.experiment.schema import Experiment
 from dptrain.experiment.validate import build
 from dptrain.gradcheck.checking import Check, Plan
 from dptrain.gradcheck.distributed import Way
-from dptrain.gradcheck.subject import Subject, shrunk
+from dptrain.gradcheck.subject import BATCH_SIZE, START, TRAINED, Subject, shrunk
 from dptrain.own.origin import Origin, is_own
 
-POINTS = {"initial": "initial", "burnt-in": "burnt in"}
+POINTS = {"initial": START, "burnt-in": TRAINED}
 
 
 def gradcheck(
@@ -85,13 +85,19 @@ def _subject(what: str | None, flags: dict[str, Any], seed: int) -> Subject:
     if what is not None and is_own(what):
         flags = flags | {"model": what}
     elif what is not None:
-        recorded = read_toml(Path(what))["experiment"]
+        recorded = _small(read_toml(Path(what))["experiment"])
     settings = with_saved_network(override(recorded, flags))
     origin: Origin | None = named_code(flags)
     described = build(Experiment, settings, what or "the command line")
     rows = len(opened_data(described, prepared_data(described)).train)
     small = build(Experiment, shrunk(settings, rows), what or "the command line")
     return Subject(small, origin, seed)
+
+
+def _small(recorded: dict[str, Any]) -> dict[str, Any]:
+    """Return an experiment with small minibatches in uneven shards, in which more shows."""
+    batch = min(int(recorded.get("batch_size") or BATCH_SIZE), BATCH_SIZE)
+    return {k: v for k, v in recorded.items() if k != "shards"} | {"batch_size": batch}
 
 
 def _ways(workers: str, exchange: str) -> list[Way]:

@@ -25,7 +25,7 @@ from dptrain.gradcheck.masks import check_masks
 from dptrain.gradcheck.numerical import numbers
 from dptrain.gradcheck.report import Failure, Report
 from dptrain.gradcheck.statistics import check_statistics, diagnose_statistics
-from dptrain.gradcheck.subject import STEPS, Dtype, Subject, is_own
+from dptrain.gradcheck.subject import BURNT_IN, STEPS, TRAINED, UPDATES, Dtype, Subject, is_own
 from dptrain.gradcheck.update import check_updates, diagnose_updates
 from dptrain.gradcheck.verdict import Verdict
 from dptrain.launch.local import WORKER
@@ -156,7 +156,8 @@ class Check:
         triangle = Triangle(Local(self.subject.job(dtype)))
         parameters = self._points[point].astype(dtype)
         workers = max((way.workers for way in self.plan.ways), default=1)
-        for step in range(STEPS):
+        first = _first_step(point)
+        for step in range(first, first + STEPS):
             where = f"{dtype}, {point} weights, minibatch {step}"
             for comparison, evidence in self._about(triangle, parameters, step, where):
                 yield (
@@ -179,7 +180,8 @@ class Check:
     ) -> Iterator[tuple[Comparison, Evidence | None]]:
         for comparison in triangle.against_formulas(parameters, step, where):
             yield comparison, None
-        if triangle.job.dtype != np.float64 or step == 1:  # numbers need float64, and take longer
+        # numbers need float64, and take longer: a full minibatch and the last are enough
+        if triangle.job.dtype != np.float64 or step % triangle.job.steps_per_epoch == 1:
             return
         if not is_own(triangle.job):
             indices = self._indices(triangle)
@@ -212,9 +214,9 @@ class Check:
         state = begin(job, self._points[point])
         where = f"{dtype}, {point} weights, {way}"
         done: list[Step] = []
-        data = self.subject.data(dtype)
-        with engine(job, data, way, state, worker=self.plan.program) as found:
-            for step in steps(found, 0, STEPS):
+        data, first = self.subject.data(dtype), _first_step(point)
+        with engine(job, data, way, state, first, worker=self.plan.program) as found:
+            for step in steps(found, first, first + STEPS):
                 for comparison in triangle.against_processes(step, f"{where}, step {step.number}"):
                     yield (
                         comparison,
@@ -242,7 +244,7 @@ class Check:
         slots = [each.copy() for each in state.slots]
         data = self.subject.data(dtype)
         with engine(job, data, way, state, first, worker=self.plan.program) as found:
-            done = list(steps(found, first, first + STEPS))
+            done = list(steps(found, first, first + UPDATES))
         for comparison in check_updates(job, done, where, workers=way.workers, slots=slots):
             yield (
                 comparison,
@@ -255,6 +257,9 @@ class Check:
         """Return where the experiment stands after some steps from the last point."""
         job = self.subject.job(dtype)
         state = begin(job, list(self._points.values())[-1])
+        for tensor in job.network.all_tensors():
+            if tensor.trained:
+                state.parameters[tensor.start] = 0  # where a penalty has no derivative
         if not steps_done:
             return state
         alone = InlineEngine(job, state.parameters, list(state.slots))
@@ -279,6 +284,11 @@ class Check:
         for each in ways:
             for comparison in each():
                 yield comparison, lambda c=comparison: Failure(c, _about(c))  # type: ignore[misc]
+
+
+def _first_step(point: str) -> int:
+    """Return the step of the run at which weights are checked: those trained go on from there."""
+    return BURNT_IN if point == TRAINED else 0
 
 
 def own_failure(comparison: Comparison, evidence: Evidence) -> Failure:

@@ -33,7 +33,7 @@ Array = NDArray[Any]
 NUMERICAL = 1e-5
 # Numbers that the complex step may compute: more elements than that allows are sampled. Where rows
 # depend on each other, an element takes a whole forward pass, as long as so many numbers.
-BUDGET, PASS = 1_000_000_000, 1_000_000
+BUDGET, PASS = 500_000_000, 1_000_000
 
 
 class Triangle:
@@ -72,8 +72,14 @@ class Triangle:
         """Return of how many elements the complex step can be computed in a few seconds."""
         network = self.job.network
         assert isinstance(network, Network)
-        numbers = self.job.batch_size * sum(math.prod(shape) for shape in network.shapes)
-        return BUDGET // (numbers + (PASS if couples_rows(network.row) else 0))
+        return BUDGET // (self.numbers() + (PASS if couples_rows(network.row) else 0))
+
+    def numbers(self) -> int:
+        """Return how many numbers a forward pass computes."""
+        network = self.job.network
+        if not isinstance(network, Network):
+            return self.job.batch_size * network.size
+        return self.job.batch_size * sum(math.prod(shape) for shape in network.shapes)
 
     def against_formulas(self, parameters: Array, step: int, where: str) -> Iterator[Comparison]:
         """Compare loss and gradient of this process with the formulas, element by element."""

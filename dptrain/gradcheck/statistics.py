@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from dptrain.experiment.job import Job
 from dptrain.gradcheck.analytic import Local
 from dptrain.gradcheck.comparison import Comparison, compare
-from dptrain.gradcheck.diagnosis import Diagnosis, described, ranked
+from dptrain.gradcheck.diagnosis import EXPLAINS, Diagnosis, described, ranked
 from dptrain.gradcheck.distributed import Step
 from dptrain.gradcheck.reference.bounded import UNITS
 from dptrain.gradcheck.reference.layers import row_forward
@@ -81,14 +81,18 @@ def diagnose_statistics(
             left[of] = left.get(of, 0.0) + _beyond(after, *wanted, own)
     if not beyond:
         return []
-    return ranked(Diagnosis(*of, rest / beyond) for of, rest in left.items())
+    found = ranked(Diagnosis(*of, rest / beyond) for of, rest in left.items())
+    likely = [each for each in found if each.residual <= EXPLAINS]
+    sentence = "Running averages do not move towards those of the minibatch."
+    return likely or [Diagnosis("running-average", sentence, 1.0)]
 
 
 def _compared(local: Local, step: Step, where: str, tensors: Sequence[Tensor]) -> Comparison:
     wanted, bound = _wanted(local, step)
-    name = f"running averages after step {step.number + 1} = two passes over the minibatch"
+    name = "running averages = two passes over the minibatch"
     after = np.asarray(step.after.parameters, float)
-    return compare(name, "statistics", where, tensors, after, wanted, bound)
+    at = f"{where}, step {step.number + 1}"
+    return compare(name, "statistics", at, tensors, after, wanted, bound)
 
 
 def _wanted(local: Local, step: Step) -> tuple[Array, Array]:

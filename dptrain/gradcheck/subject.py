@@ -26,7 +26,9 @@ Dtype = Literal["float32", "float64"]
 BATCH_SIZE = 13
 SHARDS = 5
 STEPS = 3
-BURNT_IN = 20
+# Steps until weights are burnt in, and the updates that are compared: of three epochs.
+BURNT_IN, UPDATES = 20, 8
+START, TRAINED = "initial", "burnt in"
 
 
 @dataclass(frozen=True)
@@ -93,7 +95,7 @@ class Subject:
             if tensor.trained:
                 spread = float(np.std(own)) or 0.1
                 own += 0.1 * spread * random.standard_normal(len(own))
-        return {"initial": start, "burnt in": _trained(job, start)}
+        return {START: start, TRAINED: _trained(job, start)}
 
 
 def shrunk(settings: dict[str, Any], rows: int) -> dict[str, Any]:
@@ -108,7 +110,7 @@ def shrunk(settings: dict[str, Any], rows: int) -> dict[str, Any]:
     }
     batch = min(int(found.get("batch_size") or BATCH_SIZE), rows)
     shards = int(found.get("shards") or SHARDS)
-    found |= {"batch_size": batch, "shards": shards, "steps": STEPS}
+    found |= {"batch_size": batch, "shards": shards, "steps": BURNT_IN + STEPS + 1}
     if "train_rows" not in settings:
         found["train_rows"] = min(rows, 2 * batch + max(1, shards - 2))
     return found

@@ -18,7 +18,7 @@ from dptrain.arithmetic.shards import assign
 from dptrain.experiment.job import Job
 from dptrain.gradcheck.analytic import Local
 from dptrain.gradcheck.comparison import Array, Comparison, compare
-from dptrain.gradcheck.diagnosis import Diagnosis, described, ranked
+from dptrain.gradcheck.diagnosis import EXPLAINS, Diagnosis, described, ranked
 from dptrain.gradcheck.distributed import Step
 from dptrain.gradcheck.reference.bounded import UNITS
 from dptrain.gradcheck.slips import Partials, slips
@@ -141,10 +141,11 @@ def _compared(course: Course, where: str) -> list[Comparison]:
     name = course.job.experiment.optimizer
     found = []
     for step, wanted in zip(course.steps, course.predicted(), strict=True):
-        done = f"after step {step.number + 1} = {name} by the book"
+        done = f"= {name} by the book"
+        at = f"{where}, step {step.number + 1}"
         found.append(
             compare(
-                f"change of the weights {done}", "update", where, tensors,
+                f"change of the weights {done}", "update", at, tensors,
                 _change(step), wanted.change.value, _error(wanted),
             )
         )  # fmt: skip
@@ -153,7 +154,7 @@ def _compared(course: Course, where: str) -> list[Comparison]:
             assert bounded.error is not None
             found.append(
                 compare(
-                    f"{slot} {done}", "update", where, tensors,
+                    f"{slot} {done}", "update", at, tensors,
                     value, bounded.value, FACTOR * bounded.error,
                 )
             )  # fmt: skip
@@ -190,7 +191,8 @@ def _diagnoses(
         tried.append((_size(_state_beyond(course, book, wanted)), left))
     # what explains the weights equally well may yet differ in the state
     found += [each for _, each in sorted(tried, key=lambda pair: pair[0])]
-    return ranked(found)
+    likely = [each for each in found if each.residual <= EXPLAINS]
+    return ranked(likely) or [_unexplained(course, book)]
 
 
 def _weights_beyond(
@@ -259,6 +261,22 @@ def _reference_shards(job: Job) -> ShardGradients:
         return reference.gradient(weights, UNITS[job.dtype.name]).shards
 
     return give
+
+
+def _unexplained(course: Course, book: Sequence[Predicted]) -> Diagnosis:
+    """Return where and by how much the first wrong update is off."""
+    beyond = _weights_beyond(course, book, book)
+    at = next((i for i, each in enumerate(beyond) if each.any()), None)
+    if at is None:
+        sentence = "The optimizer's state is wrong, the weights are not."
+        return Diagnosis("optimizer-state", sentence, 1.0)
+    which, step = beyond[at] > 0, course.steps[at]
+    found, wanted = _change(step)[which], book[at].change.value[which]
+    factor = float(found @ wanted / (wanted @ wanted)) if wanted.any() else 0.0
+    off = np.abs(found - factor * wanted) <= 1e-6 * np.abs(wanted) + _error(book[at])[which]
+    times = f"{factor:.6g} times what it should be" if off.all() else "not what it should be"
+    sentence = f"In step {step.number + 1} the update is {times}: {_places(course.job, which)}."
+    return Diagnosis("update", sentence, 1.0)
 
 
 def _untouched(course: Course, book: Sequence[Predicted], scale: float) -> list[Diagnosis]:
