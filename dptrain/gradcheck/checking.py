@@ -1,7 +1,9 @@
 """Everything that is checked of an experiment, one after the other."""
 
 import time
+import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,7 +15,7 @@ from dptrain.exchange.engine import State
 from dptrain.exchange.inline import InlineEngine
 from dptrain.gradcheck.analytic import Local
 from dptrain.gradcheck.comparison import Comparison
-from dptrain.gradcheck.continuity import check_order, check_replicas, check_resume
+from dptrain.gradcheck.continuity import check_replicas, check_resume
 from dptrain.gradcheck.diagnosis import Diagnosis
 from dptrain.gradcheck.distributed import Step, Way, begin, engine, gradient_of, recording, steps
 from dptrain.gradcheck.forensics import diagnose
@@ -23,13 +25,18 @@ from dptrain.gradcheck.hypotheses.evidence import Evidence
 from dptrain.gradcheck.ledger import check_ledger
 from dptrain.gradcheck.masks import check_masks
 from dptrain.gradcheck.numerical import numbers
-from dptrain.gradcheck.report import Failure, Report
+from dptrain.gradcheck.order import check_order
+from dptrain.gradcheck.report import EDGES, Failure, Report
+from dptrain.gradcheck.reported import diagnose_loss
 from dptrain.gradcheck.statistics import check_statistics, diagnose_statistics
 from dptrain.gradcheck.subject import BURNT_IN, STEPS, TRAINED, UPDATES, Dtype, Subject, is_own
 from dptrain.gradcheck.update import check_updates, diagnose_updates
 from dptrain.gradcheck.verdict import Verdict
 from dptrain.launch.local import WORKER
 
+# Whatever fails at an edge of the second kind may do so because one of the first kind has failed.
+CAUSES = frozenset(("analytic", "distributed"))
+CONSEQUENCES = frozenset(("update", "resume", "plan", "order", "replicas", "evaluation"))
 # What the numbers of a network of the user's own are trusted for in a diagnosis.
 OWN_EXACT = 1e-6
 
@@ -62,6 +69,20 @@ class Plan(NamedTuple):
     program: Sequence[str] = WORKER
     first_step: int = 0
     first_only: bool = False
+
+
+class Part(NamedTuple):
+    """A part of a check.
+
+    Attributes:
+        edge: that fails if the part cannot be carried out.
+        way: which workers it needs, if any.
+        found: its comparisons, each with what tells why it failed.
+    """
+
+    edge: str
+    way: Way | None
+    found: Found
 
 
 class Check:
@@ -103,34 +124,51 @@ class Check:
 
     def _run(self) -> None:
         began = time.perf_counter()
+        broken: set[Way | None] = set()  # what has ended one run would end the others, too
         for part in self._parts():
+            if part.way in broken:
+                continue
             try:
-                for comparison, failure in part:
+                for comparison, failure in part.found:
                     if self._note(comparison):
-                        self.report.failures.append(failure())
+                        self.report.failures.append(self._explained(comparison, failure))
                     if self._enough():
                         break
-            except DptrainError as error:
-                self._ended(error)
+            except Exception as error:  # noqa: BLE001 - whatever is wrong, the report must say so
+                self._ended(error, part.edge)
+                broken |= {part.way} - {None}
             if self._enough():
                 break
+        self.report.failures.sort(key=lambda each: EDGES.index(each.comparison.edge))
         self.report.seconds = time.perf_counter() - began
 
-    def _parts(self) -> Iterator[Found]:
+    def _explained(self, comparison: Comparison, failure: Callable[[], Failure]) -> Failure:
+        """Return what a failed comparison is put down to."""
+        failed = {each.comparison.edge for each in self.report.failures}
+        if comparison.edge in CONSEQUENCES and failed & CAUSES:
+            sentence = "this follows from what failed before"
+            return Failure(comparison._replace(note=""), [Diagnosis("follows", sentence, 0.0)])
+        try:
+            return failure()
+        except Exception as error:  # noqa: BLE001 - what is wrong may break what explains it too
+            sentence = f"no diagnosis can be made: {type(error).__name__}: {error}"
+            return Failure(comparison, [Diagnosis("unexplained", sentence, 1.0)])
+
+    def _parts(self) -> Iterator[Part]:
         plan = self.plan
         for dtype in plan.dtypes:
             for point in self._points:
                 if plan.numerical:
-                    yield self._analytic(dtype, point)
+                    yield Part("analytic", None, self._analytic(dtype, point))
         for dtype in plan.dtypes:
             for way in plan.ways:
                 for point in self._points:
                     if plan.recorded:
-                        yield self._recorded(dtype, point, way)
+                        yield Part("distributed", way, self._recorded(dtype, point, way))
                 if plan.updates:
-                    yield self._updates(dtype, way)
+                    yield Part("distributed", way, self._updates(dtype, way))
         for way in plan.ways if plan.beyond else ():
-            yield self._beyond(plan.dtypes[0], way)
+            yield Part("distributed", way, self._beyond(plan.dtypes[0], way))
 
     def _enough(self) -> bool:
         return self.plan.first_only and bool(self.report.failures)
@@ -142,14 +180,19 @@ class Check:
         known = {each.comparison.edge for each in self.report.failures}
         return comparison.verdict is Verdict.FAIL and comparison.edge not in known
 
-    def _ended(self, error: DptrainError) -> None:
+    def _ended(self, error: Exception, edge: str) -> None:
+        message = str(error)
+        if not isinstance(error, DptrainError):
+            place = traceback.extract_tb(error.__traceback__)[-1]
+            file = Path(place.filename).name
+            message = f"{type(error).__name__} in {file}, line {place.lineno}: {error}"
         where = self.report.comparisons[-1].where if self.report.comparisons else "at the start"
         comparison = Comparison(
-            "the run goes on", "distributed", f"after {where}", Verdict.FAIL, (), str(error)
+            "the run goes on", edge, f"after {where}", Verdict.FAIL, (), message
         )
         if self._note(comparison):
-            kind = _kind_of(str(error))
-            self.report.failures.append(Failure(comparison, [Diagnosis(kind, str(error), 0.0)]))
+            kind = _kind_of(message)
+            self.report.failures.append(Failure(comparison, [Diagnosis(kind, message, 0.0)]))
 
     def _analytic(self, dtype: Dtype, point: str) -> Found:
         """This process's gradients, against formulas and numbers."""
@@ -220,13 +263,17 @@ class Check:
                 for comparison in triangle.against_processes(step, f"{where}, step {step.number}"):
                     yield (
                         comparison,
-                        lambda c=comparison, s=step: triangle.failure(  # type: ignore[misc]
-                            c,
-                            gradient_of(s),
-                            s.before.parameters,
-                            s.number,
-                            way.workers,
-                            done,
+                        lambda c=comparison, s=step: (
+                            triangle.failure(  # type: ignore[misc]
+                                c,
+                                gradient_of(s),
+                                s.before.parameters,
+                                s.number,
+                                way.workers,
+                                done,
+                            )
+                            if c.edge != "reported"
+                            else Failure(c, diagnose_loss(triangle.local, s, way.workers, done))
                         ),
                     )
                 done.append(step)

@@ -141,7 +141,6 @@ class Triangle:
     def against_processes(self, step: Step, where: str) -> Iterator[Comparison]:
         """Compare what workers came to with this process, bit by bit, and with the formulas."""
         own = self.local.analytic(step.before.parameters, step.number)
-        yield _losses("reported loss = loss", "distributed", where, step.loss, own.loss, 0.0)
         found = gradient_of(step)
         same = compare(
             "distributed = analytic",
@@ -157,6 +156,7 @@ class Triangle:
         if expected is not None:
             edge = "analytic" if same.verdict is Verdict.PASS else "distributed"
             yield self._with_formulas("distributed", edge, where, found, expected)
+        yield _losses("reported loss = loss", "reported", where, step.loss, own.loss, 0.0)
 
     def failure(
         self,
