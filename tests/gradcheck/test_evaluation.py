@@ -21,9 +21,7 @@ DROPPED = [FLAT, dense(6), {"layer": "dropout", "rate": 0.5}, dense(3)]
 ONE = [FLAT, dense(1)]
 
 
-def checked(
-    data: Data, spoil: Callable[[Any], None] = lambda _: None, **changes: Any
-) -> Comparison:
+def checked(data: Data, **changes: Any) -> Comparison:
     job = data.job(experiment(**changes))
     w = weights(job).astype(job.dtype)
     for tensor in job.network.all_tensors():
