@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from dptrain.exchange.engine import Score
 from dptrain.experiment.job import EVALUATION_ROWS, Job
 from dptrain.gradcheck.comparison import Comparison, compare
+from dptrain.gradcheck.diagnosis import times
 from dptrain.gradcheck.reference.bounded import UNITS
 from dptrain.gradcheck.reference.network import Answers, Batch, Reference
 from dptrain.gradcheck.reference.places import leaves
@@ -172,7 +173,7 @@ def _why(job: Job, score: Score, by_row: Rowwise, wanted: Expected) -> str:
         )
         if kind in kinds
     ]
-    ratio = f"The loss is {score.loss / wanted.loss:.6g} times what it should be"
+    ratio = f"The loss is {times(score.loss / wanted.loss)} what it should be"
     return f"{ratio}: perhaps {' or '.join(suspects)}." if suspects else f"{ratio}."
 
 

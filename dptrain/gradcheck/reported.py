@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from dptrain.arithmetic.shards import assign, shard_sizes
 from dptrain.gradcheck.analytic import Local
-from dptrain.gradcheck.diagnosis import Diagnosis
+from dptrain.gradcheck.diagnosis import Diagnosis, times
 from dptrain.gradcheck.distributed import Step
 from dptrain.gradcheck.forensics import EXACT
 from dptrain.gradcheck.hypotheses import shards
@@ -38,15 +38,14 @@ def diagnose_loss(
         if abs(predicted - step.loss) <= exact * abs(step.loss):
             return [Diagnosis(kind, f"the reported loss is wrong: {sentence}", 0.0)]
     ratio = step.loss / float(evidence.right[0]) if evidence.right[0] else np.nan
-    sentence = f"the reported loss is {ratio:.6g} times that of the minibatch"
+    sentence = f"the reported loss is {times(ratio)} that of the minibatch"
     return [Diagnosis("reported-loss", sentence, 1.0)]
 
 
 def _evidence(local: Local, step: Step, workers: int) -> Evidence:
     job = local.job
     sizes = shard_sizes(job.rows(step.number), job.shards)
-    means = local.shard_losses(step.before.parameters, step.number)
-    parts = (means * np.array(sizes) / sum(sizes))[:, np.newaxis]
+    parts = _parts(local, step)[:, np.newaxis]
     return Evidence(
         [LOSS],
         np.array([step.loss]),
@@ -58,8 +57,19 @@ def _evidence(local: Local, step: Step, workers: int) -> Evidence:
     )
 
 
+def _parts(local: Local, step: Step) -> Array:
+    """Return every shard's part of a step's loss."""
+    sizes = np.array(shard_sizes(local.job.rows(step.number), local.job.shards))
+    parts: Array = local.shard_losses(step.before.parameters, step.number) * sizes / sizes.sum()
+    return parts
+
+
 def _others(local: Local, step: Step, before: Sequence[Step]) -> Iterator[tuple[str, str, float]]:
     """Yield the losses of other steps, and of other weights."""
+    if before:
+        left = _parts(local, before[-1])[len(_parts(local, step)) :].sum()
+        now = float(_parts(local, step).sum())
+        yield "not-reset", "absent shards add what they had in the step before", now + float(left)
     for each in before:
         wanted = local.loss(each.before.parameters, each.number)
         yield "other-step", f"it is that of step {each.number}", wanted

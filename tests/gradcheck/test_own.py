@@ -101,7 +101,7 @@ class Shifted(TwoLayers):
 def test_what_only_looks_like_an_epsilon_fails() -> None:
     found = check(Shifted(), rows(), **NUMBERS)
     assert found.verdict is Verdict.FAIL
-    assert found.failures[0].diagnoses[0].sentence.startswith("the gradient is 1 times")
+    assert found.failures[0].diagnoses[0].sentence.startswith("the gradient is 1 - 3e-07 times")
 
 
 class OneElement(TwoLayers):

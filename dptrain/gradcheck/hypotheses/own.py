@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dptrain.gradcheck.comparison import TensorResult
+from dptrain.gradcheck.diagnosis import times
 from dptrain.gradcheck.hypotheses.evidence import Evidence, Hypothesis
 from dptrain.nn.network import Tensor
 
@@ -71,12 +72,12 @@ def _scaled(e: Evidence, wrong: Sequence[Tensor]) -> Iterator[Hypothesis]:
         if not np.linalg.norm(found - factor * right) <= EXPLAINED * np.linalg.norm(right):
             return
         predicted[own] = factor * e.right[own]
-        factors[tensor.name] = f"{factor:.6g}"
+        factors[tensor.name] = times(factor)
     if len(set(factors.values())) == 1:
         what = "the gradient" if len(factors) == len(e.tensors) else ", ".join(factors)
-        sentence = f"{what} is {next(iter(factors.values()))} times what it should be"
+        sentence = f"{what} is {next(iter(factors.values()))} what it should be"
     else:
-        listed = ", ".join(f"{name} is {factor} times" for name, factor in factors.items())
+        listed = ", ".join(f"{name} is {factor}" for name, factor in factors.items())
         sentence = f"{listed} what it should be"
     yield Hypothesis("scaled", sentence, predicted)
 
