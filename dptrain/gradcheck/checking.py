@@ -224,7 +224,7 @@ class Check:
         for comparison in triangle.against_formulas(parameters, step, where):
             yield comparison, None
         # numbers need float64, and take longer: a full minibatch and the last are enough
-        if triangle.job.dtype != np.float64 or step % triangle.job.steps_per_epoch == 1:
+        if triangle.job.dtype != np.float64 or step % 2:
             return
         if not is_own(triangle.job):
             indices = self._indices(triangle)
