@@ -3,6 +3,7 @@
 import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -26,6 +27,7 @@ from dptrain.gradcheck.ledger import check_ledger
 from dptrain.gradcheck.masks import check_masks
 from dptrain.gradcheck.numerical import numbers
 from dptrain.gradcheck.order import check_order
+from dptrain.gradcheck.own_checks import Checked, check_float32, check_repeatable
 from dptrain.gradcheck.report import EDGES, Failure, Report
 from dptrain.gradcheck.reported import diagnose_loss
 from dptrain.gradcheck.statistics import check_statistics, diagnose_statistics
@@ -113,6 +115,7 @@ class Check:
         self.plan = plan
         self._tell = tell
         self._points = points
+        self._triangles: dict[Dtype, Triangle] = {}
         self.report = Report(_line(subject), subject.seed, replay)
 
     def run(self) -> Report:
@@ -196,33 +199,41 @@ class Check:
 
     def _analytic(self, dtype: Dtype, point: str) -> Found:
         """This process's gradients, against formulas and numbers."""
-        triangle = Triangle(Local(self.subject.job(dtype)))
+        triangle = self._alone(dtype)
         parameters = self._points[point].astype(dtype)
         workers = max((way.workers for way in self.plan.ways), default=1)
         first = _first_step(point)
         for step in range(first, first + STEPS):
             where = f"{dtype}, {point} weights, minibatch {step}"
-            for comparison, evidence in self._about(triangle, parameters, step, where):
+            for comparison, explain in self._about(triangle, parameters, step, where):
                 yield (
                     comparison,
-                    lambda c=comparison, e=evidence, s=step: (  # type: ignore[misc]
-                        triangle.failure(
+                    explain
+                    or (
+                        lambda c=comparison, s=step: triangle.failure(  # type: ignore[misc]
                             c,
                             triangle.local.analytic(parameters, s).gradient,
                             parameters,
                             s,
                             workers,
                         )
-                        if e is None
-                        else own_failure(c, e)
                     ),
                 )
 
+    def _alone(self, dtype: Dtype) -> Triangle:
+        """Return the job in this process, the same for all points."""
+        if dtype not in self._triangles:
+            self._triangles[dtype] = Triangle(Local(self.subject.job(dtype)))
+        return self._triangles[dtype]
+
     def _about(
         self, triangle: Triangle, parameters: Array, step: int, where: str
-    ) -> Iterator[tuple[Comparison, Evidence | None]]:
+    ) -> Iterator[tuple[Comparison, Callable[[], Failure] | None]]:
         for comparison in triangle.against_formulas(parameters, step, where):
             yield comparison, None
+        if is_own(triangle.job):
+            for comparison, diagnoses in self._own(triangle, parameters, step, where):
+                yield comparison, partial(Failure, comparison, diagnoses)
         # numbers need float64, and take longer: a full minibatch and the last are enough
         if triangle.job.dtype != np.float64 or step % 2:
             return
@@ -237,7 +248,15 @@ class Check:
                 points = [(p.h, p.remainder) for p in slope.points if p.remainder > 0]
                 plots = self.report.plots.setdefault("taylor", {})
                 plots[where] = (points, slope.slope)
-            yield comparison, evidence
+            explain = None if evidence is None else partial(own_failure, comparison, evidence)
+            yield comparison, explain
+
+    def _own(self, triangle: Triangle, parameters: Array, step: int, where: str) -> Checked:
+        yield from check_repeatable(triangle.local, parameters, step, where)
+        if triangle.job.dtype != np.float64:
+            exact = self._alone("float64").local
+            seed = self.subject.seed
+            yield from check_float32(triangle.local, exact, parameters, step, where, seed)
 
     def _indices(self, triangle: Triangle) -> Array:
         spans = [np.arange(t.start, t.stop) for t in triangle.tensors]
