@@ -23,6 +23,8 @@ from dptrain.gradcheck.distributed import Step
 from dptrain.gradcheck.reference.bounded import UNITS
 from dptrain.gradcheck.slips import Partials, slips
 from dptrain.gradcheck.textbook import BY_THE_BOOK, Predicted, Slip, Textbook, state_scales
+from dptrain.gradcheck.update_fits import Seen
+from dptrain.gradcheck.update_search import Left, search
 from dptrain.gradcheck.verdict import Verdict
 
 # The run arranges the formulas otherwise: it keeps its state in another scale, moves constants into
@@ -184,13 +186,16 @@ def _diagnoses(
         [s.number for s in course.steps],
         _partials(course, workers, shard_gradients),
     )
-    tried = []
-    for slip in mistakes:
+
+    def measure(slip: Slip) -> Left:
         wanted = course.predicted(slip)
-        left = Diagnosis(slip.kind, slip.sentence, _size(beyond(course, book, wanted)) / scale)
-        tried.append((_size(_state_beyond(course, book, wanted)), left))
-    # what explains the weights equally well may yet differ in the state
-    found += [each for _, each in sorted(tried, key=lambda pair: pair[0])]
+        state = _size(_state_beyond(course, book, wanted))
+        return Left(_size(beyond(course, book, wanted)) / scale, state)
+
+    changes = [_change(s) for s in course.steps]
+    numbers = [s.number for s in course.steps]
+    seen = Seen(course.job, workers, numbers, changes, course.predicted)
+    found += search(seen, mistakes, measure)
     likely = [each for each in found if each.residual <= EXPLAINS]
     return ranked(likely) or [_unexplained(course, book)]
 
