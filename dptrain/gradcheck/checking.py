@@ -23,7 +23,9 @@ from dptrain.gradcheck.hypotheses.evidence import Evidence
 from dptrain.gradcheck.ledger import check_ledger
 from dptrain.gradcheck.masks import check_masks
 from dptrain.gradcheck.numerical import numbers
+from dptrain.gradcheck.rates import check_rates
 from dptrain.gradcheck.report import Failure, Report
+from dptrain.gradcheck.schedule_slips import diagnose_rates
 from dptrain.gradcheck.statistics import check_statistics, diagnose_statistics
 from dptrain.gradcheck.subject import BURNT_IN, STEPS, TRAINED, UPDATES, Dtype, Subject, is_own
 from dptrain.gradcheck.update import check_updates, diagnose_updates
@@ -122,6 +124,8 @@ class Check:
             for point in self._points:
                 if plan.numerical:
                     yield self._analytic(dtype, point)
+        if plan.updates:
+            yield self._rates()
         for dtype in plan.dtypes:
             for way in plan.ways:
                 for point in self._points:
@@ -235,6 +239,12 @@ class Check:
                 comparison,
                 lambda c=comparison: Failure(c, diagnose_statistics(job, done)),  # type: ignore[misc]
             )
+
+    def _rates(self) -> Found:
+        """The learning rate of every step of the experiment as it was given."""
+        job, workers = self.subject.whole_job(), max(way.workers for way in self.plan.ways)
+        found = check_rates(job)
+        yield found, lambda: Failure(found, diagnose_rates(job, workers))
 
     def _updates(self, dtype: Dtype, way: Way) -> Found:
         """What the experiment's own optimizer makes of the gradients."""

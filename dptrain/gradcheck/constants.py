@@ -39,7 +39,7 @@ def _constants(job: Job, workers: int) -> Iterator[tuple[str, float]]:
     yield f"the {job.steps_per_epoch} steps of an epoch", job.steps_per_epoch
     yield "the training rows", len(job.dataset.train)
     yield "the learning rate squared", (e.lr or 0) ** 2
-    for name, letter in (("momentum", "μ"), ("decay", "ρ"), ("beta1", "β₁"), ("beta2", "β₂")):
+    for name, letter in (("momentum", "μ"), ("decay", "decay"), ("beta1", "β₁"), ("beta2", "β₂")):
         value = getattr(e, name)
         if value is not None:
             yield letter, value

@@ -1,4 +1,4 @@
-"""Clipping and penalties with one thing wrong: what happens to a gradient before the rule gets it."""
+"""Clipping and penalties with one thing wrong, before the rule gets the gradient."""
 
 from collections.abc import Callable, Iterator
 
@@ -11,6 +11,7 @@ from dptrain.gradcheck.textbook import DECOUPLED, Given, Slip
 Array = NDArray[np.float64]
 Factor = Callable[[Given], float]
 Penalty = Callable[[Given], Array]
+Shrink = Callable[[float], float]  # of the learning rate
 
 
 class Stages:
@@ -63,7 +64,7 @@ def clip_slips(job: Job) -> Iterator[Slip]:
         ("norm-of-penalties", "The penalties count in the norm.",
          lambda given: _norm(given.gradient + by.penalties(given))),
         ("norm-mean", "The norm is the root of the squares' mean, not of their sum.",
-         lambda given: _norm(given.gradient) / np.sqrt(max(1, np.count_nonzero(given.gradient)))),
+         lambda given: float(np.sqrt(np.mean(given.gradient**2)))),
         ("norm-largest", "The norm is the largest element.",
          lambda given: float(np.abs(given.gradient).max(initial=0))),
         ("norm-sizes", "The norm is the sum of the elements' sizes.",
@@ -164,7 +165,11 @@ def penalty_slips(job: Job) -> Iterator[Slip]:
             given.decaying * (through * np.sign(given.weights) + e.l1 * given.weights)
         )))  # fmt: skip
     for kind, sentence, penalty in others:
-        yield Slip(kind, sentence, prepares=lambda given, own=penalty: by.clipped(given) + own(given))  # type: ignore[misc]
+
+        def prepares(given: Given, own: Penalty = penalty) -> Array:
+            return by.clipped(given) + own(given)
+
+        yield Slip(kind, sentence, prepares=prepares)
     yield from _bypassing(job, by)
 
 
@@ -174,21 +179,21 @@ def _bypassing(job: Job, by: Stages) -> Iterator[Slip]:
     decay, decoupled = e.weight_decay, e.optimizer == DECOUPLED
     base = e.lr or 0.0
     if decoupled and decay:
-        shrinks: list[tuple[str, str, Callable[[Given, float], Array | float]]] = [
-            ("decay-without-rate", "Weight decay is not multiplied by the learning rate: w (1 - λ).",
-             lambda given, _: decay),
+        shrinks: list[tuple[str, str, Shrink]] = [
+            ("decay-without-rate", "Weight decay is not multiplied by the learning rate.",
+             lambda _: decay),
             ("decay-without-schedule",
              "Weight decay is multiplied by the base learning rate, not by that of the step.",
-             lambda given, _: base * decay),
+             lambda _: base * decay),
             ("decay-rate-twice", "Weight decay is multiplied by the learning rate twice.",
-             lambda given, lr: lr * lr * decay),
+             lambda lr: lr * lr * decay),
             ("decay-sign", "Weight decay lets the weights grow: it has the wrong sign.",
-             lambda given, lr: -lr * decay),
+             lambda lr: -lr * decay),
         ]  # fmt: skip
         for kind, sentence, shrink in shrinks:
 
-            def descend(given: Given, step: Array, lr: float, own=shrink) -> Array:  # type: ignore[no-untyped-def]
-                found: Array = given.weights * (1 - given.decaying * own(given, lr)) - lr * step
+            def descend(given: Given, step: Array, lr: float, own: Shrink = shrink) -> Array:
+                found: Array = given.weights * (1 - given.decaying * own(lr)) - lr * step
                 return found
 
             yield Slip(kind, sentence, descends=descend)

@@ -6,6 +6,7 @@ of the experiment as it was given, which costs nothing.
 """
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -76,18 +77,23 @@ def chosen_steps(job: Job) -> list[int]:
     return sorted(ends.union(evenly))
 
 
-def check_rates(job: Job, where: str) -> Comparison:
+def used_rates(job: Job, numbers: Sequence[int]) -> Array:
+    """Return the learning rates that the job's updater goes by."""
+    return np.array([float(job.updater.schedule(number)) for number in numbers])
+
+
+def check_rates(job: Job) -> Comparison:
     """Compare the schedule that the job's updater goes by with the book's, step by step."""
     numbers = chosen_steps(job)
     wanted = [learning_rate(job, number) for number in numbers]
     tolerance = np.array([FACTOR * float(_error(each)) for each in wanted])
-    # not Tensor.place: the element is called by its step
     tensor = Tensor(
         "learning rate", (len(numbers),), 0, len(numbers), decays=False, init=Zeros(), fans=(1, 1)
     )
-    found = np.array([float(job.updater.schedule(number)) for number in numbers])
+    found = used_rates(job, numbers)
     values = np.array([float(each.value) for each in wanted])
     name = "learning rate = schedule by the book"
+    where = f"{run_length(job):,} steps of the whole experiment"
     return compare(name, "update", where, [tensor], found, values, tolerance)
 
 

@@ -255,10 +255,10 @@ def _squares(job: Job) -> Iterator[Slip]:
         ]  # fmt: skip
     else:
         wrong = [
-            ("mixed", "The mean of squares keeps 1 - ρ and takes ρ: they are swapped.",
+            ("mixed", "The mean of squares keeps 1 - decay and takes decay: they are swapped.",
              [{"kept2": 1 - rho, "taken2": rho}]),
-            ("scale", "The square enters the mean without 1 - ρ.", [{"taken2": 1.0}]),
-            ("kept", "The mean of squares keeps all of itself: ρ is missing.",
+            ("scale", "The square enters the mean without 1 - decay.", [{"taken2": 1.0}]),
+            ("kept", "The mean of squares keeps all of itself: its decay is missing.",
              [{"kept2": 1.0}, {"kept2": 1.0, "taken2": 1.0}]),
             ("kept", "Squares are forgotten: it divides by the gradient's own size.",
              [{"kept2": 0.0}, {"kept2": 0.0, "taken2": 1.0}]),

@@ -12,7 +12,13 @@ from dptrain.experiment.job import Job
 from dptrain.experiment.settle import DECAY_RATES
 from dptrain.gradcheck.constants import named_factor
 from dptrain.gradcheck.diagnosis import Diagnosis
-from dptrain.gradcheck.rates import epoch_length, learning_rate, run_length
+from dptrain.gradcheck.rates import (
+    chosen_steps,
+    epoch_length,
+    learning_rate,
+    run_length,
+    used_rates,
+)
 
 Array = NDArray[Any]
 Changes = dict[str, Any]
@@ -136,10 +142,16 @@ def explained(
     factor = float(found @ book / (book @ book)) if book.any() else 1.0
     if np.linalg.norm(found - factor * book) <= EXPLAINS * scale:
         what = f"The learning rate is {named_factor(job, workers, factor)} in every step."
-        return Diagnosis("lr-factor", what, 0.0), lambda n: factor * float(
-            learning_rate(job, n).value
-        )
+        return Diagnosis(
+            "lr-factor", what, 0.0
+        ), lambda n: factor * float(learning_rate(job, n).value)
     return Diagnosis("schedule", _listed(steps, found, book), 0.0), None
+
+
+def diagnose_rates(job: Job, workers: int) -> list[Diagnosis]:
+    """Return what is wrong with the schedule that a job's updater goes by."""
+    numbers = chosen_steps(job)
+    return [explained(job, workers, numbers, used_rates(job, numbers))[0]]
 
 
 def _value(rate: Callable[[int], float], step: int) -> float:
@@ -366,5 +378,7 @@ def _bases(job: Job, book: Form) -> Iterator[tuple[str, str, Changes]]:
 
     default = DEFAULT_LR[job.experiment.optimizer or "sgd"]
     if default != book.base:
-        what = f"The learning rate is {default}, the optimizer's default, not the one that is given."
+        what = (
+            f"The learning rate is {default}, the optimizer's default, not the one that is given."
+        )
         yield "lr-default", what, {"base": default}

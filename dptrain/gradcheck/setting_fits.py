@@ -63,7 +63,7 @@ def _settings(job: Job) -> Iterator[tuple[str, str, float, Make]]:
         yield "beta1", "β₁", a, lambda x: replace(book, kept=x, taken=1 - x, corrects=x)
         yield "beta2", "β₂", b, lambda x: replace(book, kept2=x, taken2=1 - x, corrects2=x)
     if e.decay is not None:
-        yield "decay", "ρ", e.decay, lambda x: replace(book, kept2=x, taken2=1 - x)
+        yield "decay", "The decay", e.decay, lambda x: replace(book, kept2=x, taken2=1 - x)
     yield "epsilon", "ε", e.epsilon, lambda x: replace(book, epsilon=x)
 
 

@@ -168,7 +168,7 @@ class Textbook:
         self.averages = spread(
             tensors, job.network.size, lambda t: 0.0 if t.frozen else t.average or 0.0
         )
-        chosen = spread(tensors, job.network.size, partial(_is_weight, job)) > 0
+        chosen = spread(tensors, job.network.size, partial(is_weight, job)) > 0
         self._decaying = self.trained & chosen
         self._begun = {
             name: self._exact(np.asarray(slots[i], float) * scale if slots else self._zeros())
@@ -260,7 +260,9 @@ class Textbook:
         """Return the gradient with those of the penalties."""
         e, slip = self._job.experiment, self._slip
         if e.l1:
-            g = g + self._penalised(w, slip.penalises) * w.exactly(np.sign(w.value)) * self._constant(e.l1 * slip.decay)
+            g = g + self._penalised(w, slip.penalises) * w.exactly(
+                np.sign(w.value)
+            ) * self._constant(e.l1 * slip.decay)
         if e.weight_decay and (e.optimizer == DECOUPLED) is slip.recouples:
             decays = self._penalised(w, slip.decays)
             g = g + decays * w * self._constant(e.weight_decay * slip.decay)
@@ -352,7 +354,7 @@ def spread(tensors: Sequence[Tensor], size: int, of: Callable[[Tensor], float]) 
     return found
 
 
-def _is_weight(job: Job, tensor: Tensor) -> bool:
+def is_weight(job: Job, tensor: Tensor) -> bool:
     """Return whether penalties apply, by what a tensor is and not by what the updater is told.
 
     To weights, which are called W; in a network of the user's own to all that is no vector. Not to

@@ -195,7 +195,7 @@ def _diagnoses(
     changes = [_change(s) for s in course.steps]
     numbers = [s.number for s in course.steps]
     seen = Seen(course.job, workers, numbers, changes, course.predicted)
-    found += search(seen, mistakes, measure)
+    found += search(seen, mistakes, measure, found)
     likely = [each for each in found if each.residual <= EXPLAINS]
     return ranked(likely) or [_unexplained(course, book)]
 

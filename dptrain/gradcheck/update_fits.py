@@ -16,7 +16,15 @@ from dptrain.gradcheck.constants import constant, named_factor
 from dptrain.gradcheck.penalty_slips import Stages
 from dptrain.gradcheck.rates import learning_rate
 from dptrain.gradcheck.schedule_slips import explained
-from dptrain.gradcheck.textbook import BY_THE_BOOK, DECOUPLED, Given, Predicted, Slip, Textbook
+from dptrain.gradcheck.textbook import (
+    BY_THE_BOOK,
+    DECOUPLED,
+    Given,
+    Predicted,
+    Slip,
+    Textbook,
+    is_weight,
+)
 from dptrain.nn.network import Tensor
 
 Array = NDArray[Any]
@@ -88,7 +96,10 @@ def _rates(seen: Seen) -> Iterator[Slip]:
     along = seen.values(Slip(rates=lambda _: 1.0))[:, trained]
     certainty = seen.certainty()[:, trained]
     rates = np.array(
-        [_fitted(seen.changes[i][trained], *pair) for i, pair in enumerate(zip(along, certainty, strict=True))]
+        [
+            _fitted(seen.changes[i][trained], *pair)
+            for i, pair in enumerate(zip(along, certainty, strict=True))
+        ]
     )
     book = np.array([float(learning_rate(job, n).value) for n in seen.numbers])
     if np.allclose(rates, book, rtol=1e-9, atol=0, equal_nan=True):
@@ -115,7 +126,8 @@ def _tensor_rates(seen: Seen) -> Iterator[Slip]:
     for t, f in wrong:
         spread[t.start : t.stop] = f
     each = [
-        f"{t.name} is updated by {named_factor(seen.job, seen.workers, f)}" for t, f in wrong[:NAMED]
+        f"{t.name} is updated by {named_factor(seen.job, seen.workers, f)}"
+        for t, f in wrong[:NAMED]
     ]
     yield Slip("tensor-rate", f"{_joined(each, len(wrong))}.", factors=spread)
 
@@ -142,7 +154,7 @@ def _penalties(seen: Seen) -> Iterator[Slip]:
         return Slip(prepares=prepares)
 
     through = decoupled if e.optimizer == DECOUPLED and decay else coupled
-    decays = np.array([_decays(t) for t in seen.tensors], float)
+    decays = np.array([t.trained and is_weight(seen.job, t) for t in seen.tensors], float)
     for what, kind, make, coefficient in (
         ("Weight decay", "weight-decay", through, decay),
         ("The L1 penalty", "l1", signs, l1),
@@ -156,11 +168,6 @@ def _penalties(seen: Seen) -> Iterator[Slip]:
         yield Slip(f"{kind}-factor", sentence, prepares=made.prepares, decays=made.decays)
 
 
-def _decays(tensor: Tensor) -> bool:
-    """Return whether a tensor should decay; what the job says of it may be what is wrong."""
-    return tensor.trained and (tensor.name.endswith(".W") or "." not in tensor.name and len(tensor.shape) > 1)
-
-
 def _newton(seen: Seen, make: Callable[[Array], Slip], start: Array) -> Array | None:
     """Return the factor of each tensor that fits best, from some; None where it runs away."""
     changes, certainty, size = np.array(seen.changes), seen.certainty(), seen.job.network.size
@@ -172,7 +179,9 @@ def _newton(seen: Seen, make: Callable[[Array], Slip], start: Array) -> Array | 
         before = factors.copy()
         for i, t in enumerate(seen.tensors):
             if t.trained:
-                own = (each[:, t.start : t.stop].ravel() for each in (changes - now, slope, certainty))
+                own = (
+                    each[:, t.start : t.stop].ravel() for each in (changes - now, slope, certainty)
+                )
                 step = _fitted(*own)
                 factors[i] += delta[i] * step if np.isfinite(step) else 0.0
         if not np.isfinite(factors).all():
@@ -195,7 +204,9 @@ def _penalty(seen: Seen, what: str, coefficient: float, wanted: Array, factors: 
     job, workers = seen.job, seen.workers
     if not coefficient:
         size = np.median(factors[np.abs(factors) > 1e-9])
-        return f"{what} is applied, with a coefficient of about {size:.3g}, where there is to be none."
+        return (
+            f"{what} is applied, with a coefficient of about {size:.3g}, where there is to be none."
+        )
     own = factors[wanted > 0]
     if len(own) and np.ptp(own) <= CLOSE * np.abs(own).max() and not factors[wanted == 0].any():
         return f"{what} is {named_factor(job, workers, float(np.mean(own)))}."
@@ -239,5 +250,5 @@ def _averages(seen: Seen) -> Iterator[Slip]:
             moves[t.start : t.stop] = far
             wrong.append(f"{t.name} moves by {far:.4g} of the way, not by {book[t.start]:.4g}")
     if wrong:
-        what = f"Running averages move too far or not far enough: {_joined(wrong[:NAMED], len(wrong))}."
+        what = f"Running averages move wrong: {_joined(wrong[:NAMED], len(wrong))}."
         yield Slip("average-momentum", what, moves=moves)

@@ -33,13 +33,16 @@ class Left(NamedTuple):
 Measure = Callable[[Slip], Left]
 
 
-def search(seen: Seen, simple: Sequence[Slip], measure: Measure) -> list[Diagnosis]:
+def search(
+    seen: Seen, simple: Sequence[Slip], measure: Measure, known: Sequence[Diagnosis] = ()
+) -> list[Diagnosis]:
     """Return what could be wrong, by how well it explains the state where the weights agree.
 
     Args:
         seen: of the run.
         simple: mistakes that are tried first.
         measure: what a mistake leaves.
+        known: what was found otherwise; if it explains everything, only simple mistakes are tried.
     """
     tried: list[tuple[float, Diagnosis]] = []
     everything = [*simple, *_specific(seen)]
@@ -53,7 +56,7 @@ def search(seen: Seen, simple: Sequence[Slip], measure: Measure) -> list[Diagnos
         for slip in stage():
             left = measure(slip)
             tried.append((left.state, Diagnosis(slip.kind, slip.sentence, left.weights)))
-        if any(each.residual <= EVERYTHING for _, each in tried):
+        if any(each.residual <= EVERYTHING for each in (*known, *(own for _, own in tried))):
             break
     # what explains the weights equally well may yet differ in the state
     return [each for _, each in sorted(tried, key=lambda pair: pair[0])]
