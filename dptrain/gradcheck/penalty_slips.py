@@ -19,6 +19,7 @@ class Stages:
 
     Attributes:
         limit: of the norm; infinite without clipping.
+        has_both: whether both penalties go through the gradient.
     """
 
     def __init__(self, job: Job) -> None:
@@ -26,6 +27,7 @@ class Stages:
         self.limit = np.inf if e.clip_norm is None else e.clip_norm
         self._l1 = e.l1
         self._decay = 0.0 if e.optimizer == DECOUPLED else e.weight_decay
+        self.has_both = bool(self._l1 and self._decay)
 
     def factor(self, norm: float) -> float:
         """Return what the gradient is multiplied with."""
@@ -113,9 +115,9 @@ def _order(by: Stages) -> Iterator[Slip]:
         return g * by.factor(_norm(g))
 
     yield Slip("clip-order", after, prepares=late)
-    ways: list[tuple[str, Penalty]] = [
-        ("the penalties", by.penalties), ("weight decay", by.decay), ("the L1 penalty", by.l1)
-    ]  # fmt: skip
+    ways: list[tuple[str, Penalty]] = [("weight decay", by.decay), ("the L1 penalty", by.l1)]
+    if by.has_both:
+        ways.insert(0, ("the penalties", by.penalties))
     for what, penalty in ways:
 
         def scaling(given: Given, own: Penalty = penalty) -> Array:

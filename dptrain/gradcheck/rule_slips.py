@@ -154,7 +154,8 @@ def _velocities(job: Job) -> Iterator[Slip]:
     ]  # fmt: skip
     for kind, sentence, changes in found:
         changed = replace(book, **changes)
-        if changed != book:
+        # with Nesterov's the velocity before the step makes plain momentum
+        if changed != book and (plain or kind != "late"):
             yield _velocity(f"velocity-{kind}", sentence, changed)
     yield _within(book)
 

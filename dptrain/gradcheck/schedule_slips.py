@@ -19,6 +19,7 @@ from dptrain.gradcheck.rates import (
     run_length,
     used_rates,
 )
+from dptrain.optim.rules import DEFAULT_LR
 
 Array = NDArray[Any]
 Changes = dict[str, Any]
@@ -181,12 +182,12 @@ def _wrong(job: Job, workers: int) -> Iterator[Wrong]:
         part = f"divided by the {workers} workers"
         yield Wrong("lr-divided", f"The learning rate is {part}.", _times(book, 1 / workers))
     yield Wrong("ascends", "The weights move up the gradient, not down.", _times(book, -1))
-    changes = [*_shifts(job, book), *_warm_ups(job, book)]
+    changes = [*_shifts(book), *_warm_ups(job, book)]
     if book.kind == "cosine":
         changes += _cosines(job, book)
     if book.kind in ("step", "exponential"):
         changes += _decays(job, book)
-    changes += _kinds(job, book)
+    changes += [*_kinds(job, book), *_by_epoch(job)]
     for kind, sentence, changed in changes:
         yield Wrong(kind, sentence, replace(book, **changed))
 
@@ -195,13 +196,16 @@ def _times(book: Form, factor: float) -> Callable[[int], float]:
     return lambda step: factor * book(step)
 
 
-def _shifts(job: Job, book: Form) -> Iterator[tuple[str, str, Changes]]:
+def _shifts(book: Form) -> Iterator[tuple[str, str, Changes]]:
     if book.kind == "constant" and not book.warmup:
         return
     for lead in (1, -1, 2, -2):
         steps = "one step" if abs(lead) == 1 else "two steps"
         where = "ahead" if lead > 0 else "behind"
         yield "schedule-shifted", f"The schedule is {steps} {where}.", {"lead": lead}
+
+
+def _by_epoch(job: Job) -> Iterator[tuple[str, str, Changes]]:
     period = epoch_length(job)
     yield (
         "schedule-restarts",
@@ -294,9 +298,13 @@ def _cosines(job: Job, book: Form) -> Iterator[tuple[str, str, Changes]]:
 
 def _decays(job: Job, book: Form) -> Iterator[tuple[str, str, Changes]]:
     total, period = run_length(job), epoch_length(job)
+    other = (
+        ("goes by parts of periods, as the exponential one", float)
+        if book.kind == "step"
+        else ("goes by whole periods, as the step schedule", math.floor)
+    )
     counts: list[tuple[str, str, Callable[[float], float]]] = [
-        ("schedule-floor", "goes by whole periods, as the step schedule", math.floor),
-        ("schedule-floor", "goes by parts of periods, as the exponential one", float),
+        ("schedule-floor", *other),
         ("schedule-floor", "counts periods from their middle: rounded, not cut", round),
         ("schedule-floor", "counts a period when it begins, not when it is over", math.ceil),
         ("schedule-period", "is a whole period ahead", lambda x: math.floor(x) + 1),
@@ -307,14 +315,7 @@ def _decays(job: Job, book: Form) -> Iterator[tuple[str, str, Changes]]:
         ("schedule-period", "counts every period twice", lambda x: 2 * x),
     ]
     for kind, what, periods in counts:
-        if (book.kind == "step") == (what.startswith("goes by whole")):
-            continue
-        if (book.kind == "exponential") and what.startswith("goes by parts"):
-            continue
         yield kind, f"The decay of the learning rate {what}.", {"periods": periods}
-    if book.kind == "exponential":
-        whole = "The decay of the learning rate goes by whole periods, as the step schedule."
-        yield "schedule-floor", whole, {"periods": math.floor}
     for lead, what in ((1, "one step early"), (-1, "one step late")):
         moved = {"taken_off": book.taken_off - lead}
         yield "schedule-shifted", f"The learning rate decays {what}.", moved
@@ -374,8 +375,6 @@ def _kinds(job: Job, book: Form) -> Iterator[tuple[str, str, Changes]]:
 
 
 def _bases(job: Job, book: Form) -> Iterator[tuple[str, str, Changes]]:
-    from dptrain.optim.rules import DEFAULT_LR
-
     default = DEFAULT_LR[job.experiment.optimizer or "sgd"]
     if default != book.base:
         what = (

@@ -59,7 +59,10 @@ def search(
         if any(each.residual <= EVERYTHING for each in (*known, *(own for _, own in tried))):
             break
     # what explains the weights equally well may yet differ in the state
-    return [each for _, each in sorted(tried, key=lambda pair: pair[0])]
+    best: dict[str, Diagnosis] = {}
+    for _, each in sorted(tried, key=lambda pair: (round(pair[1].residual, 9), pair[0])):
+        best.setdefault(each.sentence, each)
+    return list(best.values())
 
 
 def _specific(seen: Seen) -> Iterator[Slip]:
