@@ -255,7 +255,9 @@ class Check:
         data = self.subject.data(dtype)
         with engine(job, data, way, state, first, worker=self.plan.program) as found:
             done = list(steps(found, first, first + UPDATES))
-        for comparison in check_updates(job, done, where, workers=way.workers, slots=slots):
+        for comparison in check_updates(
+            job, done, where, workers=way.workers, slots=slots, explain=False
+        ):
             yield (
                 comparison,
                 lambda c=comparison: Failure(  # type: ignore[misc]

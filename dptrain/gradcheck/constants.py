@@ -11,10 +11,10 @@ SAME = 1e-3
 
 
 def named_factor(job: Job, workers: int, factor: float) -> str:
-    """Return a factor in words: "0.333333 times what it should be (1 / 3 workers)"."""
+    """Return a factor in words: "0.333333 times what it should be (= 1 / 3 workers)"."""
     name = constant(job, workers, factor)
     what = f"{factor:.6g} times what it should be"
-    return f"{what} ({name})" if name else what
+    return f"{what} (= {name})" if name else what
 
 
 def constant(job: Job, workers: int, factor: float) -> str:
@@ -31,9 +31,10 @@ def constant(job: Job, workers: int, factor: float) -> str:
 def _constants(job: Job, workers: int) -> Iterator[tuple[str, float]]:
     e = job.experiment
     yield f"{workers} workers", workers
-    yield "twice", 2
     yield "the workers squared", workers**2
     yield "the learning rate", e.lr or 0
+    if e.weight_decay and e.l1:
+        yield "λ / l1", e.weight_decay / e.l1
     yield f"the {job.batch_size} rows of a minibatch", job.batch_size
     yield f"the {job.shards} shards", job.shards
     yield f"the {job.steps_per_epoch} steps of an epoch", job.steps_per_epoch

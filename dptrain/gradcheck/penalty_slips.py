@@ -71,6 +71,8 @@ def clip_slips(job: Job) -> Iterator[Slip]:
          lambda given: float(np.abs(given.gradient).max(initial=0))),
         ("norm-sizes", "The norm is the sum of the elements' sizes.",
          lambda given: float(np.abs(given.gradient).sum())),
+        ("norm-unsquared", "The norm is the root of the elements' sizes: they are not squared.",
+         lambda given: float(np.sqrt(np.abs(given.gradient).sum()))),
         ("norm-epsilon", "1e-6 is added to the norm.",
          lambda given: _norm(given.gradient) + 1e-6),
         ("norm-of-weights", "The weights' norm is taken, not the gradient's.",
@@ -161,7 +163,10 @@ def penalty_slips(job: Job) -> Iterator[Slip]:
             ("l2-of-gradient", "Weight decay is λ g, not λ w.",
              lambda given: given.decaying * through * given.gradient + by.l1(given)),
         ]  # fmt: skip
+    if e.l1 and e.weight_decay:
+        others.append(("l1-missing", "The L1 penalty is missing.", by.decay))
     if e.l1 and through:
+        others.append(("weight-decay-missing", "Weight decay is missing.", by.l1))
         swapped = "The coefficients of L1 penalty and weight decay are swapped."
         others.append(("penalties-swapped", swapped, lambda given: (
             given.decaying * (through * np.sign(given.weights) + e.l1 * given.weights)

@@ -35,6 +35,8 @@ class Moments:
         square: what the second moment is made of, of gradient and first moment.
         above: the numerator, of the corrected first moment, gradient, its moment before the step.
         below: the denominator, of the second moment, its bias correction, ε and t.
+        ahead: steps by which t is in the first moment's bias correction.
+        ahead2: the same in the second's.
         late: whether the step uses the second moment as it was before.
         highest: whether the second moment never falls.
     """
@@ -49,6 +51,8 @@ class Moments:
     square: Callable[[Array, Array], Array] = lambda g, _: g * g
     above: Callable[[Array, Array, Array], Array] = lambda m, _, __: m
     below: Callable[[Array, float, float, int], Array] = lambda v, c, e, _: np.sqrt(v / c) + e
+    ahead: int = 0
+    ahead2: int = 0
     late: bool = False
     highest: bool = False
 
@@ -62,8 +66,10 @@ class Moments:
         state["squares"] = v = self.kept2 * old + self.taken2 * self.square(g, m)
         if self.highest:
             state["highest"] = v = np.maximum(state.get("highest", v), v)
-        correction = 1.0 if self.corrects is None else 1 - self.corrects**t
-        correction2 = 1.0 if self.corrects2 is None else 1 - self.corrects2**t
+        correction = 1.0 if self.corrects is None else 1 - self.corrects ** max(1, t + self.ahead)
+        correction2 = (
+            1.0 if self.corrects2 is None else 1 - self.corrects2 ** max(1, t + self.ahead2)
+        )
         below = self.below(old if self.late else v, correction2, self.epsilon, t)
         return self.above(m / correction, g, old_m) / below
 
@@ -124,11 +130,11 @@ def _velocities(job: Job) -> Iterator[Slip]:
     book, mu = book_velocity(job), job.experiment.momentum or 0.0
     plain = job.experiment.optimizer == "momentum"
     if plain:
-        yield _velocity("momentum-nesterov", "Nesterov's momentum is computed, not the plain one.",
-                        Velocity(mu, of_g=1.0, of_v=mu))  # fmt: skip
+        what = "What is computed is Nesterov's momentum, not the plain one."
+        yield Slip("momentum-nesterov", what, rule=Velocity(mu, of_g=1.0, of_v=mu))
     else:
-        yield _velocity("nesterov-plain", "Plain momentum is computed, not Nesterov's.",
-                        Velocity(mu))  # fmt: skip
+        what = "Plain momentum is computed, not Nesterov's."
+        yield Slip("nesterov-plain", what, rule=Velocity(mu))
     found: list[tuple[str, str, Changes]] = [
         ("dampened", "The gradient enters the velocity times 1 - μ: it is dampened.",
          {"taken": 1 - mu}),
@@ -156,12 +162,8 @@ def _velocities(job: Job) -> Iterator[Slip]:
         changed = replace(book, **changes)
         # with Nesterov's the velocity before the step makes plain momentum
         if changed != book and (plain or kind != "late"):
-            yield _velocity(f"velocity-{kind}", sentence, changed)
+            yield Slip(f"velocity-{kind}", sentence, rule=changed)
     yield _within(book)
-
-
-def _velocity(kind: str, sentence: str, rule: Velocity) -> Slip:
-    return Slip(kind, sentence, rule=rule)
 
 
 def _within(book: Velocity) -> Slip:
@@ -197,7 +199,12 @@ def _adams(job: Job) -> Iterator[Slip]:
         ("correction", "The first moment's bias is corrected with β₂.", [{"corrects": b}]),
         ("correction", "The bias corrections are swapped.", [{"corrects": b, "corrects2": a}]),
         ("correction", "The bias correction of the second moment stands outside of the root.",
-         [{"below": lambda v, c, e, _: np.sqrt(v) / c + e}]),
+         [{"below": lambda v, c, e, _: np.sqrt(v) / c + e},
+          {"below": lambda v, c, e, _: np.sqrt(v * (1 - b)) / c + e}]),
+        ("step", "The first moment's bias correction is a step ahead.", [{"ahead": 1}]),
+        ("step", "The first moment's bias correction is a step behind.", [{"ahead": -1}]),
+        ("step", "The second moment's bias correction is a step ahead.", [{"ahead2": 1}]),
+        ("step", "The second moment's bias correction is a step behind.", [{"ahead2": -1}]),
         ("mixed", "The first moment keeps 1 - β₁ and takes β₁: they are swapped.",
          [{"kept": 1 - a, "taken": a}]),
         ("mixed", "The second moment keeps 1 - β₂ and takes β₂: they are swapped.",

@@ -54,6 +54,7 @@ class Form:
         power: the factor, of rate and periods.
         restarts: steps after which all begins anew.
         holds: steps in which the rate stays as it is.
+        first: the step that it is for all steps before.
     """
 
     kind: str
@@ -70,11 +71,13 @@ class Form:
     power: Callable[[float, float], float] = lambda rate, periods: rate**periods
     restarts: int | None = None
     holds: int = 1
+    first: int | None = None
 
     def __call__(self, step: int) -> float:
         """Return the learning rate of a step."""
         step = step if self.restarts is None else step % self.restarts
         step = (step + self.lead) // self.holds * self.holds
+        step = step if self.first is None else max(step, self.first)
         if step < self.warmup:
             return self.base * self.rise(step, self.warmup)
         past = step - self.taken_off
@@ -128,25 +131,87 @@ def explained(
     """
     known = np.isfinite(rates)
     steps = [n for n, each in zip(numbers, known, strict=True) if each]
-    found = rates[known]
-    book = np.array([float(learning_rate(job, n).value) for n in steps])
+    found, book = rates[known], _values(_by_the_book(job), steps)
     scale = float(np.linalg.norm(found - book))
-    tried: list[tuple[float, Wrong]] = []
-    for wrong in _wrong(job, workers):
-        with np.errstate(all="ignore"):
-            values = np.array([_value(wrong.rate, n) for n in steps])
-        left = float(np.linalg.norm(found - values)) / scale if scale else 1.0
-        tried.append((round(left, 6) if math.isfinite(left) else 1.0, wrong))
-    left, best = min(tried, key=lambda pair: pair[0])
+    wrong = [*_wrong(job, workers), *_guessed(job, steps, found)]
+    best, left, _ = _closest(wrong, steps, found, scale, scaled=False)
     if left <= EXPLAINS:
         return Diagnosis(best.kind, best.sentence, left), best.rate
-    factor = float(found @ book / (book @ book)) if book.any() else 1.0
-    if np.linalg.norm(found - factor * book) <= EXPLAINS * scale:
+    right = Wrong("lr-factor", "", _by_the_book(job))
+    _, left, factor = _closest([right], steps, found, scale, scaled=True)
+    if left <= EXPLAINS:
         what = f"The learning rate is {named_factor(job, workers, factor)} in every step."
-        return Diagnosis(
-            "lr-factor", what, 0.0
-        ), lambda n: factor * float(learning_rate(job, n).value)
-    return Diagnosis("schedule", _listed(steps, found, book), 0.0), None
+        return Diagnosis(right.kind, what, left), _times(right.rate, factor)
+    best, left, factor = _closest([*_counted(job), *wrong], steps, found, scale, scaled=True)
+    if left <= EXPLAINS:
+        times = named_factor(job, workers, factor)
+        what = best.sentence + (f" And it is {times}." if abs(factor - 1) > EXPLAINS else "")
+        return Diagnosis(best.kind, what, left), _times(best.rate, factor)
+    return Diagnosis("schedule", _listed(job, steps, found, book), 0.0), None
+
+
+def _closest(
+    wrong: Sequence[Wrong], steps: Sequence[int], found: Array, scale: float, *, scaled: bool
+) -> tuple[Wrong, float, float]:
+    """Return what leaves the least of some rates, what it leaves, and its factor."""
+    tried: list[tuple[float, float, Wrong]] = []
+    for each in wrong:
+        values = _values(each.rate, steps)
+        with np.errstate(all="ignore"):
+            factor = float(found @ values / (values @ values)) if scaled else 1.0
+            left = float(np.linalg.norm(found - factor * values)) / scale if scale else 1.0
+        if math.isfinite(left):
+            tried.append((round(left, 6), factor, each))
+    left, factor, best = min(tried, key=lambda each: each[0], default=(1.0, 1.0, wrong[0]))
+    return best, left, factor
+
+
+def _by_the_book(job: Job) -> Callable[[int], float]:
+    return lambda step: float(learning_rate(job, step).value)
+
+
+def _guessed(job: Job, steps: Sequence[int], found: Array) -> Iterator[Wrong]:
+    """Yield the book's schedule with the rate, or the length, that single steps speak of."""
+    book = book_form(job)
+    past = np.array(steps) - book.taken_off
+    with np.errstate(all="ignore"):
+        part = found / book.base
+        if book.kind in ("step", "exponential"):
+            periods = past / book.every
+            periods = np.floor(periods) if book.kind == "step" else periods
+            rates = np.power(part, 1 / periods)[periods > 0]
+            rate = float(np.median(rates)) if len(rates) else math.nan
+            if math.isfinite(rate) and rate > 0:
+                what = f"The factor of the decay is {rate:.6g}, not {book.rate:g}."
+                yield Wrong("decay-rate", what, replace(book, rate=rate))
+        if book.kind == "cosine":
+            lengths = (past * math.pi / np.arccos(2 * part - 1))[past > 0]
+            lengths = lengths[np.isfinite(lengths)]
+            if len(lengths):
+                length = float(np.median(lengths))
+                what = f"The cosine's length is {length:.6g} steps, not {book.length:g}."
+                yield Wrong("cosine-length", what, replace(book, length=length))
+
+
+def _counted(job: Job) -> Iterator[Wrong]:
+    """Yield rates that lack, or have once more, what Adam's bias correction makes of them."""
+    e, right = job.experiment, _by_the_book(job)
+    if e.beta1 is None or e.beta2 is None:
+        return
+    for letter, beta, power in (("β₁", e.beta1, 1.0), ("β₂", e.beta2, 0.5), ("β₂", e.beta2, 1.0)):
+        name = f"√(1 - {letter}ᵗ)" if power == 0.5 else f"1 - {letter}ᵗ"
+
+        def correction(step: int, beta: float = beta, power: float = power) -> float:
+            return float((1 - beta ** (step + 1)) ** power)
+
+        def missing(step: int, c: Callable[[int], float] = correction) -> float:
+            return right(step) / c(step)
+
+        def more(step: int, c: Callable[[int], float] = correction) -> float:
+            return right(step) * c(step)
+
+        yield Wrong("adam-correction", f"The step is divided by {name} once more.", missing)
+        yield Wrong("adam-correction", f"The step is multiplied by {name} once more.", more)
 
 
 def diagnose_rates(job: Job, workers: int) -> list[Diagnosis]:
@@ -155,20 +220,28 @@ def diagnose_rates(job: Job, workers: int) -> list[Diagnosis]:
     return [explained(job, workers, numbers, used_rates(job, numbers))[0]]
 
 
+def _values(rate: Callable[[int], float], steps: Sequence[int]) -> Array:
+    """Return the rates of steps, NaN where they cannot be computed."""
+    return np.array([_value(rate, step) for step in steps])
+
+
 def _value(rate: Callable[[int], float], step: int) -> float:
     try:
         return float(rate(step))
-    except (OverflowError, ZeroDivisionError, ValueError):
+    except (OverflowError, ZeroDivisionError, ValueError, TypeError):
         return math.nan
 
 
-def _listed(steps: Sequence[int], found: Array, book: Array) -> str:
+def _listed(job: Job, steps: Sequence[int], found: Array, book: Array) -> str:
     """Return the first rates that are wrong, as a sentence."""
     off = np.abs(found - book) > 1e-6 * np.abs(book).max(initial=0)
     places = np.flatnonzero(off)[:4]
     each = [f"{found[i]:.6g} instead of {book[i]:.6g} in step {steps[i] + 1}" for i in places]
     some = f"in {np.count_nonzero(off)} of {len(steps)} steps"
-    return f"The schedule is wrong {some}: the learning rate is {', '.join(each)}."
+    what = "the learning rate"
+    if job.experiment.clip_norm is not None and job.experiment.optimizer == "sgd":
+        what = "the learning rate, or this times the factor of clipping,"
+    return f"The step's length is wrong {some}: {what} is {', '.join(each)}."
 
 
 def _wrong(job: Job, workers: int) -> Iterator[Wrong]:
@@ -181,6 +254,8 @@ def _wrong(job: Job, workers: int) -> Iterator[Wrong]:
         )
         part = f"divided by the {workers} workers"
         yield Wrong("lr-divided", f"The learning rate is {part}.", _times(book, 1 / workers))
+    after = "The base is missing from the learning rate after the warm-up: it is the factor alone."
+    yield Wrong("lr-missing", after, lambda s: book(s) / (1 if s < book.warmup else book.base))
     yield Wrong("ascends", "The weights move up the gradient, not down.", _times(book, -1))
     changes = [*_shifts(book), *_warm_ups(job, book)]
     if book.kind == "cosine":
@@ -192,7 +267,7 @@ def _wrong(job: Job, workers: int) -> Iterator[Wrong]:
         yield Wrong(kind, sentence, replace(book, **changed))
 
 
-def _times(book: Form, factor: float) -> Callable[[int], float]:
+def _times(book: Callable[[int], float], factor: float) -> Callable[[int], float]:
     return lambda step: factor * book(step)
 
 
@@ -203,6 +278,9 @@ def _shifts(book: Form) -> Iterator[tuple[str, str, Changes]]:
         steps = "one step" if abs(lead) == 1 else "two steps"
         where = "ahead" if lead > 0 else "behind"
         yield "schedule-shifted", f"The schedule is {steps} {where}.", {"lead": lead}
+        if lead < 0:
+            late = {"lead": lead, "first": 0}
+            yield "schedule-shifted", f"The schedule is {steps} {where}.", late
 
 
 def _by_epoch(job: Job) -> Iterator[tuple[str, str, Changes]]:

@@ -14,7 +14,7 @@ Score = Callable[[Slip], float]
 Make = Callable[[float], Any]
 
 # Of a search over the logarithm: values at first, then halvings by the golden section.
-GRID, SECTIONS = 25, 40
+GRID, SECTIONS = 19, 40
 GOLDEN = (math.sqrt(5) - 1) / 2
 
 
@@ -27,20 +27,18 @@ def setting_fits(job: Job, score: Score) -> Iterator[Slip]:
     """
     for name, letter, right, make in _settings(job):
         default = getattr(RULES[job.experiment.optimizer or "sgd"](), name)
-
-        def slip(value: float, make: Make = make) -> Slip:
-            return Slip(rule=make(value))
-
-        def known(value: float, what: str, letter: str = letter, right: float = right) -> str:
-            return f"{letter} is {value:.6g}{what}, not {right:g} as the experiment has it."
-
-        candidates = {default: ", the default", **_others(job, name)}
-        for value, what in candidates.items():
+        known = {default: ", the default", **_others(job, name)}
+        for value, what in known.items():
             if value != right:
-                yield Slip(f"setting-{name}", known(value, what), rule=make(value))
-        value = _best(lambda x, s=slip: score(s(x)), below_one=name != "epsilon")  # type: ignore[misc]
+                yield _slip(name, letter, right, value, what, make)
+        value = _best(lambda x, m=make: score(Slip(rule=m(x))), below_one=name != "epsilon")  # type: ignore[misc]
         if not math.isclose(value, right, rel_tol=1e-6):
-            yield Slip(f"setting-{name}", known(value, ""), rule=make(value))
+            yield _slip(name, letter, right, value, "", make)
+
+
+def _slip(name: str, letter: str, right: float, value: float, what: str, make: Make) -> Slip:
+    sentence = f"{letter} is {value:.6g}{what}, not {right:g} as the experiment has it."
+    return Slip(f"setting-{name}", sentence, rule=make(value))
 
 
 def _settings(job: Job) -> Iterator[tuple[str, str, float, Make]]:
@@ -61,9 +59,13 @@ def _settings(job: Job) -> Iterator[tuple[str, str, float, Make]]:
     if e.beta1 is not None and e.beta2 is not None:
         a, b = e.beta1, e.beta2
         yield "beta1", "β₁", a, lambda x: replace(book, kept=x, taken=1 - x, corrects=x)
+        yield "beta1", "β₁, where the first moment keeps it,", a, lambda x: replace(book, kept=x)
         yield "beta2", "β₂", b, lambda x: replace(book, kept2=x, taken2=1 - x, corrects2=x)
+        yield "beta2", "β₂, where the second moment keeps it,", b, lambda x: replace(book, kept2=x)
     if e.decay is not None:
         yield "decay", "The decay", e.decay, lambda x: replace(book, kept2=x, taken2=1 - x)
+        kept = "The decay, where the mean of squares keeps it,"
+        yield "decay", kept, e.decay, lambda x: replace(book, kept2=x)
     yield "epsilon", "ε", e.epsilon, lambda x: replace(book, epsilon=x)
 
 
@@ -88,10 +90,15 @@ def _best(score: Callable[[float], float], *, below_one: bool) -> float:
     best = min(grid, key=lambda z: score(value(z)))
     width = (high - low) / (GRID - 1)
     a, b = max(low, best - width), min(high, best + width)
+    left, right = b - GOLDEN * (b - a), a + GOLDEN * (b - a)
+    at_left, at_right = score(value(left)), score(value(right))
     for _ in range(SECTIONS):
-        left, right = b - GOLDEN * (b - a), a + GOLDEN * (b - a)
-        if score(value(left)) <= score(value(right)):
-            b = right
+        if at_left <= at_right:
+            b, right, at_right = right, left, at_left
+            left = b - GOLDEN * (b - a)
+            at_left = score(value(left))
         else:
-            a = left
+            a, left, at_left = left, right, at_right
+            right = a + GOLDEN * (b - a)
+            at_right = score(value(right))
     return value((a + b) / 2)

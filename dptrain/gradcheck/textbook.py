@@ -75,7 +75,7 @@ class Slip:
         counts: Adam's t of each step.
         decays: factor of weight decay, for each element.
         penalises: factor of the L1 penalty, for each element.
-        moves: how far running averages move, for each element.
+        mixes: what running averages keep of themselves and take of the new, for each element.
         prepares: what clips and adds penalties: returns the gradient that the rule gets.
         rule: in the place of the job's.
         descends: makes the new weights of what a step is given, direction and learning rate.
@@ -104,7 +104,7 @@ class Slip:
     counts: Callable[[int], int] | None = None
     decays: Array | None = None
     penalises: Array | None = None
-    moves: Array | None = None
+    mixes: tuple[Array, Array] | None = None
     prepares: Callable[[Given], Array] | None = None
     rule: Rule | None = None
     descends: Callable[[Given, Array, float], Array] | None = None
@@ -334,11 +334,11 @@ class Textbook:
 
     def _averaged(self, w: Bounded, g: Bounded) -> Bounded:
         """Return running averages after the step, and everything else as it was."""
-        rate = self.averages if self._slip.moves is None else self._slip.moves
+        rate = self.averages
         if self._slip.swaps_average:
             rate = np.where(rate > 0, 1 - rate, 0)
-        kept = Bounded(1 - rate, self._unit * (1 - rate), self._unit)
-        taken = Bounded(rate, self._unit * rate, self._unit)
+        parts = (1 - rate, rate) if self._slip.mixes is None else self._slip.mixes
+        kept, taken = (Bounded(each, self._unit * np.abs(each), self._unit) for each in parts)
         found = kept * w + taken * g
         assert found.error is not None
         moves = rate > 0

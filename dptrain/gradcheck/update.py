@@ -80,6 +80,7 @@ def check_updates(
     slots: Sequence[Array] | None = None,
     local: Local | None = None,
     shard_gradients: ShardGradients | None = None,
+    explain: bool = True,
 ) -> list[Comparison]:
     """Compare the weights and the optimizer's state after every step with the textbook's.
 
@@ -92,10 +93,11 @@ def check_updates(
         local: the job in this process.
         shard_gradients: gives every shard's part of a step's gradient, ``(shards, size)``, for the
             diagnosis alone; by default the reference's.
+        explain: whether to note what a failure looks like, which takes longer than all else.
     """
     course = _course(job, steps, slots, local)
     compared = _compared(course, where)
-    if all(each.verdict is not Verdict.FAIL for each in compared):
+    if not explain or all(each.verdict is not Verdict.FAIL for each in compared):
         return compared
     note = described(_diagnoses(course, workers, shard_gradients))
     failed = Verdict.FAIL
@@ -190,11 +192,17 @@ def _diagnoses(
     def measure(slip: Slip) -> Left:
         wanted = course.predicted(slip)
         state = _size(_state_beyond(course, book, wanted))
-        return Left(_size(beyond(course, book, wanted)) / scale, state)
+        left = [each / scale for each in beyond(course, book, wanted)]
+        return Left(_size(left), state, np.sum(np.square(left), axis=0))
 
-    changes = [_change(s) for s in course.steps]
-    numbers = [s.number for s in course.steps]
-    seen = Seen(course.job, workers, numbers, changes, course.predicted)
+    seen = Seen(
+        course.job,
+        workers,
+        [s.number for s in course.steps],
+        [np.asarray(s.before.parameters, float) for s in course.steps],
+        [_change(s) for s in course.steps],
+        course.predicted,
+    )
     found += search(seen, mistakes, measure, found)
     likely = [each for each in found if each.residual <= EXPLAINS]
     return ranked(likely) or [_unexplained(course, book)]

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dptrain.experiment.job import Job
-from dptrain.gradcheck.constants import constant, named_factor
+from dptrain.gradcheck.constants import SAME, constant, named_factor
 from dptrain.gradcheck.penalty_slips import Stages
 from dptrain.gradcheck.rates import learning_rate
 from dptrain.gradcheck.schedule_slips import explained
@@ -35,6 +35,8 @@ CLOSE = 0.01
 NAMED = 4
 # Steps of Newton's method; the first is exact where the rule is linear in its gradient.
 ROUNDS = 6
+# Values of t beyond the last step that a bias correction may go by.
+COUNTED = 8
 
 
 @dataclass(frozen=True)
@@ -45,13 +47,15 @@ class Seen:
         job: settled.
         workers: the world size.
         numbers: of the steps.
-        changes: of the weights in each, flat ``(size,)``.
+        weights: before each, flat ``(size,)``.
+        changes: of them in each.
         predict: what the steps do with a mistake.
     """
 
     job: Job
     workers: int
     numbers: Sequence[int]
+    weights: Sequence[Array]
     changes: Sequence[Array]
     predict: Callable[[Slip], Sequence[Predicted]]
 
@@ -78,9 +82,10 @@ def fits(seen: Seen) -> Iterator[Slip]:
         yield from _tensor_rates(seen)
         yield from _penalties(seen)
         yield from _averages(seen)
+        yield from _counted(seen)
 
 
-def _fitted(found: Array, wanted: Array, certainty: Array) -> float:
+def fitted(found: Array, wanted: Array, certainty: Array) -> float:
     """Return by which factor the wanted fits best, NaN where nothing is known."""
     a, b = found * certainty, wanted * certainty
     known = np.isfinite(a) & np.isfinite(b)
@@ -97,7 +102,7 @@ def _rates(seen: Seen) -> Iterator[Slip]:
     certainty = seen.certainty()[:, trained]
     rates = np.array(
         [
-            _fitted(seen.changes[i][trained], *pair)
+            fitted(seen.changes[i][trained], *pair)
             for i, pair in enumerate(zip(along, certainty, strict=True))
         ]
     )
@@ -114,13 +119,15 @@ def _tensor_rates(seen: Seen) -> Iterator[Slip]:
     book, changes, certainty = seen.values(), np.array(seen.changes), seen.certainty()
     own = [t for t in seen.tensors if t.trained]
     factors = [
-        _fitted(*(each[:, t.start : t.stop].ravel() for each in (changes, book, certainty)))
+        fitted(*(each[:, t.start : t.stop].ravel() for each in (changes, book, certainty)))
         for t in own
     ]
     wrong = [
         (t, f) for t, f in zip(own, factors, strict=True) if np.isfinite(f) and abs(f - 1) > 1e-6
     ]
-    if not wrong or len(wrong) == len(own):
+    if not wrong or np.ptp([f for f in factors if np.isfinite(f)]) <= CLOSE * max(
+        map(abs, factors)
+    ):
         return
     spread = np.ones(seen.job.network.size)
     for t, f in wrong:
@@ -160,12 +167,17 @@ def _penalties(seen: Seen) -> Iterator[Slip]:
         ("The L1 penalty", "l1", signs, l1),
     ):
         wanted = decays * bool(coefficient)
-        factors = _newton(seen, make, wanted)
-        if factors is None or np.allclose(factors, wanted, atol=1e-6, rtol=0):
-            continue
-        sentence = _penalty(seen, what, coefficient, wanted, factors)
-        made = make(_spread(seen.tensors, size, factors))
-        yield Slip(f"{kind}-factor", sentence, prepares=made.prepares, decays=made.decays)
+        # from 0 as well: where the rule divides by the gradient's size, it may not come there
+        for start in (wanted, 0 * wanted)[: 1 + bool(coefficient)]:
+            factors = _newton(seen, make, start)
+            if factors is None:
+                continue
+            factors = np.where(np.abs(factors - wanted) <= SAME, wanted, factors)
+            if np.allclose(factors, wanted, atol=1e-6, rtol=0):
+                continue
+            sentence = _penalty(seen, what, coefficient, wanted, factors)
+            made = make(_spread(seen.tensors, size, factors))
+            yield Slip(f"{kind}-factor", sentence, prepares=made.prepares, decays=made.decays)
 
 
 def _newton(seen: Seen, make: Callable[[Array], Slip], start: Array) -> Array | None:
@@ -182,7 +194,7 @@ def _newton(seen: Seen, make: Callable[[Array], Slip], start: Array) -> Array | 
                 own = (
                     each[:, t.start : t.stop].ravel() for each in (changes - now, slope, certainty)
                 )
-                step = _fitted(*own)
+                step = fitted(*own)
                 factors[i] += delta[i] * step if np.isfinite(step) else 0.0
         if not np.isfinite(factors).all():
             return None
@@ -208,7 +220,7 @@ def _penalty(seen: Seen, what: str, coefficient: float, wanted: Array, factors: 
             f"{what} is applied, with a coefficient of about {size:.3g}, where there is to be none."
         )
     own = factors[wanted > 0]
-    if len(own) and np.ptp(own) <= CLOSE * np.abs(own).max() and not factors[wanted == 0].any():
+    if len(own) and np.ptp(own) <= CLOSE * np.abs(own).max() and _all_close(factors[wanted == 0]):
         return f"{what} is {named_factor(job, workers, float(np.mean(own)))}."
     wrong = [
         _decayed(job, workers, t.name, w, f)
@@ -218,13 +230,17 @@ def _penalty(seen: Seen, what: str, coefficient: float, wanted: Array, factors: 
     return f"{what} is wrong: {_joined(wrong[:NAMED], len(wrong))}."
 
 
+def _all_close(factors: Array) -> bool:
+    return bool((np.abs(factors) <= CLOSE).all())
+
+
 def _decayed(job: Job, workers: int, name: str, wanted: float, factor: float) -> str:
     if abs(factor) <= CLOSE:
         return f"{name} is not decayed"
     if abs(factor - 1) <= CLOSE:
         return f"{name} is decayed, and should not be"
     known = constant(job, workers, factor)
-    often = f"{factor:.4g} times" + (f" ({known})" if known else "")
+    often = f"{factor:.4g} times" + (f" (= {known})" if known else "")
     return f"{name} is decayed {often}" + ("" if wanted else ", and should not be")
 
 
@@ -234,21 +250,58 @@ def _joined(parts: Sequence[str], count: int) -> str:
 
 
 def _averages(seen: Seen) -> Iterator[Slip]:
-    """Yield how far running averages move, if it is not as far as they should."""
+    """Yield what running averages keep and take, if it is not what they should."""
     book = Textbook(seen.job).averages
     if not book.any():
         return
-    whole = seen.values(Slip(moves=np.where(book > 0, 1.0, 0.0)))
-    changes, certainty = np.array(seen.changes), seen.certainty()
-    moves, wrong = book.copy(), []
+    everything = np.ones(len(book))
+    new = np.array(seen.weights) + seen.values(Slip(mixes=(0 * everything, everything)))
+    old = np.array(seen.weights)
+    kept, taken = 1 - book, book.copy()
+    wrong, rates = [], set()
     for t in seen.tensors:
-        if not book[t.start]:
+        rate = book[t.start]
+        if not rate:
             continue
-        own = (each[:, t.start : t.stop].ravel() for each in (changes, whole, certainty))
-        far = _fitted(*own)
-        if np.isfinite(far) and abs(far - book[t.start]) > 1e-6:
-            moves[t.start : t.stop] = far
-            wrong.append(f"{t.name} moves by {far:.4g} of the way, not by {book[t.start]:.4g}")
+        own = slice(t.start, t.stop)
+        columns = np.stack([old[:, own].ravel(), new[:, own].ravel()], axis=1)
+        after = (old + np.array(seen.changes))[:, own].ravel()
+        if not np.isfinite(columns).all() or not np.isfinite(after).all():
+            continue
+        a, b = np.linalg.lstsq(columns, after, rcond=None)[0]
+        if abs(a + rate - 1) > 1e-5 or abs(b - rate) > 1e-5:
+            kept[own], taken[own] = a, b
+            rates.add(f"{1 - rate:.4g} and {rate:.4g}")
+            wrong.append(f"{t.name} becomes {a:.4g} of itself and {b:.4g} of the minibatch's")
     if wrong:
-        what = f"Running averages move wrong: {_joined(wrong[:NAMED], len(wrong))}."
-        yield Slip("average-momentum", what, moves=moves)
+        some = _joined(wrong[:NAMED], len(wrong))
+        yield Slip(
+            "average-momentum",
+            f"Running averages are mixed wrong: {some}, instead of {', '.join(sorted(rates))}.",
+            mixes=(kept, taken),
+        )
+
+
+def _counted(seen: Seen) -> Iterator[Slip]:
+    """Yield the t of Adam's bias correction that each step goes by, if it is not the book's."""
+    if seen.job.experiment.optimizer not in ("adam", "adamw"):
+        return
+    trained = Textbook(seen.job).trained
+    certainty = seen.certainty()[:, trained]
+    changes = np.array(seen.changes)[:, trained]
+    tried = range(1, max(seen.numbers) + COUNTED)
+    left = []
+    for t in tried:
+        off = (seen.values(Slip(counts=lambda _, t=t: t))[:, trained] - changes) * certainty  # type: ignore[misc]
+        left.append(np.nan_to_num(np.square(off), nan=np.inf).sum(axis=1))
+    found = [tried[int(i)] for i in np.argmin(left, axis=0)]
+    if found == [n + 1 for n in seen.numbers]:
+        return
+    counts = dict(zip(seen.numbers, found, strict=True))
+    listed = ", ".join(map(str, found))
+    what = f"The bias correction's step t is {listed} in steps {_steps(seen.numbers)}."
+    yield Slip("adam-step", what, counts=lambda n: counts[n])
+
+
+def _steps(numbers: Sequence[int]) -> str:
+    return ", ".join(str(n + 1) for n in numbers)

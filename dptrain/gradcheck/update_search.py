@@ -6,31 +6,45 @@ asked only where nothing simpler explains everything.
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
+
+from dptrain.gradcheck.constants import named_factor
 from dptrain.gradcheck.diagnosis import Diagnosis
 from dptrain.gradcheck.penalty_slips import clip_slips, penalty_slips
 from dptrain.gradcheck.rates import epoch_length
 from dptrain.gradcheck.rule_slips import rule_slips
 from dptrain.gradcheck.setting_fits import setting_fits
-from dptrain.gradcheck.textbook import Slip
-from dptrain.gradcheck.update_fits import Seen, fits
+from dptrain.gradcheck.textbook import BY_THE_BOOK, Slip, Textbook
+from dptrain.gradcheck.update_fits import Seen, fits, fitted
+
+Array = NDArray[Any]
 
 # What leaves no more than this explains everything: the rest is the rounding of float32.
 EVERYTHING = 1e-3
-# Elements times steps beyond which mistakes are not tried in parts of the steps, which takes as
-# long as everything else several times over.
-AFFORDABLE = 4_000_000
+# Elements times steps beyond which mistakes are not tried in parts of the steps or together with
+# others, which takes as long as everything else several times over.
+AFFORDABLE = 1_000_000
 
 
 class Left(NamedTuple):
-    """What a mistake leaves unexplained: of the weights, and of the optimizer's state."""
+    """What a mistake leaves unexplained.
+
+    Attributes:
+        weights: of their changes.
+        state: of the optimizer.
+        squares: of each element's change, ``(size,)``; their sum's root is ``weights``.
+    """
 
     weights: float
     state: float
+    squares: Array
 
 
 Measure = Callable[[Slip], Left]
+Tried = list[tuple[Slip, Left]]
 
 
 def search(
@@ -44,25 +58,38 @@ def search(
         measure: what a mistake leaves.
         known: what was found otherwise; if it explains everything, only simple mistakes are tried.
     """
-    tried: list[tuple[float, Diagnosis]] = []
     everything = [*simple, *_specific(seen)]
-    stages: tuple[Callable[[], Iterable[Slip]], ...] = (
-        lambda: everything,
-        lambda: fits(seen),
-        lambda: _in_parts(seen, everything),
-        lambda: setting_fits(seen.job, lambda slip: measure(slip).weights),
-    )
+    tried: Tried = []
+    stages: list[Callable[[], Iterable[tuple[Slip, Left]]]] = [
+        lambda: ((slip, measure(slip)) for slip in everything),
+        lambda: ((slip, measure(slip)) for slip in fits(seen)),
+        lambda: _in_tensors(seen, list(tried), measure(BY_THE_BOOK)),
+    ]
+    if len(seen.numbers) * seen.job.network.size <= AFFORDABLE:
+        stages += [
+            lambda: ((slip, measure(slip)) for slip in _in_parts(seen, everything)),
+            lambda: ((slip, measure(slip)) for slip in _with_factor(seen, everything)),
+            lambda: ((slip, measure(slip)) for slip in setting_fits(seen.job, weigh)),
+        ]
+
+    def weigh(slip: Slip) -> float:
+        return measure(slip).weights
+
     for stage in stages:
-        for slip in stage():
-            left = measure(slip)
-            tried.append((left.state, Diagnosis(slip.kind, slip.sentence, left.weights)))
-        if any(each.residual <= EVERYTHING for each in (*known, *(own for _, own in tried))):
+        tried += stage()
+        if min([*(each.residual for each in known), *(left.weights for _, left in tried)]) <= (
+            EVERYTHING
+        ):
             break
-    # what explains the weights equally well may yet differ in the state
-    best: dict[str, Diagnosis] = {}
-    for _, each in sorted(tried, key=lambda pair: (round(pair[1].residual, 9), pair[0])):
-        best.setdefault(each.sentence, each)
-    return list(best.values())
+    return _said_once(tried)
+
+
+def _said_once(tried: Tried) -> list[Diagnosis]:
+    """Return diagnoses; what explains the weights equally well may yet differ in the state."""
+    found: dict[str, Diagnosis] = {}
+    for slip, left in sorted(tried, key=lambda each: (round(each[1].weights, 9), each[1].state)):
+        found.setdefault(slip.sentence, Diagnosis(slip.kind, slip.sentence, left.weights))
+    return list(found.values())
 
 
 def _specific(seen: Seen) -> Iterator[Slip]:
@@ -80,16 +107,15 @@ def _forgetting(seen: Seen) -> Iterator[Slip]:
     """Yield a state that is lost again and again."""
     if seen.job.experiment.optimizer == "sgd":
         return
-    begins = tuple(_begins(seen))
-    names = {"mean": "first moment", "squares": "sum of squares", "velocity": "velocity"}
-    if seen.job.experiment.optimizer in ("adam", "adamw"):
-        names["squares"] = "second moment"
-    state = next(iter(seen.predict(Slip()))).state
+    begins = tuple(n for n in seen.numbers if n and n % epoch_length(seen.job) == 0)
+    names = {"mean": "first moment", "squares": "second moment", "velocity": "velocity"}
+    state = seen.predict(BY_THE_BOOK)[0].state
     if begins:
         lost = "The optimizer's state is cleared where an epoch begins"
         yield Slip("state-cleared", f"{lost}.", forgets=begins)
-        also = f"{lost}, and its count of steps begins again."
-        yield Slip("state-cleared", also, forgets=begins, restarts=True)
+        if seen.job.experiment.optimizer in ("adam", "adamw"):
+            also = f"{lost}, and its count of steps begins again."
+            yield Slip("state-cleared", also, forgets=begins, restarts=True)
     for name in state if len(state) > 1 else ():
         what = f"The {names[name]} is"
         if begins:
@@ -99,27 +125,40 @@ def _forgetting(seen: Seen) -> Iterator[Slip]:
         yield Slip("state-lost", never, forgets=None, loses=(name,))
 
 
-def _begins(seen: Seen) -> list[int]:
-    """Return the steps that begin an epoch, but the first of the run."""
-    period = epoch_length(seen.job)
-    return [n for n in seen.numbers if n and n % period == 0]
+def _in_tensors(seen: Seen, tried: Tried, book: Left) -> Iterator[tuple[Slip, Left]]:
+    """Yield mistakes that are made in some tensors only; rules work element by element."""
+    spans = [(t.name, t.start, t.stop) for t in seen.tensors if t.trained]
+    right = [float(book.squares[a:b].sum()) for _, a, b in spans]
+    for slip, left in tried:
+        wrong = [float(left.squares[a:b].sum()) for _, a, b in spans]
+        which = [w < r for w, r in zip(wrong, right, strict=True)]
+        if all(which) or not any(which) or len(book.squares) != seen.job.network.size:
+            continue
+        mask = np.zeros(len(book.squares), bool)
+        for (_, a, b), chosen in zip(spans, which, strict=True):
+            mask[a:b] = chosen
+        squares = np.where(mask, left.squares, book.squares)
+        names = ", ".join(name for (name, _, _), each in zip(spans, which, strict=True) if each)
+        only = replace(slip, sentence=f"Only in {names}: {_continued(slip.sentence)}")
+        yield only, Left(float(np.sqrt(squares.sum())), left.state, squares)
 
 
 def _in_parts(seen: Seen, slips: Sequence[Slip]) -> Iterator[Slip]:
     """Yield every mistake in a part of the steps only."""
     numbers, period = seen.numbers, epoch_length(seen.job)
-    if len(numbers) < 2 or len(numbers) * seen.job.network.size > AFFORDABLE:
-        return
+    warm = seen.job.experiment.warmup
     parts: list[tuple[str, Iterable[int]]] = [
         ("the steps that begin an epoch", (n for n in numbers if n % period == 0)),
+        ("the steps that do not begin an epoch", (n for n in numbers if n % period)),
         ("the last steps of epochs", (n for n in numbers if n % period == period - 1)),
+        ("all but the last steps of epochs", (n for n in numbers if n % period != period - 1)),
         ("every second step", (n for n in numbers if n % 2 == 1)),
         ("every second step", (n for n in numbers if n % 2 == 0)),
         ("the first step", numbers[:1]),
         ("the steps after the first", numbers[1:]),
         ("the steps behind the first epoch", (n for n in numbers if n >= period)),
-        ("the warm-up", (n for n in numbers if n < seen.job.experiment.warmup)),
-        ("the steps behind the warm-up", (n for n in numbers if n >= seen.job.experiment.warmup)),
+        ("the warm-up", (n for n in numbers if n < warm)),
+        ("the steps behind the warm-up", (n for n in numbers if n >= warm)),
     ]
     known: set[frozenset[int]] = {frozenset(numbers), frozenset()}
     for what, chosen in parts:
@@ -129,5 +168,26 @@ def _in_parts(seen: Seen, slips: Sequence[Slip]) -> Iterator[Slip]:
         known.add(only)
         for slip in slips:
             if slip.forgets == ():
-                sentence = slip.sentence[0].lower() + slip.sentence[1:]
-                yield replace(slip, sentence=f"Only in {what}: {sentence}", only=only)
+                sentence = f"Only in {what}: {_continued(slip.sentence)}"
+                yield replace(slip, sentence=sentence, only=only)
+
+
+def _with_factor(seen: Seen, slips: Sequence[Slip]) -> Iterator[Slip]:
+    """Yield every mistake together with another learning rate, which often comes with it."""
+    trained = Textbook(seen.job).trained
+    changes, certainty = np.array(seen.changes)[:, trained], seen.certainty()[:, trained]
+    for slip in slips:
+        if slip.descends is not None:
+            continue
+        with np.errstate(all="ignore"):
+            values = seen.values(slip)[:, trained]
+            factor = fitted(changes.ravel(), values.ravel(), certainty.ravel())
+        if np.isfinite(factor) and abs(factor - 1) > EVERYTHING:
+            times = named_factor(seen.job, seen.workers, factor)
+            sentence = f"{slip.sentence} And the learning rate is {times}."
+            yield replace(slip, sentence=sentence, rate=slip.rate * factor)
+
+
+def _continued(sentence: str) -> str:
+    """Return a sentence that stands behind a colon; abbreviations stay as they are."""
+    return sentence if sentence[1:2].isupper() else sentence[0].lower() + sentence[1:]
