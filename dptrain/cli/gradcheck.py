@@ -19,7 +19,7 @@ from dptrain.experiment.schema import Experiment
 from dptrain.experiment.validate import build
 from dptrain.gradcheck.checking import Check, Plan
 from dptrain.gradcheck.distributed import Way
-from dptrain.gradcheck.subject import BATCH_SIZE, START, TRAINED, Subject, shrunk
+from dptrain.gradcheck.subject import BATCH_SIZE, START, TRAINED, Subject, as_given, shrunk
 from dptrain.own.origin import Origin, is_own
 
 POINTS = {"initial": START, "burnt-in": TRAINED}
@@ -85,13 +85,13 @@ def _subject(what: str | None, flags: dict[str, Any], seed: int) -> Subject:
     if what is not None and is_own(what):
         flags = flags | {"model": what}
     elif what is not None:
-        recorded = _small(read_toml(Path(what))["experiment"])
-    settings = with_saved_network(override(recorded, flags))
+        recorded = read_toml(Path(what))["experiment"]
+    settings = with_saved_network(override(_small(recorded) if recorded else {}, flags))
     origin: Origin | None = named_code(flags)
     described = build(Experiment, settings, what or "the command line")
     rows = len(opened_data(described, prepared_data(described)).train)
     small = build(Experiment, shrunk(settings, rows), what or "the command line")
-    return Subject(small, origin, seed)
+    return Subject(small, origin, seed, given=as_given(small, override(recorded, flags), rows))
 
 
 def _small(recorded: dict[str, Any]) -> dict[str, Any]:

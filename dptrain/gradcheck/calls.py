@@ -19,7 +19,7 @@ from dptrain.gradcheck.checking import Check, Plan
 from dptrain.gradcheck.comparison import worst_line
 from dptrain.gradcheck.distributed import Way
 from dptrain.gradcheck.report import Report
-from dptrain.gradcheck.subject import Dtype, Subject, shrunk
+from dptrain.gradcheck.subject import Dtype, Subject, as_given, shrunk
 from dptrain.gradcheck.verdict import Verdict
 from dptrain.nn.network import Network
 from dptrain.own.given import Given
@@ -69,7 +69,8 @@ def check(
     folder = scratch_folder("check")
     try:
         folders = {dtype: _prepared(folder / dtype, data, dtype, experiment) for dtype in DTYPES}
-        subject = Subject(experiment, origin, seed, folders)
+        given = as_given(experiment, settings, rows)
+        subject = Subject(experiment, origin, seed, folders, given)
         replay = f"check(…, check_seed={seed})"
         return Check(subject, Plan(ways), subject.points(), tell, replay).run()
     finally:

@@ -29,8 +29,10 @@ from dptrain.gradcheck.minibatches.rows import check_rows
 from dptrain.gradcheck.numerical import numbers
 from dptrain.gradcheck.order import check_order
 from dptrain.gradcheck.own_checks import Checked, check_float32, check_repeatable
+from dptrain.gradcheck.rates import check_rates
 from dptrain.gradcheck.report import EDGES, Failure, Report
 from dptrain.gradcheck.reported import diagnose_loss
+from dptrain.gradcheck.schedule_slips import diagnose_rates
 from dptrain.gradcheck.statistics import check_statistics, diagnose_statistics
 from dptrain.gradcheck.subject import BURNT_IN, STEPS, TRAINED, UPDATES, Dtype, Subject, is_own
 from dptrain.gradcheck.update import check_updates, diagnose_updates
@@ -166,6 +168,8 @@ class Check:
             for point in self._points:
                 if plan.numerical:
                     yield Part("analytic", None, self._analytic(dtype, point))
+        if plan.updates:
+            yield Part("update", None, self._rates())
         for dtype in plan.dtypes:
             for way in plan.ways:
                 for point in self._points:
@@ -311,6 +315,12 @@ class Check:
                 lambda c=comparison: Failure(c, diagnose_statistics(job, done)),  # type: ignore[misc]
             )
 
+    def _rates(self) -> Found:
+        """The learning rate of every step of the experiment as it was given."""
+        job, workers = self.subject.whole_job(), max(way.workers for way in self.plan.ways)
+        found = check_rates(job)
+        yield found, lambda: Failure(found, diagnose_rates(job, workers))
+
     def _updates(self, dtype: Dtype, way: Way) -> Found:
         """What the experiment's own optimizer makes of the gradients."""
         job = self.subject.job(dtype)
@@ -320,7 +330,9 @@ class Check:
         data = self.subject.data(dtype)
         with engine(job, data, way, state, first, worker=self.plan.program) as found:
             done = list(steps(found, first, first + UPDATES))
-        for comparison in check_updates(job, done, where, workers=way.workers, slots=slots):
+        for comparison in check_updates(
+            job, done, where, workers=way.workers, slots=slots, explain=False
+        ):
             yield (
                 comparison,
                 lambda c=comparison: Failure(  # type: ignore[misc]

@@ -142,9 +142,8 @@ def _between_ranks(job: Job, workers: int, partials: Partials) -> Iterator[Slip]
     if partials:
         before = "Every rank clips its own part of the gradient before they are summed."
         yield Slip("clip-before-reduce", before, clip=_by_rank(partials))
-        rows = [sum(sizes) for sizes in _rows_of_ranks(job, workers)]
         before = "Every rank clips the mean gradient of its own rows, and nobody the sum."
-        yield Slip("clip-before-reduce", before, clip=_by_rank(partials, np.array(rows)))
+        yield Slip("clip-before-reduce", before, clip=_by_rank(partials, _shares(job, workers)))
         yield Slip(
             "norms-summed",
             f"The norms of the ranks' parts of the gradient {norms}",
@@ -176,10 +175,15 @@ def _by_tensor(tensors: Sequence[Tensor]) -> Clipping:
     return _by_slice([(t.start, t.stop) for t in tensors])
 
 
-def _rows_of_ranks(job: Job, workers: int) -> list[tuple[int, ...]]:
-    """Return the sizes of each rank's shards, of a full minibatch."""
-    sizes = shard_sizes(job.batch_size, job.shards)
-    return [sizes[low:high] for low, high in assign(job.shards, workers)]
+def _shares(job: Job, workers: int) -> Callable[[int], Array]:
+    """Return each rank's share of the rows of a step, of which the last may have none."""
+
+    def shares(step: int) -> Array:
+        sizes = shard_sizes(job.rows(step), job.shards)
+        rows = [sum(sizes[low:high]) for low, high in assign(job.shards, workers)]
+        return np.array(rows) / job.rows(step)
+
+    return shares
 
 
 def _by_slice(parts: Sequence[tuple[int, int]]) -> Clipping:
@@ -192,11 +196,11 @@ def _by_slice(parts: Sequence[tuple[int, int]]) -> Clipping:
     return clip
 
 
-def _by_rank(partials: Partials, rows: Array | None = None) -> Clipping:
-    """Each rank's part is clipped; with ``rows`` at its share of the limit."""
+def _by_rank(partials: Partials, of: Callable[[int], Array] | None = None) -> Clipping:
+    """Each rank's part is clipped; with the ranks' shares of a step at its share of the limit."""
 
     def clip(step: int, g: Array, limit: float) -> Array:
-        shares = np.ones(len(partials[step])) if rows is None else rows / rows.sum()
+        shares = np.ones(len(partials[step])) if of is None else of(step)
         parts = zip(partials[step], shares, strict=True)
         found: Array = sum(
             (_limited(part, _norm(part), limit * share) for part, share in parts), np.zeros_like(g)

@@ -40,12 +40,15 @@ class Subject:
         origin: of a network of the user's own.
         seed: of everything that the check itself draws.
         folders: of the prepared data, by dtype, where they were arrays.
+        given: the experiment with the minibatch, shards, rows and steps that the user gave; as
+            checked unless it is known.
     """
 
     experiment: Experiment
     origin: Origin | None = None
     seed: int = 0
     folders: Mapping[Dtype, Path] | None = None
+    given: Experiment | None = None
 
     def job(self, dtype: Dtype = "float64", experiment: Experiment | None = None) -> Job:
         """Return the job in a dtype, or of a variation of the experiment."""
@@ -58,13 +61,17 @@ class Subject:
             return self.folders[dtype]
         return prepared_data(replace(self.experiment, dtype=dtype))
 
-    def settled(self, dtype: Dtype = "float64") -> Experiment:
-        """Return the experiment with everything decided.
+    def whole_job(self) -> Job:
+        """Return the job of the experiment as it was given, in float64, to be asked and not run."""
+        return self.job(experiment=self.settled(whole=True))
+
+    def settled(self, dtype: Dtype = "float64", *, whole: bool = False) -> Experiment:
+        """Return the experiment with everything decided; ``whole`` is the one that was given.
 
         Raises:
             DptrainError: the experiment makes no sense, as for training.
         """
-        given = replace(self.experiment, dtype=dtype)
+        given = replace((whole and self.given) or self.experiment, dtype=dtype)
         dataset = opened_data(given, self.data(dtype))
         check_digest(given, dataset)
         settled = settle(
@@ -114,6 +121,14 @@ def shrunk(settings: dict[str, Any], rows: int) -> dict[str, Any]:
     if "train_rows" not in settings:
         found["train_rows"] = min(rows, 2 * batch + max(1, shards - 2))
     return found
+
+
+def as_given(small: Experiment, settings: dict[str, Any], rows: int) -> Experiment:
+    """Return an experiment with what `shrunk` changed as it was; arguments as there."""
+    names = ("batch_size", "shards", "steps", "epochs", "train_rows")
+    found = replace(small, **{name: settings.get(name) for name in names})
+    batch = found.batch_size
+    return found if batch is None else replace(found, batch_size=min(batch, rows))
 
 
 def _trained(job: Job, parameters: Array) -> Array:

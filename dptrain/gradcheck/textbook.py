@@ -8,7 +8,6 @@ The order is that of the documented definition: clip the gradient by its global 
 penalty and weight decay, apply the rule.
 """
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -18,17 +17,37 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dptrain.experiment.job import Job
-from dptrain.gradcheck.reference.bounded import FUNCTION, UNITS, Bounded
+from dptrain.gradcheck.rates import DOUBLE, learning_rate
+from dptrain.gradcheck.reference.bounded import UNITS, Bounded
 from dptrain.nn.network import Network, Tensor
 
 Array = NDArray[Any]
 Clipping = Callable[[int, Array, float], Array]
+# From state, gradient, t and learning rate to what the rate multiplies; the state is updated.
+Rule = Callable[[dict[str, Array], Array, int, float], Array]
 
-DOUBLE = UNITS["float64"]
 DECOUPLED = "adamw"
 
 
-@dataclass(frozen=True)
+class Given(NamedTuple):
+    """What a step is given, flat ``(size,)``.
+
+    Attributes:
+        number: counted from 0.
+        weights: before it.
+        gradient: 0 for what is not trained.
+        whole: the same with what stands in the place of the others.
+        decaying: to which the penalties apply, bool.
+    """
+
+    number: int
+    weights: Array
+    gradient: Array
+    whole: Array
+    decaying: Array
+
+
+@dataclass(frozen=True, eq=False)
 class Slip:
     """How a wrong optimizer deviates from the book; without arguments, not at all.
 
@@ -47,9 +66,20 @@ class Slip:
         epsilon_inside: whether ε stands under the root.
         momentum: sign of what is kept of the velocity, or of the first moment.
         forgets: steps before which the state is as at the start; None stands for all.
+        loses: names of the state that is; empty for all of it.
         restarts: whether Adam's count of steps begins anew with the state.
         times: how often the update is applied.
         swaps_average: whether running averages keep what they should take.
+        rates: the learning rate of each step.
+        factors: of the learning rate, for each element.
+        counts: Adam's t of each step.
+        decays: factor of weight decay, for each element.
+        penalises: factor of the L1 penalty, for each element.
+        mixes: what running averages keep of themselves and take of the new, for each element.
+        prepares: what clips and adds penalties: returns the gradient that the rule gets.
+        rule: in the place of the job's.
+        descends: makes the new weights of what a step is given, direction and learning rate.
+        only: steps in which it deviates; all of them unless given.
     """
 
     kind: str = ""
@@ -65,9 +95,20 @@ class Slip:
     epsilon_inside: bool = False
     momentum: float = 1.0
     forgets: tuple[int, ...] | None = ()
+    loses: tuple[str, ...] = ()
     restarts: bool = False
     times: int = 1
     swaps_average: bool = False
+    rates: Callable[[int], float] | None = None
+    factors: Array | None = None
+    counts: Callable[[int], int] | None = None
+    decays: Array | None = None
+    penalises: Array | None = None
+    mixes: tuple[Array, Array] | None = None
+    prepares: Callable[[Given], Array] | None = None
+    rule: Rule | None = None
+    descends: Callable[[Given, Array, float], Array] | None = None
+    only: frozenset[int] | None = None
 
 
 class Predicted(NamedTuple):
@@ -100,33 +141,6 @@ def state_scales(job: Job) -> dict[str, float]:
     return scales.get(e.optimizer or "sgd", moments)
 
 
-def learning_rate(job: Job, step: int) -> Bounded:
-    """Return the learning rate of a step, in double precision.
-
-    The warm-up rises in equal parts to the base, and the schedule counts from its end. The half
-    cosine is ``cos²(π x / 2)``, the exponential ``exp(x ln rate)``.
-    """
-    e = job.experiment
-    base, past = e.lr or 0.0, step - e.warmup
-    if past < 0:
-        value = base - base * (e.warmup - step) / (e.warmup + 1)
-    elif e.schedule == "cosine":
-        length = max(1, job.total_steps - e.warmup)
-        value = base * math.cos(math.pi / 2 * min(1.0, past / length)) ** 2
-    elif e.schedule == "constant":
-        value = base
-    else:
-        periods = past / (e.decay_every or job.steps_per_epoch)
-        periods = math.floor(periods) if e.schedule == "step" else periods
-        value = base * math.exp(periods * math.log(e.decay_rate or 1.0))
-        # the error of the exponent becomes a relative one of the power
-        exponent = abs(periods * math.log(e.decay_rate or 1.0))
-        return Bounded(
-            np.array(value), np.array(value * FUNCTION * DOUBLE * (2 + exponent)), DOUBLE
-        )
-    return Bounded(np.array(value), np.array(base * FUNCTION * DOUBLE), DOUBLE)
-
-
 class Textbook:
     """An optimizer that keeps its own state, from the first step on.
 
@@ -146,7 +160,7 @@ class Textbook:
             slots: the run's optimizer state before the first step; zero unless given.
         """
         self._job = job
-        self._slip = slip
+        self._slip = self._always = slip
         self._unit = UNITS[job.dtype.name]
         self._tiny = float(np.finfo(job.dtype).smallest_subnormal)
         tensors = job.network.all_tensors()
@@ -154,8 +168,8 @@ class Textbook:
         self.averages = spread(
             tensors, job.network.size, lambda t: 0.0 if t.frozen else t.average or 0.0
         )
-        chosen = spread(tensors, job.network.size, partial(_is_weight, job)) > 0
-        self._decaying = self.trained & (chosen | slip.decays_all)
+        chosen = spread(tensors, job.network.size, partial(is_weight, job)) > 0
+        self._decaying = self.trained & chosen
         self._begun = {
             name: self._exact(np.asarray(slots[i], float) * scale if slots else self._zeros())
             for i, (name, scale) in enumerate(state_scales(job).items())
@@ -171,13 +185,15 @@ class Textbook:
             weights: flat ``(size,)``, before it.
             gradient: reduced, flat ``(size,)``, in the place of running averages the minibatch's.
         """
-        before = self._exact(np.asarray(weights, float))
-        g = self._exact(np.where(self.trained, np.asarray(gradient, float), 0) * self._slip.sign)
+        only = self._always.only
+        self._slip = self._always if only is None or number in only else BY_THE_BOOK
+        before = after = self._exact(np.asarray(weights, float))
+        whole = np.asarray(gradient, float)
+        own = np.where(self.trained, whole, 0) * self._slip.sign
         self._forget(number)
-        clipped = self._clipped(number, g)
-        after = before
         for _ in range(self._slip.times):
-            after = self._rule(number, after, self._decayed(after, clipped))
+            given = Given(number, after.value, own, whole, self._decaying)
+            after = self._rule(given, after, self._prepared(given, after))
         averaged = self._averaged(before, self._exact(np.asarray(gradient, float)))
         value = np.where(self.trained, after.value, averaged.value) - before.value
         assert after.error is not None
@@ -214,8 +230,15 @@ class Textbook:
     def _forget(self, number: int) -> None:
         forgets = self._slip.forgets
         if forgets is None or number in forgets:
-            self._state = {name: self._exact(self._zeros()) for name in self._begun}
+            lost = self._slip.loses or self._begun
+            self._state |= {name: self._exact(self._zeros()) for name in lost}
             self._clock = number if self._slip.restarts else 0
+
+    def _prepared(self, given: Given, w: Bounded) -> Bounded:
+        """Return the gradient that the rule gets."""
+        if self._slip.prepares is not None:
+            return self._exact(self._slip.prepares(given))
+        return self._decayed(w, self._clipped(given.number, self._exact(given.gradient)))
 
     def _clipped(self, number: int, g: Bounded) -> Bounded:
         limit = self._job.experiment.clip_norm
@@ -236,26 +259,46 @@ class Textbook:
     def _decayed(self, w: Bounded, g: Bounded) -> Bounded:
         """Return the gradient with those of the penalties."""
         e, slip = self._job.experiment, self._slip
-        decays = w.exactly(self._decaying.astype(float))
         if e.l1:
-            g = g + decays * w.exactly(np.sign(w.value)) * self._constant(e.l1 * slip.decay)
+            g = g + self._penalised(w, slip.penalises) * w.exactly(
+                np.sign(w.value)
+            ) * self._constant(e.l1 * slip.decay)
         if e.weight_decay and (e.optimizer == DECOUPLED) is slip.recouples:
+            decays = self._penalised(w, slip.decays)
             g = g + decays * w * self._constant(e.weight_decay * slip.decay)
         return self._floored(g) if e.l1 or e.weight_decay else g
 
-    def _rule(self, number: int, w: Bounded, g: Bounded) -> Bounded:
+    def _penalised(self, w: Bounded, factors: Array | None) -> Bounded:
+        """Return how often a penalty counts for each element."""
+        if factors is not None:
+            return w.exactly(np.where(self.trained, factors, 0.0))
+        return w.exactly((self._decaying | (self.trained & self._slip.decays_all)).astype(float))
+
+    def _rule(self, given: Given, w: Bounded, g: Bounded) -> Bounded:
         e, slip = self._job.experiment, self._slip
-        lr = learning_rate(self._job, number + slip.schedule)
+        lr = learning_rate(self._job, given.number + slip.schedule)
+        lr = lr if slip.rates is None else lr.exactly(slip.rates(given.number))
         rate = self._constant(lr * lr.exactly(slip.rate))
-        descent = rate * self._direction(number, g)
+        if slip.factors is not None:
+            rate = rate * rate.exactly(slip.factors)
+        direction = self._direction(given.number, g, float(lr.value))
+        if slip.descends is not None:
+            return self._exact(slip.descends(given, direction.value, float(lr.value)))
+        descent = rate * direction
         if e.weight_decay and (e.optimizer == DECOUPLED) is not slip.recouples:
-            decays = w.exactly(self._decaying.astype(float))
+            decays = self._penalised(w, slip.decays)
             descent = descent + rate * self._constant(e.weight_decay * slip.decay) * decays * w
         return w - descent
 
-    def _direction(self, number: int, g: Bounded) -> Bounded:
+    def _direction(self, number: int, g: Bounded, lr: float) -> Bounded:
         """Update the state; return what the learning rate multiplies."""
-        e, state = self._job.experiment, self._state
+        e, state, slip = self._job.experiment, self._state, self._slip
+        t = number + 1 + slip.time - self._clock if slip.counts is None else slip.counts(number)
+        if slip.rule is not None:
+            values = {name: each.value for name, each in state.items()}
+            direction = slip.rule(values, g.value, max(t, 1), lr)
+            self._state = {name: self._exact(each) for name, each in values.items()}
+            return self._exact(direction)
         if e.optimizer in ("momentum", "nesterov"):
             mu = self._constant(e.momentum or 0.0)
             state["velocity"] = v = mu * state["velocity"] * g.exactly(self._slip.momentum) + g
@@ -267,7 +310,7 @@ class Textbook:
             state["squares"] = h = self._mixed(state["squares"], g * g, e.decay or 0.0)
             return g / self._deviation(h)
         if e.optimizer in ("adam", "adamw"):
-            return self._adam(number + 1 + self._slip.time - self._clock, g)
+            return self._adam(t, g)
         return g
 
     def _adam(self, t: int, g: Bounded) -> Bounded:
@@ -294,8 +337,8 @@ class Textbook:
         rate = self.averages
         if self._slip.swaps_average:
             rate = np.where(rate > 0, 1 - rate, 0)
-        kept = Bounded(1 - rate, self._unit * (1 - rate), self._unit)
-        taken = Bounded(rate, self._unit * rate, self._unit)
+        parts = (1 - rate, rate) if self._slip.mixes is None else self._slip.mixes
+        kept, taken = (Bounded(each, self._unit * np.abs(each), self._unit) for each in parts)
         found = kept * w + taken * g
         assert found.error is not None
         moves = rate > 0
@@ -311,7 +354,7 @@ def spread(tensors: Sequence[Tensor], size: int, of: Callable[[Tensor], float]) 
     return found
 
 
-def _is_weight(job: Job, tensor: Tensor) -> bool:
+def is_weight(job: Job, tensor: Tensor) -> bool:
     """Return whether penalties apply, by what a tensor is and not by what the updater is told.
 
     To weights, which are called W; in a network of the user's own to all that is no vector. Not to

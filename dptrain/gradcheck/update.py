@@ -23,6 +23,8 @@ from dptrain.gradcheck.distributed import Step
 from dptrain.gradcheck.reference.bounded import UNITS
 from dptrain.gradcheck.slips import Partials, slips
 from dptrain.gradcheck.textbook import BY_THE_BOOK, Predicted, Slip, Textbook, state_scales
+from dptrain.gradcheck.update_fits import Seen
+from dptrain.gradcheck.update_search import Left, search
 from dptrain.gradcheck.verdict import Verdict
 
 # The run arranges the formulas otherwise: it keeps its state in another scale, moves constants into
@@ -78,6 +80,7 @@ def check_updates(
     slots: Sequence[Array] | None = None,
     local: Local | None = None,
     shard_gradients: ShardGradients | None = None,
+    explain: bool = True,
 ) -> list[Comparison]:
     """Compare the weights and the optimizer's state after every step with the textbook's.
 
@@ -90,10 +93,11 @@ def check_updates(
         local: the job in this process.
         shard_gradients: gives every shard's part of a step's gradient, ``(shards, size)``, for the
             diagnosis alone; by default the reference's.
+        explain: whether to note what a failure looks like, which takes longer than all else.
     """
     course = _course(job, steps, slots, local)
     compared = _compared(course, where)
-    if all(each.verdict is not Verdict.FAIL for each in compared):
+    if not explain or all(each.verdict is not Verdict.FAIL for each in compared):
         return compared
     note = described(_diagnoses(course, workers, shard_gradients))
     failed = Verdict.FAIL
@@ -184,13 +188,22 @@ def _diagnoses(
         [s.number for s in course.steps],
         _partials(course, workers, shard_gradients),
     )
-    tried = []
-    for slip in mistakes:
+
+    def measure(slip: Slip) -> Left:
         wanted = course.predicted(slip)
-        left = Diagnosis(slip.kind, slip.sentence, _size(beyond(course, book, wanted)) / scale)
-        tried.append((_size(_state_beyond(course, book, wanted)), left))
-    # what explains the weights equally well may yet differ in the state
-    found += [each for _, each in sorted(tried, key=lambda pair: pair[0])]
+        state = _size(_state_beyond(course, book, wanted))
+        left = [each / scale for each in beyond(course, book, wanted)]
+        return Left(_size(left), state, np.sum(np.square(left), axis=0))
+
+    seen = Seen(
+        course.job,
+        workers,
+        [s.number for s in course.steps],
+        [np.asarray(s.before.parameters, float) for s in course.steps],
+        [_change(s) for s in course.steps],
+        course.predicted,
+    )
+    found += search(seen, mistakes, measure, found)
     likely = [each for each in found if each.residual <= EXPLAINS]
     return ranked(likely) or [_unexplained(course, book)]
 
