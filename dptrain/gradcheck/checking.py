@@ -227,6 +227,8 @@ class Check:
                             s.number,
                             way.workers,
                             done,
+                            step=s,
+                            exchange=way.exchange,
                         ),
                     )
                 done.append(step)

@@ -2,6 +2,8 @@
 
 import math
 from collections.abc import Iterator, Sequence
+from functools import cache, partial
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -13,8 +15,10 @@ from dptrain.gradcheck.comparison import Comparison, compare
 from dptrain.gradcheck.complex_step import complex_step
 from dptrain.gradcheck.diagnosis import Diagnosis
 from dptrain.gradcheck.distributed import Step, gradient_of
-from dptrain.gradcheck.forensics import diagnose, fit
+from dptrain.gradcheck.forensics import EXACT, diagnose, fit
 from dptrain.gradcheck.hypotheses import layers
+from dptrain.gradcheck.hypotheses.areas import areas
+from dptrain.gradcheck.hypotheses.buffers import stale_buffers
 from dptrain.gradcheck.hypotheses.evidence import Evidence, Hypothesis, Past
 from dptrain.gradcheck.hypotheses.place import located
 from dptrain.gradcheck.reference.bounded import UNITS
@@ -22,6 +26,8 @@ from dptrain.gradcheck.reference.network import Batch, Gradient, Reference
 from dptrain.gradcheck.reference.places import couples_rows, leaves
 from dptrain.gradcheck.report import Failure
 from dptrain.gradcheck.rows import Rows
+from dptrain.gradcheck.textbook import Textbook
+from dptrain.gradcheck.variations import augmented_otherwise
 from dptrain.gradcheck.verdict import Verdict
 from dptrain.nn.dropout import Dropout
 from dptrain.nn.initializers import Zeros
@@ -34,6 +40,8 @@ NUMERICAL = 1e-5
 # Numbers that the complex step may compute: more elements than that allows are sampled. Where rows
 # depend on each other, an element takes a whole forward pass, as long as so many numbers.
 BUDGET, PASS = 500_000_000, 1_000_000
+# A gradient in the job's dtype and a prediction in double precision: how many roundings apart.
+ROUNDINGS = 16
 
 
 class Triangle:
@@ -166,6 +174,9 @@ class Triangle:
         number: int,
         workers: int,
         before: Sequence[Step] = (),
+        *,
+        step: Step | None = None,
+        exchange: str = "inline",
     ) -> Failure:
         """Return what a wrong gradient is put down to.
 
@@ -176,30 +187,58 @@ class Triangle:
             number: of the step.
             workers: that computed it.
             before: the steps before, of the same run.
+            step: the one that is wrong, where it is a step of a run.
+            exchange: of the run.
         """
         exact = comparison.edge != "analytic"
-        evidence = self.evidence(found, parameters, number, workers, before, exact=exact)
+        evidence = self.evidence(
+            found, parameters, number, workers, before, exact=exact, exchange=exchange
+        )
         if evidence is None:
             return Failure(comparison, ())
+        if step is not None:
+            moved_rightly = self._moved_rightly(step, evidence)
+            stale = stale_buffers([*before, step], evidence.wrong, moved_rightly=moved_rightly)
+            if stale:
+                return Failure(comparison, stale, (), evidence.found, evidence.right, self.tensors)
         reference = self.reference(number)
         assert reference is not None
         if not exact and self.job.experiment.gradient == "numerical":
             sentence = "the differences that the gradient is made of are not those of the loss"
             return Failure(comparison, [Diagnosis("difference-quotient", sentence, 0.0)])
-        more = list(layers.hypotheses(reference, parameters.astype(float), evidence.ranks))
+        wrong_layers = layers.hypotheses(
+            reference,
+            parameters.astype(float),
+            evidence.ranks,
+            self.job.steps_per_epoch,
+            evidence.shards if exact else None,
+        )
         weights = fit(evidence)
         explained = weights.weights if weights.residual < 1e-6 else ()
-        more += [h for h in located(reference, evidence) if not exact or h.kind == "race"]
-        if not exact:  # one process has no ranks to sum over
-            more.append(_summed(evidence))
+        where = [h for h in located(reference, evidence) if not exact or _may_be(h, evidence)]
+        # one process has no ranks to sum over
+        more = chain(wrong_layers, where, () if exact else [_summed(evidence)])
         return Failure(
             comparison,
-            diagnose(evidence, more, more_first=not exact),
+            diagnose(evidence, more, more_first=not exact, exact=self._exact),
             explained,
             evidence.found,
             evidence.right,
             self.tensors,
         )
+
+    @property
+    def _exact(self) -> float:
+        """What a prediction in double precision may leave of a gradient in the job's dtype."""
+        return max(EXACT, ROUNDINGS * self.unit)
+
+    def _moved_rightly(self, step: Step, evidence: Evidence) -> bool:
+        """Return whether a step's weights moved as the right gradient demands."""
+        book = Textbook(self.job, slots=step.before.slots)
+        change = book.step(step.number, step.before.parameters, evidence.right).change
+        found = np.subtract(step.after.parameters, step.before.parameters, dtype=float)
+        room = 4 * np.asarray(change.error)  # as of an update
+        return bool((np.abs(found - change.value) <= room)[evidence.wrong].all())
 
     def _drawn(self, workers: int) -> dict[int, Array]:
         network, seed = self.job.network, self.job.experiment.seed
@@ -215,6 +254,7 @@ class Triangle:
         before: Sequence[Step] = (),
         *,
         exact: bool = True,
+        exchange: str = "inline",
     ) -> Evidence | None:
         """Return what a diagnosis begins with; None where there are no formulas.
 
@@ -250,9 +290,17 @@ class Triangle:
             past,
             lambda w: local.shards(w, number).astype(float),
             lambda change: _relabelled(reference, change, plain, self.unit),
-            None if alone is None else alone.labelled,
+            None if alone is None else cache(alone.labelled),
             self._drawn(workers),
-            None if alone is None else alone.rows,
+            None if alone is None else cache(alone.rows),
+            areas=areas(self.job, exchange, workers),
+            bitwise=exact,
+            step=number,
+            elsewhere=lambda k: local.shards(parameters, k).astype(float),
+            augmented=partial(augmented_otherwise, self.job, parameters, number)
+            if self.job.augmentation
+            else None,
+            memory={"the weights": plain},
         )
 
 
@@ -267,6 +315,12 @@ def _summed(evidence: Evidence) -> Hypothesis:
     rows = sum(evidence.sizes)
     sentence = f"1/N is missing: the loss is summed over the {rows} rows"
     return Hypothesis("missing-mean", sentence, rows * evidence.right)
+
+
+def _may_be(located: Hypothesis, evidence: Evidence) -> bool:
+    """Return whether workers can have this: not where what is wrong is a part that one updates."""
+    parts = [evidence.wrong[area.start : area.stop].any() for area in evidence.areas]
+    return located.kind == "race" and all(parts)
 
 
 def _by_shard(reference: Reference) -> bool:
