@@ -32,6 +32,8 @@ from dptrain.launch.local import WORKER
 
 # What the numbers of a network of the user's own are trusted for in a diagnosis.
 OWN_EXACT = 1e-6
+# The edge between the gradients of one process and of several.
+GRADIENT = "distributed"
 
 Array = NDArray[Any]
 Tell = Callable[[Comparison], None]
@@ -247,13 +249,26 @@ class Check:
         data = self.subject.data(dtype)
         with engine(job, data, way, state, first, worker=self.plan.program) as found:
             done = list(steps(found, first, first + UPDATES))
-        for comparison in check_updates(job, done, where, workers=way.workers, slots=slots):
+        of: dict[str, Any] = {"workers": way.workers, "exchange": way.exchange, "slots": slots}
+        for comparison in check_updates(job, done, where, **of):
             yield (
                 comparison,
                 lambda c=comparison: Failure(  # type: ignore[misc]
-                    c, diagnose_updates(job, done, workers=way.workers, slots=slots)
+                    c, self._follows(dtype, way) or diagnose_updates(job, done, **of)
                 ),
             )
+
+    def _follows(self, dtype: Dtype, way: Way) -> list[Diagnosis]:
+        """Return that an update is wrong because its gradient is, where that is known."""
+        wrong = [
+            c.where
+            for c in self.report.comparisons
+            if c.edge == GRADIENT and c.verdict is Verdict.FAIL and c.name.startswith("distributed")
+        ]
+        if not any(w.startswith(dtype) and str(way) in w for w in wrong):
+            return []
+        sentence = "The update follows from the gradient, which is wrong already."
+        return [Diagnosis("follows-from-gradient", sentence, 0.0)]
 
     def _come_to(self, dtype: Dtype, steps_done: int) -> State:
         """Return where the experiment stands after some steps from the last point."""

@@ -26,6 +26,8 @@ Array = NDArray[Any]
 EXACT = 1e-8
 # Numbers that a fit needs for each of its unknowns.
 ENOUGH = 3
+# Behind all other hypotheses.
+LAST = 10**6
 
 UNEXPLAINED = "unexplained"
 
@@ -87,11 +89,14 @@ def diagnose(
     found = _distinct(whole)
     fitted = fit(evidence)
     counted = any(abs(weight - 1) > exact for weight in fitted.weights)
-    part = fitted.residual / (evidence.residual(evidence.right) or 1.0)
-    if counted and fitted.residual < exact and part < 1e-3 and not whole.explained:  # noqa: PLR2004
-        found.insert(0, _weighted(fitted, part))
+    left = fitted.residual / (evidence.residual(evidence.right) or 1.0)
+    if counted and fitted.residual < exact and left < 1e-3 and not whole.explained:
+        found.insert(0, _weighted(fitted, left))
     elif not whole.explained:
         explained, partly = _in_parts(wrong, families)
+        for hypothesis in () if explained else _safely(foreign.hypotheses, evidence):
+            whole.consider(hypothesis, LAST)
+            found = _distinct(whole)
         found = [*explained, *sorted([*partly, *found], key=lambda each: each.residual)]
     return found[:most] or [_unexplained(evidence)]
 
@@ -149,20 +154,21 @@ def _fit_again(part: Part) -> None:
     """Consider what depends on which elements one looks at."""
     e = part.evidence
     for i, hypothesis in enumerate(_safely(history.fitted, e)):
-        part.consider(hypothesis, 10**6 + i)
+        part.consider(hypothesis, LAST + i)
     known = np.count_nonzero(e.scale > 0)
     before = np.array(e.past[-1].parts) if e.past and len(e.past[-1].parts) else e.shards[:0]
     if known >= ENOUGH * len(e.shards):
         weights, predicted = _fitted(e, e.shards)
         kind, sentence = _counts(weights)
-        part.consider(Hypothesis(kind, sentence, predicted), 10**7)
+        if not np.abs(weights - 1).max(initial=0) <= EXACT:
+            part.consider(Hypothesis(kind, sentence, predicted), 2 * LAST)
     if len(before) and known >= ENOUGH * (len(e.shards) + len(before)):
         weights, predicted = _fitted(e, np.concatenate([e.shards, before]))
         now, old = weights[: len(e.shards)], weights[len(e.shards) :]
         sentence = (
             f"{_counts(now)[1]}, and the ranks' parts of the step before ({_listed(old)}) times"
         )
-        part.consider(Hypothesis("race", sentence, predicted), 10**7 + 1)
+        part.consider(Hypothesis("race", sentence, predicted), 2 * LAST + 1)
 
 
 def _located(found: Explanation, part: Part) -> Diagnosis:
@@ -198,6 +204,8 @@ def _weighted(found: Fit, left: float) -> Diagnosis:
 
 def _counts(weights: Array) -> tuple[str, str]:
     sentence = f"the shards count ({_listed(weights)}) times instead of once each"
+    if len(weights) and np.ptp(weights) <= EXACT * np.abs(weights).max():
+        sentence = f"all shards count {weights[0]:.6g} times instead of once"
     nearest = np.round(weights)
     if np.abs(weights - nearest).max(initial=0) < EXACT:
         return "shard-doubled" if nearest.max() > 1 else "shard-dropped", sentence
@@ -229,7 +237,7 @@ def _unexplained(evidence: Evidence) -> Diagnosis:
 
 
 def _all(evidence: Evidence) -> Iterator[Hypothesis]:
-    for group in (shards, tensors, history, wire, augmented, foreign):
+    for group in (shards, tensors, history, wire, augmented):
         yield from _safely(group.hypotheses, evidence)
 
 

@@ -218,6 +218,8 @@ class Triangle:
         where = [h for h in located(reference, evidence) if not exact or _may_be(h, evidence)]
         # one process has no ranks to sum over
         more = chain(wrong_layers, where, () if exact else [_summed(evidence)])
+        if exact:
+            more = chain(self._formulas(parameters, number), more)
         return Failure(
             comparison,
             diagnose(evidence, more, more_first=not exact, exact=self._exact),
@@ -226,6 +228,15 @@ class Triangle:
             evidence.right,
             self.tensors,
         )
+
+    def _formulas(self, parameters: Array, number: int) -> Iterator[Hypothesis]:
+        """Workers are right, and this process is not."""
+        expected = self.expected(parameters, number)
+        if expected is not None:
+            sentence = (
+                "the workers' gradient is that of the formulas; what is wrong is this process's own"
+            )
+            yield Hypothesis("analytic", sentence, expected.total)
 
     @property
     def _exact(self) -> float:

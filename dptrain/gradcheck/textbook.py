@@ -155,7 +155,7 @@ class Textbook:
             tensors, job.network.size, lambda t: 0.0 if t.frozen else t.average or 0.0
         )
         chosen = spread(tensors, job.network.size, partial(_is_weight, job)) > 0
-        self._decaying = self.trained & (chosen | slip.decays_all)
+        self.decaying = self.trained & (chosen | slip.decays_all)
         self._begun = {
             name: self._exact(np.asarray(slots[i], float) * scale if slots else self._zeros())
             for i, (name, scale) in enumerate(state_scales(job).items())
@@ -219,10 +219,11 @@ class Textbook:
 
     def _clipped(self, number: int, g: Bounded) -> Bounded:
         limit = self._job.experiment.clip_norm
+        if self._slip.clip is not None:
+            value = self._slip.clip(number, g.value, math.inf if limit is None else limit)
+            return Bounded(value, 2 * self._unit * np.abs(value), self._unit)
         if limit is None:
             return g
-        if self._slip.clip is not None:
-            return self._exact(self._slip.clip(number, g.value, limit))
         exact = Bounded(g.value, np.zeros(g.shape), DOUBLE)
         norm = (exact * exact).sum(0).sqrt()
         assert norm.error is not None
@@ -236,7 +237,7 @@ class Textbook:
     def _decayed(self, w: Bounded, g: Bounded) -> Bounded:
         """Return the gradient with those of the penalties."""
         e, slip = self._job.experiment, self._slip
-        decays = w.exactly(self._decaying.astype(float))
+        decays = w.exactly(self.decaying.astype(float))
         if e.l1:
             g = g + decays * w.exactly(np.sign(w.value)) * self._constant(e.l1 * slip.decay)
         if e.weight_decay and (e.optimizer == DECOUPLED) is slip.recouples:
@@ -249,7 +250,7 @@ class Textbook:
         rate = self._constant(lr * lr.exactly(slip.rate))
         descent = rate * self._direction(number, g)
         if e.weight_decay and (e.optimizer == DECOUPLED) is not slip.recouples:
-            decays = w.exactly(self._decaying.astype(float))
+            decays = w.exactly(self.decaying.astype(float))
             descent = descent + rate * self._constant(e.weight_decay * slip.decay) * decays * w
         return w - descent
 

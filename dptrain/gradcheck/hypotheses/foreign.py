@@ -15,6 +15,8 @@ Whole = NDArray[np.intp]
 
 # So many numbers in a row are no coincidence; and a part of all wrong ones that is worth naming.
 FEWEST, SHARE = 4, 0.02
+# Of the wrong numbers between the first and the last of a run, so many belong to it.
+DENSE = 0.5
 MOST_NAMES = 3  # of places, in a sentence
 
 
@@ -27,7 +29,7 @@ def hypotheses(e: Evidence) -> Iterator[Hypothesis]:
     for name, array in _memory(e):
         while len(left) >= fewest:
             own, offset = _run(e.found[left], left, array)
-            if len(own) < fewest:
+            if len(own) < fewest or not _dense(own, left):
                 break
             predicted[own] = e.found[own]
             said.append(_said(own, offset, name))
@@ -74,6 +76,12 @@ def _run(found: Array, places: Whole, array: Array) -> tuple[Whole, int]:
     same = np.zeros(len(places), bool)
     same[inside] = array[places[inside] + offset] == found[inside]
     return places[same], offset
+
+
+def _dense(own: Whole, wrong: Whole) -> bool:
+    """Return whether few other wrong numbers stand between these."""
+    between = np.count_nonzero((wrong >= own[0]) & (wrong <= own[-1]))
+    return bool(len(own) >= DENSE * between)
 
 
 def _said(own: Whole, offset: int, name: str) -> str:

@@ -1,6 +1,7 @@
 """Some elements of a wrong gradient, and the hypotheses that explain them."""
 
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -101,7 +102,7 @@ class Part:
         for tensor in e.tensors:
             inside = {edge for edge in cuts if tensor.start < edge < tensor.stop}
             edges = sorted({tensor.start, tensor.stop} | inside)
-            for low, high in zip(edges, edges[1:], strict=False):
+            for low, high in pairwise(edges):
                 wrong = np.flatnonzero((self.which & e.wrong)[low:high])
                 if len(wrong):
                     yield slice(low + int(wrong[0]), low + int(wrong[-1]) + 1)

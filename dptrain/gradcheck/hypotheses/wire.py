@@ -122,6 +122,8 @@ def _truncated(e: Evidence) -> Iterator[Hypothesis]:
         kept = counts & (np.abs(rest - part) <= room)
         if lost.any() and kept.any() and not (counts & ~lost & ~kept).any():
             first = int(np.flatnonzero(lost)[0])
+            if any(0 < area.start == first for area in e.areas):  # then the area is to blame
+                continue
             sentence = f"{what} ends in zeros, first from element {first} on"
             yield Hypothesis("truncated", sentence, e.right - np.where(lost, part, 0))
 
