@@ -3,38 +3,32 @@
 import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from dptrain.errors import DptrainError
 from dptrain.exchange.engine import State
 from dptrain.exchange.inline import InlineEngine
+from dptrain.gradcheck.alone import Alone, Found, first_step
 from dptrain.gradcheck.analytic import Local
 from dptrain.gradcheck.comparison import Comparison
 from dptrain.gradcheck.continuity import check_replicas, check_resume
 from dptrain.gradcheck.diagnosis import Diagnosis
 from dptrain.gradcheck.distributed import Step, Way, begin, engine, gradient_of, recording, steps
-from dptrain.gradcheck.forensics import diagnose
 from dptrain.gradcheck.gradients import Triangle
-from dptrain.gradcheck.hypotheses import own
-from dptrain.gradcheck.hypotheses.evidence import Evidence
 from dptrain.gradcheck.ledger import check_ledger
 from dptrain.gradcheck.masks import check_masks
 from dptrain.gradcheck.minibatches.rows import check_rows
-from dptrain.gradcheck.numerical import numbers
 from dptrain.gradcheck.order import check_order
-from dptrain.gradcheck.own_checks import Checked, check_float32, check_repeatable
 from dptrain.gradcheck.rates import check_rates
 from dptrain.gradcheck.report import EDGES, Failure, Report
 from dptrain.gradcheck.reported import diagnose_loss
 from dptrain.gradcheck.schedule_slips import diagnose_rates
 from dptrain.gradcheck.statistics import check_statistics, diagnose_statistics
-from dptrain.gradcheck.subject import BURNT_IN, STEPS, TRAINED, UPDATES, Dtype, Subject, is_own
+from dptrain.gradcheck.subject import STEPS, UPDATES, Dtype, Subject, is_own
 from dptrain.gradcheck.update import check_updates, diagnose_updates
 from dptrain.gradcheck.verdict import Verdict
 from dptrain.launch.local import WORKER
@@ -42,12 +36,11 @@ from dptrain.launch.local import WORKER
 # Whatever fails at an edge of the second kind may do so because one of the first kind has failed.
 CAUSES = frozenset(("analytic", "distributed"))
 CONSEQUENCES = frozenset(("update", "resume", "plan", "order", "replicas", "evaluation"))
-# What the numbers of a network of the user's own are trusted for in a diagnosis.
-OWN_EXACT = 1e-6
+# The edge between the gradients of one process and of several.
+GRADIENT = "distributed"
 
 Array = NDArray[Any]
 Tell = Callable[[Comparison], None]
-Found = Iterator[tuple[Comparison, Callable[[], Failure]]]
 
 
 class Plan(NamedTuple):
@@ -74,6 +67,11 @@ class Plan(NamedTuple):
     program: Sequence[str] = WORKER
     first_step: int = 0
     first_only: bool = False
+
+    @property
+    def workers(self) -> int:
+        """The largest number of them."""
+        return max((way.workers for way in self.ways), default=1)
 
 
 class Part(NamedTuple):
@@ -118,7 +116,6 @@ class Check:
         self.plan = plan
         self._tell = tell
         self._points = points
-        self._triangles: dict[Dtype, Triangle] = {}
         self.report = Report(_line(subject), subject.seed, replay)
 
     def run(self) -> Report:
@@ -162,12 +159,13 @@ class Check:
 
     def _parts(self) -> Iterator[Part]:
         plan = self.plan
+        alone = Alone(self.subject, self._points, plan.workers, self.report)
         for dtype in plan.dtypes:
-            yield self._rows(dtype)
+            yield Part("rows", None, self._rows(dtype))
         for dtype in plan.dtypes:
             for point in self._points:
                 if plan.numerical:
-                    yield Part("analytic", None, self._analytic(dtype, point))
+                    yield Part("analytic", None, alone.checked(dtype, point))
         if plan.updates:
             yield Part("update", None, self._rates())
         for dtype in plan.dtypes:
@@ -210,78 +208,6 @@ class Check:
         for comparison in check_rows(self.subject.job(dtype), self.subject.data(dtype), workers):
             yield comparison, lambda c=comparison: Failure(c, _about(c))  # type: ignore[misc]
 
-    def _analytic(self, dtype: Dtype, point: str) -> Found:
-        """This process's gradients, against formulas and numbers."""
-        triangle = self._alone(dtype)
-        parameters = self._points[point].astype(dtype)
-        workers = max((way.workers for way in self.plan.ways), default=1)
-        first = _first_step(point)
-        for step in range(first, first + STEPS):
-            where = f"{dtype}, {point} weights, minibatch {step}"
-            for comparison, explain in self._about(triangle, parameters, step, where):
-                yield (
-                    comparison,
-                    explain
-                    or (
-                        lambda c=comparison, s=step: triangle.failure(  # type: ignore[misc]
-                            c,
-                            triangle.local.analytic(parameters, s).gradient,
-                            parameters,
-                            s,
-                            workers,
-                        )
-                    ),
-                )
-
-    def _alone(self, dtype: Dtype) -> Triangle:
-        """Return the job in this process, the same for all points."""
-        if dtype not in self._triangles:
-            self._triangles[dtype] = Triangle(Local(self.subject.job(dtype)))
-        return self._triangles[dtype]
-
-    def _about(
-        self, triangle: Triangle, parameters: Array, step: int, where: str
-    ) -> Iterator[tuple[Comparison, Callable[[], Failure] | None]]:
-        for comparison in triangle.against_formulas(parameters, step, where):
-            yield comparison, None
-        if is_own(triangle.job):
-            for comparison, diagnoses in self._own(triangle, parameters, step, where):
-                yield comparison, partial(Failure, comparison, diagnoses)
-        # numbers need float64, and take longer: a full minibatch and the last are enough
-        if triangle.job.dtype != np.float64 or step % 2:
-            return
-        if not is_own(triangle.job):
-            indices = self._indices(triangle)
-            for comparison in triangle.against_complex_step(parameters, step, where, indices):
-                yield comparison, None
-        for comparison, slope, evidence in numbers(
-            triangle, parameters, step, where, self.subject.seed
-        ):
-            if slope is not None:
-                points = [(p.h, p.remainder) for p in slope.points if p.remainder > 0]
-                plots = self.report.plots.setdefault("taylor", {})
-                plots[where] = (points, slope.slope)
-            explain = None if evidence is None else partial(own_failure, comparison, evidence)
-            yield comparison, explain
-
-    def _own(self, triangle: Triangle, parameters: Array, step: int, where: str) -> Checked:
-        yield from check_repeatable(triangle.local, parameters, step, where)
-        if triangle.job.dtype != np.float64:
-            exact = self._alone("float64").local
-            seed = self.subject.seed
-            yield from check_float32(triangle.local, exact, parameters, step, where, seed)
-
-    def _indices(self, triangle: Triangle) -> Array:
-        spans = [np.arange(t.start, t.stop) for t in triangle.tensors]
-        everything = np.concatenate(spans)
-        affordable = triangle.affordable()
-        if len(everything) <= affordable:
-            return everything
-        random = np.random.default_rng(self.subject.seed)
-        most = max(1, affordable // len(spans))
-        chosen = [random.choice(own, min(len(own), most), replace=False) for own in spans]
-        return np.sort(np.concatenate(chosen))
-
     def _recorded(self, dtype: Dtype, point: str, way: Way) -> Found:
         """The gradients that real workers come to, step by step."""
         job = self.subject.job(dtype, recording(self.subject.settled(dtype)))
@@ -289,7 +215,7 @@ class Check:
         state = begin(job, self._points[point])
         where = f"{dtype}, {point} weights, {way}"
         done: list[Step] = []
-        data, first = self.subject.data(dtype), _first_step(point)
+        data, first = self.subject.data(dtype), first_step(point)
         with engine(job, data, way, state, first, worker=self.plan.program) as found:
             for step in steps(found, first, first + STEPS):
                 for comparison in triangle.against_processes(step, f"{where}, step {step.number}"):
@@ -303,6 +229,8 @@ class Check:
                                 s.number,
                                 way.workers,
                                 done,
+                                step=s,
+                                exchange=way.exchange,
                             )
                             if c.edge != "reported"
                             else Failure(c, diagnose_loss(triangle.local, s, way.workers, done))
@@ -330,15 +258,26 @@ class Check:
         data = self.subject.data(dtype)
         with engine(job, data, way, state, first, worker=self.plan.program) as found:
             done = list(steps(found, first, first + UPDATES))
-        for comparison in check_updates(
-            job, done, where, workers=way.workers, slots=slots, explain=False
-        ):
+        of: dict[str, Any] = {"workers": way.workers, "exchange": way.exchange, "slots": slots}
+        for comparison in check_updates(job, done, where, **of, explain=False):
             yield (
                 comparison,
                 lambda c=comparison: Failure(  # type: ignore[misc]
-                    c, diagnose_updates(job, done, workers=way.workers, slots=slots)
+                    c, self._follows(dtype, way) or diagnose_updates(job, done, **of)
                 ),
             )
+
+    def _follows(self, dtype: Dtype, way: Way) -> list[Diagnosis]:
+        """Return that an update is wrong because its gradient is, where that is known."""
+        wrong = [
+            c.where
+            for c in self.report.comparisons
+            if c.edge == GRADIENT and c.verdict is Verdict.FAIL and c.name.startswith("distributed")
+        ]
+        if not any(w.startswith(dtype) and str(way) in w for w in wrong):
+            return []
+        sentence = "The update follows from the gradient, which is wrong already."
+        return [Diagnosis("follows-from-gradient", sentence, 0.0)]
 
     def _come_to(self, dtype: Dtype, steps_done: int) -> State:
         """Return where the experiment stands after some steps from the last point."""
@@ -368,28 +307,6 @@ class Check:
         for each in ways:
             for comparison in each():
                 yield comparison, lambda c=comparison: Failure(c, _about(c))  # type: ignore[misc]
-
-
-def _first_step(point: str) -> int:
-    """Return the step of the run at which weights are checked: those trained go on from there."""
-    return BURNT_IN if point == TRAINED else 0
-
-
-def own_failure(comparison: Comparison, evidence: Evidence) -> Failure:
-    """Return what a wrong gradient of a network of the user's own is put down to."""
-    return Failure(
-        comparison,
-        diagnose(
-            evidence,
-            own.hypotheses(evidence, comparison.tensors),
-            more_first=True,
-            exact=OWN_EXACT,
-        ),
-        (),
-        evidence.found,
-        evidence.right,
-        evidence.tensors,
-    )
 
 
 def _about(comparison: Comparison) -> list[Diagnosis]:

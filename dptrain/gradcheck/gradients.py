@@ -1,7 +1,9 @@
 """The triangle: distributed, analytic and numerical gradients of the same steps."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from functools import cache, partial
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -13,8 +15,10 @@ from dptrain.gradcheck.comparison import Comparison, compare
 from dptrain.gradcheck.complex_step import complex_step
 from dptrain.gradcheck.diagnosis import Diagnosis
 from dptrain.gradcheck.distributed import Step, gradient_of
-from dptrain.gradcheck.forensics import diagnose, fit
+from dptrain.gradcheck.forensics import EXACT, diagnose, fit
 from dptrain.gradcheck.hypotheses import layers, visits
+from dptrain.gradcheck.hypotheses.areas import areas
+from dptrain.gradcheck.hypotheses.buffers import stale_buffers
 from dptrain.gradcheck.hypotheses.evidence import Evidence, Hypothesis, Past
 from dptrain.gradcheck.hypotheses.place import located
 from dptrain.gradcheck.reference.bounded import UNITS
@@ -22,7 +26,9 @@ from dptrain.gradcheck.reference.network import Batch, Gradient, Reference
 from dptrain.gradcheck.reference.places import couples_rows, leaves
 from dptrain.gradcheck.report import Failure
 from dptrain.gradcheck.rows import Rows
+from dptrain.gradcheck.textbook import Textbook
 from dptrain.gradcheck.truncation import Fault, first_fault
+from dptrain.gradcheck.variations import augmented_otherwise
 from dptrain.gradcheck.verdict import Verdict
 from dptrain.nn.dropout import Dropout
 from dptrain.nn.initializers import Zeros
@@ -35,6 +41,8 @@ NUMERICAL = 1e-5
 # Numbers that the complex step may compute: more elements than that allows are sampled. Where rows
 # depend on each other, an element takes a whole forward pass, as long as so many numbers.
 BUDGET, PASS = 500_000_000, 1_000_000
+# A gradient in the job's dtype and a prediction in double precision: how many roundings apart.
+ROUNDINGS = 16
 
 
 DIFFERENCES = Fault(
@@ -173,6 +181,9 @@ class Triangle:
         number: int,
         workers: int,
         before: Sequence[Step] = (),
+        *,
+        step: Step | None = None,
+        exchange: str = "inline",
     ) -> Failure:
         """Return what a wrong gradient is put down to.
 
@@ -183,11 +194,20 @@ class Triangle:
             number: of the step.
             workers: that computed it.
             before: the steps before, of the same run.
+            step: the one that is wrong, where it is a step of a run.
+            exchange: of the run.
         """
         exact = comparison.edge != "analytic"
-        evidence = self.evidence(found, parameters, number, workers, before, exact=exact)
+        evidence = self.evidence(
+            found, parameters, number, workers, before, exact=exact, exchange=exchange
+        )
         if evidence is None:
             return Failure(comparison, ())
+        if step is not None:
+            moved_rightly = self._moved_rightly(step, evidence)
+            stale = stale_buffers([*before, step], evidence.wrong, moved_rightly=moved_rightly)
+            if stale:
+                return Failure(comparison, stale, (), evidence.found, evidence.right, self.tensors)
         reference = self.reference(number)
         assert reference is not None
         fault = None
@@ -198,23 +218,32 @@ class Triangle:
                 fault = DIFFERENCES
             if fault is not None and (numerical or self._is_right(found, parameters, number)):
                 return Failure(comparison, [Diagnosis(fault.kind, fault.sentence, 0.0)])
-        more = list(layers.hypotheses(reference, parameters.astype(float), evidence.ranks))
+        plain = parameters.astype(float)
+        wrong_layers = layers.hypotheses(
+            reference,
+            plain,
+            evidence.ranks,
+            self.job.steps_per_epoch,
+            evidence.shards if exact else None,
+        )
         weights = fit(evidence)
         explained = weights.weights if weights.residual < 1e-6 else ()
         if fault is not None:
             # a little of the difference is left, so that what explains all of it comes first
             predicted = evidence.found + 0.01 * (evidence.found - evidence.right)
-            more.append(Hypothesis(fault.kind, fault.sentence, predicted))
+            where = [Hypothesis(fault.kind, fault.sentence, predicted)]
         else:
-            more += [h for h in located(reference, evidence) if not exact or h.kind == "race"]
-        plain = parameters.astype(float)
+            where = [h for h in located(reference, evidence) if not exact or _may_be(h, evidence)]
+        more: Iterable[Hypothesis] = chain(wrong_layers, where)
         if exact:
-            more += visits.hypotheses(self.job, reference, plain, number, evidence.ranks)
+            visited = visits.hypotheses(self.job, reference, plain, number, evidence.ranks)
+            more = chain(self._formulas(parameters, number), more, visited)
         else:  # one process has no ranks to sum over
-            more.append(_summed(evidence))
+            more = chain(more, [_summed(evidence)])
+        diagnoses = diagnose(evidence, more, more_first=not exact, exact=self._exact)
         return Failure(
             comparison,
-            _with(fault, diagnose(evidence, more, more_first=not exact)),
+            _with(fault, diagnoses),
             explained,
             evidence.found,
             evidence.right,
@@ -227,6 +256,28 @@ class Triangle:
         assert expected is not None
         compared = self._with_formulas("", "", "", found, expected)
         return compared.verdict is not Verdict.FAIL
+
+    def _formulas(self, parameters: Array, number: int) -> Iterator[Hypothesis]:
+        """Workers are right, and this process is not."""
+        expected = self.expected(parameters, number)
+        if expected is not None:
+            sentence = (
+                "the workers' gradient is that of the formulas; what is wrong is this process's own"
+            )
+            yield Hypothesis("analytic", sentence, expected.total)
+
+    @property
+    def _exact(self) -> float:
+        """What a prediction in double precision may leave of a gradient in the job's dtype."""
+        return max(EXACT, ROUNDINGS * self.unit)
+
+    def _moved_rightly(self, step: Step, evidence: Evidence) -> bool:
+        """Return whether a step's weights moved as the right gradient demands."""
+        book = Textbook(self.job, slots=step.before.slots)
+        change = book.step(step.number, step.before.parameters, evidence.right).change
+        found = np.subtract(step.after.parameters, step.before.parameters, dtype=float)
+        room = 4 * np.asarray(change.error)  # as of an update
+        return bool((np.abs(found - change.value) <= room)[evidence.wrong].all())
 
     def _drawn(self, workers: int) -> dict[int, Array]:
         network, seed = self.job.network, self.job.experiment.seed
@@ -242,6 +293,7 @@ class Triangle:
         before: Sequence[Step] = (),
         *,
         exact: bool = True,
+        exchange: str = "inline",
     ) -> Evidence | None:
         """Return what a diagnosis begins with; None where there are no formulas.
 
@@ -277,9 +329,17 @@ class Triangle:
             past,
             lambda w: local.shards(w, number).astype(float),
             lambda change: _relabelled(reference, change, plain, self.unit),
-            None if alone is None else alone.labelled,
+            None if alone is None else cache(alone.labelled),
             self._drawn(workers),
-            None if alone is None else alone.rows,
+            None if alone is None else cache(alone.rows),
+            areas=areas(self.job, exchange, workers),
+            bitwise=exact,
+            step=number,
+            elsewhere=lambda k: local.shards(parameters, k).astype(float),
+            augmented=partial(augmented_otherwise, self.job, parameters, number)
+            if self.job.augmentation
+            else None,
+            memory={"the weights": plain},
         )
 
 
@@ -305,6 +365,12 @@ def _summed(evidence: Evidence) -> Hypothesis:
     rows = sum(evidence.sizes)
     sentence = f"1/N is missing: the loss is summed over the {rows} rows"
     return Hypothesis("missing-mean", sentence, rows * evidence.right)
+
+
+def _may_be(located: Hypothesis, evidence: Evidence) -> bool:
+    """Return whether workers can have this: not where what is wrong is a part that one updates."""
+    parts = [evidence.wrong[area.start : area.stop].any() for area in evidence.areas]
+    return located.kind == "race" and all(parts)
 
 
 def _by_shard(reference: Reference) -> bool:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from dptrain.experiment.job import Job
 from dptrain.gradcheck.analytic import Local
+from dptrain.gradcheck.averages import Moment, other_values
 from dptrain.gradcheck.comparison import Comparison, compare
 from dptrain.gradcheck.diagnosis import EXPLAINS, Diagnosis, described, ranked
 from dptrain.gradcheck.distributed import Step
@@ -71,8 +72,10 @@ def diagnose_statistics(
     averages = [t for t in job.network.all_tensors() if t.average and not t.frozen]
     own = np.concatenate([np.arange(t.start, t.stop) for t in averages] or [np.empty(0, int)])
     left: dict[tuple[str, str], float] = {}
-    beyond = 0.0
-    for step in steps:
+    beyond, first = 0.0, 0
+    for i, step in enumerate(steps):
+        if not beyond:
+            first = i
         after = np.asarray(step.after.parameters, float)
         right = _wanted(seen, step)
         beyond += _beyond(after, *right, own)
@@ -83,8 +86,25 @@ def diagnose_statistics(
         return []
     found = ranked(Diagnosis(*of, rest / beyond) for of, rest in left.items())
     likely = [each for each in found if each.residual <= EXPLAINS]
-    sentence = "Running averages do not move towards those of the minibatch."
-    return likely or [Diagnosis("running-average", sentence, 1.0)]
+    if not likely or likely[0].residual:
+        references = ((step, seen.reference(step.number)) for step in steps[: first + 1])
+        so_far = [Moment(step, found) for step, found in references if found is not None]
+        likely = [*other_values(job.network, so_far), *likely]
+    return likely or [_unexplained(seen, steps[first], own)]
+
+
+def _unexplained(local: Local, step: Step, own: Array) -> Diagnosis:
+    """Say which running averages are wrong, and since when."""
+    after = np.asarray(step.after.parameters, float)
+    wanted, bound = _wanted(local, step)
+    off = np.zeros(len(after), bool)
+    off[own] = ~(np.abs(after - wanted)[own] <= bound[own])
+    names = [t.name for t in local.job.network.all_tensors() if off[t.start : t.stop].any()]
+    sentence = (
+        f"In step {step.number + 1} running averages do not move towards those of the minibatch: "
+        f"{', '.join(names)}."
+    )
+    return Diagnosis("running-average", sentence, 1.0)
 
 
 def _compared(local: Local, step: Step, where: str, tensors: Sequence[Tensor]) -> Comparison:

@@ -8,6 +8,7 @@ The order is that of the documented definition: clip the gradient by its global 
 penalty and weight decay, apply the rule.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -169,7 +170,7 @@ class Textbook:
             tensors, job.network.size, lambda t: 0.0 if t.frozen else t.average or 0.0
         )
         chosen = spread(tensors, job.network.size, partial(is_weight, job)) > 0
-        self._decaying = self.trained & chosen
+        self.decaying = self.trained & chosen
         self._begun = {
             name: self._exact(np.asarray(slots[i], float) * scale if slots else self._zeros())
             for i, (name, scale) in enumerate(state_scales(job).items())
@@ -192,7 +193,7 @@ class Textbook:
         own = np.where(self.trained, whole, 0) * self._slip.sign
         self._forget(number)
         for _ in range(self._slip.times):
-            given = Given(number, after.value, own, whole, self._decaying)
+            given = Given(number, after.value, own, whole, self.decaying)
             after = self._rule(given, after, self._prepared(given, after))
         averaged = self._averaged(before, self._exact(np.asarray(gradient, float)))
         value = np.where(self.trained, after.value, averaged.value) - before.value
@@ -242,10 +243,11 @@ class Textbook:
 
     def _clipped(self, number: int, g: Bounded) -> Bounded:
         limit = self._job.experiment.clip_norm
+        if self._slip.clip is not None:
+            value = self._slip.clip(number, g.value, math.inf if limit is None else limit)
+            return Bounded(value, 2 * self._unit * np.abs(value), self._unit)
         if limit is None:
             return g
-        if self._slip.clip is not None:
-            return self._exact(self._slip.clip(number, g.value, limit))
         exact = Bounded(g.value, np.zeros(g.shape), DOUBLE)
         norm = (exact * exact).sum(0).sqrt()
         assert norm.error is not None
@@ -272,7 +274,7 @@ class Textbook:
         """Return how often a penalty counts for each element."""
         if factors is not None:
             return w.exactly(np.where(self.trained, factors, 0.0))
-        return w.exactly((self._decaying | (self.trained & self._slip.decays_all)).astype(float))
+        return w.exactly((self.decaying | (self.trained & self._slip.decays_all)).astype(float))
 
     def _rule(self, given: Given, w: Bounded, g: Bounded) -> Bounded:
         e, slip = self._job.experiment, self._slip

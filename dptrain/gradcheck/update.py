@@ -14,14 +14,17 @@ from typing import NamedTuple
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from dptrain.arithmetic.shards import assign
 from dptrain.experiment.job import Job
 from dptrain.gradcheck.analytic import Local
 from dptrain.gradcheck.comparison import Array, Comparison, compare
 from dptrain.gradcheck.diagnosis import EXPLAINS, Diagnosis, described, ranked
 from dptrain.gradcheck.distributed import Step
-from dptrain.gradcheck.reference.bounded import UNITS
-from dptrain.gradcheck.slips import Partials, slips
+from dptrain.gradcheck.factors import factor_slips, seen
+from dptrain.gradcheck.given import given_gradient
+from dptrain.gradcheck.hypotheses.areas import Area, areas, place
+from dptrain.gradcheck.hypotheses.buffers import stale_buffers
+from dptrain.gradcheck.partials import ShardGradients, partials_of
+from dptrain.gradcheck.slips import slips
 from dptrain.gradcheck.textbook import BY_THE_BOOK, Predicted, Slip, Textbook, state_scales
 from dptrain.gradcheck.update_fits import Seen
 from dptrain.gradcheck.update_search import Left, search
@@ -32,10 +35,11 @@ from dptrain.gradcheck.verdict import Verdict
 # (in float64, of the same size) each lie within the bound times two.
 FACTOR = 4.0
 
+# What explains all but this of a deviation is not looked behind.
+EXACTLY = 1e-6
+
 # Nothing is farther outside of its tolerance than this: sums of squares stay finite.
 LIMIT = 1e100
-
-ShardGradients = Callable[[Step], Array | None]
 
 
 class Course(NamedTuple):
@@ -77,6 +81,7 @@ def check_updates(
     where: str,
     *,
     workers: int = 1,
+    exchange: str = "inline",
     slots: Sequence[Array] | None = None,
     local: Local | None = None,
     shard_gradients: ShardGradients | None = None,
@@ -89,6 +94,7 @@ def check_updates(
         steps: of a run, one behind the other.
         where: as of `Comparison`.
         workers: of the run.
+        exchange: of the run.
         slots: the optimizer's state before the first step, where the run did not begin with it.
         local: the job in this process.
         shard_gradients: gives every shard's part of a step's gradient, ``(shards, size)``, for the
@@ -99,7 +105,7 @@ def check_updates(
     compared = _compared(course, where)
     if not explain or all(each.verdict is not Verdict.FAIL for each in compared):
         return compared
-    note = described(_diagnoses(course, workers, shard_gradients))
+    note = described(_diagnoses(course, workers, exchange, shard_gradients))
     failed = Verdict.FAIL
     return [each._replace(note=note) if each.verdict is failed else each for each in compared]
 
@@ -109,6 +115,7 @@ def diagnose_updates(
     steps: Sequence[Step],
     *,
     workers: int = 1,
+    exchange: str = "inline",
     slots: Sequence[Array] | None = None,
     local: Local | None = None,
     shard_gradients: ShardGradients | None = None,
@@ -117,7 +124,7 @@ def diagnose_updates(
 
     Empty where nothing deviates.
     """
-    return _diagnoses(_course(job, steps, slots, local), workers, shard_gradients)
+    return _diagnoses(_course(job, steps, slots, local), workers, exchange, shard_gradients)
 
 
 def _course(
@@ -166,28 +173,84 @@ def _compared(course: Course, where: str) -> list[Comparison]:
 
 
 def _diagnoses(
-    course: Course, workers: int, shard_gradients: ShardGradients | None
+    course: Course, workers: int, exchange: str, shard_gradients: ShardGradients | None
 ) -> list[Diagnosis]:
     book = course.predicted()
-    beyond = _weights_beyond
-    scale = _size(beyond(course, book, book))
-    found: list[Diagnosis] = []
-    if scale:
-        found += [
-            *_untouched(course, book, scale),
-            *_frozen_moved(course, book, scale),
+    weights, state = (f(course, book, book) for f in (_weights_beyond, _state_beyond))
+    if not _size(weights):
+        weights = []
+        if not _size(state):
+            return []
+    at, wrong = _first_wrong(course, book)
+    so_far = course.steps[: at + 1]
+    rightly = not (weights and weights[at].any())
+    if any(slot[wrong].any() for slot in course.steps[at].after.slots):
+        stale = stale_buffers(so_far, wrong, moved_rightly=rightly)
+        if stale:
+            return stale
+    partials = partials_of(course.job, course.steps, workers, shard_gradients)
+    mistakes = slips(course.job, workers, [s.number for s in course.steps], partials)
+    likely = ranked(_likely(course, book, mistakes))
+    if not likely or likely[0].residual > EXACTLY:
+        parts = areas(course.job, exchange, workers)
+        norms = parts if exchange == "shared" else ()
+        done = seen(course.job, course.steps, course.gradients, partials)
+        factors = list(factor_slips(course.job, done, parts, norms))
+        fitted: list[Callable[[], list[Diagnosis]]] = [
+            lambda: _likely(course, book, factors),
+            lambda: _searched(course, book, workers, mistakes),
         ]
+        # a clipped gradient has a factor anyway; without clipping, rates are looked at first
+        for each in fitted if course.job.experiment.clip_norm is not None else reversed(fitted):
+            if not likely or likely[0].residual > EXACTLY:
+                likely = ranked([*likely, *each()])
+        if not likely or likely[0].residual > EXACTLY:
+            given = given_gradient(course.job, done[: at + 1], workers, parts)
+            likely = ranked([*likely, *given])
+        if not likely and _size(state):
+            likely = ranked(_likely(course, book, [*mistakes, *factors], of_state=True))
+    if not likely:
+        likely = stale_buffers(so_far, wrong, moved_rightly=rightly)
+    return likely or [_unexplained(course, book, areas(course.job, exchange, workers))]
+
+
+def _likely(
+    course: Course,
+    book: Sequence[Predicted],
+    mistakes: Sequence[Slip],
+    *,
+    of_state: bool = False,
+) -> list[Diagnosis]:
+    """Return what explains the weights, or the state where only that is wrong; best state first.
+
+    With ``of_state`` only the state is looked at: the weights are what nothing leads to.
+    """
+    beyond, found = _weights_beyond, []
+    scale = 0.0 if of_state else _size(beyond(course, book, book))
+    if scale:
+        found = [*_untouched(course, book, scale), *_frozen_moved(course, book, scale)]
     else:
         beyond = _state_beyond
         scale = _size(beyond(course, book, book))
+    tried = []
+    for slip in mistakes:
+        wanted = course.predicted(slip)
+        left = Diagnosis(slip.kind, slip.sentence, _size(beyond(course, book, wanted)) / scale)
+        tried.append((_size(_state_beyond(course, book, wanted)), left))
+    # what explains the weights equally well may yet differ in the state
+    found += [each for _, each in sorted(tried, key=lambda pair: pair[0])]
+    return [each for each in found if each.residual <= EXPLAINS]
+
+
+def _searched(
+    course: Course, book: Sequence[Predicted], workers: int, mistakes: Sequence[Slip]
+) -> list[Diagnosis]:
+    """Return what explains the weights, or the state, with numbers that are fitted."""
+    beyond = _weights_beyond
+    scale = _size(beyond(course, book, book))
     if not scale:
-        return []
-    mistakes = slips(
-        course.job,
-        workers,
-        [s.number for s in course.steps],
-        _partials(course, workers, shard_gradients),
-    )
+        beyond = _state_beyond
+        scale = _size(beyond(course, book, book))
 
     def measure(slip: Slip) -> Left:
         wanted = course.predicted(slip)
@@ -195,7 +258,7 @@ def _diagnoses(
         left = [each / scale for each in beyond(course, book, wanted)]
         return Left(_size(left), state, np.sum(np.square(left), axis=0))
 
-    seen = Seen(
+    run = Seen(
         course.job,
         workers,
         [s.number for s in course.steps],
@@ -203,9 +266,19 @@ def _diagnoses(
         [_change(s) for s in course.steps],
         course.predicted,
     )
-    found += search(seen, mistakes, measure, found)
-    likely = [each for each in found if each.residual <= EXPLAINS]
-    return ranked(likely) or [_unexplained(course, book)]
+    return [each for each in search(run, mistakes, measure) if each.residual <= EXPLAINS]
+
+
+def _first_wrong(course: Course, book: Sequence[Predicted]) -> tuple[int, Array]:
+    """Return the first step after which anything is wrong, and which elements are."""
+    per_step = len(course.steps[0].after.slots)
+    weights, state = (f(course, book, book) for f in (_weights_beyond, _state_beyond))
+    for i, own in enumerate(weights):
+        slots = state[i * per_step : (i + 1) * per_step]
+        wrong = np.logical_or.reduce([own > 0, *(slot > 0 for slot in slots)])
+        if wrong.any():
+            return i, wrong
+    return 0, np.zeros(course.job.network.size, bool)
 
 
 def _weights_beyond(
@@ -244,51 +317,21 @@ def _size(parts: Sequence[Array]) -> float:
     return float(np.sqrt(sum(float(np.sum(part * part)) for part in parts)))
 
 
-def _partials(course: Course, workers: int, shard_gradients: ShardGradients | None) -> Partials:
-    """Return every rank's part of the gradient of each step, where it matters."""
-    job = course.job
-    if job.experiment.clip_norm is None or workers == 1:
-        return {}
-    give = shard_gradients or _reference_shards(job)
-    found = {}
-    for step in course.steps:
-        shards = give(step)
-        if shards is None:
-            return {}
-        ranges = assign(job.shards, workers)
-        trained = Textbook(job).trained
-        found[step.number] = np.array(
-            [np.where(trained, shards[low:high].sum(axis=0), 0) for low, high in ranges]
-        )
-    return found
-
-
-def _reference_shards(job: Job) -> ShardGradients:
-    local = Local(job)
-
-    def give(step: Step) -> Array | None:
-        reference = local.reference(step.number)
-        if reference is None:
-            return None
-        weights = np.asarray(step.before.parameters, float)
-        return reference.gradient(weights, UNITS[job.dtype.name]).shards
-
-    return give
-
-
-def _unexplained(course: Course, book: Sequence[Predicted]) -> Diagnosis:
+def _unexplained(course: Course, book: Sequence[Predicted], parts: Sequence[Area]) -> Diagnosis:
     """Return where and by how much the first wrong update is off."""
-    beyond = _weights_beyond(course, book, book)
-    at = next((i for i, each in enumerate(beyond) if each.any()), None)
-    if at is None:
-        sentence = "The optimizer's state is wrong, the weights are not."
-        return Diagnosis("optimizer-state", sentence, 1.0)
-    which, step = beyond[at] > 0, course.steps[at]
+    at, wrong = _first_wrong(course, book)
+    step = course.steps[at]
+    which = _weights_beyond(course, book, book)[at] > 0
+    where = place(wrong, course.job.network.all_tensors(), parts)
+    before = f" The {at} steps before it are right." if at else ""
+    if not which.any():
+        sentence = f"The optimizer's state is wrong after step {step.number + 1}, the weights are "
+        return Diagnosis("optimizer-state", f"{sentence}not: {where}.{before}", 1.0)
     found, wanted = _change(step)[which], book[at].change.value[which]
     factor = float(found @ wanted / (wanted @ wanted)) if wanted.any() else 0.0
     off = np.abs(found - factor * wanted) <= 1e-6 * np.abs(wanted) + _error(book[at])[which]
     times = f"{factor:.6g} times what it should be" if off.all() else "not what it should be"
-    sentence = f"In step {step.number + 1} the update is {times}: {_places(course.job, which)}."
+    sentence = f"In step {step.number + 1} the update is {times}: {where}.{before}"
     return Diagnosis("update", sentence, 1.0)
 
 
@@ -307,7 +350,7 @@ def _untouched(course: Course, book: Sequence[Predicted], scale: float) -> list[
             f"The weights are unchanged in {steps}: the update was applied to a copy, or skipped."
         )
         return [Diagnosis("update-to-copy", what, left)]
-    places = _places(course.job, np.logical_or.reduce(still))
+    places = place(np.logical_or.reduce(still), course.job.network.all_tensors(), ())
     what = f"A part of the weights is not updated in {steps}: {places}."
     return [Diagnosis("update-skipped", what, left)]
 
@@ -321,16 +364,5 @@ def _frozen_moved(course: Course, book: Sequence[Predicted], scale: float) -> li
     if not moved.any():
         return []
     left = _size([np.where(fixed, 0, each) for each in beyond]) / scale
-    what = f"What is frozen was changed: {_places(course.job, moved)}."
+    what = f"What is frozen was changed: {place(moved, course.job.network.all_tensors(), ())}."
     return [Diagnosis("frozen-changed", what, left)]
-
-
-def _places(job: Job, which: Array) -> str:
-    """Return where elements stand: places of the flat vector, and the tensors."""
-    places = np.flatnonzero(which)
-    tensors = [
-        f"{t.name} ({np.count_nonzero(which[t.start : t.stop])} of {t.stop - t.start})"
-        for t in job.network.all_tensors()
-        if which[t.start : t.stop].any()
-    ]
-    return f"elements {places[0]} to {places[-1]}, in {', '.join(tensors)}"

@@ -1,13 +1,14 @@
 """What is known of a step whose gradient is wrong."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from dptrain.gradcheck.hypotheses.areas import Area
 from dptrain.gradcheck.reference.bounded import UNITS
 from dptrain.nn.network import Tensor
 
@@ -68,6 +69,13 @@ class Evidence:
             tells which belong to the minibatch; None where rows cannot be told apart.
         compared: which elements are known, bool ``(size,)``; None: all.
         parameters: at which it was computed, flat, where that is of use.
+        areas: the parts into which the exchange cuts the vector.
+        bitwise: whether every bit should be right.
+        step: whose gradient it is.
+        elsewhere: computes the shards' parts, at the present weights, from the rows of a step.
+        augmented: likewise from rows that are augmented as in another step, and as another shard:
+            it is given the step and, for each shard, whose draws it takes (None: no augmentation).
+        memory: what else the run has in memory, flat vectors by name.
     """
 
     tensors: Sequence[Tensor]
@@ -85,6 +93,12 @@ class Evidence:
     rows: Callable[[], tuple[Array, list[int]]] | None = None
     compared: Array | None = None
     parameters: Array | None = None
+    areas: Sequence[Area] = ()
+    bitwise: bool = False
+    step: int = 0
+    elsewhere: Callable[[int], Array] | None = None
+    augmented: Callable[[int, Sequence[int] | None], Array] | None = None
+    memory: Mapping[str, Array] = field(default_factory=dict)
 
     @cached_property
     def scale(self) -> Array:
@@ -93,6 +107,8 @@ class Evidence:
         for tensor in self.tensors:
             own = slice(tensor.start, tensor.stop)
             size = float(np.abs(self.shards[:, own]).max(initial=0))
+            if not size:  # what should be 0 counts where it is not
+                size = float(np.abs(np.nan_to_num(self.found[own])).max(initial=0))
             found[own] = 1 / (size * np.sqrt(tensor.stop - tensor.start)) if size else 0.0
         return found if self.compared is None else np.where(self.compared, found, 0.0)
 
@@ -103,14 +119,38 @@ class Evidence:
         size = _norm(self.found * self.scale) or _norm(self.right * self.scale)
         return left / size if size else float(left > 0)
 
+    @cached_property
+    def wrong(self) -> Array:
+        """Which elements are wrong, bool ``(size,)``."""
+        with np.errstate(invalid="ignore"):
+            difference = np.abs(self.found - self.right)
+        room = np.full(self.found.shape, np.inf)
+        for tensor in self.tensors:
+            own = slice(tensor.start, tensor.stop)
+            largest = np.abs(self.right[own]).max(initial=0)
+            room[own] = 0.0 if self.bitwise else WRONG * largest
+        found: Array = ~(difference <= room) & (self.found != self.right)
+        return found if self.compared is None else found & self.compared
+
+    def within(self, which: Array) -> "Evidence":
+        """Return what is known of some elements alone."""
+        known = which if self.compared is None else which & self.compared
+        return replace(self, compared=known)
+
     @property
     def rows_of_ranks(self) -> tuple[int, ...]:
         """Rows of every rank."""
         return tuple(sum(self.sizes[low:high]) for low, high in self.ranks)
 
-    def rank_of(self, shard: int) -> int:
-        """Return whose shard it is."""
-        return next(r for r, (low, high) in enumerate(self.ranks) if low <= shard < high)
+    def rank_of(self, shard: int) -> int | None:
+        """Return whose shard it is; None where it is nobody's, which is a bug of its own."""
+        owners = (r for r, (low, high) in enumerate(self.ranks) if low <= shard < high)
+        return next(owners, None)
+
+    def owner(self, shard: int) -> str:
+        """Return whose shard it is, in words."""
+        rank = self.rank_of(shard)
+        return "nobody's" if rank is None else f"rank {rank}"
 
     def weighted(self, weights: Array) -> Array:
         """Return ``Σ α_s g_s``."""

@@ -12,13 +12,21 @@ from dptrain.gradcheck.hypotheses.evidence import Evidence, Hypothesis
 Array = NDArray[Any]
 
 MOST_OFTEN = 1e6  # that a row could count
+FAR = 8  # steps back from where something could be left
 
 
 def hypotheses(evidence: Evidence) -> Iterator[Hypothesis]:
     """Yield what each bug would lead to."""
     yield from _left_over(evidence)
     yield from _stale(evidence)
+    yield from _older(evidence)
+    yield from _of_another_step(evidence)
     yield from _relabelled(evidence)
+    yield from fitted(evidence)
+
+
+def fitted(evidence: Evidence) -> Iterator[Hypothesis]:
+    """Yield what depends on which elements are known: how rows and labels are fitted to them."""
     yield from _other_labels(evidence)
     yield from _row_by_row(evidence)
 
@@ -46,12 +54,43 @@ def _left_over(e: Evidence) -> Iterator[Hypothesis]:
         yield Hypothesis("race", sentence, e.right - part + before)
 
 
+def _older(e: Evidence) -> Iterator[Hypothesis]:
+    """What is two or more steps old: where two buffers take turns, or one is not written."""
+    for back, step in enumerate(reversed(e.past[-FAR:-1]), 2):
+        sentence = f"the gradient is that of {back} steps before"
+        yield Hypothesis("race", sentence, step.gradient)
+        for rank, part in enumerate(step.parts):
+            low, high = e.ranks[rank]
+            own = e.shards[low:high].sum(axis=0)
+            sentence = f"rank {rank}'s part is that of {back} steps before"
+            yield Hypothesis("race", sentence, e.right - own + part)
+
+
+def _of_another_step(e: Evidence) -> Iterator[Hypothesis]:
+    """The rows of another step, with the weights of this one."""
+    if e.elsewhere is None:
+        return
+    around = {e.step - 1: "step before", e.step + 1: "next step"}
+    for step, what in around.items():
+        if step < 0:
+            continue
+        shards = e.elsewhere(step)
+        sentence = f"all ranks compute the rows of the {what}"
+        yield Hypothesis("rows-of-another-step", sentence, shards.sum(axis=0))
+        for rank, (low, high) in enumerate(e.ranks):
+            part = shards[low:high].sum(axis=0) - e.shards[low:high].sum(axis=0)
+            sentence = f"rank {rank} computes the rows of the {what}"
+            yield Hypothesis("rows-of-another-step", sentence, e.right + part)
+
+
 def _stale(e: Evidence) -> Iterator[Hypothesis]:
     if e.at is None:
         return
     places = {f"drawn with the seed {seed}": drawn for seed, drawn in e.drawn.items()}
     if e.past:
         places["of the step before"] = e.past[-1].parameters
+        for back, step in enumerate(reversed(e.past[-FAR:-1]), 2):
+            places[f"of {back} steps before"] = step.parameters
         places["of the very beginning"] = e.past[0].parameters
     for what, parameters in places.items():
         shards = e.at(parameters)
@@ -110,6 +149,17 @@ def _row_by_row(e: Evidence) -> Iterator[Hypothesis]:
     if e.rows is None:
         return
     rows, own = e.rows()
+    alone = np.array(own)
+    if len(own) < len(rows):  # fewer unknowns are told apart more sharply
+        yield from _fitted(e, rows[alone], list(range(len(own))), alone)
+    yield from _fitted(e, rows, own, np.arange(len(rows)))
+
+
+def _fitted(e: Evidence, rows: Array, own: list[int], names: Array) -> Iterator[Hypothesis]:
+    """Fit how often each of some rows counts.
+
+    ``own`` are those of the minibatch among them, ``names`` their numbers.
+    """
     used = e.scale > 0
     if used.sum() <= 2 * len(rows):
         return
@@ -128,40 +178,43 @@ def _row_by_row(e: Evidence) -> Iterator[Hypothesis]:
         if np.allclose(counts, nearest, atol=0.1) and nearest.min() >= 0 and nearest.any():
             edges = np.cumsum([0, *e.rows_of_ranks])
             parts = [own[low:high] for low, high in pairwise(edges.tolist())]
-            yield from _counted(nearest, own, rows, divisor, parts)
+            predicted = nearest @ rows * (n / divisor)
+            if said := _counted(nearest, own, divisor, parts, names):
+                yield Hypothesis(*said, predicted)
             return
 
 
 def _counted(
-    times: Array, own: list[int], rows: Array, divisor: int, parts: list[list[int]]
-) -> Iterator[Hypothesis]:
+    times: Array, own: list[int], divisor: int, parts: list[list[int]], names: Array
+) -> tuple[str, str] | None:
     """Say what is wrong with how often each row counts.
 
-    ``own`` are those of the minibatch, ``parts`` those of each rank.
+    ``own`` are those of the minibatch, ``parts`` those of each rank; ``names`` their numbers.
     """
+
+    def few(rows: list[int]) -> str:
+        return _few([int(names[i]) for i in rows])
+
     n = len(own)
-    predicted = times @ rows * (n / divisor)
     lost = [i for i in own if times[i] == 0]
     more = [i for i in own if times[i] > 1]
     foreign = [int(i) for i in np.flatnonzero(times) if i not in own]
     if divisor != n and lost:
-        sentence = f"rows {_few(lost)} are not counted, but {len(foreign)} of another minibatch"
-        yield Hypothesis("rows-lost", sentence, predicted)
-    elif lost and more and not foreign and _of_one(own, times, parts):
-        sentence = f"all ranks compute the rows of one: {_few(more)}"
-        yield Hypothesis("same-shard", sentence, predicted)
-    elif divisor != n:
-        sentence = f"{divisor - n} rows are added to the {n}: {_few(more + foreign)} count again"
-        yield Hypothesis("padding-counted", sentence, predicted)
-    elif lost and (more or foreign):
-        what = f"rows {_few(more)} more than once" if more else f"rows {_few(foreign)} instead"
-        sentence = f"rows {_few(lost)} are not counted, and {what}"
-        yield Hypothesis("overlapping-shards", sentence, predicted)
-    elif lost:
-        yield Hypothesis("rows-lost", f"rows {_few(lost)} are not counted", predicted)
-    elif more or foreign:
-        sentence = f"rows {_few(more + foreign)} count more often than they should"
-        yield Hypothesis("overlapping-shards", sentence, predicted)
+        sentence = f"rows {few(lost)} are not counted, but {len(foreign)} of another minibatch"
+        return "rows-lost", sentence
+    if lost and more and not foreign and _of_one(own, times, parts):
+        return "same-shard", f"all ranks compute the rows of one: {few(more)}"
+    if divisor != n:
+        sentence = f"{divisor - n} rows are added to the {n}: {few(more + foreign)} count again"
+        return "padding-counted", sentence
+    if lost and (more or foreign):
+        what = f"rows {few(more)} more than once" if more else f"rows {few(foreign)} instead"
+        return "overlapping-shards", f"rows {few(lost)} are not counted, and {what}"
+    if lost:
+        return "rows-lost", f"rows {few(lost)} are not counted"
+    if more or foreign:
+        return "overlapping-shards", f"rows {few(more + foreign)} count more often than they should"
+    return None
 
 
 def _of_one(own: list[int], times: Array, parts: list[list[int]]) -> bool:

@@ -25,25 +25,33 @@ def hypotheses(evidence: Evidence) -> Iterator[Hypothesis]:
     yield from _aliased(e)
     yield from _single_shards(e)
     yield from _repeated(e, world)
+    yield from _nobodys(e)
+    yield from _partial_sums(e)
 
 
 def _means(e: Evidence, n: int, count: int, world: int) -> Iterator[Hypothesis]:
     ranks = [r for r in e.rows_of_ranks if r]
     for parts, what in ((len(ranks), "rank"), (world, "rank, those without rows too")):
-        weights = [n / (parts * e.rows_of_ranks[e.rank_of(s)]) for s in range(count)]
+        weights = [n / (parts * (_rows_with(e, s) or n)) for s in range(count)]
         if len(set(ranks)) > 1 or parts != len(ranks):
             sentence = f"a mean of means: every {what} counts alike, however many rows it has"
             yield Hypothesis("mean-of-means", sentence, e.weighted(np.array(weights)))
-    for parts in {count, e.ranks[-1][1]}:
+    for parts in {count, max(e.ranks[-1][1], count)}:
         weights = [n / (parts * size) for size in e.sizes]
         if len(set(e.sizes)) > 1 or parts != count:
             sentence = "a mean of means: every shard counts alike, however many rows it has"
             yield Hypothesis("mean-of-means", sentence, e.weighted(np.array(weights)))
 
 
+def _rows_with(e: Evidence, shard: int) -> int:
+    """Return how many rows the rank of a shard has."""
+    rank = e.rank_of(shard)
+    return 0 if rank is None else e.rows_of_ranks[rank]
+
+
 def _factors(e: Evidence, n: int, count: int, world: int) -> Iterator[tuple[float, str, str]]:
     present = sum(rows > 0 for rows in e.rows_of_ranks)
-    nominal = e.ranks[-1][1]
+    nominal = max(e.ranks[-1][1], count)  # less where ranks do not own all shards, a bug itself
     padded = nominal * max(e.sizes)
     yield -1.0, "sign", "the gradient has the wrong sign"
     yield float(n), "sum-not-mean", f"a sum over the {n} rows instead of their mean"
@@ -87,7 +95,7 @@ def _single_shards(e: Evidence) -> Iterator[Hypothesis]:
         ):
             weights = np.ones(len(e.sizes))
             weights[shard] = factor
-            sentence = f"shard {shard} (rank {e.rank_of(shard)}) {what}"
+            sentence = f"shard {shard} ({e.owner(shard)}) {what}"
             yield Hypothesis(kind, sentence, e.weighted(weights))
 
 
@@ -136,6 +144,29 @@ def _repeated(e: Evidence, world: int) -> Iterator[Hypothesis]:
                 f"all shards are computed from the rows of shard {shard}",
                 e.weighted(weights),
             )
+
+
+def _nobodys(e: Evidence) -> Iterator[Hypothesis]:
+    lost = [s for s in range(len(e.sizes)) if e.rank_of(s) is None]
+    if lost:
+        weights = np.ones(len(e.sizes))
+        weights[lost] = 0
+        sentence = f"shards {', '.join(map(str, lost))} belong to no rank: they are missing"
+        yield Hypothesis("shard-dropped", sentence, e.weighted(weights))
+
+
+def _partial_sums(e: Evidence) -> Iterator[Hypothesis]:
+    """A sum on the way to the root of the tree, or of some ranks only, is taken for the whole."""
+    count = len(e.sizes)
+    spans = [(a.into, a.last) for a in additions(count)]
+    spans += [(low, min(high, count)) for low, high in e.ranks]
+    spans += [(s, s + 1) for s in range(count)]
+    for low, high in dict.fromkeys(spans):
+        if low < high and high - low < count:
+            weights = np.zeros(count)
+            weights[low:high] = 1
+            sentence = f"it is only that of {_named(range(low, high))}, a part of the sum"
+            yield Hypothesis("shard-dropped", sentence, e.weighted(weights))
 
 
 def _named(shards: range) -> str:

@@ -1,6 +1,7 @@
 """Bugs on the way: what happens to numbers between the one who computed them and the optimizer."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,8 @@ from dptrain.gradcheck.hypotheses.evidence import Evidence, Hypothesis
 
 Array = NDArray[Any]
 Change = Callable[[Array], Array]
+
+FEW_RANKS = 4  # so few that all combinations of them can be tried
 
 
 def hypotheses(evidence: Evidence) -> Iterator[Hypothesis]:
@@ -22,6 +25,7 @@ def hypotheses(evidence: Evidence) -> Iterator[Hypothesis]:
     changes: list[tuple[str, str, Change]] = [
         ("float16", "rounded to float16 on the way", lambda g: g.astype(np.float16).astype(float)),
         ("float32", "rounded to float32 on the way", lambda g: g.astype(np.float32).astype(float)),
+        ("bfloat16", "rounded to bfloat16 on the way", _to_bfloat16),
         ("byte-order", "read with its bytes in the wrong order", _swapped),
         ("parameter-order", "with its tensors in another order", lambda g: _reversed(e, g)),
         ("parameter-order", "with every layer's tensors reversed", lambda g: _reordered(e, g)),
@@ -40,10 +44,23 @@ def hypotheses(evidence: Evidence) -> Iterator[Hypothesis]:
             )
             shards = sum(map(change, e.shards), 0 * e.right)
             yield Hypothesis(kind, f"every shard's part is {what}", shards)
-            for rank, part in enumerate(parts):
-                yield Hypothesis(
-                    kind, f"rank {rank}'s part is {what}", e.right - part + change(part)
-                )
+            for own in _some(len(parts)):
+                whose = " and ".join(f"rank {rank}'s part" for rank in own)
+                verb = "is" if len(own) == 1 else "are"
+                moved = sum((change(parts[r]) - parts[r] for r in own), 0 * e.right)
+                yield Hypothesis(kind, f"{whose} {verb} {what}", e.right + moved)
+
+
+def _some(ranks: int) -> list[Sequence[int]]:
+    """Return one rank after the other, and where they are few all combinations but the whole."""
+    most = ranks if ranks <= FEW_RANKS else 2
+    return [own for n in range(1, most) for own in combinations(range(ranks), n)]
+
+
+def _to_bfloat16(g: Array) -> Array:
+    bits = g.astype(np.float32).view(np.uint32).astype(np.uint64)
+    kept = (bits + 0x7FFF + ((bits >> 16) & 1)) & 0xFFFF0000
+    return kept.astype(np.uint32).view(np.float32).astype(float)
 
 
 def _swapped(g: Array) -> Array:
@@ -105,6 +122,8 @@ def _truncated(e: Evidence) -> Iterator[Hypothesis]:
         kept = counts & (np.abs(rest - part) <= room)
         if lost.any() and kept.any() and not (counts & ~lost & ~kept).any():
             first = int(np.flatnonzero(lost)[0])
+            if any(0 < area.start == first for area in e.areas):  # then the area is to blame
+                continue
             sentence = f"{what} ends in zeros, first from element {first} on"
             yield Hypothesis("truncated", sentence, e.right - np.where(lost, part, 0))
 

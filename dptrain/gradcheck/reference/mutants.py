@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dptrain.gradcheck.reference.bounded import Bounded
+from dptrain.gradcheck.reference.dropout_mutants import dropout_mutants
 from dptrain.gradcheck.reference.layers import Shards, Weights, forward, window_pixels
 from dptrain.gradcheck.reference.mutant import Forward, Mutant
 from dptrain.gradcheck.reference.normalisation_mutants import (
@@ -79,7 +80,7 @@ def mutants(layer: Layer, ranks: Sequence[tuple[int, int]]) -> Iterator[Mutant]:
     if isinstance(layer, BatchNorm) and layer.sync:
         yield from batch_norm_mutants(ranks)
     if isinstance(layer, Dropout) and layer.rate:
-        yield from _dropouts(ranks)
+        yield from dropout_mutants(ranks)
 
 
 def _pulled(
@@ -260,49 +261,3 @@ def _to_all_ties(layer: Layer, x: Shards, weights: Weights, setting: Setting) ->
 
 def _to_ties(ties: Array) -> Callable[[Bounded], Sequence[Bounded]]:
     return lambda g: [g.reshape(*g.shape, 1) * g.exactly(ties)]
-
-
-def _dropouts(ranks: Sequence[tuple[int, int]]) -> Iterator[Mutant]:
-    def masked(shard_of: Callable[[int], int], *, scaled: bool) -> Forward:
-        def run(layer: Layer, x: Shards, weights: Weights, setting: Setting) -> Shards:  # noqa: ARG001
-            assert isinstance(layer, Dropout)
-            rest = 1 - layer.rate if scaled else 1.0
-            return [
-                each * each.constant(_kept(layer, setting, shard_of(s), each) / rest)
-                for s, each in enumerate(x)
-            ]
-
-        return run
-
-    def first_of_rank(shard: int) -> int:
-        return next(low for low, high in ranks if low <= shard < high)
-
-    def within_rank(shard: int) -> int:
-        return shard - first_of_rank(shard)
-
-    yield Mutant(
-        "dropout-equal-masks", "all shards draw the same mask", masked(lambda _: 0, scaled=True)
-    )
-    sentence = "all shards of a rank draw the same mask"
-    yield Mutant("dropout-equal-masks", sentence, masked(first_of_rank, scaled=True))
-    sentence = "all ranks draw the same masks"
-    yield Mutant("dropout-equal-masks", sentence, masked(within_rank, scaled=True))
-    yield Mutant("dropout-scale", "1/(1-p) is missing", masked(lambda s: s, scaled=False))
-    yield Mutant("dropout-scale", "1/(1-p) is missing in the backward pass", _unscaled_backward)
-    yield Mutant("dropout-other-mask", "the backward pass lets everything through", _scaled_only)
-
-
-def _kept(layer: Dropout, setting: Setting, shard: int, x: Node) -> Array:
-    found: Array = (setting.uniform(shard, x.shape) >= np.float32(layer.rate)).astype(float)
-    return found
-
-
-def _unscaled_backward(layer: Layer, x: Shards, weights: Weights, setting: Setting) -> Shards:
-    assert isinstance(layer, Dropout)
-    return _scaled_gradient(forward(layer, x, weights, setting), 1 - layer.rate)
-
-
-def _scaled_only(layer: Layer, x: Shards, weights: Weights, setting: Setting) -> Shards:
-    assert isinstance(layer, Dropout)
-    rest = 1 / (1 - layer.rate)
-    return _pulled(layer, x, weights, setting, lambda _, g: g * g.exactly(rest))

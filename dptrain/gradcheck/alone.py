@@ -1,0 +1,139 @@
+"""The gradients of this process alone, against formulas and numbers."""
+
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dptrain.gradcheck.analytic import Local
+from dptrain.gradcheck.comparison import Comparison
+from dptrain.gradcheck.forensics import diagnose
+from dptrain.gradcheck.gradients import Triangle
+from dptrain.gradcheck.hypotheses import own
+from dptrain.gradcheck.hypotheses.evidence import Evidence
+from dptrain.gradcheck.numerical import numbers
+from dptrain.gradcheck.own_checks import Checked, check_float32, check_repeatable
+from dptrain.gradcheck.report import Failure, Report
+from dptrain.gradcheck.subject import BURNT_IN, STEPS, TRAINED, Dtype, Subject, is_own
+
+Array = NDArray[Any]
+Found = Iterator[tuple[Comparison, Callable[[], Failure]]]
+
+# What the numbers of a network of the user's own are trusted for in a diagnosis.
+OWN_EXACT = 1e-6
+
+
+class Alone:
+    """What of a check needs no other process."""
+
+    def __init__(
+        self, subject: Subject, points: Mapping[str, Array], workers: int, report: Report
+    ) -> None:
+        """Bind.
+
+        Args:
+            subject: what is checked.
+            points: weights at which to check, flat float64, by name.
+            workers: among which a diagnosis would spread the shards.
+            report: gets the points of pictures.
+        """
+        self._subject = subject
+        self._points = points
+        self._workers = workers
+        self._report = report
+        self._triangles: dict[Dtype, Triangle] = {}
+
+    def checked(self, dtype: Dtype, point: str) -> Found:
+        """This process's gradients, against formulas and numbers."""
+        triangle = self._alone(dtype)
+        parameters = self._points[point].astype(dtype)
+        first = first_step(point)
+        for step in range(first, first + STEPS):
+            where = f"{dtype}, {point} weights, minibatch {step}"
+            for comparison, explain in self._about(triangle, parameters, step, where):
+                yield (
+                    comparison,
+                    explain
+                    or (
+                        lambda c=comparison, s=step: triangle.failure(  # type: ignore[misc]
+                            c,
+                            triangle.local.analytic(parameters, s).gradient,
+                            parameters,
+                            s,
+                            self._workers,
+                        )
+                    ),
+                )
+
+    def _alone(self, dtype: Dtype) -> Triangle:
+        """Return the job in this process, the same for all points."""
+        if dtype not in self._triangles:
+            self._triangles[dtype] = Triangle(Local(self._subject.job(dtype)))
+        return self._triangles[dtype]
+
+    def _about(
+        self, triangle: Triangle, parameters: Array, step: int, where: str
+    ) -> Iterator[tuple[Comparison, Callable[[], Failure] | None]]:
+        for comparison in triangle.against_formulas(parameters, step, where):
+            yield comparison, None
+        if is_own(triangle.job):
+            for comparison, diagnoses in self._own(triangle, parameters, step, where):
+                yield comparison, partial(Failure, comparison, diagnoses)
+        # numbers need float64, and take longer: a full minibatch and the last are enough
+        if triangle.job.dtype != np.float64 or step % 2:
+            return
+        if not is_own(triangle.job):
+            indices = self._indices(triangle)
+            for comparison in triangle.against_complex_step(parameters, step, where, indices):
+                yield comparison, None
+        for comparison, slope, evidence in numbers(
+            triangle, parameters, step, where, self._subject.seed
+        ):
+            if slope is not None:
+                points = [(p.h, p.remainder) for p in slope.points if p.remainder > 0]
+                plots = self._report.plots.setdefault("taylor", {})
+                plots[where] = (points, slope.slope)
+            explain = None if evidence is None else partial(own_failure, comparison, evidence)
+            yield comparison, explain
+
+    def _own(self, triangle: Triangle, parameters: Array, step: int, where: str) -> Checked:
+        yield from check_repeatable(triangle.local, parameters, step, where)
+        if triangle.job.dtype != np.float64:
+            exact = self._alone("float64").local
+            seed = self._subject.seed
+            yield from check_float32(triangle.local, exact, parameters, step, where, seed)
+
+    def _indices(self, triangle: Triangle) -> Array:
+        spans = [np.arange(t.start, t.stop) for t in triangle.tensors]
+        everything = np.concatenate(spans)
+        affordable = triangle.affordable()
+        if len(everything) <= affordable:
+            return everything
+        random = np.random.default_rng(self._subject.seed)
+        most = max(1, affordable // len(spans))
+        chosen = [random.choice(own, min(len(own), most), replace=False) for own in spans]
+        return np.sort(np.concatenate(chosen))
+
+
+def first_step(point: str) -> int:
+    """Return the step of the run at which weights are checked: those trained go on from there."""
+    return BURNT_IN if point == TRAINED else 0
+
+
+def own_failure(comparison: Comparison, evidence: Evidence) -> Failure:
+    """Return what a wrong gradient of a network of the user's own is put down to."""
+    return Failure(
+        comparison,
+        diagnose(
+            evidence,
+            own.hypotheses(evidence, comparison.tensors),
+            more_first=True,
+            exact=OWN_EXACT,
+        ),
+        (),
+        evidence.found,
+        evidence.right,
+        evidence.tensors,
+    )
