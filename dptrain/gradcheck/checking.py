@@ -25,6 +25,7 @@ from dptrain.gradcheck.hypotheses import own
 from dptrain.gradcheck.hypotheses.evidence import Evidence
 from dptrain.gradcheck.ledger import check_ledger
 from dptrain.gradcheck.masks import check_masks
+from dptrain.gradcheck.minibatches.rows import check_rows
 from dptrain.gradcheck.numerical import numbers
 from dptrain.gradcheck.order import check_order
 from dptrain.gradcheck.own_checks import Checked, check_float32, check_repeatable
@@ -160,6 +161,8 @@ class Check:
     def _parts(self) -> Iterator[Part]:
         plan = self.plan
         for dtype in plan.dtypes:
+            yield self._rows(dtype)
+        for dtype in plan.dtypes:
             for point in self._points:
                 if plan.numerical:
                     yield Part("analytic", None, self._analytic(dtype, point))
@@ -196,6 +199,12 @@ class Check:
         if self._note(comparison):
             kind = _kind_of(message)
             self.report.failures.append(Failure(comparison, [Diagnosis(kind, message, 0.0)]))
+
+    def _rows(self, dtype: Dtype) -> Found:
+        """The rows of steps, against the files of the data."""
+        workers = [way.workers for way in self.plan.ways]
+        for comparison in check_rows(self.subject.job(dtype), self.subject.data(dtype), workers):
+            yield comparison, lambda c=comparison: Failure(c, _about(c))  # type: ignore[misc]
 
     def _analytic(self, dtype: Dtype, point: str) -> Found:
         """This process's gradients, against formulas and numbers."""
@@ -375,7 +384,9 @@ def own_failure(comparison: Comparison, evidence: Evidence) -> Failure:
 
 
 def _about(comparison: Comparison) -> list[Diagnosis]:
-    """Return what the worst element of a comparison alone says."""
+    """Return what is known of a comparison, or what its worst element alone says."""
+    if comparison.diagnoses:
+        return list(comparison.diagnoses)
     if comparison.worst is None:
         return []
     tensor, entry = comparison.worst

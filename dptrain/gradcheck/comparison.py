@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from dptrain.gradcheck.diagnosis import Diagnosis
 from dptrain.gradcheck.verdict import Verdict, worst
 from dptrain.nn.network import Tensor
 
@@ -62,6 +63,7 @@ class Comparison(NamedTuple):
         tensors: one by one.
         note: a sentence, possibly empty.
         remark: what a reader should know although it passes, possibly empty.
+        diagnoses: what is wrong where it fails, if that is known already, the likeliest first.
     """
 
     name: str
@@ -71,6 +73,7 @@ class Comparison(NamedTuple):
     tensors: tuple[TensorResult, ...]
     note: str = ""
     remark: str = ""
+    diagnoses: tuple[Diagnosis, ...] = ()
 
     @property
     def compared(self) -> int:

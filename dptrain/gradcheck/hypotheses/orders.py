@@ -1,0 +1,271 @@
+"""Bugs in which rows are visited when: other orders of an epoch, and what the rows seen tell."""
+
+from collections.abc import Callable, Iterator, Sequence
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dptrain.gradcheck.reference.minibatches import Visits, sizes
+
+Array = NDArray[Any]
+
+SHOWN = 4
+# Epochs after which an order may come again by mistake.
+PERIODS = (2, 3, 4)
+UNKNOWN = -1
+
+
+class Order(NamedTuple):
+    """A bug, and the rows that steps would visit.
+
+    Attributes:
+        kind: as of `Diagnosis`.
+        sentence: likewise.
+        minibatch: returns the stored rows of a step, in order.
+    """
+
+    kind: str
+    sentence: str
+    minibatch: Callable[[int], Array]
+
+
+class Sighting(NamedTuple):
+    """The rows of a step.
+
+    Attributes:
+        step: counted from 0.
+        wanted: the stored rows that it should have visited, in order.
+        seen: those that it has visited, with `UNKNOWN` for what is no stored row.
+    """
+
+    step: int
+    wanted: Array
+    seen: Array
+
+
+def orders(
+    visits: Visits, bounds: Sequence[tuple[int, int]] = (), shards: int = 1
+) -> Iterator[Order]:
+    """Yield orders in which rows may be visited by mistake.
+
+    Args:
+        visits: how it should be.
+        bounds: the range of shards of each rank, if there are ranks.
+        shards: of a minibatch.
+    """
+    yield from _other_epochs(visits)
+    yield from _other_cuts(visits)
+    yield from _other_rows(visits)
+    if len(bounds) > 1:
+        sentence = "Every rank shuffles with a seed of its own, so that some rows are read by two."
+        yield Order("overlapping-shards", sentence, _by_rank(visits, bounds, shards))
+
+
+def _by_epoch(visits: Visits, order: Callable[[int], Array]) -> Callable[[int], Array]:
+    """Return the minibatches of other orders of the training rows."""
+
+    def minibatch(step: int) -> Array:
+        epoch, position = divmod(step, visits.per_epoch)
+        first = position * visits.batch_size
+        return visits.train[order(epoch)[first : first + visits.batch_size]]
+
+    return minibatch
+
+
+def _other_epochs(visits: Visits) -> Iterator[Order]:
+    def of(change: Callable[[int], int]) -> Callable[[int], Array]:
+        return _by_epoch(visits, lambda epoch: visits.order(change(epoch)))
+
+    yield Order("same-order", "Every epoch visits the rows in the same order.", of(lambda _: 0))
+    for period in PERIODS:
+        sentence = f"The order of the rows comes again after {period} epochs."
+        yield Order("same-order", sentence, of(lambda e, p=period: e % p))  # type: ignore[misc]
+    sentence = "Every epoch visits the rows in the order of the epoch after it."
+    yield Order("order-of-another-epoch", sentence, of(lambda e: e + 1))
+    sentence = "Every epoch visits the rows in the order of the epoch before it."
+    yield Order("order-of-another-epoch", sentence, of(lambda e: max(e - 1, 0)))
+    places = np.arange(len(visits.train))
+    sentence = "The rows are not shuffled."
+    yield Order("not-shuffled", sentence, _by_epoch(visits, lambda _: places))
+    for seed in sorted({0, 1, visits.seed + 1} - {visits.seed}):
+        other = Visits(seed, *_rest(visits))
+        sentence = f"The rows are shuffled with the seed {seed} instead of {visits.seed}."
+        yield Order("order-of-another-seed", sentence, other.minibatch)
+
+
+def _rest(visits: Visits) -> tuple[Any, ...]:
+    return visits.batch_size, visits.train, visits.spare, visits.validation, visits.test
+
+
+def _other_cuts(visits: Visits) -> Iterator[Order]:
+    n, batch = len(visits.train), visits.batch_size
+    if n % batch and n > batch:
+        sentence = "The last minibatch of an epoch, which is smaller, is lost."
+        yield Order("rows-lost", sentence, _without_the_last(visits))
+        for first, sentence in (
+            (n - batch, "The last minibatch of an epoch is filled up with rows before it."),
+            (None, "The last minibatch of an epoch is filled up with the epoch's first rows."),
+        ):
+            yield Order("minibatch-filled-up", sentence, _filled_up(visits, first))
+    for by, which in ((1, "after"), (-1, "before")):
+        sentence = f"Every step visits the rows of the step {which} it."
+        yield Order(
+            "rows-of-another-step",
+            sentence,
+            lambda step, by=by: visits.minibatch(max(step + by, 0)),  # type: ignore[misc]
+        )
+
+
+def _without_the_last(visits: Visits) -> Callable[[int], Array]:
+    def minibatch(step: int) -> Array:
+        epoch, position = divmod(step, visits.per_epoch - 1)
+        return visits.minibatch(epoch * visits.per_epoch + position)
+
+    return minibatch
+
+
+def _filled_up(visits: Visits, first: int | None) -> Callable[[int], Array]:
+    """Return minibatches of which the last begins at a place, or goes on at the beginning."""
+
+    def minibatch(step: int) -> Array:
+        epoch, position = divmod(step, visits.per_epoch)
+        if position < visits.per_epoch - 1:
+            return visits.minibatch(step)
+        start = position * visits.batch_size if first is None else first
+        places = (start + np.arange(visits.batch_size)) % len(visits.train)
+        return visits.train[visits.order(epoch)[places]]
+
+    return minibatch
+
+
+def _other_rows(visits: Visits) -> Iterator[Order]:
+    if visits.stored > len(visits.train):
+        sentence = (
+            "Numbers of training rows are taken for numbers of all rows, also those held out."
+        )
+        plain = visits.trained_on(np.arange(len(visits.train)))
+        yield Order("rows-without-index", sentence, plain.minibatch)
+    if len(visits.spare):
+        sentence = "All rows that are not held out are trained on, not only train_rows of them."
+        rows = np.sort(np.concatenate([visits.train, visits.spare]))
+        yield Order("rows-outside-training", sentence, visits.trained_on(rows).minibatch)
+    if len(visits.validation) + len(visits.test):
+        sentence = "All rows are trained on, also those that are held out."
+        everything = visits.trained_on(np.arange(visits.stored))
+        yield Order("held-out-rows-trained", sentence, everything.minibatch)
+
+
+def _by_rank(
+    visits: Visits, bounds: Sequence[tuple[int, int]], shards: int
+) -> Callable[[int], Array]:
+    others = [Visits(visits.seed + rank, *_rest(visits)) for rank in range(len(bounds))]
+
+    def minibatch(step: int) -> Array:
+        orders = [other.minibatch(step) for other in others]
+        edges = edges_of(bounds, len(orders[0]), shards)
+        return np.concatenate(
+            [order[low:high] for order, (low, high) in zip(orders, edges, strict=True)]
+        )
+
+    return minibatch
+
+
+def facts(visits: Visits, sightings: Sequence[Sighting]) -> Iterator[tuple[str, str]]:
+    """Yield kinds and sentences of what is wrong with the rows that were seen, if anything is.
+
+    Args:
+        visits: how it should be.
+        sightings: of steps, ascending.
+    """
+    for rows, what, kind in (
+        (visits.test, "held out for testing", "held-out-rows-trained"),
+        (visits.validation, "held out for validation", "held-out-rows-trained"),
+        (visits.spare, "outside of the training rows", "rows-outside-training"),
+    ):
+        found = [(s.step, row) for s in sightings for row in np.intersect1d(s.seen, rows)]
+        if found:
+            yield kind, f"Rows {what} are trained on: {listed(found)}."
+    yield from _of_epochs(visits, sightings)
+    yield from _of_steps(sightings)
+
+
+def _of_epochs(visits: Visits, sightings: Sequence[Sighting]) -> Iterator[tuple[str, str]]:
+    """Yield what only whole epochs tell."""
+    per_epoch = visits.per_epoch
+    epochs: dict[int, list[Array]] = {}
+    for each in sightings:
+        epochs.setdefault(each.step // per_epoch, []).append(each.seen)
+    whole = [parts for parts in epochs.values() if len(parts) == per_epoch]
+    if len(whole) < 2 or len(visits.train) < 2:
+        return
+    first, *others = whole
+    ordered = any(not np.array_equal(s.seen, np.sort(s.seen)) for s in sightings)
+    if (per_epoch > 1 or ordered) and all(
+        all(map(np.array_equal, first, other)) for other in others
+    ):
+        yield "same-order", "Every epoch visits the rows in the same order."
+    counts = [_times(np.concatenate(parts), visits.stored)[visits.train] for parts in whole]
+    foreign = any(len(np.setdiff1d(s.seen, s.wanted)) for s in sightings)
+    if foreign and all((times > 1).any() and (times == 0).any() for times in counts):
+        rows = len(visits.train)
+        lost = ", ".join(str(int((times == 0).sum())) for times in counts)
+        yield (
+            "drawn-with-replacement",
+            f"Rows are drawn with replacement: of {rows} rows, {lost} have no part in an epoch, "
+            "and others several times.",
+        )
+
+
+def _times(rows: Array, stored: int) -> Array:
+    return np.bincount(rows[rows != UNKNOWN], minlength=stored)
+
+
+def _of_steps(sightings: Sequence[Sighting]) -> Iterator[tuple[str, str]]:
+    """Yield what single steps tell."""
+    lost: list[tuple[int, int]] = []
+    twice: list[tuple[int, int]] = []
+    foreign: list[tuple[int, int]] = []
+    moved: list[int] = []
+    for step, wanted, seen in sightings:
+        known = seen[seen != UNKNOWN]
+        rows, times = np.unique(known, return_counts=True)
+        lost += [(step, row) for row in np.setdiff1d(wanted, known)]
+        twice += [(step, row) for row in rows[times > 1]]
+        foreign += [(step, row) for row in np.setdiff1d(known, wanted)]
+        if len(seen) == len(wanted) and not np.array_equal(seen, wanted):
+            moved += [step] if np.array_equal(np.sort(seen), np.sort(wanted)) else []
+    if foreign:
+        yield "rows-of-another-step", f"Rows of another step are visited: {listed(foreign)}."
+    if lost and twice:
+        yield (
+            "rows-lost-and-counted-twice",
+            f"Rows are lost ({listed(lost)}) and others counted twice ({listed(twice)}).",
+        )
+    elif lost:
+        yield "rows-lost", f"Rows are lost: {listed(lost)}."
+    elif twice:
+        yield "rows-counted-twice", f"Rows are counted twice or more: {listed(twice)}."
+    if moved:
+        steps = ", ".join(map(str, moved[:SHOWN]))
+        sentence = f"Minibatches have their rows in another order, in the steps {steps}."
+        yield "rows-in-another-order", sentence
+
+
+def listed(pairs: Sequence[tuple[int, int]]) -> str:
+    """Return steps and rows as the beginning of a list."""
+    shown = ", ".join(f"row {row} in step {step}" for step, row in pairs[:SHOWN])
+    return f"{shown} and {len(pairs) - SHOWN} more" if len(pairs) > SHOWN else shown
+
+
+def edges_of(bounds: Sequence[tuple[int, int]], rows: int, shards: int) -> list[tuple[int, int]]:
+    """Return where each rank's rows begin and end in a minibatch."""
+    edges = np.cumsum([0, *sizes(rows, shards)]).tolist()
+    return [(edges[low], edges[high]) for low, high in bounds]
+
+
+def bounds_of(shards: int, workers: int) -> list[tuple[int, int]]:
+    """Return the range of shards of each rank: as many for each, one more for the first ones."""
+    edges = np.cumsum([0, *sizes(shards, workers)]).tolist()
+    return list(pairwise(edges))

@@ -1,0 +1,97 @@
+"""Which rows belong to each split, and how many steps an epoch has."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dptrain.data.dataset import Split
+from dptrain.experiment.job import Job
+from dptrain.gradcheck.comparison import Comparison, compare
+from dptrain.gradcheck.diagnosis import Diagnosis
+from dptrain.gradcheck.reference.minibatches import Visits
+from dptrain.gradcheck.verdict import Verdict
+from dptrain.nn.initializers import Zeros
+from dptrain.nn.network import Tensor
+
+Array = NDArray[Any]
+
+SHOWN = 6
+
+
+def check_splits(job: Job, visits: Visits, *, has_test: bool) -> Iterator[Comparison]:
+    """Compare splits and steps with what the experiment says.
+
+    Args:
+        job: the one that is checked.
+        visits: how it should be.
+        has_test: whether the data set brings a test part, which is none of the rows for training.
+    """
+    wanted = {"train": visits.train, "validation": visits.validation}
+    wanted |= {} if has_test else {"test": visits.test}
+    n, data = visits.stored, job.dataset
+    found = {name: _members(getattr(data, name), n) for name in wanted}
+    right = {name: np.bincount(rows, minlength=n) for name, rows in wanted.items()}
+    tensors = [
+        Tensor(name, (n,), i * n, (i + 1) * n, False, Zeros(), (1, 1))
+        for i, name in enumerate(wanted)
+    ]
+    flat = [np.concatenate(list(each.values())) for each in (found, right)]
+    where = job.dtype.name
+    compared = compare("splits = the data's", "rows", where, tensors, flat[0], flat[1], 0.0)
+    yield _told(compared, list(_misplaced(found, visits)))
+    tensor = Tensor("steps", (), 0, 1, False, Zeros(), (1, 1))
+    steps, name = np.array([job.steps_per_epoch]), "steps of an epoch = ⌈rows / minibatch⌉"
+    compared = compare(name, "rows", where, [tensor], steps, np.array([visits.per_epoch]), 0.0)
+    yield _told(compared, [_other_count(job.steps_per_epoch, visits)])
+
+
+def _told(comparison: Comparison, diagnoses: list[Diagnosis]) -> Comparison:
+    if comparison.verdict is not Verdict.FAIL:
+        return comparison
+    return comparison._replace(diagnoses=tuple(diagnoses))
+
+
+def _members(split: Split, stored: int) -> Array:
+    """Return how often each stored row belongs to a split."""
+    rows = np.arange(len(split.inputs)) if split.index is None else split.index
+    return np.bincount(rows, minlength=stored)[:stored]
+
+
+def _misplaced(found: dict[str, Array], visits: Visits) -> Iterator[Diagnosis]:
+    train = found["train"]
+    for rows, what in ((visits.test, "testing"), (visits.validation, "validation")):
+        leaked = rows[train[rows] > 0]
+        if len(leaked):
+            sentence = f"Rows held out for {what} are trained on: {_few(leaked)}."
+            yield Diagnosis("held-out-rows-trained", sentence, 0.0)
+    beyond = visits.spare[train[visits.spare] > 0]
+    lost = visits.train[train[visits.train] == 0]
+    if len(beyond):
+        others = f", and not the rows {_few(lost)}" if len(lost) else ""
+        sentence = f"Rows outside of the training rows are trained on: {_few(beyond)}{others}."
+        yield Diagnosis("rows-outside-training", sentence, 0.0)
+    if len(lost):
+        yield Diagnosis("rows-lost", f"Training rows are left out: {_few(lost)}.", 0.0)
+    for name in ("validation", "test"):
+        wanted = getattr(visits, name)
+        if name in found and (wrong := np.setdiff1d(np.flatnonzero(found[name]), wanted)).size:
+            sentence = f"The {name} rows are others than the seed's, such as {_few(wrong)}."
+            yield Diagnosis("other-split", sentence, 0.0)
+        elif name in found and (gone := wanted[found[name][wanted] != 1]).size:
+            sentence = f"Of the {name} rows these are not there once each: {_few(gone)}."
+            yield Diagnosis("other-split", sentence, 0.0)
+    yield Diagnosis("other-split", "Splits have other rows than the seed's.", 0.0)
+
+
+def _other_count(found: int, visits: Visits) -> Diagnosis:
+    n, b, wanted = len(visits.train), visits.batch_size, visits.per_epoch
+    sentence = f"An epoch has {found} steps instead of ⌈{n} / {b}⌉ = {wanted}."
+    if found == n // b:
+        return Diagnosis("rows-lost", f"The last minibatch of an epoch is lost. {sentence}", 0.0)
+    return Diagnosis("steps-per-epoch", sentence, 0.0)
+
+
+def _few(rows: Array) -> str:
+    return ", ".join(map(str, rows[:SHOWN])) + (" …" if len(rows) > SHOWN else "")

@@ -1,0 +1,132 @@
+"""Which stored rows a step visits, and what they hold: written a second time, from the files.
+
+The splits and the order of an epoch are permutations by Philox, whose key comes from SeedSequence
+with the experiment's seed and a spawn key: ``(2, 0)`` for the rows held out for testing, ``(2, 1)``
+for validation, ``(2, 2)`` for ``train_rows``, and ``(1, epoch)`` for the order. Every run that was
+ever recorded depends on these numbers.
+"""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dptrain.experiment.schema import Experiment
+
+Array = NDArray[Any]
+
+SHUFFLE, SPLIT = 1, 2
+TEST, VALIDATION, TRAIN = 0, 1, 2
+
+
+def stream(seed: int, *key: int) -> np.random.Generator:
+    """Return the random numbers of a key."""
+    return np.random.Generator(np.random.Philox(np.random.SeedSequence(seed, spawn_key=key)))
+
+
+@dataclass(frozen=True)
+class Visits:
+    """The rows of every step, as numbers of rows that are stored for training.
+
+    Attributes:
+        seed: of the experiment.
+        batch_size: rows of a whole minibatch.
+        train: the rows to train on, ascending.
+        spare: rows that ``train_rows`` leaves out.
+        validation: held out.
+        test: held out; empty where the data set brings a test part of its own.
+    """
+
+    seed: int
+    batch_size: int
+    train: Array
+    spare: Array
+    validation: Array
+    test: Array
+
+    @property
+    def stored(self) -> int:
+        """Rows in all."""
+        return sum(map(len, (self.train, self.spare, self.validation, self.test)))
+
+    @property
+    def per_epoch(self) -> int:
+        """Steps of an epoch, of which the last may have fewer rows."""
+        return (len(self.train) + self.batch_size - 1) // self.batch_size
+
+    def order(self, epoch: int) -> Array:
+        """Return the places in ``train`` in the order of an epoch."""
+        return stream(self.seed, SHUFFLE, epoch).permutation(len(self.train))
+
+    def minibatch(self, step: int) -> Array:
+        """Return the rows of a step, in order."""
+        epoch, position = divmod(step, self.per_epoch)
+        first = position * self.batch_size
+        return self.train[self.order(epoch)[first : first + self.batch_size]]
+
+    def trained_on(self, train: Array) -> "Visits":
+        """Return the same with other rows to train on."""
+        return replace(self, train=train)
+
+
+def visits(experiment: Experiment, stored: int, *, has_test: bool) -> Visits:
+    """Return which rows an experiment visits.
+
+    Args:
+        experiment: settled.
+        stored: rows that the data set has for training.
+        has_test: whether it brings a test part of its own.
+    """
+    seed, rows = experiment.seed, np.arange(stored)
+    rows, test = _apart(rows, 0.0 if has_test else experiment.test, seed, TEST)
+    rows, validation = _apart(rows, experiment.validation, seed, VALIDATION)
+    spare = rows[:0]
+    if experiment.train_rows is not None:
+        order = stream(seed, SPLIT, TRAIN).permutation(len(rows))
+        chosen, rest = order[: experiment.train_rows], order[experiment.train_rows :]
+        rows, spare = np.sort(rows[chosen]), np.sort(rows[rest])
+    return Visits(seed, experiment.batch_size or 1, rows, spare, validation, test)
+
+
+def _apart(rows: Array, fraction: float, seed: int, key: int) -> tuple[Array, Array]:
+    """Return the rows that stay, and those that are held out."""
+    if not fraction:
+        return rows, rows[:0]
+    count = max(1, round(fraction * len(rows)))
+    order = stream(seed, SPLIT, key).permutation(len(rows))
+    return np.sort(rows[order[count:]]), np.sort(rows[order[:count]])
+
+
+def sizes(rows: int, shards: int) -> list[int]:
+    """Return the rows of every shard, also of those that are empty: the larger ones come first."""
+    return [rows // shards + (shard < rows % shards) for shard in range(shards)]
+
+
+class Stored:
+    """The files of a prepared data set.
+
+    Attributes:
+        x: inputs as they are stored, ``(rows, *sample)``.
+        t: targets, ``(rows,)`` or ``(rows, units)``.
+        has_test: whether there is a test part beside them.
+    """
+
+    def __init__(self, folder: Path, dtype: np.dtype[Any]) -> None:
+        """Open them; inputs will be in a dtype."""
+        self._dtype = dtype
+        self.x, self.t = (np.load(folder / f"{name}_train.npy", mmap_mode="r") for name in "xt")
+        self.has_test = (folder / "x_test.npy").exists()
+
+    def inputs(self, rows: Array) -> Array:
+        """Return the inputs of some rows: numbers as they are, grey values from 0 to 1."""
+        found = np.asarray(self.x[rows])
+        if found.dtype == np.uint8:
+            grey: Array = found.astype(self._dtype) / self._dtype.type(255)
+            return grey
+        return found.astype(self._dtype)
+
+    def targets(self, rows: Array) -> Array:
+        """Return the targets of some rows."""
+        return np.asarray(self.t[rows])
