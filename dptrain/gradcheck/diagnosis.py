@@ -7,6 +7,8 @@ from dataclasses import dataclass
 EXPLAINS = 0.1
 # Residuals that agree in so many decimals are equal.
 DIGITS = 9
+# A reader is told so many.
+MOST = 5
 
 
 @dataclass(frozen=True)
@@ -28,6 +30,15 @@ class Diagnosis:
 def ranked(found: Iterable[Diagnosis]) -> list[Diagnosis]:
     """Return diagnoses, the one that explains most first; of equals, the one given first."""
     return sorted(found, key=lambda each: round(each.residual, DIGITS))
+
+
+def likeliest(found: Iterable[Diagnosis]) -> list[Diagnosis]:
+    """Return the best diagnosis of each kind that explains what is wrong, the best first."""
+    best: dict[str, Diagnosis] = {}
+    for each in ranked(found):
+        if each.residual <= EXPLAINS:
+            best.setdefault(each.kind, each)
+    return list(best.values())[:MOST]
 
 
 def described(found: Iterable[Diagnosis]) -> str:

@@ -194,10 +194,10 @@ def facts(visits: Visits, sightings: Sequence[Sighting]) -> Iterator[tuple[str, 
 def _of_epochs(visits: Visits, sightings: Sequence[Sighting]) -> Iterator[tuple[str, str]]:
     """Yield what only whole epochs tell."""
     per_epoch = visits.per_epoch
-    epochs: dict[int, list[Array]] = {}
-    for each in sightings:
-        epochs.setdefault(each.step // per_epoch, []).append(each.seen)
-    whole = [parts for parts in epochs.values() if len(parts) == per_epoch]
+    epochs: dict[int, dict[int, Array]] = {}
+    for each in sightings:  # a step that was looked at twice counts once
+        epochs.setdefault(each.step // per_epoch, {}).setdefault(each.step, each.seen)
+    whole = [list(parts.values()) for parts in epochs.values() if len(parts) == per_epoch]
     if len(whole) < 2 or len(visits.train) < 2:
         return
     first, *others = whole

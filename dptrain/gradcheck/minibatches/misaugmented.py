@@ -1,13 +1,13 @@
 """What is wrong with augmentation that is not what its formulas say."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dptrain.gradcheck.diagnosis import Diagnosis, ranked
+from dptrain.gradcheck.diagnosis import Diagnosis, likeliest
 from dptrain.gradcheck.hypotheses.orders import bounds_of
 from dptrain.gradcheck.minibatches.sighted import Sighted
 from dptrain.gradcheck.reference.augmentation import (
@@ -25,7 +25,6 @@ Key = Callable[[int, int], tuple[int, int]]
 Change = Callable[[Any], Any]
 Expect = Callable[[Sighted, Array], Augmented]
 
-KEPT = 5
 # What is only measured comes behind what is explained.
 UNEXPLAINED = 0.05
 
@@ -92,13 +91,19 @@ def diagnose_augmentation(
     """
     whole = [each for each in seen if each.whole and len(each.x)]
     plain = [stored.inputs(each.wanted) for each in whole]
+    suspects: set[int] = set()
 
     def beyond(expect: Expect) -> float:
-        return sum(_beyond(each.x, expect(each, x)) for each, x in zip(whole, plain, strict=True))
+        return sum(
+            _beyond(each, expect(each, x), suspects) for each, x in zip(whole, plain, strict=True)
+        )
 
     def drawn(of: Callable[[Sighted], Draws]) -> Expect:
         return lambda each, x: augmented(x, sizes(len(x), shards), each.step, of(each))
 
+    for each, x in zip(whole, plain, strict=True):
+        right = drawn(lambda _: draws)(each, x)
+        suspects |= {r for r in range(len(each.ranks)) if _beyond(each, right, {r})}
     nothing = beyond(drawn(lambda _: draws))
     if not nothing:
         return []
@@ -111,14 +116,18 @@ def diagnose_augmentation(
         for kind, sentence, expect in _otherwise(draws, shards)
     ]
     found += _measured(whole, plain, draws, shards)
-    return ranked(found)[:KEPT]
+    if len(suspects) == len(whole[0].ranks):
+        return likeliest(found)
+    only = f"In rank {', '.join(map(str, sorted(suspects)))} alone: "
+    return [replace(each, sentence=only + each.sentence) for each in likeliest(found)]
 
 
-def _beyond(x: Array, expected: Augmented) -> float:
-    """Return how many numbers are not as expected."""
+def _beyond(each: Sighted, expected: Augmented, ranks: Collection[int]) -> float:
+    """Return how many numbers of some ranks' rows are not as expected."""
+    rows = np.repeat(np.isin(np.arange(len(each.ranks)), list(ranks)), each.ranks)
     with np.errstate(invalid="ignore"):
-        fits = np.abs(x.astype(float) - expected.x) <= expected.bound
-    return float(np.count_nonzero(~fits))
+        fits = np.abs(each.x.astype(float) - expected.x) <= expected.bound
+    return float(np.count_nonzero(~fits[rows]))
 
 
 def _mistakes(draws: Draws, shards: int) -> Iterator[Mistake]:
@@ -243,6 +252,11 @@ def _other_settings(draws: Draws) -> Iterator[tuple[str, str, dict[str, Any]]]:
     """Yield other ranges of what is drawn."""
     kind = "augmentation-range"
     limit, turns = draws.shift, TURNS
+    for word in range(3):
+        sentence = (
+            f"The step is word {word} of the counter, not the last: streams of steps overlap."
+        )
+        yield "augmentation-overlap", sentence, {"word": word}
     if limit:
         sentence = f"Images are shifted from -{limit} to {limit - 1} pixels, and never by {limit}."
         yield kind, sentence, {"spread": lambda u, n: _spread(u, 2 * n, -n)}

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dptrain.gradcheck.diagnosis import Diagnosis, ranked
+from dptrain.gradcheck.diagnosis import Diagnosis, likeliest
 from dptrain.gradcheck.hypotheses.orders import (
     UNKNOWN,
     Sighting,
@@ -26,7 +26,6 @@ Change = Callable[[Sighted], Array]
 
 # Numbers of the data that are searched for rows that nobody expects, and so many rows at a time.
 MOST, PIECE = 50_000_000, 4096
-KEPT = 5
 CLOSE = 1e-6
 
 
@@ -61,12 +60,7 @@ def diagnose_rows(
     if unknown:
         sentence = f"{unknown} of the rows seen have inputs that no row of the data has."
         found.append(Diagnosis("inputs-unknown", sentence, 0.05))
-    return _distinct(ranked(found))[:KEPT]
-
-
-def _distinct(found: Sequence[Diagnosis]) -> list[Diagnosis]:
-    """Return the best diagnosis of every kind."""
-    return list({each.kind: each for each in reversed(found)}.values())[::-1]
+    return likeliest(found)
 
 
 def _wrong_rows(

@@ -1,14 +1,14 @@
 """The numbers by which inputs are normalised, computed a second time from the training rows."""
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dptrain.experiment.job import Job
 from dptrain.gradcheck.comparison import Comparison, compare
-from dptrain.gradcheck.diagnosis import Diagnosis, ranked
+from dptrain.gradcheck.diagnosis import Diagnosis, likeliest
 from dptrain.gradcheck.reference.bounded import UNITS
 from dptrain.gradcheck.reference.minibatches import Stored, Visits
 from dptrain.gradcheck.verdict import Verdict
@@ -19,6 +19,10 @@ from dptrain.nn.normalise import Normalise
 Array = NDArray[Any]
 
 NAMES = ("shift", "scale")
+# Rows that are in memory at a time.
+PIECE = 1024
+# Of a scale that a mistake would lead to; its roundings are not counted one by one.
+CLOSE = 1e-6
 
 
 def check_normalisation(job: Job, stored: Stored, visits: Visits) -> Iterator[Comparison]:
@@ -36,11 +40,12 @@ def check_normalisation(job: Job, stored: Stored, visits: Visits) -> Iterator[Co
         return
     views = job.network.views(job.initial_parameters())
     found = np.array([views[f"{first.name}.{name}"] for name in NAMES], float)
-    x = stored.inputs(visits.train).astype(float)
+    of = _numbers(stored, visits.train)
     minmax = first.layer.method == "minmax"
-    wanted = np.array(_minmax(x) if minmax else _standard(x))
+    wanted = np.array(_minmax(of) if minmax else _standard(of))
     # a mean of n numbers errs by n u of the largest, and a deviation by no more than twice that
-    room = 4 * (len(x) + 8) * UNITS["float64"] * np.abs(x).max(axis=0)
+    largest = np.maximum(np.abs(of.low), np.abs(of.high))
+    room = 4 * (of.rows + 8) * UNITS["float64"] * largest
     limits = room + 2 * UNITS[job.dtype.name] * np.abs(wanted)
     size = found[0].size
     tensors = [
@@ -50,81 +55,114 @@ def check_normalisation(job: Job, stored: Stored, visits: Visits) -> Iterator[Co
     flat = [each.reshape(-1) for each in (found, wanted, limits)]
     compared = compare("normalisation = the training rows'", "rows", job.dtype.name, tensors, *flat)
     if compared.verdict is Verdict.FAIL:
-        why = _diagnosed(found, wanted, limits, _mistakes(x, stored, visits, minmax=minmax))
+        why = _diagnosed(found, wanted, limits, _mistakes(of, stored, visits, minmax=minmax))
         compared = compared._replace(diagnoses=tuple(why))
     yield compared
 
 
-def _standard(x: Array, *, unbiased: bool = False) -> tuple[Array, Array]:
-    deviation = x.std(axis=0, ddof=int(unbiased and len(x) > 1))
-    return x.mean(axis=0), _scale(deviation, x)
+class Numbers(NamedTuple):
+    """What inputs are like, element by element, over some rows.
+
+    Attributes:
+        rows: how many.
+        low: the smallest value.
+        high: the largest value.
+        mean: the mean.
+        variance: mean of the squared distances from it.
+    """
+
+    rows: int
+    low: Array
+    high: Array
+    mean: Array
+    variance: Array
 
 
-def _minmax(x: Array) -> tuple[Array, Array]:
-    low, high = x.min(axis=0), x.max(axis=0)
-    return low, _scale(high - low, x)
+def _numbers(stored: Stored, rows: Array) -> Numbers:
+    starts = range(0, len(rows), PIECE)
+
+    def pieces() -> Iterator[Array]:
+        for start in starts:
+            yield stored.inputs(rows[start : start + PIECE]).astype(float)
+
+    low = np.min([x.min(axis=0) for x in pieces()], axis=0)
+    high = np.max([x.max(axis=0) for x in pieces()], axis=0)
+    mean = np.sum([x.sum(axis=0) for x in pieces()], axis=0) / len(rows)
+    variance = np.sum([((x - mean) ** 2).sum(axis=0) for x in pieces()], axis=0) / len(rows)
+    return Numbers(len(rows), low, high, mean, variance)
 
 
-def _scale(scale: Array, x: Array) -> Array:
+def _standard(of: Numbers) -> tuple[Array, Array]:
+    return of.mean, _scale(np.sqrt(of.variance), of)
+
+
+def _minmax(of: Numbers) -> tuple[Array, Array]:
+    return of.low, _scale(of.high - of.low, of)
+
+
+def _scale(scale: Array, of: Numbers) -> Array:
     """Return a scale that is 1 where inputs are all the same."""
-    found: Array = np.where((x == x[0]).all(axis=0) | (scale == 0), 1.0, scale)
+    found: Array = np.where((of.low == of.high) | (scale == 0), 1.0, scale)
     return found
 
 
 def _mistakes(
-    x: Array, stored: Stored, visits: Visits, *, minmax: bool
+    of: Numbers, stored: Stored, visits: Visits, *, minmax: bool
 ) -> Iterator[tuple[str, str, tuple[Array, Array]]]:
     """Yield kinds of mistakes, with shift and scale."""
-    shift, scale = of = _minmax(x) if minmax else _standard(x)
-    ones, zeros = np.ones_like(scale), np.zeros_like(shift)
-    kind = "normalisation-scale"
-    if not minmax:
-        yield kind, "Inputs are divided by their variance, not its root.", (shift, scale**2)
-        sentence = "The variance is divided by n - 1, not by n."
-        yield "normalisation-unbiased", sentence, _standard(x, unbiased=True)
-        yield kind, "The scale is the root mean square.", (shift, np.sqrt((x**2).mean(axis=0)))
+    method = _minmax if minmax else _standard
+    shift, scale = method(of)
+    ones, zeros, kind = np.ones_like(scale), np.zeros_like(shift), "normalisation-scale"
+    if minmax:
+        sentence = "Inputs are divided by their largest value, not by their range."
+        yield kind, sentence, (shift, of.high)
     else:
-        yield (
-            kind,
-            "Inputs are divided by their largest value, not the range.",
-            (shift, x.max(axis=0)),
-        )
-    whole = stored.inputs(np.arange(visits.stored)).astype(float)
-    held = np.concatenate([visits.validation, visits.test])
-    seen = np.sort(np.concatenate([visits.train, visits.spare]))
-    for rows, sentence in (
-        (whole, "The numbers are those of all rows, also the ones held out."),
-        (whole[seen], "The numbers are those of rows outside of the training rows, too."),
-        (whole[held], "The numbers are those of the rows held out."),
-        (x[: visits.batch_size], "The numbers are those of the first rows only."),
-    ):
+        yield kind, "Inputs are divided by their variance, not its root.", (shift, scale**2)
+        unbiased = scale * np.sqrt(of.rows / max(of.rows - 1, 1))
+        sentence = "The variance is divided by n - 1, not by n."
+        yield kind, sentence, (shift, np.where(scale == 1, 1, unbiased))
+        sentence = "The scale is the root of the mean square, from which no mean is taken off."
+        yield kind, sentence, (shift, np.sqrt(of.variance + of.mean**2))
+    for rows, sentence in _other_rows(visits):
         if len(rows):
-            yield "normalisation-rows", sentence, _minmax(rows) if minmax else _standard(rows)
+            yield "normalisation-rows", sentence, method(_numbers(stored, rows))
     yield "normalisation-swapped", "Shift and scale are swapped.", (scale, shift)
-    other = _standard(x) if minmax else _minmax(x)
     names = ("minmax", "standard") if minmax else ("standard", "minmax")
-    yield "normalisation-method", f"The method is {names[1]}, not {names[0]}.", other
-    together = np.full_like(shift, x.mean()), np.full_like(scale, x.std())
+    sentence = f"The method is {names[1]}, not {names[0]}."
+    yield "normalisation-method", sentence, (_standard if minmax else _minmax)(of)
+    mean = of.mean.mean()
+    spread = np.sqrt((of.variance + (of.mean - mean) ** 2).mean())
+    together = np.full_like(shift, mean), np.full_like(scale, spread)
     sentence = "All inputs have one shift and one scale, taken over all of them."
     yield "normalisation-together", sentence, together
     yield kind, "Nothing is divided by: the scale is 1.", (shift, ones)
     yield "normalisation-shift", "Nothing is taken off: the shift is 0.", (zeros, scale)
     yield "normalisation-missing", "The numbers are never taken from the data.", (zeros, ones)
     yield "normalisation-shift", "The shift has the wrong sign.", (-shift, scale)
-    yield kind, "The scale is inverted.", (shift, 1 / of[1])
+    yield kind, "The scale is inverted.", (shift, 1 / scale)
+
+
+def _other_rows(visits: Visits) -> Iterator[tuple[Array, str]]:
+    held = np.concatenate([visits.validation, visits.test])
+    everything = np.arange(visits.stored)
+    yield everything, "The numbers are those of all rows, also the ones held out."
+    sentence = "The numbers are those of all rows that are not held out, not only train_rows."
+    yield np.setdiff1d(everything, held), sentence
+    yield held, "The numbers are those of the rows held out."
+    yield visits.train[: visits.batch_size], "The numbers are those of the first rows only."
 
 
 def _diagnosed(
     found: Array, wanted: Array, limits: Array, mistakes: Iterator[tuple[str, str, Any]]
 ) -> list[Diagnosis]:
     def beyond(other: Array) -> float:
-        room = limits + 1e-6 * np.abs(other)
+        room = limits + CLOSE * np.abs(other)
         with np.errstate(invalid="ignore"):
             fits = (np.abs(found - other) <= room) | (found == other)
         return float(np.count_nonzero(~fits))
 
     nothing = beyond(wanted)
-    return ranked(
+    return likeliest(
         Diagnosis(kind, sentence, beyond(np.array(other)) / max(nothing, 1))
         for kind, sentence, other in mistakes
-    )[:5]
+    )

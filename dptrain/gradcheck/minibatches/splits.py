@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from dptrain.data.dataset import Split
 from dptrain.experiment.job import Job
 from dptrain.gradcheck.comparison import Comparison, compare
-from dptrain.gradcheck.diagnosis import Diagnosis
+from dptrain.gradcheck.diagnosis import Diagnosis, likeliest
 from dptrain.gradcheck.reference.minibatches import Visits
 from dptrain.gradcheck.verdict import Verdict
 from dptrain.nn.initializers import Zeros
@@ -40,7 +40,7 @@ def check_splits(job: Job, visits: Visits, *, has_test: bool) -> Iterator[Compar
     flat = [np.concatenate(list(each.values())) for each in (found, right)]
     where = job.dtype.name
     compared = compare("splits = the data's", "rows", where, tensors, flat[0], flat[1], 0.0)
-    yield _told(compared, list(_misplaced(found, visits)))
+    yield _told(compared, likeliest(_misplaced(found, visits)))
     tensor = Tensor("steps", (), 0, 1, False, Zeros(), (1, 1))
     steps, name = np.array([job.steps_per_epoch]), "steps of an epoch = ⌈rows / minibatch⌉"
     compared = compare(name, "rows", where, [tensor], steps, np.array([visits.per_epoch]), 0.0)
@@ -61,9 +61,18 @@ def _members(split: Split, stored: int) -> Array:
 
 def _misplaced(found: dict[str, Array], visits: Visits) -> Iterator[Diagnosis]:
     train = found["train"]
-    for rows, what in ((visits.test, "testing"), (visits.validation, "validation")):
-        leaked = rows[train[rows] > 0]
-        if len(leaked):
+    for name, what in (("test", "testing"), ("validation", "validation")):
+        if name not in found:
+            continue
+        wanted = getattr(visits, name)
+        own = np.flatnonzero(found[name])
+        if not np.array_equal(own, wanted):
+            wrong = np.setxor1d(own, wanted)
+            sentence = (
+                f"Other rows are held out for {what} than by the seed, such as {_few(wrong)}."
+            )
+            yield Diagnosis("other-split", sentence, 0.0)
+        elif (leaked := wanted[train[wanted] > 0]).size:
             sentence = f"Rows held out for {what} are trained on: {_few(leaked)}."
             yield Diagnosis("held-out-rows-trained", sentence, 0.0)
     beyond = visits.spare[train[visits.spare] > 0]
@@ -74,15 +83,9 @@ def _misplaced(found: dict[str, Array], visits: Visits) -> Iterator[Diagnosis]:
         yield Diagnosis("rows-outside-training", sentence, 0.0)
     if len(lost):
         yield Diagnosis("rows-lost", f"Training rows are left out: {_few(lost)}.", 0.0)
-    for name in ("validation", "test"):
-        wanted = getattr(visits, name)
-        if name in found and (wrong := np.setdiff1d(np.flatnonzero(found[name]), wanted)).size:
-            sentence = f"The {name} rows are others than the seed's, such as {_few(wrong)}."
-            yield Diagnosis("other-split", sentence, 0.0)
-        elif name in found and (gone := wanted[found[name][wanted] != 1]).size:
-            sentence = f"Of the {name} rows these are not there once each: {_few(gone)}."
-            yield Diagnosis("other-split", sentence, 0.0)
-    yield Diagnosis("other-split", "Splits have other rows than the seed's.", 0.0)
+    twice = np.flatnonzero(train > 1)
+    if len(twice):
+        yield Diagnosis("rows-counted-twice", f"Rows belong to a split twice: {_few(twice)}.", 0.0)
 
 
 def _other_count(found: int, visits: Visits) -> Diagnosis:

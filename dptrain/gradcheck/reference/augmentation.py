@@ -65,6 +65,7 @@ class Draws:
         deviation: of the noise.
         sample_shape: of a row.
         spread: makes whole numbers up to a limit of numbers from 0 to 1.
+        word: of the counter, which holds the step.
     """
 
     seed: int
@@ -73,6 +74,7 @@ class Draws:
     deviation: float
     sample_shape: tuple[int, ...]
     spread: Callable[[Array, int], Array] = evenly
+    word: int = 3
 
     @property
     def moves_images(self) -> bool:
@@ -81,11 +83,20 @@ class Draws:
 
     def moves(self, step: int, shard: int, rows: int) -> Moves:
         """Return how the images of a shard are moved in a step."""
-        philox = _at(self.seed, MOVES, shard, step)
+        philox = self._at(MOVES, shard, step)
         uniform = np.random.Generator(philox).random((rows, 3), dtype=np.float32)
         down, right = (self.spread(uniform[:, i], self.shift) for i in (0, 1))
         turns = self.spread(uniform[:, 2], TURNS) if self.rotate else np.zeros(rows)
         return Moves(down, right, math.radians(self.rotate) * turns / TURNS)
+
+    def _at(self, what: int, shard: int, step: int) -> np.random.Philox:
+        philox: Any = stream(self.seed, AUGMENTATION, what, shard).bit_generator
+        state, counter = philox.state, np.zeros(4, np.uint64)
+        counter[self.word] = step
+        state["state"]["counter"] = counter
+        philox.state = state
+        found: np.random.Philox = philox
+        return found
 
     def moves_of(self, step: int, shards: Sequence[int]) -> Moves:
         """Return how the images of all shards are moved, one shard after the other."""
@@ -96,7 +107,7 @@ class Draws:
         """Return what a shard's noise is made of, ``(rows, *sample)``: of deviation 1."""
         shape = (rows, *self.sample_shape)
         count = math.prod(shape)
-        words = _at(self.seed, NOISE, shard, step).random_raw(-(-count // 4))
+        words = self._at(NOISE, shard, step).random_raw(-(-count // 4))
         parts = words[:, np.newaxis] >> np.array([0, 16, 32, 48], np.uint64) & np.uint64(0xFFFF)
         return quantiles()[parts.reshape(-1)[:count].astype(np.intp)].reshape(shape)
 
@@ -105,15 +116,6 @@ def draws_of(experiment: Experiment, sample_shape: tuple[int, ...]) -> Draws:
     """Return what is drawn for an experiment's rows."""
     e = experiment
     return Draws(e.seed, e.augment_shift, e.augment_rotate, e.augment_noise, sample_shape)
-
-
-def _at(seed: int, what: int, shard: int, step: int) -> np.random.Philox:
-    philox: Any = stream(seed, AUGMENTATION, what, shard).bit_generator
-    state = philox.state
-    state["state"]["counter"] = np.array([0, 0, 0, step], np.uint64)
-    philox.state = state
-    found: np.random.Philox = philox
-    return found
 
 
 @functools.cache
@@ -153,25 +155,21 @@ def augmented(x: Array, shards: Sequence[int], step: int, draws: Draws) -> Augme
 def moved(x: Array, moves: Moves) -> Array:
     """Turn images about their middle and shift them then, by bilinear interpolation.
 
-    What comes in from beyond the edges is 0.
+    Each pixel takes the value of the place that it comes from; beyond the edges that is 0.
     """
     images = x.reshape(*x.shape[:3], -1)
-    found = [_moved(image, *move) for image, *move in zip(images, *moves, strict=True)]
-    return np.array(found).reshape(x.shape)
-
-
-def _moved(image: Array, down: float, right: float, angle: float) -> Array:
-    """Move an image ``(H, W, C)``: each pixel takes the value of the place that it comes from."""
-    height, width = image.shape[:2]
+    height, width = images.shape[1:3]
+    down, right, angle = (each[:, np.newaxis, np.newaxis] for each in moves)
     rows, columns = np.indices((height, width))
     v, u = rows - (height - 1) / 2 - down, columns - (width - 1) / 2 - right
-    y = math.sin(angle) * u + math.cos(angle) * v + (height - 1) / 2
-    x = math.cos(angle) * u - math.sin(angle) * v + (width - 1) / 2
-    found = np.zeros(image.shape)
+    y = np.sin(angle) * u + np.cos(angle) * v + (height - 1) / 2
+    x_from = np.cos(angle) * u - np.sin(angle) * v + (width - 1) / 2
+    found = np.zeros(images.shape)
+    which = np.arange(len(images))[:, np.newaxis, np.newaxis]
     for i in (np.floor(y), np.floor(y) + 1):
-        for j in (np.floor(x), np.floor(x) + 1):
+        for j in (np.floor(x_from), np.floor(x_from) + 1):
             inside = (i >= 0) & (i < height) & (j >= 0) & (j < width)
-            weight = np.where(inside, (1 - np.abs(y - i)) * (1 - np.abs(x - j)), 0)
-            place = i.clip(0, height - 1).astype(int), j.clip(0, width - 1).astype(int)
-            found += weight[..., np.newaxis] * image[place]
-    return found
+            weight = np.where(inside, (1 - np.abs(y - i)) * (1 - np.abs(x_from - j)), 0)
+            place = which, i.clip(0, height - 1).astype(int), j.clip(0, width - 1).astype(int)
+            found += weight[..., np.newaxis] * images[place]
+    return found.reshape(x.shape)
