@@ -14,7 +14,7 @@ from dptrain.gradcheck.complex_step import complex_step
 from dptrain.gradcheck.diagnosis import Diagnosis
 from dptrain.gradcheck.distributed import Step, gradient_of
 from dptrain.gradcheck.forensics import diagnose, fit
-from dptrain.gradcheck.hypotheses import layers
+from dptrain.gradcheck.hypotheses import layers, visits
 from dptrain.gradcheck.hypotheses.evidence import Evidence, Hypothesis, Past
 from dptrain.gradcheck.hypotheses.place import located
 from dptrain.gradcheck.reference.bounded import UNITS
@@ -207,7 +207,10 @@ class Triangle:
             more.append(Hypothesis(fault.kind, fault.sentence, predicted))
         else:
             more += [h for h in located(reference, evidence) if not exact or h.kind == "race"]
-        if not exact:  # one process has no ranks to sum over
+        if exact:
+            plain = parameters.astype(float)
+            more += visits.hypotheses(self.job, reference, plain, number, evidence.ranks)
+        else:  # one process has no ranks to sum over
             more.append(_summed(evidence))
         return Failure(
             comparison,

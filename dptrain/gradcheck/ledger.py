@@ -3,7 +3,8 @@
 The probe's row i is the unit vector ``e_i`` with a target of its own, and its network is linear
 with weights of 0; so the gradient of weight i is ``-2 tᵢ`` times the weight with which row i was
 counted, and nothing else goes into it. In each step every row of its minibatch should count with
-1/N, N being the rows of the global minibatch, and all others not at all.
+1/N, N being the rows of the global minibatch, and all others not at all. Some rows are held out for
+testing and validation, and some are left out by ``train_rows``; they should never count.
 """
 
 import tempfile
@@ -15,14 +16,21 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from dptrain.arithmetic.randomness import Purpose, generator
-from dptrain.arithmetic.shards import assign, shard_sizes
 from dptrain.experiment.schema import Experiment
 from dptrain.gradcheck.comparison import Comparison, compare
-from dptrain.gradcheck.diagnosis import Diagnosis, described, ranked
+from dptrain.gradcheck.diagnosis import Diagnosis, described, likeliest, ranked
 from dptrain.gradcheck.distributed import Way
+from dptrain.gradcheck.hypotheses.orders import (
+    Sighting,
+    bounds_of,
+    edges_of,
+    facts,
+    listed,
+    orders,
+)
 from dptrain.gradcheck.probe import probe, weight_gradients
 from dptrain.gradcheck.reference.bounded import UNITS
+from dptrain.gradcheck.reference.minibatches import Visits, visits
 from dptrain.gradcheck.verdict import Verdict
 from dptrain.launch.local import WORKER
 from dptrain.nn.initializers import Zeros
@@ -31,14 +39,16 @@ from dptrain.nn.network import Tensor
 Array = NDArray[Any]
 
 # The probe has as many features as rows, so larger minibatches are seen through smaller ones.
-LARGEST_BATCH = 1024
+LARGEST_BATCH = 512
+EPOCHS = 4
 # Roundings between a weight of 1/N and what is read off the gradient: of the target, of 1/N, of
 # the loss's gradient and of their products.
 ROUNDINGS = 8
 # Targets of 1 + i/4096 are exact in float32, and none is twice another: a row that is counted twice
 # cannot be mistaken for one with the target of another.
 DENOMINATOR = 4096
-SHOWN = 4
+# A row cannot count so often by mistake.
+MOST_OFTEN = 1000
 
 
 class Ledger(NamedTuple):
@@ -49,12 +59,14 @@ class Ledger(NamedTuple):
         orders: the rows that belong to each step, in order.
         targets: of the rows.
         unit: roundoff of the job's dtype.
+        visits: which rows the steps should have.
     """
 
     weights: Array
     orders: Sequence[Array]
     targets: Array
     unit: float
+    visits: Visits
 
     @property
     def sizes(self) -> Array:
@@ -87,7 +99,7 @@ def check_ledger(
     worker: Sequence[str] = WORKER,
     timeout: float = 30.0,
 ) -> list[Comparison]:
-    """Compare for every step of two epochs which rows have counted, and with which weight.
+    """Compare for every step of four epochs which rows have counted, and with which weight.
 
     Args:
         experiment: settled.
@@ -105,24 +117,24 @@ def seen(
     worker: Sequence[str] = WORKER,
     timeout: float = 30.0,
 ) -> Ledger:
-    """Return what two epochs of a probe show; arguments as of `check_ledger`.
+    """Return what four epochs of a probe show; arguments as of `check_ledger`.
 
     There are two whole minibatches and one of fewer rows than there are shards.
     """
     batch = min(experiment.batch_size or 1, LARGEST_BATCH)
-    rows = 2 * batch + max(1, min(experiment.shards or 1, batch) - 1) * (batch > 1)
+    train = 2 * batch + max(1, min(experiment.shards or 1, batch) - 1) * (batch > 1)
+    held = max(2, train // 8)  # for testing, for validation, and left out
+    rows = train + 3 * held
     targets = 1 + np.arange(rows) / DENOMINATOR
+    count = EPOCHS * -(-train // batch)
+    apart = {"test": held / rows, "validation": held / (rows - held), "train_rows": train}
     with tempfile.TemporaryDirectory(prefix="dptrain-ledger-") as name:
-        folder = Path(name) / "data"
-        job = probe(folder, experiment, [], np.eye(rows), targets[:, np.newaxis], batch)
+        folder, x, t = Path(name) / "data", np.eye(rows), targets[:, np.newaxis]
+        job = probe(folder, experiment, [], x, t, batch, steps=count, epochs=None, **apart)
         gradients = weight_gradients(job, folder, way, worker=worker, timeout=timeout)[:, :, 0]
-    per_epoch = -(-rows // batch)
-    orders = []
-    for step in range(len(gradients)):
-        epoch, position = divmod(step, per_epoch)
-        order = generator(experiment.seed, Purpose.SHUFFLE, epoch).permutation(rows)
-        orders.append(order[position * batch : (position + 1) * batch])
-    return Ledger(gradients / (-2 * targets), orders, targets, UNITS[experiment.dtype])
+    right = visits(job.experiment, rows, has_test=False)
+    own = [right.minibatch(step) for step in range(count)]
+    return Ledger(gradients / (-2 * targets), own, targets, UNITS[experiment.dtype], right)
 
 
 def judged(ledger: Ledger, experiment: Experiment, way: Way) -> list[Comparison]:
@@ -136,8 +148,9 @@ def judged(ledger: Ledger, experiment: Experiment, way: Way) -> list[Comparison]
         )
         for step in range(len(ledger.weights))
     ]  # fmt: skip
-    counted, once = ledger.weights * ledger.sizes, np.ones(rows)
-    for epoch, times in enumerate(counted.reshape(2, -1, rows).sum(axis=1)):
+    counted = ledger.weights * ledger.sizes
+    once = np.bincount(ledger.visits.train, minlength=rows).astype(float)
+    for epoch, times in enumerate(counted.reshape(EPOCHS, -1, rows).sum(axis=1)):
         found.append(
             compare(
                 "rows counted in an epoch = 1", "ledger", f"{way}, epoch {epoch}",
@@ -146,9 +159,13 @@ def judged(ledger: Ledger, experiment: Experiment, way: Way) -> list[Comparison]
         )  # fmt: skip
     if all(each.verdict is not Verdict.FAIL for each in found):
         return found
-    note = described(diagnose_ledger(ledger, experiment.shards or 1, way.workers))
-    failed = Verdict.FAIL
-    return [each._replace(note=note) if each.verdict is failed else each for each in found]
+    diagnoses = diagnose_ledger(ledger, experiment.shards or 1, way.workers)
+    likely, failed = tuple(likeliest(diagnoses)), Verdict.FAIL
+    note = "" if likely else described(diagnoses)
+    return [
+        each._replace(note=note, diagnoses=likely) if each.verdict is failed else each
+        for each in found
+    ]
 
 
 def diagnose_ledger(ledger: Ledger, shards: int, workers: int) -> list[Diagnosis]:
@@ -173,6 +190,9 @@ def _mistakes(ledger: Ledger, shards: int, workers: int) -> Iterator[tuple[str, 
     """Yield kinds of mistakes, with the weights that they would give."""
     yield from _factors(ledger, workers)
     yield from _means(ledger, shards, workers)
+    for order in orders(ledger.visits, bounds_of(shards, workers), shards):
+        rows = [order.minibatch(step) for step in range(len(ledger.weights))]
+        yield order.kind, order.sentence, _evenly(ledger, rows)
     yield from _counts(ledger)
 
 
@@ -201,41 +221,62 @@ def _means(ledger: Ledger, shards: int, workers: int) -> Iterator[tuple[str, str
 
 
 def _mean_of_means(order: Array, shards: int, parts: int) -> Array:
-    sizes = shard_sizes(len(order), shards)
-    own = [sum(sizes[low:high]) for low, high in assign(shards, parts)]
+    edges = edges_of(bounds_of(shards, parts), len(order), shards)
+    own = [high - low for low, high in edges]
     return np.concatenate([np.full(n, 1 / (parts * n)) for n in own if n])
+
+
+def _evenly(ledger: Ledger, minibatches: Sequence[Array]) -> Array:
+    """Return the weights of minibatches each row of which counts with 1 / their rows."""
+    found = np.zeros(ledger.weights.shape)
+    for step, rows in enumerate(minibatches):
+        np.add.at(found[step], rows, 1 / len(rows))
+    return found
 
 
 def _counts(ledger: Ledger) -> Iterator[tuple[str, str, Array]]:
     """Yield what rows that count a whole number of times come to."""
-    wanted, sizes = ledger.wanted, ledger.sizes
-    times = np.round(ledger.weights * sizes)
-    lost, twice = (wanted > 0) & (times == 0), (wanted > 0) & (times > 1)
-    foreign = (wanted == 0) & (times != 0)
+    wanted = ledger.wanted
+    times, one = _whole_times(ledger)
+    lost = (wanted > 0) & (times == 0)
     missing = np.where(lost, 0, wanted)
+    per_epoch = ledger.visits.per_epoch
     last = np.zeros_like(lost)
-    last[len(last) // 2 - 1 :: len(last) // 2] = True
+    last[per_epoch - 1 :: per_epoch] = True
     if np.array_equal(lost, last & (wanted > 0)):
         yield "rows-lost", "The last, smaller minibatch of an epoch is lost.", missing
     if lost.any():
-        yield "rows-lost", f"Rows are lost: {_rows(lost)}.", missing
-        rest = missing / np.maximum(missing.sum(axis=1, keepdims=True), 1 / sizes)
-        sentence = f"Rows are lost, and the mean is over the others: {_rows(lost)}."
+        rest = missing / np.maximum(missing.sum(axis=1, keepdims=True), 1 / ledger.sizes)
+        pairs = [(int(step), int(row)) for step, row in np.argwhere(lost)]
+        sentence = f"Rows are lost, and the mean is over the others: {listed(pairs)}."
         yield "rows-lost", sentence, rest
-    if twice.any():
-        sentence = f"Rows are counted twice or more: {_rows(twice)}."
-        yield "rows-counted-twice", sentence, np.where(twice, times / sizes, wanted)
-    if lost.any() and twice.any():
-        sentence = f"Rows are lost ({_rows(lost)}) and others counted twice ({_rows(twice)})."
-        yield "rows-lost-and-counted-twice", sentence, np.where(foreign, 0, times / sizes)
-    if foreign.any():
-        sentence = f"Rows of another step are counted: {_rows(foreign)}."
-        yield "rows-of-another-step", sentence, times / sizes
+    sightings = [
+        Sighting(step, np.sort(order), np.repeat(np.arange(len(n)), n))
+        for step, (order, n) in enumerate(zip(ledger.orders, times, strict=True))
+    ]
+    for kind, sentence in facts(ledger.visits, sightings):
+        yield kind, sentence, times * one
     yield (
         "targets-of-other-rows",
         "Rows have the targets of other rows: inputs and targets are shuffled apart.",
         _with_other_targets(ledger),
     )
+
+
+def _whole_times(ledger: Ledger) -> tuple[Array, Array]:
+    """Return how often each row counts in each step, and with what weight each time.
+
+    That is 1/N or, where these would be no whole numbers, the smallest weight that there is: the
+    minibatch may have had another number of rows.
+    """
+    plain = np.nan_to_num(ledger.weights, nan=0.0, posinf=0.0, neginf=0.0)
+    one = 1 / ledger.sizes
+    for step, weights in enumerate(plain):
+        counted = np.abs(weights[np.abs(weights) > one[step] / MOST_OFTEN])
+        if len(counted) and not np.allclose(counted / one[step], np.round(counted / one[step])):
+            one[step] = counted.min()
+    times = np.round(plain / one).clip(0, MOST_OFTEN).astype(int)
+    return times, one
 
 
 def _with_other_targets(ledger: Ledger) -> Array:
@@ -260,10 +301,3 @@ def _beyond(ledger: Ledger, wanted: Array) -> float:
     difference = np.abs(ledger.weights - wanted)
     left = np.where(difference <= ROUNDINGS * ledger.unit * scale, 0, difference * ledger.sizes)
     return float(np.sqrt(np.sum(np.nan_to_num(left, nan=1e100) ** 2)))
-
-
-def _rows(which: Array) -> str:
-    """Return rows and steps as the beginning of a list."""
-    pairs = np.argwhere(which)
-    shown = ", ".join(f"row {row} in step {step}" for step, row in pairs[:SHOWN])
-    return f"{shown} and {len(pairs) - SHOWN} more" if len(pairs) > SHOWN else shown

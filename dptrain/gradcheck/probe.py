@@ -12,10 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dptrain.data.dataset import open_dataset
 from dptrain.data.prepared import prepare_arrays
 from dptrain.experiment.code import MEMORY
-from dptrain.experiment.job import Job
+from dptrain.experiment.job import Job, opened_data
 from dptrain.experiment.schema import Experiment
 from dptrain.experiment.settle import settle
 from dptrain.gradcheck.distributed import Way, begin, engine, gradient_of, recording, steps
@@ -36,8 +35,11 @@ def probe(
     x: Array,
     t: Array,
     batch_size: int,
+    **settings: Any,
 ) -> Job:
-    """Return a job on its own data, for two epochs, with a linear layer behind some layers.
+    """Return a job on its own data, with a linear layer behind some layers.
+
+    It is for two epochs, and trains on all rows, unless it is told otherwise.
 
     Args:
         folder: where the data go.
@@ -46,26 +48,29 @@ def probe(
         x: inputs ``(rows, features)``.
         t: targets ``(rows, outputs)``, of a squared error.
         batch_size: of the probe.
+        settings: of the probe's experiment besides, such as ``train_rows``.
     """
     prepare_arrays(folder, x_train=x, t_train=t, dtype=experiment.dtype, task="regression")
     network = Network(x.shape[1:], [*layers, Dense(t.shape[1], Zeros())])
-    found = Experiment(
-        dataset=MEMORY,
-        layers=network.description(),
-        input_shape=list(x.shape[1:]),
-        loss="mean-squared-error",
-        optimizer="momentum",
-        lr=STILL,
-        batch_size=batch_size,
-        shards=experiment.shards,
-        dtype=experiment.dtype,
-        seed=experiment.seed,
-        epochs=2,
-        validation=0.0,
-        test=0.0,
-    )
-    dataset = open_dataset(folder, validation=0, test=0, seed=experiment.seed)
-    return Job(recording(settle(found, 1, 0, len(x), dataset.digest)), dataset)
+    described: dict[str, Any] = {
+        "dataset": MEMORY,
+        "layers": network.description(),
+        "input_shape": list(x.shape[1:]),
+        "loss": "mean-squared-error",
+        "optimizer": "momentum",
+        "lr": STILL,
+        "batch_size": batch_size,
+        "shards": experiment.shards,
+        "dtype": experiment.dtype,
+        "seed": experiment.seed,
+        "epochs": 2,
+        "validation": 0.0,
+        "test": 0.0,
+    }
+    found = Experiment(**(described | settings))
+    dataset = opened_data(found, folder)
+    settled = settle(found, 1, 0, len(dataset.train), dataset.digest)
+    return Job(recording(settled), dataset)
 
 
 def weight_gradients(

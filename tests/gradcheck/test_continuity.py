@@ -108,7 +108,7 @@ def test_worker_processes_that_take_the_wrong_rows(way: Way, data: Data) -> None
     found = check_ledger(job.experiment, way, worker=worker)
     assert [c.verdict for c in found[:3]] == [Verdict.PASS] * 3
     assert [c.verdict for c in found[3:6]] == [Verdict.FAIL] * 3
-    assert found[3].note.startswith("Rows of another step are counted: row ")
+    assert found[3].diagnoses[0].sentence == "Every epoch visits the rows in the same order."
 
 
 @pytest.mark.parametrize("way", WAYS, ids=str)

@@ -243,7 +243,7 @@ def _of_steps(sightings: Sequence[Sighting]) -> Iterator[tuple[str, str]]:
             "rows-lost-and-counted-twice",
             f"Rows are lost ({listed(lost)}) and others counted twice ({listed(twice)}).",
         )
-    elif lost:
+    elif lost and not foreign:
         yield "rows-lost", f"Rows are lost: {listed(lost)}."
     elif twice:
         yield "rows-counted-twice", f"Rows are counted twice or more: {listed(twice)}."

@@ -40,9 +40,9 @@ def check_rows(job: Job, folder: Path, workers: Sequence[int] = ()) -> list[Comp
     Returns:
         Comparisons of the edge ``"rows"``; those that fail carry diagnoses.
     """
-    stored = Stored(folder, job.dtype)
-    right = visits(job.experiment, len(stored.x), has_test=stored.has_test)
-    found = list(check_splits(job, right, has_test=stored.has_test))
+    stored, has_test = Stored.opened(folder, job.dtype), (folder / "x_test.npy").exists()
+    right = visits(job.experiment, len(stored.x), has_test=has_test)
+    found = list(check_splits(job, right, has_test=has_test))
     found += _steps(job, stored, right, workers)
     return [*found, *check_normalisation(job, stored, right)]
 

@@ -105,19 +105,22 @@ def sizes(rows: int, shards: int) -> list[int]:
 
 
 class Stored:
-    """The files of a prepared data set.
+    """What a prepared data set holds for training.
 
     Attributes:
         x: inputs as they are stored, ``(rows, *sample)``.
         t: targets, ``(rows,)`` or ``(rows, units)``.
-        has_test: whether there is a test part beside them.
     """
 
-    def __init__(self, folder: Path, dtype: np.dtype[Any]) -> None:
-        """Open them; inputs will be in a dtype."""
+    def __init__(self, x: Array, t: Array, dtype: np.dtype[Any]) -> None:
+        """Keep arrays; inputs will be in a dtype."""
+        self.x, self.t = x, t
         self._dtype = dtype
-        self.x, self.t = (np.load(folder / f"{name}_train.npy", mmap_mode="r") for name in "xt")
-        self.has_test = (folder / "x_test.npy").exists()
+
+    @classmethod
+    def opened(cls, folder: Path, dtype: np.dtype[Any]) -> "Stored":
+        """Open the files of a prepared data set."""
+        return cls(*(np.load(folder / f"{name}_train.npy", mmap_mode="r") for name in "xt"), dtype)
 
     def inputs(self, rows: Array) -> Array:
         """Return the inputs of some rows: numbers as they are, grey values from 0 to 1."""
