@@ -346,16 +346,13 @@ class Check:
         job, data = self.subject.job(dtype), self.subject.data(dtype)
         state, program = self._come_to(dtype, 0), self.plan.program
         ways: list[Callable[[], Iterable[Comparison]]] = [
+            lambda: check_ledger(job.experiment, way, worker=program),
             lambda: check_resume(job, data, way, state, worker=program),
             lambda: check_order(job, data, way, state, seed=self.subject.seed, worker=program),
             lambda: check_replicas(job, data, way, state, worker=program),
         ]
         if not is_own(job):
-            ways = [
-                lambda: check_ledger(job.experiment, way, worker=program),
-                lambda: check_masks(job, way, worker=program),
-                *ways,
-            ]
+            ways.insert(1, lambda: check_masks(job, way, worker=program))
         for each in ways:
             for comparison in each():
                 yield comparison, lambda c=comparison: Failure(c, _about(c))  # type: ignore[misc]

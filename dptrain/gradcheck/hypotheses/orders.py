@@ -1,9 +1,11 @@
 """Bugs in which rows are visited when: other orders of an epoch, and what the rows seen tell."""
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any, NamedTuple
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -15,6 +17,7 @@ SHOWN = 4
 # Epochs after which an order may come again by mistake.
 PERIODS = (2, 3, 4)
 UNKNOWN = -1
+_PURPOSES = {"test": "testing", "validation": "validation"}
 
 
 class Order(NamedTuple):
@@ -82,6 +85,9 @@ def _other_epochs(visits: Visits) -> Iterator[Order]:
     for period in PERIODS:
         sentence = f"The order of the rows comes again after {period} epochs."
         yield Order("same-order", sentence, of(lambda e, p=period: e % p))  # type: ignore[misc]
+    far = max(PERIODS)
+    sentence = f"The order of the rows comes again after more than {far} epochs."
+    yield Order("same-order", sentence, of(lambda e: e if e <= far else 0))
     sentence = "Every epoch visits the rows in the order of the epoch after it."
     yield Order("order-of-another-epoch", sentence, of(lambda e: e + 1))
     sentence = "Every epoch visits the rows in the order of the epoch before it."
@@ -90,13 +96,14 @@ def _other_epochs(visits: Visits) -> Iterator[Order]:
     sentence = "The rows are not shuffled."
     yield Order("not-shuffled", sentence, _by_epoch(visits, lambda _: places))
     for seed in sorted({0, 1, visits.seed + 1} - {visits.seed}):
-        other = Visits(seed, *_rest(visits))
+        other = _shuffled_with(visits, seed)
         sentence = f"The rows are shuffled with the seed {seed} instead of {visits.seed}."
         yield Order("order-of-another-seed", sentence, other.minibatch)
 
 
-def _rest(visits: Visits) -> tuple[Any, ...]:
-    return visits.batch_size, visits.train, visits.spare, visits.validation, visits.test
+def _shuffled_with(visits: Visits, seed: int) -> Visits:
+    """Return the same rows in the orders of another seed."""
+    return replace(visits, experiment=msgspec.structs.replace(visits.experiment, seed=seed))
 
 
 def _other_cuts(visits: Visits) -> Iterator[Order]:
@@ -145,22 +152,28 @@ def _other_rows(visits: Visits) -> Iterator[Order]:
         sentence = (
             "Numbers of training rows are taken for numbers of all rows, also those held out."
         )
-        plain = visits.trained_on(np.arange(len(visits.train)))
+        plain = replace(visits, train=np.arange(len(visits.train)))
         yield Order("rows-without-index", sentence, plain.minibatch)
     if len(visits.spare):
         sentence = "All rows that are not held out are trained on, not only train_rows of them."
-        rows = np.sort(np.concatenate([visits.train, visits.spare]))
-        yield Order("rows-outside-training", sentence, visits.trained_on(rows).minibatch)
-    if len(visits.validation) + len(visits.test):
+        more = visits.with_settings(train_rows=None)
+        yield Order("rows-outside-training", sentence, more.minibatch)
+    apart = {"test": visits.test, "validation": visits.validation}
+    held = {name: 0.0 for name, rows in apart.items() if len(rows)}
+    for name in held:
+        sentence = f"No rows are held out for {_PURPOSES[name]}: all may be trained on."
+        other = visits.with_settings(**{name: 0.0})
+        yield Order("held-out-rows-trained", sentence, other.minibatch)
+    if held:
         sentence = "All rows are trained on, also those that are held out."
-        everything = visits.trained_on(np.arange(visits.stored))
+        everything = visits.with_settings(train_rows=None, **held)
         yield Order("held-out-rows-trained", sentence, everything.minibatch)
 
 
 def _by_rank(
     visits: Visits, bounds: Sequence[tuple[int, int]], shards: int
 ) -> Callable[[int], Array]:
-    others = [Visits(visits.seed + rank, *_rest(visits)) for rank in range(len(bounds))]
+    others = [_shuffled_with(visits, visits.seed + rank) for rank in range(len(bounds))]
 
     def minibatch(step: int) -> Array:
         orders = [other.minibatch(step) for other in others]

@@ -26,7 +26,8 @@ Change = Callable[[Sighted], Array]
 
 # Numbers of the data that are searched for rows that nobody expects, and so many rows at a time.
 MOST, PIECE = 50_000_000, 4096
-CLOSE = 1e-6
+# What is left is rounding if it is so small a part of the inputs, and of what is wrong.
+CLOSE, LITTLE = 1e-6, 1e-3
 
 
 def diagnose_rows(
@@ -168,8 +169,9 @@ def _of_inputs(seen: Sequence[Sighted], stored: Stored) -> Iterator[Diagnosis]:
         return
     for kind, sentence, other in _other_inputs(found, wanted):
         with np.errstate(invalid="ignore", over="ignore"):
-            left = float(np.nan_to_num(np.abs(found - other), nan=np.inf).max(initial=0) / wrong)
-        yield Diagnosis(kind, sentence, 0.0 if left < CLOSE else min(left, 1.0))
+            left = float(np.nan_to_num(np.abs(found - other), nan=np.inf).max(initial=0))
+        rounding = left <= CLOSE * np.abs(found).max() and left <= LITTLE * wrong
+        yield Diagnosis(kind, sentence, 0.0 if rounding else min(left / wrong, 1.0))
 
 
 def _other_inputs(found: Array, wanted: Array) -> Iterator[tuple[str, str, Array]]:
@@ -178,12 +180,12 @@ def _other_inputs(found: Array, wanted: Array) -> Iterator[tuple[str, str, Array
             yield "inputs-rounded", f"Inputs are rounded to {name}.", wanted.astype(name)
     size = float((wanted**2).sum())
     factor = float((found * wanted).sum()) / size if size else 0.0
-    sentence = f"Inputs are {factor:.9g} times what they should be."
+    sentence = f"Inputs are {factor:.6g} times what they should be."
     yield "inputs-scaled", sentence, factor * wanted
     columns = np.stack([wanted.reshape(-1), np.ones(wanted.size)], axis=1)
     if np.isfinite(found).all():
         (slope, offset), *_ = np.linalg.lstsq(columns, found.reshape(-1), rcond=None)
-        sentence = f"Inputs x have become {slope:.9g} x + {offset:.9g}."
+        sentence = f"Inputs x have become {slope:.6g} x + {offset:.6g}."
         yield "inputs-scaled", sentence, slope * wanted + offset
     axes = {1: "elements", 2: "rows", 3: "columns"} if wanted.ndim > 2 else {1: "elements"}
     for axis, name in axes.items():

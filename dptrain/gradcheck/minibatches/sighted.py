@@ -14,7 +14,7 @@ from dptrain.gradcheck.reference.minibatches import Visits
 Array = NDArray[Any]
 
 # The last is a multiple of every small number by which epochs could be counted.
-EPOCHS = (0, 1, 2, 3, 720_720)
+EPOCHS = (0, 1, 2, 3, 4, 720_720)
 # Of an epoch with more steps than that, the first ones and the last.
 FIRST_STEPS = 2
 # Ranks are looked at in one epoch alone: what they do differently is the same in all of them.

@@ -6,10 +6,11 @@ for validation, ``(2, 2)`` for ``train_rows``, and ``(1, epoch)`` for the order.
 ever recorded depends on these numbers.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -31,20 +32,30 @@ class Visits:
     """The rows of every step, as numbers of rows that are stored for training.
 
     Attributes:
-        seed: of the experiment.
-        batch_size: rows of a whole minibatch.
+        experiment: settled.
+        has_test: whether the data set brings a test part of its own.
         train: the rows to train on, ascending.
         spare: rows that ``train_rows`` leaves out.
         validation: held out.
-        test: held out; empty where the data set brings a test part of its own.
+        test: held out.
     """
 
-    seed: int
-    batch_size: int
+    experiment: Experiment
+    has_test: bool
     train: Array
     spare: Array
     validation: Array
     test: Array
+
+    @property
+    def seed(self) -> int:
+        """Of the experiment."""
+        return self.experiment.seed
+
+    @property
+    def batch_size(self) -> int:
+        """Rows of a whole minibatch."""
+        return self.experiment.batch_size or 1
 
     @property
     def stored(self) -> int:
@@ -66,9 +77,10 @@ class Visits:
         first = position * self.batch_size
         return self.train[self.order(epoch)[first : first + self.batch_size]]
 
-    def trained_on(self, train: Array) -> "Visits":
-        """Return the same with other rows to train on."""
-        return replace(self, train=train)
+    def with_settings(self, **settings: Any) -> "Visits":
+        """Return which rows an experiment would visit that is different in some settings."""
+        other = msgspec.structs.replace(self.experiment, **settings)
+        return visits(other, self.stored, has_test=self.has_test)
 
 
 def visits(experiment: Experiment, stored: int, *, has_test: bool) -> Visits:
@@ -87,7 +99,7 @@ def visits(experiment: Experiment, stored: int, *, has_test: bool) -> Visits:
         order = stream(seed, SPLIT, TRAIN).permutation(len(rows))
         chosen, rest = order[: experiment.train_rows], order[experiment.train_rows :]
         rows, spare = np.sort(rows[chosen]), np.sort(rows[rest])
-    return Visits(seed, experiment.batch_size or 1, rows, spare, validation, test)
+    return Visits(experiment, has_test, rows, spare, validation, test)
 
 
 def _apart(rows: Array, fraction: float, seed: int, key: int) -> tuple[Array, Array]:
@@ -120,7 +132,8 @@ class Stored:
     @classmethod
     def opened(cls, folder: Path, dtype: np.dtype[Any]) -> "Stored":
         """Open the files of a prepared data set."""
-        return cls(*(np.load(folder / f"{name}_train.npy", mmap_mode="r") for name in "xt"), dtype)
+        x, t = (np.load(folder / f"{name}_train.npy", mmap_mode="r") for name in "xt")
+        return cls(x, t, dtype)
 
     def inputs(self, rows: Array) -> Array:
         """Return the inputs of some rows: numbers as they are, grey values from 0 to 1."""
