@@ -23,6 +23,8 @@ NAMES = ("shift", "scale")
 PIECE = 1024
 # Of a scale that a mistake would lead to; its roundings are not counted one by one.
 CLOSE = 1e-6
+# What is only counted comes behind what is explained.
+UNEXPLAINED = 0.05
 
 
 def check_normalisation(job: Job, stored: Stored, visits: Visits) -> Iterator[Comparison]:
@@ -116,6 +118,7 @@ def _mistakes(
     if minmax:
         sentence = "Inputs are divided by their largest value, not by their range."
         yield kind, sentence, (shift, of.high)
+        yield kind, "Inputs are divided by their largest value alone.", (zeros, of.high)
     else:
         yield kind, "Inputs are divided by their variance, not its root.", (shift, scale**2)
         unbiased = scale * np.sqrt(of.rows / max(of.rows - 1, 1))
@@ -162,7 +165,9 @@ def _diagnosed(
         return float(np.count_nonzero(~fits))
 
     nothing = beyond(wanted)
-    return likeliest(
+    likely = [
         Diagnosis(kind, sentence, beyond(np.array(other)) / max(nothing, 1))
         for kind, sentence, other in mistakes
-    )
+    ]
+    sentence = f"{nothing:.0f} of {found.size} numbers are not those of the training rows."
+    return likeliest([*likely, Diagnosis("normalisation", sentence, UNEXPLAINED)])

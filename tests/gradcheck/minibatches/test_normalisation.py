@@ -17,7 +17,9 @@ METHODS = ("standard", "minmax")
 def normalised(folder: Path, method: str = "standard", **settings: Any) -> Case:
     """Return a job on inputs of very different size, one of which never varies."""
     x = np.random.default_rng(2).standard_normal((60, 5)) * [1, 1e-6, 1e5, 1, 0] + [0, 0, 1e6, 9, 3]
-    return case(folder, x, normalise=method, layers=None, model="linear:5-3", **settings)
+    return case(
+        folder, x, normalise=method, layers=None, model="mlp:5-4-3", input_shape=None, **settings
+    )
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
