@@ -161,7 +161,7 @@ class Check:
     def _parts(self) -> Iterator[Part]:
         plan = self.plan
         for dtype in plan.dtypes:
-            yield self._rows(dtype)
+            yield Part("rows", None, self._rows(dtype))
         for dtype in plan.dtypes:
             for point in self._points:
                 if plan.numerical:
