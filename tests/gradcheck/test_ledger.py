@@ -5,6 +5,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from dptrain.data import dataset
+from dptrain.data.sampling import epoch_order
 from dptrain.experiment.job import Job
 from dptrain.experiment.schema import Experiment
 from dptrain.gradcheck.distributed import Way
@@ -13,6 +15,7 @@ from dptrain.gradcheck.verdict import Verdict
 from tests.exchange.build import Data
 from tests.gradcheck.build import data as data
 from tests.gradcheck.build import experiment
+from tests.gradcheck.test_continuity import program
 
 INLINE = Way("inline", 1)
 SHARDS, WORKERS = 5, 3
@@ -162,3 +165,86 @@ def test_targets_of_other_rows(right: Ledger, settled: Experiment) -> None:
     targets = right.targets
     wrong = right.spread(lambda order: targets[np.roll(order, 1)] / targets[order] / len(order))
     assert best(spoilt(right, wrong), settled).startswith("targets-of-other-rows")
+
+
+def order(change: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make the order of every epoch what ``change`` makes of seed, epoch and rows."""
+    monkeypatch.setattr("dptrain.experiment.job.epoch_order", change)
+
+
+def test_orders_that_come_again(settled: Experiment, monkeypatch: pytest.MonkeyPatch) -> None:
+    order(lambda seed, epoch, rows: epoch_order(seed, epoch % 2, rows), monkeypatch)
+    assert best(seen(settled, INLINE), settled) == (
+        "same-order: The order of the rows comes again after 2 epochs."
+    )
+    once = np.random.default_rng(0).permutation(30)
+    order(lambda _, __, ___: once, monkeypatch)
+    assert best(seen(settled, INLINE), settled) == (
+        "same-order: Every epoch visits the rows in the same order."
+    )
+
+
+def test_rows_drawn_with_replacement(settled: Experiment, monkeypatch: pytest.MonkeyPatch) -> None:
+    def drawn(_: int, epoch: int, rows: int) -> Any:
+        return np.random.default_rng(epoch).integers(rows, size=rows)
+
+    order(drawn, monkeypatch)
+    assert best(seen(settled, INLINE), settled).startswith("drawn-with-replacement: ")
+
+
+def test_a_last_minibatch_that_is_filled_up(
+    settled: Experiment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def filled(job: Job, right: Any, step: int) -> Any:
+        epoch = step - step % 3
+        rows = np.concatenate([right(job, epoch + i) for i in range(3)])
+        return rows[-13:] if step % 3 == 2 else right(job, step)
+
+    minibatch(filled, monkeypatch)
+    assert best(seen(settled, INLINE), settled) == (
+        "minibatch-filled-up: The last minibatch of an epoch is filled up with rows before it."
+    )
+
+
+def test_a_last_minibatch_that_never_comes(
+    settled: Experiment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    minibatch(lambda job, right, step: right(job, 3 * (step // 2) + step % 2), monkeypatch)
+    assert best(seen(settled, INLINE), settled) == (
+        "rows-lost: The last minibatch of an epoch, which is smaller, is lost."
+    )
+
+
+def test_rows_that_are_not_to_be_trained_on(
+    settled: Experiment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    some, apart = dataset._some, dataset._hold_out
+    monkeypatch.setattr(dataset, "_some", lambda _, rows, __: rows)
+    assert best(seen(settled, INLINE), settled).startswith("rows-outside-training: All rows")
+    monkeypatch.setattr(dataset, "_some", lambda count, rows, _: rows[-count:])
+    assert best(seen(settled, INLINE), settled).startswith(
+        "rows-outside-training: Rows outside of the training rows are trained on: row "
+    )
+    monkeypatch.setattr(dataset, "_some", some)
+    monkeypatch.setattr(dataset, "_hold_out", lambda n, f, rows, s: (rows, apart(n, f, rows, s)[1]))
+    assert best(seen(settled, INLINE), settled).startswith("held-out-rows-trained: ")
+
+
+def test_what_fails_carries_the_kind(settled: Experiment, monkeypatch: pytest.MonkeyPatch) -> None:
+    order(lambda seed, epoch, rows: epoch_order(seed, epoch % 2, rows), monkeypatch)
+    failed = [c for c in check_ledger(settled, INLINE) if c.verdict is Verdict.FAIL]
+    assert [each.where.rpartition(" ")[2] for each in failed] == ["6", "7", "8", "9", "10", "11"]
+    assert {each.diagnoses[0].kind for each in failed} == {"same-order"}
+
+
+@pytest.mark.parametrize("exchange", ["shared", "star"])
+def test_worker_processes_that_train_on_all_rows(exchange: str, data: Data) -> None:
+    worker = program(
+        "from msgspec.structs import replace; import dptrain.experiment.job as job\n"
+        "right = job.opened_data\n"
+        "job.opened_data = lambda e, folder: right(replace(e, train_rows=None), folder)"
+    )
+    settled = data.job(experiment()).experiment
+    found = check_ledger(settled, Way(exchange, WORKERS), worker=worker)
+    failed = [c for c in found if c.verdict is Verdict.FAIL]
+    assert failed[0].diagnoses[0].kind == "rows-outside-training"
