@@ -163,8 +163,6 @@ class Check:
         for dtype in plan.dtypes:
             yield Part("rows", None, self._rows(dtype))
         for dtype in plan.dtypes:
-            yield Part("rows", None, self._rows(dtype))
-        for dtype in plan.dtypes:
             for point in self._points:
                 if plan.numerical:
                     yield Part("analytic", None, alone.checked(dtype, point))
