@@ -32,6 +32,8 @@ def dptrain_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     folder = tmp_path_factory.mktemp("cache")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("DPTRAIN_CACHE", str(folder))
+        # drawing takes longer than most runs of tests; those of the curves ask for them
+        patch.setenv("DPTRAIN_CURVES", "false")
         yield folder
     shutil.rmtree(folder, ignore_errors=True)
 

@@ -3,7 +3,9 @@
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
+
+from cyclopts import Parameter
 
 from dptrain.cli import BEGAN
 from dptrain.cli.begun import with_saved_network
@@ -35,6 +37,7 @@ def train(
     execution_flags: ExecutionFlags = None,
     out: Path | None = None,
     resume: Path | None = None,
+    curves: Annotated[bool, Parameter(negative="--no-curves")] = True,
     json: bool = False,
 ) -> int:
     """Train a network with several workers.
@@ -53,11 +56,12 @@ def train(
         execution_flags: What only decides the speed.
         out: The run folder; by default logs/TIME-MODEL.
         resume: A run folder to continue from its last checkpoint.
+        curves: Draw the curves at the end, which takes half a second; dptrain plot can do it later.
         json: Print the result as one JSON object.
     """
     decides = given(experiment_flags) if experiment_flags is not None else {}
     runs_as = given(execution_flags) if execution_flags is not None else {}
-    with Artist(observer_for(sys.stderr)) as artist:
+    with Artist(observer_for(sys.stderr), draws=curves) as artist:
         if resume is not None:
             session = _resumed(resume, experiment, decides, runs_as, out, artist)
         else:

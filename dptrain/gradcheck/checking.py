@@ -1,7 +1,10 @@
 """Everything that is checked of an experiment, one after the other."""
 
 import time
+import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,7 +16,7 @@ from dptrain.exchange.engine import State
 from dptrain.exchange.inline import InlineEngine
 from dptrain.gradcheck.analytic import Local
 from dptrain.gradcheck.comparison import Comparison
-from dptrain.gradcheck.continuity import check_order, check_replicas, check_resume
+from dptrain.gradcheck.continuity import check_replicas, check_resume
 from dptrain.gradcheck.diagnosis import Diagnosis
 from dptrain.gradcheck.distributed import Step, Way, begin, engine, gradient_of, recording, steps
 from dptrain.gradcheck.forensics import diagnose
@@ -23,15 +26,20 @@ from dptrain.gradcheck.hypotheses.evidence import Evidence
 from dptrain.gradcheck.ledger import check_ledger
 from dptrain.gradcheck.masks import check_masks
 from dptrain.gradcheck.numerical import numbers
-from dptrain.gradcheck.rates import check_rates
-from dptrain.gradcheck.report import Failure, Report
-from dptrain.gradcheck.schedule_slips import diagnose_rates
+from dptrain.gradcheck.order import check_order
+from dptrain.gradcheck.own_checks import Checked, check_float32, check_repeatable
+from dptrain.gradcheck.report import EDGES, Failure, Report
+from dptrain.gradcheck.reported import diagnose_loss
+from dptrain.gradcheck.schedule_slips import checked_rates
 from dptrain.gradcheck.statistics import check_statistics, diagnose_statistics
 from dptrain.gradcheck.subject import BURNT_IN, STEPS, TRAINED, UPDATES, Dtype, Subject, is_own
 from dptrain.gradcheck.update import check_updates, diagnose_updates
 from dptrain.gradcheck.verdict import Verdict
 from dptrain.launch.local import WORKER
 
+# Whatever fails at an edge of the second kind may do so because one of the first kind has failed.
+CAUSES = frozenset(("analytic", "distributed"))
+CONSEQUENCES = frozenset(("update", "resume", "plan", "order", "replicas", "evaluation"))
 # What the numbers of a network of the user's own are trusted for in a diagnosis.
 OWN_EXACT = 1e-6
 
@@ -66,6 +74,20 @@ class Plan(NamedTuple):
     first_only: bool = False
 
 
+class Part(NamedTuple):
+    """A part of a check.
+
+    Attributes:
+        edge: that fails if the part cannot be carried out.
+        way: which workers it needs, if any.
+        found: its comparisons, each with what tells why it failed.
+    """
+
+    edge: str
+    way: Way | None
+    found: Found
+
+
 class Check:
     """One check, under way.
 
@@ -94,6 +116,7 @@ class Check:
         self.plan = plan
         self._tell = tell
         self._points = points
+        self._triangles: dict[Dtype, Triangle] = {}
         self.report = Report(_line(subject), subject.seed, replay)
 
     def run(self) -> Report:
@@ -105,36 +128,53 @@ class Check:
 
     def _run(self) -> None:
         began = time.perf_counter()
+        broken: set[Way | None] = set()  # what has ended one run would end the others, too
         for part in self._parts():
+            if part.way in broken:
+                continue
             try:
-                for comparison, failure in part:
+                for comparison, failure in part.found:
                     if self._note(comparison):
-                        self.report.failures.append(failure())
+                        self.report.failures.append(self._explained(comparison, failure))
                     if self._enough():
                         break
-            except DptrainError as error:
-                self._ended(error)
+            except Exception as error:  # noqa: BLE001 - whatever is wrong, the report must say so
+                self._ended(error, part.edge)
+                broken |= {part.way} - {None}
             if self._enough():
                 break
+        self.report.failures.sort(key=lambda each: EDGES.index(each.comparison.edge))
         self.report.seconds = time.perf_counter() - began
 
-    def _parts(self) -> Iterator[Found]:
+    def _explained(self, comparison: Comparison, failure: Callable[[], Failure]) -> Failure:
+        """Return what a failed comparison is put down to."""
+        failed = {each.comparison.edge for each in self.report.failures}
+        if comparison.edge in CONSEQUENCES and failed & CAUSES:
+            sentence = "this follows from what failed before"
+            return Failure(comparison._replace(note=""), [Diagnosis("follows", sentence, 0.0)])
+        try:
+            return failure()
+        except Exception as error:  # noqa: BLE001 - what is wrong may break what explains it too
+            sentence = f"no diagnosis can be made: {type(error).__name__}: {error}"
+            return Failure(comparison, [Diagnosis("unexplained", sentence, 1.0)])
+
+    def _parts(self) -> Iterator[Part]:
         plan = self.plan
+        if plan.updates:  # first: it follows from nothing else
+            yield Part("update", None, checked_rates(self.subject, plan.ways))
         for dtype in plan.dtypes:
             for point in self._points:
                 if plan.numerical:
-                    yield self._analytic(dtype, point)
-        if plan.updates:
-            yield self._rates()
+                    yield Part("analytic", None, self._analytic(dtype, point))
         for dtype in plan.dtypes:
             for way in plan.ways:
                 for point in self._points:
                     if plan.recorded:
-                        yield self._recorded(dtype, point, way)
+                        yield Part("distributed", way, self._recorded(dtype, point, way))
                 if plan.updates:
-                    yield self._updates(dtype, way)
+                    yield Part("distributed", way, self._updates(dtype, way))
         for way in plan.ways if plan.beyond else ():
-            yield self._beyond(plan.dtypes[0], way)
+            yield Part("distributed", way, self._beyond(plan.dtypes[0], way))
 
     def _enough(self) -> bool:
         return self.plan.first_only and bool(self.report.failures)
@@ -146,46 +186,59 @@ class Check:
         known = {each.comparison.edge for each in self.report.failures}
         return comparison.verdict is Verdict.FAIL and comparison.edge not in known
 
-    def _ended(self, error: DptrainError) -> None:
+    def _ended(self, error: Exception, edge: str) -> None:
+        message = str(error)
+        if not isinstance(error, DptrainError):
+            place = traceback.extract_tb(error.__traceback__)[-1]
+            file = Path(place.filename).name
+            message = f"{type(error).__name__} in {file}, line {place.lineno}: {error}"
         where = self.report.comparisons[-1].where if self.report.comparisons else "at the start"
         comparison = Comparison(
-            "the run goes on", "distributed", f"after {where}", Verdict.FAIL, (), str(error)
+            "the run goes on", edge, f"after {where}", Verdict.FAIL, (), message
         )
         if self._note(comparison):
-            kind = _kind_of(str(error))
-            self.report.failures.append(Failure(comparison, [Diagnosis(kind, str(error), 0.0)]))
+            kind = _kind_of(message)
+            self.report.failures.append(Failure(comparison, [Diagnosis(kind, message, 0.0)]))
 
     def _analytic(self, dtype: Dtype, point: str) -> Found:
         """This process's gradients, against formulas and numbers."""
-        triangle = Triangle(Local(self.subject.job(dtype)))
+        triangle = self._alone(dtype)
         parameters = self._points[point].astype(dtype)
         workers = max((way.workers for way in self.plan.ways), default=1)
         first = _first_step(point)
         for step in range(first, first + STEPS):
             where = f"{dtype}, {point} weights, minibatch {step}"
-            for comparison, evidence in self._about(triangle, parameters, step, where):
+            for comparison, explain in self._about(triangle, parameters, step, where):
                 yield (
                     comparison,
-                    lambda c=comparison, e=evidence, s=step: (  # type: ignore[misc]
-                        triangle.failure(
+                    explain
+                    or (
+                        lambda c=comparison, s=step: triangle.failure(  # type: ignore[misc]
                             c,
                             triangle.local.analytic(parameters, s).gradient,
                             parameters,
                             s,
                             workers,
                         )
-                        if e is None
-                        else own_failure(c, e)
                     ),
                 )
 
+    def _alone(self, dtype: Dtype) -> Triangle:
+        """Return the job in this process, the same for all points."""
+        if dtype not in self._triangles:
+            self._triangles[dtype] = Triangle(Local(self.subject.job(dtype)))
+        return self._triangles[dtype]
+
     def _about(
         self, triangle: Triangle, parameters: Array, step: int, where: str
-    ) -> Iterator[tuple[Comparison, Evidence | None]]:
+    ) -> Iterator[tuple[Comparison, Callable[[], Failure] | None]]:
         for comparison in triangle.against_formulas(parameters, step, where):
             yield comparison, None
+        if is_own(triangle.job):
+            for comparison, diagnoses in self._own(triangle, parameters, step, where):
+                yield comparison, partial(Failure, comparison, diagnoses)
         # numbers need float64, and take longer: a full minibatch and the last are enough
-        if triangle.job.dtype != np.float64 or step % triangle.job.steps_per_epoch == 1:
+        if triangle.job.dtype != np.float64 or step % 2:
             return
         if not is_own(triangle.job):
             indices = self._indices(triangle)
@@ -198,7 +251,15 @@ class Check:
                 points = [(p.h, p.remainder) for p in slope.points if p.remainder > 0]
                 plots = self.report.plots.setdefault("taylor", {})
                 plots[where] = (points, slope.slope)
-            yield comparison, evidence
+            explain = None if evidence is None else partial(own_failure, comparison, evidence)
+            yield comparison, explain
+
+    def _own(self, triangle: Triangle, parameters: Array, step: int, where: str) -> Checked:
+        yield from check_repeatable(triangle.local, parameters, step, where)
+        if triangle.job.dtype != np.float64:
+            exact = self._alone("float64").local
+            seed = self.subject.seed
+            yield from check_float32(triangle.local, exact, parameters, step, where, seed)
 
     def _indices(self, triangle: Triangle) -> Array:
         spans = [np.arange(t.start, t.stop) for t in triangle.tensors]
@@ -224,13 +285,17 @@ class Check:
                 for comparison in triangle.against_processes(step, f"{where}, step {step.number}"):
                     yield (
                         comparison,
-                        lambda c=comparison, s=step: triangle.failure(  # type: ignore[misc]
-                            c,
-                            gradient_of(s),
-                            s.before.parameters,
-                            s.number,
-                            way.workers,
-                            done,
+                        lambda c=comparison, s=step: (
+                            triangle.failure(  # type: ignore[misc]
+                                c,
+                                gradient_of(s),
+                                s.before.parameters,
+                                s.number,
+                                way.workers,
+                                done,
+                            )
+                            if c.edge != "reported"
+                            else Failure(c, diagnose_loss(triangle.local, s, way.workers, done))
                         ),
                     )
                 done.append(step)
@@ -239,12 +304,6 @@ class Check:
                 comparison,
                 lambda c=comparison: Failure(c, diagnose_statistics(job, done)),  # type: ignore[misc]
             )
-
-    def _rates(self) -> Found:
-        """The learning rate of every step of the experiment as it was given."""
-        job, workers = self.subject.whole_job(), max(way.workers for way in self.plan.ways)
-        found = check_rates(job)
-        yield found, lambda: Failure(found, diagnose_rates(job, workers))
 
     def _updates(self, dtype: Dtype, way: Way) -> Found:
         """What the experiment's own optimizer makes of the gradients."""
@@ -255,15 +314,9 @@ class Check:
         data = self.subject.data(dtype)
         with engine(job, data, way, state, first, worker=self.plan.program) as found:
             done = list(steps(found, first, first + UPDATES))
-        for comparison in check_updates(
-            job, done, where, workers=way.workers, slots=slots, explain=False
-        ):
-            yield (
-                comparison,
-                lambda c=comparison: Failure(  # type: ignore[misc]
-                    c, diagnose_updates(job, done, workers=way.workers, slots=slots)
-                ),
-            )
+        how: dict[str, Any] = {"workers": way.workers, "slots": slots}
+        for comparison in check_updates(job, done, where, explain=False, **how):
+            yield comparison, lambda c=comparison: Failure(c, diagnose_updates(job, done, **how))  # type: ignore[misc]
 
     def _come_to(self, dtype: Dtype, steps_done: int) -> State:
         """Return where the experiment stands after some steps from the last point."""

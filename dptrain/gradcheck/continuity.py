@@ -1,15 +1,11 @@
-"""What must change nothing: an interruption, the order in which ranks arrive, who evaluates.
+"""What must change nothing: an interruption, and who evaluates.
 
-All three are compared bit by bit: a run that was stopped and read back from its checkpoint with one
-that was not; a run whose workers were held up at random with one whose workers were not; and what
-all ranks together make of the weights with what this process makes of them.
+Both are compared bit by bit: a run that was stopped and read back from its checkpoint with one that
+was not; and what all ranks together make of the weights with what this process makes of them.
 """
 
-import signal
 import tempfile
-import threading
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -20,25 +16,21 @@ from dptrain.checkpoint.checkpoint import Checkpoint, load_checkpoint, save_chec
 from dptrain.data.dataset import open_dataset
 from dptrain.data.prepared import prepare_arrays
 from dptrain.data.targets import Task
-from dptrain.exchange.engine import Engine, State
+from dptrain.exchange.engine import Score, State
 from dptrain.exchange.inline import InlineEngine
 from dptrain.experiment.code import MEMORY
 from dptrain.experiment.job import EVALUATION_ROWS, Job
-from dptrain.gradcheck.comparison import Comparison, compare
+from dptrain.gradcheck.comparison import Array, Comparison, compare
 from dptrain.gradcheck.diagnosis import described
 from dptrain.gradcheck.distributed import Step, Way, engine, steps
+from dptrain.gradcheck.evaluation import check_score
+from dptrain.gradcheck.states import equal_states
 from dptrain.gradcheck.update import diagnose_updates
 from dptrain.gradcheck.verdict import Verdict
-from dptrain.launch.local import WORKER, Crew
+from dptrain.launch.local import WORKER
 from dptrain.nn.initializers import Zeros
 from dptrain.nn.network import Tensor
 from dptrain.trained import flat_parameters
-
-HOLD_UPS = 30
-# A worker is held up for at most so many seconds, and then left alone: several steps of a small
-# network each.
-HELD, LEFT = 0.005, 0.002
-MOST_STEPS = 2000
 
 
 def check_resume(
@@ -73,89 +65,13 @@ def check_resume(
     part = run(state, 0, stop)
     resumed = run(_through_a_file(job, part[-1].after, stop), stop, end)
     name = f"resumed after step {stop} = not interrupted"
-    found = _equal(job, name, "resume", f"{way}, step {end}", resumed[-1].after, whole[-1].after)
+    found = equal_states(
+        job, name, "resume", f"{way}, step {end}", resumed[-1].after, whole[-1].after
+    )
     if all(each.verdict is not Verdict.FAIL for each in found):
         return found
     note = described(diagnose_updates(job, [*part, *resumed], workers=way.workers))
     return [each._replace(note=note) for each in found]
-
-
-def check_order(
-    job: Job,
-    data: Path,
-    way: Way,
-    state: State,
-    *,
-    seed: int = 0,
-    worker: Sequence[str] = WORKER,
-    timeout: float = 30.0,
-) -> list[Comparison]:
-    """Compare a run whose workers are held up at random with one whose workers are not.
-
-    Empty for one worker, who waits for nobody. Signals hold up the processes; the run goes on until
-    there were enough of them.
-
-    Args:
-        job: settled.
-        data: folder of its prepared data.
-        way: exchange and workers, which are started twice.
-        state: to begin with.
-        seed: of when and whom to hold up.
-        worker: as of `dptrain.gradcheck.distributed.engine`.
-        timeout: likewise.
-    """
-    if way.exchange == "inline" or way.workers == 1:
-        return []
-    trouble = Trouble(np.random.default_rng(seed))
-    with engine(job, data, way, state, worker=worker, timeout=timeout, joined=trouble.begin) as e:
-        try:
-            count = _train(e, lambda done: trouble.count < HOLD_UPS and done < MOST_STEPS)
-        finally:
-            trouble.end()
-        held_up = _copied(e.state())
-    with engine(job, data, way, state, worker=worker, timeout=timeout) as e:
-        _train(e, lambda done: done < count)
-        quiet = _copied(e.state())
-    name = "workers held up at random = left alone"
-    found = _equal(job, name, "order", f"{way}, step {count}", held_up, quiet)
-    note = f"Workers were held up {trouble.count} times in {count} steps."
-    return [each._replace(note=note) for each in found]
-
-
-class Trouble:
-    """Stops and continues worker processes, in a thread of its own.
-
-    Attributes:
-        count: how often it has.
-    """
-
-    def __init__(self, random: np.random.Generator) -> None:
-        self.count = 0
-        self._random = random
-        self._over = threading.Event()
-        self._thread: threading.Thread | None = None
-
-    def begin(self, crew: Crew) -> None:
-        """Begin with these workers."""
-        workers = list(crew.workers)
-
-        def disturb() -> None:
-            while not self._over.is_set():
-                held = workers[self._random.integers(len(workers))]
-                held.signal_group(signal.SIGSTOP)
-                time.sleep(self._random.random() * HELD)
-                held.signal_group(signal.SIGCONT)
-                self.count += 1
-                time.sleep(self._random.random() * LEFT)
-
-        self._thread = threading.Thread(target=disturb, daemon=True)
-        self._thread.start()
-
-    def end(self) -> None:
-        """Leave the workers alone: all of them run again."""
-        self._over.set()
-        if self._thread is not None:
-            self._thread.join()
 
 
 def check_replicas(
@@ -168,7 +84,7 @@ def check_replicas(
     worker: Sequence[str] = WORKER,
     timeout: float = 30.0,
 ) -> list[Comparison]:
-    """Compare evaluations by all ranks with those of this process, before and after each step.
+    """Compare evaluations by all ranks with this process and the formulas, after each step.
 
     An evaluation is cut into pieces of many rows. Where the training rows are too few to give one
     to each rank, they are repeated until there are enough.
@@ -183,16 +99,23 @@ def check_replicas(
         timeout: likewise.
     """
     with tempfile.TemporaryDirectory(prefix="dptrain-replicas-") as folder:
+        known = job
         job, data = _with_rows_for(job, data, way.workers, Path(folder) / "data")
+        rows = np.arange(len(job.dataset.train)) % len(known.dataset.train)
+        compared: list[Comparison | None] = []
         with engine(job, data, way, state, worker=worker, timeout=timeout) as found:
-            return [_replicas(job, found, way, done) for done in range(count + 1)]
+            for done in range(count + 1):
+                if done:
+                    list(found.train(done - 1, done, lambda: False, 1))
+                where, weights = f"{way}, after {done} steps", np.array(found.state().parameters)
+                score = found.evaluate("train")
+                compared.append(_replicas(job, score, weights, way, where))
+                compared.append(check_score(known, score, weights, rows, where))
+        return [each for each in compared if each is not None]
 
 
-def _replicas(job: Job, found: Engine, way: Way, done: int) -> Comparison:
-    if done:
-        list(found.train(done - 1, done, lambda: False, 1))
-    score = found.evaluate("train")
-    own = InlineEngine(job, np.array(found.state().parameters), []).evaluate("train")
+def _replicas(job: Job, score: Score, weights: Array, way: Way, where: str) -> Comparison:
+    own = InlineEngine(job, weights, []).evaluate("train")
     pairs = [(score.loss, own.loss)]
     if score.accuracy is not None and own.accuracy is not None:
         pairs.append((score.accuracy, own.accuracy))
@@ -202,24 +125,11 @@ def _replicas(job: Job, found: Engine, way: Way, done: int) -> Comparison:
     ]
     seen, wanted = (np.array(each) for each in zip(*pairs, strict=True))
     name = "evaluation by all ranks = by this process"
-    result = compare(name, "replicas", f"{way}, after {done} steps", tensors, seen, wanted, 0.0)
+    result = compare(name, "replicas", where, tensors, seen, wanted, 0.0)
     if job.pieces("train") < way.workers and result.verdict is Verdict.PASS:
         note = f"There was something to evaluate for {job.pieces('train')} ranks only."
         return result._replace(verdict=Verdict.INCONCLUSIVE, note=note)
     return result
-
-
-def _train(found: Engine, goes_on: Callable[[int], bool]) -> int:
-    """Train step by step as long as it goes on; return how many steps were done."""
-    done = 0
-    while goes_on(done):
-        list(found.train(done, done + 1, lambda: False, 1))
-        done += 1
-    return done
-
-
-def _copied(state: State) -> State:
-    return State(state.parameters.copy(), [slot.copy() for slot in state.slots])
 
 
 def _with_rows_for(job: Job, data: Path, workers: int, folder: Path) -> tuple[Job, Path]:
@@ -230,10 +140,10 @@ def _with_rows_for(job: Job, data: Path, workers: int, folder: Path) -> tuple[Jo
     order = np.arange(EVALUATION_ROWS * workers - EVALUATION_ROWS // 2) % len(train)
     x, t = train.take(order, job.dtype)
     task: Task = "classification" if job.dataset.classes else "regression"
+    if job.dataset.classes > 1:  # one-hot, since some classes may have no training row
+        t = np.eye(job.dataset.classes)[t]
     prepare_arrays(folder, x_train=x, t_train=t, dtype=job.experiment.dtype, task=task)
     dataset = open_dataset(folder, validation=0, test=0, seed=job.experiment.seed)
-    if dataset.classes != job.dataset.classes:  # some have no training row
-        return job, data
     experiment = replace(
         job.experiment,
         dataset=MEMORY,
@@ -265,16 +175,3 @@ def _through_a_file(job: Job, state: State, step: int) -> State:
         read = load_checkpoint(file)
     parameters = flat_parameters(job.network, job.dtype, read)
     return State(parameters, [np.array(read.optimizer[name]) for name in names])
-
-
-def _equal(
-    job: Job, name: str, edge: str, where: str, found: State, wanted: State
-) -> list[Comparison]:
-    """Compare weights and optimizer state, which must be equal."""
-    tensors = job.network.all_tensors()
-    compared = [
-        compare(f"weights {name}", edge, where, tensors, found.parameters, wanted.parameters, 0.0)
-    ]
-    for slot, a, b in zip(job.updater.rule.slots, found.slots, wanted.slots, strict=True):
-        compared.append(compare(f"{slot} {name}", edge, where, tensors, a, b, 0.0))
-    return compared

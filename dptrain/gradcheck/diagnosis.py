@@ -45,3 +45,11 @@ def described(found: Iterable[Diagnosis]) -> str:
         and round(each.residual, DIGITS) == round(best[0].residual, DIGITS)
     ]
     return " Or: ".join([best[0].sentence, *equals[:1]])
+
+
+def times(factor: float) -> str:
+    """Return a factor as text, with its difference where it is nearly 1."""
+    if 0 < abs(factor - 1) < 1e-3:
+        sign = "+" if factor > 1 else "-"
+        return f"1 {sign} {abs(factor - 1):.2g} times"
+    return f"{factor:.6g} times"

@@ -14,7 +14,7 @@ from threadpoolctl import threadpool_limits
 from dptrain.coordinator.cluster import Cluster, Setting
 from dptrain.coordinator.shared import SharedCluster
 from dptrain.coordinator.star import StarCluster
-from dptrain.exchange.barrier import suitable
+from dptrain.exchange.barrier import Kind, suitable
 from dptrain.exchange.engine import Engine, State
 from dptrain.exchange.inline import InlineEngine
 from dptrain.experiment.execution import settle_execution
@@ -89,6 +89,7 @@ def engine(
     worker: Sequence[str] = WORKER,
     timeout: float = 30.0,
     joined: Callable[[Crew], None] | None = None,
+    barrier: Kind | None = None,
 ) -> Iterator[Engine]:
     """Start what carries out a job; end it with the block.
 
@@ -101,6 +102,7 @@ def engine(
         worker: what the worker processes run, as arguments of Python.
         timeout: seconds after which a silent worker is given up.
         joined: is told the worker processes once they are ready; inline there are none.
+        barrier: how ranks that share memory wait for each other; by default as in training.
     """
     begun = State(state.parameters.copy(), [s.copy() for s in state.slots])
     with threadpool_limits(limits=1, user_api="blas"):
@@ -112,7 +114,7 @@ def engine(
                 Execution(workers=way.workers, exchange=way.exchange, worker_timeout=timeout),  # type: ignore[arg-type]
                 job.shards,
             )
-            barrier = suitable() if way.exchange == "shared" else None
+            barrier = (barrier or suitable()) if way.exchange == "shared" else None
             files = [Path(logs) / f"rank-{rank}.log" for rank in range(way.workers)]
             with Crew(files, barrier, worker) as crew:
                 setting = Setting(job, execution, str(data), new_key(), crew, first_step, _never)
@@ -129,10 +131,10 @@ def engine(
 
 def steps(found: Engine, begin: int, end: int) -> Iterator[Step]:
     """Carry out steps one by one, with copies of what stands before and after each."""
-    before = _copied(found.state())
+    before = copied(found.state())
     for number in range(begin, end):
         (done,) = found.train(number, number + 1, _never, 1)
-        after = _copied(found.state())
+        after = copied(found.state())
         yield Step(number, done.loss, before, after)
         before = after
 
@@ -150,7 +152,8 @@ def begin(job: Job, parameters: Array) -> State:
     )
 
 
-def _copied(state: State) -> State:
+def copied(state: State) -> State:
+    """Return a state that does not change any more."""
     return State(state.parameters.copy(), [s.copy() for s in state.slots])
 
 

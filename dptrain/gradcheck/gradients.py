@@ -22,6 +22,7 @@ from dptrain.gradcheck.reference.network import Batch, Gradient, Reference
 from dptrain.gradcheck.reference.places import couples_rows, leaves
 from dptrain.gradcheck.report import Failure
 from dptrain.gradcheck.rows import Rows
+from dptrain.gradcheck.truncation import Fault, first_fault
 from dptrain.gradcheck.verdict import Verdict
 from dptrain.nn.dropout import Dropout
 from dptrain.nn.initializers import Zeros
@@ -34,6 +35,12 @@ NUMERICAL = 1e-5
 # Numbers that the complex step may compute: more elements than that allows are sampled. Where rows
 # depend on each other, an element takes a whole forward pass, as long as so many numbers.
 BUDGET, PASS = 500_000_000, 1_000_000
+
+
+DIFFERENCES = Fault(
+    "difference-quotient",
+    "the differences that the gradient is made of are not those of the loss",
+)
 
 
 class Triangle:
@@ -141,7 +148,6 @@ class Triangle:
     def against_processes(self, step: Step, where: str) -> Iterator[Comparison]:
         """Compare what workers came to with this process, bit by bit, and with the formulas."""
         own = self.local.analytic(step.before.parameters, step.number)
-        yield _losses("reported loss = loss", "distributed", where, step.loss, own.loss, 0.0)
         found = gradient_of(step)
         same = compare(
             "distributed = analytic",
@@ -157,6 +163,7 @@ class Triangle:
         if expected is not None:
             edge = "analytic" if same.verdict is Verdict.PASS else "distributed"
             yield self._with_formulas("distributed", edge, where, found, expected)
+        yield _losses("reported loss = loss", "reported", where, step.loss, own.loss, 0.0)
 
     def failure(
         self,
@@ -183,23 +190,40 @@ class Triangle:
             return Failure(comparison, ())
         reference = self.reference(number)
         assert reference is not None
-        if not exact and self.job.experiment.gradient == "numerical":
-            sentence = "the differences that the gradient is made of are not those of the loss"
-            return Failure(comparison, [Diagnosis("difference-quotient", sentence, 0.0)])
+        fault = None
+        if not exact:
+            numerical = self.job.experiment.gradient == "numerical"
+            fault = first_fault(self.job, reference, parameters, backward=not numerical)
+            if numerical and fault is None:
+                fault = DIFFERENCES
+            if fault is not None and (numerical or self._is_right(found, parameters, number)):
+                return Failure(comparison, [Diagnosis(fault.kind, fault.sentence, 0.0)])
         more = list(layers.hypotheses(reference, parameters.astype(float), evidence.ranks))
         weights = fit(evidence)
         explained = weights.weights if weights.residual < 1e-6 else ()
-        more += [h for h in located(reference, evidence) if not exact or h.kind == "race"]
+        if fault is not None:
+            # a little of the difference is left, so that what explains all of it comes first
+            predicted = evidence.found + 0.01 * (evidence.found - evidence.right)
+            more.append(Hypothesis(fault.kind, fault.sentence, predicted))
+        else:
+            more += [h for h in located(reference, evidence) if not exact or h.kind == "race"]
         if not exact:  # one process has no ranks to sum over
             more.append(_summed(evidence))
         return Failure(
             comparison,
-            diagnose(evidence, more, more_first=not exact),
+            _with(fault, diagnose(evidence, more, more_first=not exact)),
             explained,
             evidence.found,
             evidence.right,
             self.tensors,
         )
+
+    def _is_right(self, found: Array, parameters: Array, number: int) -> bool:
+        """Return whether a gradient is that of the formulas, so that it tells nothing."""
+        expected = self.expected(parameters, number)
+        assert expected is not None
+        compared = self._with_formulas("", "", "", found, expected)
+        return compared.verdict is not Verdict.FAIL
 
     def _drawn(self, workers: int) -> dict[int, Array]:
         network, seed = self.job.network, self.job.experiment.seed
@@ -254,6 +278,17 @@ class Triangle:
             self._drawn(workers),
             None if alone is None else alone.rows,
         )
+
+
+def _with(fault: Fault | None, found: list[Diagnosis]) -> list[Diagnosis]:
+    """Return diagnoses with that of a fault among the first two, unless the first is of its kind.
+
+    Of what explains everything there may be much, and where there is no number, nothing.
+    """
+    if fault is None or (found and found[0].kind == fault.kind):
+        return found
+    others = [each for each in found if each.kind != fault.kind]
+    return [*others[:1], Diagnosis(fault.kind, fault.sentence, 0.01), *others[1:]]
 
 
 def _relabelled(reference: Reference, change: Any, parameters: Array, unit: float) -> Array:

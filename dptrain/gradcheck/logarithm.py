@@ -41,11 +41,14 @@ class Rowwise(NamedTuple):
     parts: Array
 
 
+def one_by_one(job: Job, step: int) -> Job:
+    """Return a job each of whose rows is a shard by itself, in a step."""
+    return Job(replace(job.experiment, shards=job.rows(step)), job.dataset, job.origin)
+
+
 def rowwise(job: Job, parameters: Array, step: int) -> Rowwise | None:
     """Return loss and gradient of each row of a step; None where the code takes no single rows."""
-    rows = job.rows(step)
-    alone = Job(replace(job.experiment, shards=rows), job.dataset, job.origin)
-    local = Local(alone)
+    local = Local(one_by_one(job, step))
     try:
         return Rowwise(local.shard_losses(parameters, step), local.shards(parameters, step))
     except (OwnCodeError, UsageError):

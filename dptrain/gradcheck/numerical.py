@@ -1,17 +1,18 @@
 """The analytic gradient against numbers that are made of the loss alone."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dptrain.arithmetic.shards import shard_sizes
+from dptrain.gradcheck.analytic import Local
 from dptrain.gradcheck.comparison import Comparison, Entry, TensorResult, compare
 from dptrain.gradcheck.gradients import Triangle
 from dptrain.gradcheck.hypotheses.evidence import Evidence
 from dptrain.gradcheck.kinks import Finding, Kink, Smooth, black_box, white_box
-from dptrain.gradcheck.logarithm import Rowwise, epsilon_of, rowwise
+from dptrain.gradcheck.logarithm import Rowwise, epsilon_of, one_by_one, rowwise
 from dptrain.gradcheck.own_complex import OwnComplexStep
 from dptrain.gradcheck.projections import (
     Oracle,
@@ -29,8 +30,6 @@ Array = NDArray[Any]
 # A loss of the user's own comes without a bound: rounding of a few hundred operations.
 OWN_NOISE = 256 * 2.0**-53
 OWN_ELEMENTWISE = 5_000
-# How well rows of a network of the user's own must add up to be told apart in a diagnosis.
-OWN_EXACT = 1e-6
 # An oracle that is less certain than this, relative to a tensor's largest element, says nothing.
 RESOLUTION = 1e-3
 # Differences: of each tensor so many of the largest, of the smallest and of the others; all, where
@@ -163,9 +162,6 @@ class Numbers:
         shards, compared = self._known
         right = np.where(compared, shards.sum(axis=0), self._gradient)
         sizes = self._sizes() if len(shards) > 1 else (self._triangle.job.rows(self._step),)
-        rows = None if self._rows is None else self._rows.parts
-        if rows is not None and not np.allclose(rows.sum(axis=0), right, OWN_EXACT, OWN_EXACT):
-            rows = None  # they are wrong as well
         return Evidence(
             self._triangle.tensors,
             self._gradient,
@@ -174,9 +170,24 @@ class Numbers:
             sizes,
             ((0, len(sizes)),),
             self._triangle.job.batch_size,
-            rows=None if rows is None else lambda: (rows, list(range(len(rows)))),
+            rows=self._right_rows(compared),
             compared=compared,
+            parameters=self._parameters,
         )
+
+    def _right_rows(self, compared: Array) -> Callable[[], tuple[Array, list[int]]] | None:
+        """Return what computes each row's part by the complex step, if that can be."""
+        if self._complex is None or self._rows is None:
+            return None
+        alone = Local(one_by_one(self._triangle.job, self._step))
+        own = OwnComplexStep(alone, self._parameters, self._step)
+
+        def rows() -> tuple[Array, list[int]]:
+            found = own.gradients(np.flatnonzero(compared).tolist())
+            assert found is not None
+            return found, list(range(len(found)))
+
+        return rows
 
     def _sizes(self) -> tuple[int, ...]:
         job = self._triangle.job

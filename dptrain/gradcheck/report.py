@@ -15,14 +15,17 @@ from dptrain.nn.network import Tensor
 EDGES = (
     "analytic",
     "distributed",
+    "reported",
     "numerical",
     "statistics",
     "ledger",
     "masks",
     "update",
     "resume",
+    "plan",
     "order",
     "replicas",
+    "evaluation",
 )
 
 

@@ -36,8 +36,8 @@ class Rows:
         train = self._job.dataset.train
         if len(train) > MOST_ROWS or self._job.augmentation:
             return self._parts(self._x, self._t), list(range(len(self._x)))
-        x, t = train.take(np.arange(len(train), dtype=np.intp), np.float64)
-        return self._parts(x, t), self._own
+        x, t = train.take(np.arange(len(train), dtype=np.intp), self._job.dtype)
+        return self._parts(x.astype(float), t), self._own
 
     def labelled(self) -> tuple[Array, Array]:
         """Return each row's part with each label, ``(classes, rows, size)``, and the labels."""

@@ -35,8 +35,10 @@ class Artist:
         observer: who wants to see the run.
     """
 
-    def __init__(self, observer: Observer) -> None:
+    def __init__(self, observer: Observer, *, draws: bool = True) -> None:
+        """Bind; without ``draws`` only pass on what the observer is told."""
         self.observer = observer
+        self._draws = draws
         self._process: subprocess.Popen[str] | None = None
         self._run: Path | None = None
         self._free = False
@@ -61,7 +63,7 @@ class Artist:
     def begin(self, job: "Job", execution: Execution, folder: Path, first_step: int) -> None:
         """Everything is decided, and nothing computed yet."""
         workers = int(execution.workers or 1)
-        self._free = len(psutil.Process().cpu_affinity() or ()) > workers
+        self._free = self._draws and len(psutil.Process().cpu_affinity() or ()) > workers
         self._began, self._first, self._total = time.monotonic(), first_step, job.total_steps
         self.observer.begin(job, execution, folder, first_step)
 
@@ -95,6 +97,8 @@ class Artist:
 
     def ask_for(self, run: Path) -> None:
         """Ask for the curves of a finished run; whoever has been engaged begins to draw."""
+        if not self._draws:
+            return
         self._run = run
         if self._process is not None and self._process.stdin is not None:
             with contextlib.suppress(BrokenPipeError):  # `wait` finds out why

@@ -47,6 +47,7 @@ def write_html(report: Report, path: Path) -> None:
             ("comparison", "times", "elements", "largest difference", "verdict"),
             comparison_rows(report),
         ),
+        *(f"<p>{html.escape(each)}</p>" for each in report.remarks),
         *_slopes(report),
         "<h2>Power</h2><p>The smallest relative error of one element that would have been seen, in "
         "the median element and in the best; blind are those where even an error as large as the "
@@ -98,7 +99,8 @@ def _heat_maps(difference: Array, wanted: Array, tensors: Sequence[Tensor]) -> s
         with np.errstate(all="ignore"):
             shares = np.nan_to_num(difference[own] / size, nan=0.0, posinf=1e30, neginf=-1e30)
         matrix = shares.reshape(tensor.shape[0] if tensor.shape else 1, -1)
-        matrix = matrix.T if matrix.shape[0] > matrix.shape[1] else matrix
+        turned = matrix.shape[0] > matrix.shape[1]
+        matrix = matrix.T if turned else matrix
         limit = float(np.abs(matrix).max(initial=0)) or 1.0
         image = axes.imshow(
             matrix, aspect="auto", cmap="RdBu_r", vmin=-limit, vmax=limit, interpolation="nearest"
@@ -106,7 +108,11 @@ def _heat_maps(difference: Array, wanted: Array, tensors: Sequence[Tensor]) -> s
         axes.set_title(
             f"{tensor.name}: found minus wanted, relative to its largest element", fontsize=9
         )
-        axes.set_yticks([])
+        if len(tensor.shape) > 1:
+            axes.set_xlabel("first axis" if turned else "other axes, flat", fontsize=8)
+            axes.set_ylabel("other axes, flat" if turned else "first axis", fontsize=8)
+        else:
+            axes.set_yticks([])
         figure.colorbar(image, ax=axes)
     return _embedded(figure)
 

@@ -73,7 +73,7 @@ def job(data: Path) -> tuple[object, ...]:
 @pytest.fixture(scope="module")
 def run(job: tuple[object, ...], tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("runs") / "run"
-    assert set(result("train", *job, "--out", folder)) >= RESULT_KEYS
+    assert set(result("train", *job, "--out", folder, "--curves")) >= RESULT_KEYS
     return folder
 
 
@@ -90,6 +90,13 @@ def test_a_run_folder_has_everything(run: Path) -> None:
     }
     assert (run / "curves.png").read_bytes().startswith(b"\x89PNG")
     assert "rank 0: joined" in (run / "rank-0.log").read_text()
+
+
+def test_curves_need_not_be_drawn(job: tuple[object, ...], tmp_path: Path) -> None:
+    result("train", *job, "--out", tmp_path / "run", "--no-curves")
+    assert not (tmp_path / "run/curves.png").exists()
+    assert dptrain("plot", tmp_path / "run").returncode == 0
+    assert (tmp_path / "run/curves.png").exists()
 
 
 def test_the_recorded_experiment_gives_the_same_digest(run: Path, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import threading
 import time
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -18,11 +19,12 @@ from dptrain.exchange.inline import InlineEngine
 from dptrain.exchange.lockstep import LockstepRank
 from dptrain.exchange.memory import SharedMemory, map_memory
 from dptrain.exchange.rank import initial_state
-from dptrain.exchange.segment import Segment, segment, segment_bytes
+from dptrain.exchange.segment import RING, Segment, segment, segment_bytes
 from dptrain.experiment.job import Job
 from dptrain.experiment.schema import Experiment
 from dptrain.experiment.settle import settle
 from dptrain.experiment.validate import build
+from dptrain.gradcheck.distributed import Step, copied
 from dptrain.launch.local import Inheritance
 from dptrain.nn.activations import ReLU, Tanh
 from dptrain.nn.convolution import Conv2D
@@ -212,14 +214,24 @@ def lockstep_digests(
     make_job: Callable[[], Job], workers: int, kind: str, random: Random
 ) -> list[str]:
     """Return the digest after every step, with a thread for each rank of the shared exchange."""
+    found = lockstep_steps(make_job, workers, kind, random)
+    return [digest(step.after.parameters) for step in found]
+
+
+def lockstep_steps(
+    make_job: Callable[[], Job], workers: int, kind: str, random: Random
+) -> list[Step]:
+    """Return every step, with a thread for each rank of the shared exchange."""
     job = make_job()
     shared = shared_memory(job, workers)
     inherited = Inheritance(workers, "events" if kind == "events" else "flags")
-    digests: list[str] = []
+    states = [copied(shared.states[0])]
+    losses: list[float] = []
     failures: list[BaseException] = []
 
     def collect() -> None:
-        digests.append(digest(shared.states[(len(digests) + 1) % 2].parameters))
+        losses.append(float(shared.step_losses[len(losses) % RING]))
+        states.append(copied(shared.states[len(losses) % 2]))
 
     meeting = threading.Barrier(workers, action=collect)
 
@@ -252,4 +264,7 @@ def lockstep_digests(
     assert [shared.words[rank * LINE_WORDS] for rank in range(workers)] == [
         shared.words[0]
     ] * workers
-    return digests
+    return [
+        Step(number, loss, before, after)
+        for number, (loss, (before, after)) in enumerate(zip(losses, pairwise(states), strict=True))
+    ]

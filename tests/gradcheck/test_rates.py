@@ -79,7 +79,7 @@ def values(rate: Callable[[int], float], steps: Any) -> Any:
     [
         (1, lambda lr, n: 0.3 * lr(n), "The learning rate is 0.3 times what it should be in every"),
         (1, lambda lr, n: 0.01 * lr(n), "(= the learning rate squared)"),
-        (2, lambda lr, n: lr(min(n, 20)), "in 23 of 44 steps: the learning rate is 0.0554686 instead of "),
+        (2, lambda lr, n: lr(min(n, 20)), "wrong in 23 of 44 steps: the learning rate"),
         (6, lambda lr, n: lr(n) * 0.9 ** max(0, (n - 7) / 6), "factor of the decay is 0.72, not"),
         (3, lambda _, n: 0.0125 * (n + 1) if n < 7 else 0.05 * (1 + math.cos(math.pi * min(
             1, (n - 7) / 31))), "The cosine's length is 31 steps, not 36"),

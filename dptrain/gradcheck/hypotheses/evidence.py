@@ -67,6 +67,7 @@ class Evidence:
         rows: computes the part that each training row has or would have, ``(rows, size)``, and
             tells which belong to the minibatch; None where rows cannot be told apart.
         compared: which elements are known, bool ``(size,)``; None: all.
+        parameters: at which it was computed, flat, where that is of use.
     """
 
     tensors: Sequence[Tensor]
@@ -83,6 +84,7 @@ class Evidence:
     drawn: Mapping[int, Array] = field(default_factory=dict)
     rows: Callable[[], tuple[Array, list[int]]] | None = None
     compared: Array | None = None
+    parameters: Array | None = None
 
     @cached_property
     def scale(self) -> Array:

@@ -90,7 +90,7 @@ def _other_labels(e: Evidence) -> Iterator[Hypothesis]:
     parts, labels = e.labelled()
     classes, rows = parts.shape[:2]
     used = e.scale > 0
-    if used.sum() <= 2 * classes * rows:
+    if not classes or used.sum() <= 2 * classes * rows:
         return
     found = (e.found * e.scale)[used]
     scaled = (parts * e.scale)[..., used].reshape(classes * rows, -1)

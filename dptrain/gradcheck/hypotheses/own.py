@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dptrain.gradcheck.comparison import TensorResult
+from dptrain.gradcheck.diagnosis import times
 from dptrain.gradcheck.hypotheses.evidence import Evidence, Hypothesis
 from dptrain.nn.network import Tensor
 
@@ -14,6 +15,8 @@ Array = NDArray[Any]
 
 # A factor that explains a tensor leaves less than this of it.
 EXPLAINED = 1e-6
+# With fewer elements, anything is a multiple of the weights.
+LEAST = 3
 # Single elements that are named, at most.
 NAMED = 4
 
@@ -29,6 +32,7 @@ def hypotheses(e: Evidence, failed: Sequence[TensorResult]) -> Iterator[Hypothes
     wrong = [t for t in e.tensors if t.name in names]
     if wrong:
         yield from _counted(e, wrong)
+        yield from _decayed(e, wrong)
         yield from _scaled(e, wrong)
         yield from _placed(e, wrong, failed)
 
@@ -60,6 +64,27 @@ def _changed(e: Evidence, wrong: Sequence[Tensor], other: Array) -> Array:
     return predicted
 
 
+def _decayed(e: Evidence, wrong: Sequence[Tensor]) -> Iterator[Hypothesis]:
+    """What is missing, or too much, is a multiple of the weights."""
+    if e.parameters is None or min(t.stop - t.start for t in wrong) < LEAST:
+        return
+    predicted, factors = e.found.copy(), []
+    for tensor in wrong:
+        own = slice(tensor.start, tensor.stop)
+        known = e.scale[own] > 0
+        w, left = e.parameters[own][known], (e.right - e.found)[own][known]
+        factor = float(left @ w / (w @ w)) if w.any() else 0.0
+        if not np.linalg.norm(left - factor * w) <= EXPLAINED * np.linalg.norm(left):
+            return
+        predicted[own] = e.right[own] - factor * e.parameters[own]
+        factors.append(f"{factor:.6g} {tensor.name}")
+    sentence = (
+        f"{', '.join(factors)} is missing: the loss has a penalty of the weights, and the gradient "
+        "has none"
+    )
+    yield Hypothesis("weight-decay-missing", sentence, predicted)
+
+
 def _scaled(e: Evidence, wrong: Sequence[Tensor]) -> Iterator[Hypothesis]:
     """Every wrong tensor is a multiple of what it should be."""
     predicted, factors = e.found.copy(), {}
@@ -71,12 +96,12 @@ def _scaled(e: Evidence, wrong: Sequence[Tensor]) -> Iterator[Hypothesis]:
         if not np.linalg.norm(found - factor * right) <= EXPLAINED * np.linalg.norm(right):
             return
         predicted[own] = factor * e.right[own]
-        factors[tensor.name] = f"{factor:.6g}"
+        factors[tensor.name] = times(factor)
     if len(set(factors.values())) == 1:
         what = "the gradient" if len(factors) == len(e.tensors) else ", ".join(factors)
-        sentence = f"{what} is {next(iter(factors.values()))} times what it should be"
+        sentence = f"{what} is {next(iter(factors.values()))} what it should be"
     else:
-        listed = ", ".join(f"{name} is {factor} times" for name, factor in factors.items())
+        listed = ", ".join(f"{name} is {factor}" for name, factor in factors.items())
         sentence = f"{listed} what it should be"
     yield Hypothesis("scaled", sentence, predicted)
 

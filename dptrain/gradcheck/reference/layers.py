@@ -58,7 +58,7 @@ def row_forward(
 
 @singledispatch
 def forward(layer: Layer, x: Shards, weights: Weights, setting: Setting) -> Shards:
-    """Return what a layer makes of the shards' rows in training."""
+    """Return what a layer makes of the shards' rows."""
     raise NotImplementedError(layer.kind)
 
 
@@ -121,7 +121,7 @@ def _(layer: Normalise, x: Shards, weights: Weights, setting: Setting) -> Shards
 
 @forward.register
 def _(layer: Dropout, x: Shards, weights: Weights, setting: Setting) -> Shards:  # noqa: ARG001
-    if not layer.rate:
+    if not layer.rate or not setting.training:
         return x
     kept = [setting.uniform(s, each.shape) >= np.float32(layer.rate) for s, each in enumerate(x)]
     # the quotient is one more rounding than a product with the rounded factor, and covers it
@@ -148,7 +148,7 @@ def _(layer: LayerNorm, x: Shards, weights: Weights, setting: Setting) -> Shards
 def _(layer: BatchNorm, x: Shards, weights: Weights, setting: Setting) -> Shards:
     gamma, beta, running_mean, running_variance = weights
     epsilon = x[0].constant(layer.epsilon)
-    if all(setting.frozen):
+    if all(setting.frozen) or not setting.training:
         return [
             g * ((each - m) / (v + epsilon).sqrt()) + b
             for each, g, b, m, v in zip(x, *weights, strict=True)

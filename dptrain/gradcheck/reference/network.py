@@ -63,6 +63,22 @@ class Gradient(NamedTuple):
     branches: list[bytes]
 
 
+class Answers(NamedTuple):
+    """What an evaluation finds of each row.
+
+    Attributes:
+        losses: ``(rows,)``.
+        loss_errors: how far any computation of the same formulas may be from them.
+        outputs: ``(rows, units)``.
+        errors: likewise.
+    """
+
+    losses: Array
+    loss_errors: Array
+    outputs: Array
+    errors: Array
+
+
 class Reference:
     """A network, its loss and the rows of one step."""
 
@@ -132,13 +148,29 @@ class Reference:
             setting.branches,
         )
 
+    def answers(self, parameters: Array, unit: float) -> Answers:
+        """Return what an evaluation of the rows finds; arguments as of `gradient`."""
+        with np.errstate(all="ignore"):
+            setting, leaves, x = self.begin(parameters, unit, training=False)
+            outputs = row_forward(self.network.row, x, leaves, setting)
+            pairs = zip(outputs, self.batch.targets, strict=True)
+            losses = [row_losses(self.loss, y, t, setting) for y, t in pairs]
+        return Answers(*_joined(losses), *_joined(outputs))
+
     def begin(
-        self, parameters: Array, unit: float | None = None
+        self, parameters: Array, unit: float | None = None, *, training: bool = True
     ) -> tuple[Setting, list[list[Node]], list[Node]]:
         """Return what the first layer needs: the setting, every tensor's shards, the inputs."""
         sizes = self.batch.sizes
         frozen = tuple(t.frozen for t in self._tensors)
-        setting = Setting(sizes, self.batch.seed, self.batch.step, frozen=frozen, swaps=self._swaps)
+        setting = Setting(
+            sizes,
+            self.batch.seed,
+            self.batch.step,
+            frozen=frozen,
+            swaps=self._swaps,
+            training=training,
+        )
         leaves = [
             [leaf(parameters[t.start : t.stop].reshape(t.shape), unit) for _ in sizes]
             for t in self._tensors
@@ -189,6 +221,14 @@ class Reference:
     def _running(self) -> dict[tuple[int, ...], tuple[tuple[int, int], tuple[int, int]]]:
         """Return where the running mean and variance of each batch norm stand, by its place."""
         return batch_norms(self.network)
+
+
+def _joined(shards: Sequence[Node]) -> tuple[Array, Array]:
+    """Return values and errors of all shards' rows."""
+    errors = [np.broadcast_to(np.asarray(s.bounded.error), s.value.shape) for s in shards]
+    return np.concatenate([s.value for s in shards]), np.nan_to_num(
+        np.concatenate(errors), nan=np.inf
+    )
 
 
 def leaf(value: Array, unit: float | None) -> Node:

@@ -26,6 +26,7 @@ class Setting:
         swaps: what computes a layer in place of its formulas, by its place.
         branches: what decided on which side of a kink each element lies, in order.
         statistics: values of the minibatch that running averages move towards, by place.
+        training: whether it is one; otherwise an evaluation.
     """
 
     sizes: tuple[int, ...]
@@ -37,6 +38,7 @@ class Setting:
     swaps: Mapping[tuple[int, ...], Any] = field(default_factory=dict)
     branches: list[bytes] = field(default_factory=list)
     statistics: dict[tuple[int, ...], list[Any]] = field(default_factory=dict)
+    training: bool = True
 
     @property
     def rows(self) -> int:

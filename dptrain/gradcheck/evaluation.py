@@ -1,0 +1,197 @@
+"""Evaluations by the formulas: running statistics instead of the minibatch's, and no dropout.
+
+The losses of training rows are bounded like everything that the formulas give. Which answer is
+right is decided by outputs that are bounded too: where two are too near to each other to tell,
+either answer is accepted.
+"""
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dptrain.exchange.engine import Score
+from dptrain.experiment.job import EVALUATION_ROWS, Job
+from dptrain.gradcheck.comparison import Comparison, compare
+from dptrain.gradcheck.diagnosis import times
+from dptrain.gradcheck.reference.bounded import UNITS
+from dptrain.gradcheck.reference.network import Answers, Batch, Reference
+from dptrain.gradcheck.reference.places import leaves
+from dptrain.gradcheck.verdict import Verdict
+from dptrain.nn.initializers import Zeros
+from dptrain.nn.network import Network, Tensor
+
+Array = NDArray[Any]
+
+# Numbers that the formulas may compute, and in one go.
+MOST, AT_ONCE = 100_000_000, 5_000_000
+# Losses are summed in float64 by a tree, pieces first.
+SUMMED = 64 * UNITS["float64"]
+
+
+class Expected(NamedTuple):
+    """What an evaluation should be, and how far off it may be.
+
+    Attributes:
+        loss: mean over the rows.
+        loss_bound: likewise.
+        accuracy: fraction of right answers; None where there are none.
+        accuracy_bound: half the fraction of those that are too near to tell.
+    """
+
+    loss: float
+    loss_bound: float
+    accuracy: float | None
+    accuracy_bound: float
+
+
+class Rowwise(NamedTuple):
+    """Rows of an evaluation, by the formulas.
+
+    Attributes:
+        answers: of every single row.
+        targets: labels or values of them.
+        places: which of them each row of the evaluation is, ``(n,)``.
+    """
+
+    answers: Answers
+    targets: Array
+    places: Array
+
+    @property
+    def losses(self) -> Array:
+        """Of every row of the evaluation, ``(n,)``."""
+        found: Array = self.answers.losses[self.places]
+        return found
+
+
+def by_formulas(job: Job, parameters: Array, rows: Array) -> Rowwise | None:
+    """Return what evaluating some training rows should give, row by row.
+
+    None where there are no formulas, or too many rows for them.
+
+    Args:
+        job: settled.
+        parameters: flat ``(size,)``.
+        rows: indices into the training rows ``(n,)``, some of them possibly repeated.
+    """
+    network, loss = job.network, job.loss
+    if not isinstance(network, Network) or loss is None:
+        return None
+    single, places = np.unique(rows, return_inverse=True)
+    numbers = sum(int(np.prod(shape)) for shape in network.shapes)
+    if len(single) * numbers > MOST:
+        return None
+    x, t = job.dataset.train.take(single, job.dtype)
+    step = max(1, AT_ONCE // numbers)
+    parts = []
+    for low in range(0, len(single), step):
+        own = slice(low, low + step)
+        batch = Batch([x[own].astype(float)], [t[own]], job.experiment.seed, 0)
+        reference = Reference(network, loss, batch)
+        parts.append(reference.answers(parameters.astype(float), UNITS[job.dtype.name]))
+    return Rowwise(Answers(*map(np.concatenate, zip(*parts, strict=True))), t, places)
+
+
+def expected(found: Rowwise, *, classifies: bool) -> Expected:
+    """Return what all rows come to."""
+    answers, places, rows = found.answers, found.places, len(found.places)
+    loss, top = float(found.losses.mean()), float(np.abs(answers.losses).max())
+    bound = float(answers.loss_errors[places].mean()) + SUMMED * top
+    if not classifies:
+        return Expected(loss, bound, None, 0.0)
+    sure, possible = right_answers(answers.outputs, answers.errors, found.targets)
+    low, high = (np.count_nonzero(each[places]) / rows for each in (sure, possible))
+    return Expected(loss, bound, (low + high) / 2, (high - low) / 2 + UNITS["float64"])
+
+
+def right_answers(outputs: Array, errors: Array, t: Array) -> tuple[Array, Array]:
+    """Return which rows are answered rightly for sure, and which possibly, ``(rows,)``.
+
+    Args:
+        outputs: ``(rows, classes)``, or ``(rows, 1)`` of which positive ones stand for class 1.
+        errors: how far off they may be.
+        t: labels ``(rows,)``.
+    """
+    if outputs.shape[1] == 1:
+        toward = outputs[:, 0] * (2 * t - 1)
+        return toward > errors[:, 0], toward >= -errors[:, 0]
+    each = np.arange(len(t))
+    own, room = outputs[each, t], errors[each, t]
+    others, theirs = outputs.copy(), errors.copy()
+    others[each, t], theirs[each, t] = -np.inf, 0
+    return own - room > (others + theirs).max(1), own + room >= (others - theirs).max(1)
+
+
+def check_score(
+    job: Job, score: Score, parameters: Array, rows: Array, where: str
+) -> Comparison | None:
+    """Compare an evaluation of training rows with the formulas; None where there are none.
+
+    Args:
+        job: settled.
+        score: of the run.
+        parameters: that it was evaluated with.
+        rows: indices into the training rows.
+        where: as of `Comparison`.
+    """
+    by_row = by_formulas(job, parameters, rows)
+    if by_row is None:
+        return None
+    wanted = expected(by_row, classifies=job.scores)
+    seen, right, bounds = [score.loss], [wanted.loss], [wanted.loss_bound]
+    if wanted.accuracy is not None and score.accuracy is not None:
+        seen.append(score.accuracy)
+        right.append(wanted.accuracy)
+        bounds.append(wanted.accuracy_bound)
+    tensors = [
+        Tensor(name, (1,), i, i + 1, False, Zeros(), (1, 1))
+        for i, name in zip(range(len(seen)), ("loss", "accuracy"), strict=False)
+    ]
+    values = [np.array(each) for each in (seen, right, bounds)]
+    found = compare("evaluation = formulas", "evaluation", where, tensors, *values)
+    if found.verdict is not Verdict.FAIL:
+        return found
+    return found._replace(note=_why(job, score, by_row, wanted))
+
+
+def _why(job: Job, score: Score, by_row: Rowwise, wanted: Expected) -> str:
+    """Return in a sentence what a wrong evaluation looks like."""
+    for sentence, loss in _mistakes(by_row.losses):
+        if abs(score.loss - loss) <= wanted.loss_bound * max(1.0, abs(loss / wanted.loss)):
+            return sentence
+    off = abs(score.loss - wanted.loss) > wanted.loss_bound
+    if not off:
+        return "The losses are right, but the answers are counted wrongly."
+    kinds = {layer.kind for _, _, layer in leaves(job.network.row)}  # type: ignore[union-attr]
+    suspects = [
+        what
+        for kind, what in (
+            ("batchnorm", "batch norm does not use its running averages as it should"),
+            ("dropout", "dropout is active"),
+        )
+        if kind in kinds
+    ]
+    ratio = f"The loss is {times(score.loss / wanted.loss)} what it should be"
+    return f"{ratio}: perhaps {' or '.join(suspects)}." if suspects else f"{ratio}."
+
+
+def _mistakes(losses: Array) -> Iterator[tuple[str, float]]:
+    """Yield mean losses as mistakes would have them."""
+    n = len(losses)
+    pieces = np.split(losses, np.arange(EVALUATION_ROWS, n, EVALUATION_ROWS))
+    means = [float(each.mean()) for each in pieces]
+    yield "The loss is a sum over the rows, not their mean.", float(losses.sum())
+    yield (
+        "The loss is a mean of the pieces' means, however many rows they have.",
+        float(np.mean(means)),
+    )
+    first = np.concatenate([losses[: len(each)] for each in pieces])
+    yield "Every piece of the evaluation takes the first rows.", float(first.mean())
+    whole = losses[: n // EVALUATION_ROWS * EVALUATION_ROWS]
+    if 0 < len(whole) < n:
+        yield "The last piece of the evaluation is lost.", float(whole.sum()) / n
+        yield "The last piece of the evaluation is lost.", float(whole.mean())
+    for i, each in enumerate(pieces):
+        yield f"Piece {i} of the evaluation is counted alone.", float(each.sum()) / n

@@ -1,0 +1,85 @@
+"""What only code of the user's own can have wrong: memory of earlier calls, and float32."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dptrain.gradcheck.analytic import Local
+from dptrain.gradcheck.comparison import Comparison, compare
+from dptrain.gradcheck.diagnosis import Diagnosis
+from dptrain.gradcheck.reference.bounded import UNITS
+from dptrain.gradcheck.verdict import Verdict
+from dptrain.nn.initializers import Zeros
+from dptrain.nn.network import Tensor
+
+Array = NDArray[Any]
+Checked = Iterator[tuple[Comparison, list[Diagnosis]]]
+
+LOSS = Tensor("loss", (), 0, 1, decays=False, init=Zeros(), fans=(1, 1))
+# The float64 gradient is computed with weights that are moved by float32's roundoff so often; what
+# float32 makes of it may differ by so many times as much as these do.
+DRAWS, SAFETY = 8, 64
+
+
+def check_repeatable(local: Local, parameters: Array, step: int, where: str) -> Checked:
+    """Compare loss and gradient of two calls with the same weights and rows.
+
+    Args:
+        local: the job in this process.
+        parameters: flat ``(size,)``.
+        step: whose minibatch.
+        where: as of `Comparison`.
+    """
+    tensors = [t for t in local.job.network.all_tensors() if t.trained]
+    first, again = (local.analytic(parameters, step) for _ in range(2))
+    pairs = (
+        ("loss", [LOSS], np.array([first.loss]), np.array([again.loss])),
+        ("gradient", tensors, first.gradient, again.gradient),
+    )
+    for what, which, a, b in pairs:
+        found = compare(f"{what} called again = called once", "numerical", where, which, b, a, 0.0)
+        sentence = (
+            f"two calls with the same weights and rows give another {what}: the code keeps "
+            "something from call to call, or draws random numbers from a generator of its own"
+        )
+        yield found, [Diagnosis("not-repeatable", sentence, 0.0)]
+        if found.verdict is Verdict.FAIL:
+            return
+
+
+def check_float32(
+    local: Local, exact: Local, parameters: Array, step: int, where: str, seed: int
+) -> Checked:
+    """Compare the gradient in float32 with that in float64, at the same weights.
+
+    There are no formulas to bound its rounding, so this is estimated: by how much the float64
+    gradient moves if all weights are moved at random by float32's roundoff.
+
+    Args:
+        local: the job in float32.
+        exact: the same in float64.
+        parameters: float32, flat ``(size,)``.
+        step: whose minibatch.
+        where: as of `Comparison`.
+        seed: of the movements.
+    """
+    unit, random = UNITS["float32"], np.random.default_rng(seed)
+    weights = parameters.astype(float)
+    right = exact.analytic(weights, step).gradient
+    found = local.analytic(parameters, step).gradient.astype(float)
+    spread = np.zeros(len(right))
+    for _ in range(DRAWS):
+        moved = weights * (1 + unit * random.choice((-1.0, 1.0), len(weights)))
+        spread = np.maximum(spread, np.abs(exact.analytic(moved, step).gradient - right))
+    tensors = [t for t in local.job.network.all_tensors() if t.trained]
+    tolerance = np.zeros(len(right))
+    for t in tensors:
+        own = slice(t.start, t.stop)
+        tolerance[own] = SAFETY * (spread[own].max() + unit * np.abs(right[own]).max())
+    name = "analytic in float32 = in float64"
+    comparison = compare(name, "numerical", where, tensors, found, right, tolerance)
+    wrong = ", ".join(t.tensor for t in comparison.tensors if t.failed)
+    sentence = f"the gradient of {wrong} is wrong in float32 only: look for what depends on dtype"
+    yield comparison, [Diagnosis("float32-only", sentence, 0.0)]
