@@ -23,10 +23,9 @@ from dptrain.gradcheck.ledger import check_ledger
 from dptrain.gradcheck.masks import check_masks
 from dptrain.gradcheck.minibatches.rows import check_rows
 from dptrain.gradcheck.order import check_order
-from dptrain.gradcheck.rates import check_rates
 from dptrain.gradcheck.report import EDGES, Failure, Report
 from dptrain.gradcheck.reported import diagnose_loss
-from dptrain.gradcheck.schedule_slips import diagnose_rates
+from dptrain.gradcheck.schedule_slips import checked_rates
 from dptrain.gradcheck.statistics import check_statistics, diagnose_statistics
 from dptrain.gradcheck.subject import STEPS, UPDATES, Dtype, Subject, is_own
 from dptrain.gradcheck.update import check_updates, diagnose_updates
@@ -36,8 +35,6 @@ from dptrain.launch.local import WORKER
 # Whatever fails at an edge of the second kind may do so because one of the first kind has failed.
 CAUSES = frozenset(("analytic", "distributed"))
 CONSEQUENCES = frozenset(("update", "resume", "plan", "order", "replicas", "evaluation"))
-# The edge between the gradients of one process and of several.
-GRADIENT = "distributed"
 
 Array = NDArray[Any]
 Tell = Callable[[Comparison], None]
@@ -162,12 +159,12 @@ class Check:
         alone = Alone(self.subject, self._points, plan.workers, self.report)
         for dtype in plan.dtypes:
             yield Part("rows", None, self._rows(dtype))
+        if plan.updates:  # before what follows from it
+            yield Part("update", None, checked_rates(self.subject, plan.ways))
         for dtype in plan.dtypes:
             for point in self._points:
                 if plan.numerical:
                     yield Part("analytic", None, alone.checked(dtype, point))
-        if plan.updates:
-            yield Part("update", None, self._rates())
         for dtype in plan.dtypes:
             for way in plan.ways:
                 for point in self._points:
@@ -243,12 +240,6 @@ class Check:
                 lambda c=comparison: Failure(c, diagnose_statistics(job, done)),  # type: ignore[misc]
             )
 
-    def _rates(self) -> Found:
-        """The learning rate of every step of the experiment as it was given."""
-        job, workers = self.subject.whole_job(), max(way.workers for way in self.plan.ways)
-        found = check_rates(job)
-        yield found, lambda: Failure(found, diagnose_rates(job, workers))
-
     def _updates(self, dtype: Dtype, way: Way) -> Found:
         """What the experiment's own optimizer makes of the gradients."""
         job = self.subject.job(dtype)
@@ -260,24 +251,7 @@ class Check:
             done = list(steps(found, first, first + UPDATES))
         of: dict[str, Any] = {"workers": way.workers, "exchange": way.exchange, "slots": slots}
         for comparison in check_updates(job, done, where, **of, explain=False):
-            yield (
-                comparison,
-                lambda c=comparison: Failure(  # type: ignore[misc]
-                    c, self._follows(dtype, way) or diagnose_updates(job, done, **of)
-                ),
-            )
-
-    def _follows(self, dtype: Dtype, way: Way) -> list[Diagnosis]:
-        """Return that an update is wrong because its gradient is, where that is known."""
-        wrong = [
-            c.where
-            for c in self.report.comparisons
-            if c.edge == GRADIENT and c.verdict is Verdict.FAIL and c.name.startswith("distributed")
-        ]
-        if not any(w.startswith(dtype) and str(way) in w for w in wrong):
-            return []
-        sentence = "The update follows from the gradient, which is wrong already."
-        return [Diagnosis("follows-from-gradient", sentence, 0.0)]
+            yield comparison, lambda c=comparison: Failure(c, diagnose_updates(job, done, **of))  # type: ignore[misc]
 
     def _come_to(self, dtype: Dtype, steps_done: int) -> State:
         """Return where the experiment stands after some steps from the last point."""

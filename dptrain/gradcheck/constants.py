@@ -31,21 +31,19 @@ def constant(job: Job, workers: int, factor: float) -> str:
 def _constants(job: Job, workers: int) -> Iterator[tuple[str, float]]:
     e = job.experiment
     yield f"{workers} workers", workers
-    yield "the workers squared", workers**2
-    yield "the learning rate", e.lr or 0
-    if e.weight_decay and e.l1:
-        yield "λ / l1", e.weight_decay / e.l1
-    yield f"the {job.batch_size} rows of a minibatch", job.batch_size
-    yield f"the {job.shards} shards", job.shards
-    yield f"the {job.steps_per_epoch} steps of an epoch", job.steps_per_epoch
-    yield "the training rows", len(job.dataset.train)
-    yield "the learning rate squared", (e.lr or 0) ** 2
     for name, letter in (("momentum", "μ"), ("decay", "decay"), ("beta1", "β₁"), ("beta2", "β₂")):
         value = getattr(e, name)
         if value is not None:
             yield letter, value
             yield f"(1 - {letter})", 1 - value
             yield f"√(1 - {letter})", math.sqrt(1 - value)
-    yield "λ", e.weight_decay
-    yield "l1", e.l1
-    yield "the limit of clipping", e.clip_norm or 0
+    lr = e.lr or 0
+    yield from (("the learning rate", lr), ("the learning rate squared", lr**2))
+    if e.weight_decay and e.l1:
+        yield "λ / l1", e.weight_decay / e.l1
+    yield from (("λ", e.weight_decay), ("l1", e.l1), ("the limit of clipping", e.clip_norm or 0))
+    yield "the workers squared", workers**2
+    yield f"the {job.batch_size} rows of a minibatch", job.batch_size
+    yield f"the {job.shards} shards", job.shards
+    yield f"the {job.steps_per_epoch} steps of an epoch", job.steps_per_epoch
+    yield "the training rows", len(job.dataset.train)

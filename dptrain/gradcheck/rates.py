@@ -24,6 +24,8 @@ DOUBLE = UNITS["float64"]
 # Steps that are compared one by one; of longer experiments these at the beginning, around the end
 # of the warm-up and at the end of the run, and as many evenly chosen.
 STEPS, ENDS = 10_000, 500
+# What underflow can do: after thousands of periods the rate has no digits left.
+TINY = float(np.finfo(float).smallest_subnormal)
 # The run may arrange the formula otherwise and so round at other places.
 FACTOR = 4.0
 
@@ -60,9 +62,8 @@ def learning_rate(job: Job, step: int) -> Bounded:
         value = base * math.exp(periods * math.log(e.decay_rate or 1.0))
         # the error of the exponent becomes a relative one of the power
         exponent = abs(periods * math.log(e.decay_rate or 1.0))
-        return Bounded(
-            np.array(value), np.array(value * FUNCTION * DOUBLE * (2 + exponent)), DOUBLE
-        )
+        error = value * FUNCTION * DOUBLE * (2 + exponent) + FUNCTION * TINY
+        return Bounded(np.array(value), np.array(error), DOUBLE)
     return Bounded(np.array(value), np.array(base * FUNCTION * DOUBLE), DOUBLE)
 
 

@@ -9,14 +9,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dptrain.experiment.job import Job
+from dptrain.gradcheck.comparison import Comparison
 from dptrain.gradcheck.constants import named_factor
 from dptrain.gradcheck.diagnosis import Diagnosis
+from dptrain.gradcheck.distributed import Way
 from dptrain.gradcheck.rates import (
+    check_rates,
     chosen_steps,
     learning_rate,
     used_rates,
 )
+from dptrain.gradcheck.report import Failure
 from dptrain.gradcheck.schedule_forms import Wrong, book_form, scaled, wrong_schedules
+from dptrain.gradcheck.subject import Subject
 
 Array = NDArray[Any]
 Changes = dict[str, Any]
@@ -120,6 +125,15 @@ def _counted(job: Job) -> Iterator[Wrong]:
 
         yield Wrong("adam-correction", f"The step is divided by {name} once more.", missing)
         yield Wrong("adam-correction", f"The step is multiplied by {name} once more.", more)
+
+
+def checked_rates(
+    subject: Subject, ways: Sequence[Way]
+) -> Iterator[tuple[Comparison, Callable[[], Failure]]]:
+    """Compare the learning rate of every step of the experiment as it was given with the book's."""
+    job, workers = subject.whole_job(), max((way.workers for way in ways), default=1)
+    found = check_rates(job)
+    yield found, lambda: Failure(found, diagnose_rates(job, workers))
 
 
 def diagnose_rates(job: Job, workers: int) -> list[Diagnosis]:

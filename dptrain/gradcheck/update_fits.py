@@ -33,6 +33,8 @@ Array = NDArray[Any]
 CLOSE = 0.01
 # Tensors that a sentence names one by one.
 NAMED = 4
+# Bounds of rounding within which a change may lie.
+ROUNDING = 4.0
 # Steps of Newton's method; the first is exact where the rule is linear in its gradient.
 ROUNDS = 6
 # Values of t beyond the last step that a bias correction may go by.
@@ -66,8 +68,18 @@ class Seen:
     def certainty(self) -> Array:
         """Return one over the tolerance of each change, ``(steps, size)``."""
         errors = np.array([each.change.error for each in self.predict(BY_THE_BOOK)], float)
-        with np.errstate(divide="ignore"):
-            return np.where(errors > 0, 1 / errors, 0.0)
+        with np.errstate(divide="ignore", over="ignore"):
+            found = 1 / errors
+        return np.where(np.isfinite(found), found, 0.0)
+
+    def first_wrong(self) -> int:
+        """Return the first step whose changes are not the book's, or one behind the last."""
+        with np.errstate(all="ignore"):
+            off = np.abs(self.values() - self.changes) * self.certainty()
+        wrong = (~(off <= ROUNDING)).any(axis=1)
+        return next(
+            (n for n, w in zip(self.numbers, wrong, strict=True) if w), self.numbers[-1] + 1
+        )
 
     @property
     def tensors(self) -> list[Tensor]:
@@ -172,7 +184,8 @@ def _penalties(seen: Seen) -> Iterator[Slip]:
             factors = _newton(seen, make, start)
             if factors is None:
                 continue
-            factors = np.where(np.abs(factors - wanted) <= SAME, wanted, factors)
+            whole = np.round(factors)
+            factors = np.where(np.abs(factors - whole) <= SAME, whole, factors)
             if np.allclose(factors, wanted, atol=1e-6, rtol=0):
                 continue
             sentence = _penalty(seen, what, coefficient, wanted, factors)
