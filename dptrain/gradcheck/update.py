@@ -8,7 +8,7 @@ Compared is the change of the weights, not the weights: that tells how small a m
 would have been seen.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -66,6 +66,11 @@ class Course(NamedTuple):
                 book.step(step.number, step.before.parameters, gradient)
                 for step, gradient in zip(self.steps, self.gradients, strict=True)
             ]
+
+    def until(self, last: int) -> "Course":
+        """Return the same up to a step, which is counted from the first."""
+        steps, gradients = self.steps[: last + 1], self.gradients[: last + 1]
+        return self._replace(steps=steps, gradients=gradients)
 
     def state(self, step: Step) -> dict[str, Array]:
         """Return a run's optimizer state after a step, in the published scale."""
@@ -175,35 +180,43 @@ def _diagnoses(
     course: Course, workers: int, exchange: str, shard_gradients: ShardGradients | None
 ) -> list[Diagnosis]:
     book = course.predicted()
-    weights, state = (f(course, book, book) for f in (_weights_beyond, _state_beyond))
-    if not _size(weights):
-        weights = []
-        if not _size(state):
-            return []
     at, wrong = _first_wrong(course, book)
-    so_far = course.steps[: at + 1]
-    rightly = not (weights and weights[at].any())
-    if any(slot[wrong].any() for slot in course.steps[at].after.slots):
-        stale = stale_buffers(so_far, wrong, moved_rightly=rightly)
-        if stale:
-            return stale
+    if not wrong.any():
+        return []
+    rightly = not _weights_beyond(course, book, book)[at].any()
+    so_far = course.until(at)
+    stale = stale_buffers(so_far.steps, wrong, moved_rightly=rightly)
+    if stale and any(slot[wrong].any() for slot in course.steps[at].after.slots):
+        return stale
     partials = _partials(course, workers, shard_gradients)
     mistakes = slips(course.job, workers, [s.number for s in course.steps], partials)
-    likely = ranked(_likely(course, book, mistakes))
+    parts = areas(course.job, exchange, workers)
+    norms = parts if exchange == "shared" else ()
+    done = seen(course.job, course.steps, course.gradients, partials)
+    # what comes after the first wrong step may be another thing, or no number
+    for some in (course, so_far) if len(so_far.steps) < len(course.steps) else (course,):
+        factors = factor_slips(course.job, done[: len(some.steps)], parts, norms)
+        likely = _explained(some, mistakes, factors)
+        if likely:
+            break
     if not likely or likely[0].residual > EXACTLY:
-        parts = areas(course.job, exchange, workers)
-        norms = parts if exchange == "shared" else ()
-        done = seen(course.job, course.steps, course.gradients, partials)
-        factors = list(factor_slips(course.job, done, parts, norms))
-        likely = ranked([*likely, *_likely(course, book, factors)])
-        if not likely or likely[0].residual > EXACTLY:
-            given = given_gradient(course.job, done[: at + 1], workers, parts)
-            likely = ranked([*likely, *given])
-        if not likely and _size(state):
-            likely = ranked(_likely(course, book, [*mistakes, *factors], of_state=True))
-    if not likely:
-        likely = stale_buffers(so_far, wrong, moved_rightly=rightly)
-    return likely or [_unexplained(course, book, areas(course.job, exchange, workers))]
+        likely = ranked([*likely, *given_gradient(course.job, done[: at + 1], workers, parts)])
+    return likely or stale or [_unexplained(course, book, parts)]
+
+
+def _explained(
+    course: Course, mistakes: Sequence[Slip], factors: Iterable[Slip]
+) -> list[Diagnosis]:
+    """Return which mistakes explain some steps, those that are known before those fitted."""
+    book = course.predicted()
+    likely = ranked(_likely(course, book, mistakes))
+    if likely and likely[0].residual <= EXACTLY:
+        return likely
+    fitted = list(factors)
+    likely = ranked([*likely, *_likely(course, book, fitted)])
+    if not likely and _size(_state_beyond(course, book, book)):
+        likely = ranked(_likely(course, book, [*mistakes, *fitted], of_state=True))
+    return likely
 
 
 def _likely(

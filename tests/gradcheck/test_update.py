@@ -132,7 +132,7 @@ def test_small_deviations_show(data: Data) -> None:
     assert failed[0].note == "No known mistake explains it."
     (unexplained,) = diagnose_updates(job, wrong_steps(job, spoil))
     assert unexplained.sentence == (
-        "In step 1 the update is 1 times what it should be: elements 7 to 7, in dense1.W (1 of 120)."
+        "In step 1 the update is 1 times what it should be: element 7, in dense1.W (1 of 120)."
     )
 
 
