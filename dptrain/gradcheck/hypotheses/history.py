@@ -20,9 +20,9 @@ def hypotheses(evidence: Evidence) -> Iterator[Hypothesis]:
     yield from _left_over(evidence)
     yield from _stale(evidence)
     yield from _older(evidence)
-    yield from _of_another_step(evidence)
     yield from _relabelled(evidence)
     yield from fitted(evidence)
+    yield from _of_another_step(evidence)
 
 
 def fitted(evidence: Evidence) -> Iterator[Hypothesis]:
@@ -203,7 +203,8 @@ def _counted(
         sentence = f"rows {few(lost)} are not counted, but {len(foreign)} of another minibatch"
         return "rows-lost", sentence
     if lost and more and not foreign and _of_one(own, times, parts):
-        return "same-shard", f"all ranks compute the rows of one: {few(more)}"
+        counted = [i for i in own if times[i]]
+        return "same-shard", f"all ranks compute the rows of one: {few(counted)}"
     if divisor != n:
         sentence = f"{divisor - n} rows are added to the {n}: {few(more + foreign)} count again"
         return "padding-counted", sentence
