@@ -1,0 +1,95 @@
+"""What a checkpoint says: state, digest, counts and experiment, against the run as it should be."""
+
+from functools import partial
+
+import numpy as np
+
+from dptrain.experiment.files import plain
+from dptrain.gradcheck.comparison import Comparison, compare, compare_numbers
+from dptrain.gradcheck.course import Course
+from dptrain.gradcheck.diagnosis import Diagnosis
+from dptrain.gradcheck.kept import Kept
+from dptrain.gradcheck.lapses import arrays_of
+from dptrain.gradcheck.records import EDGE, Explain, Pairs, Told, about_digest
+
+# Of an experiment begun with saved weights a run records what it has found there.
+FOUND = ("init_from", "init_digest")
+
+
+def check_checkpoint(
+    course: Course, kept: Kept, step: int, judged: int, where: str, about_state: Explain
+) -> Told:
+    """Compare a checkpoint with what it should say.
+
+    Args:
+        course: of the run.
+        kept: the checkpoint.
+        step: the steps after which it was written.
+        judged: those after which the last evaluation was.
+        where: it is, for a reader.
+        about_state: tells why weights or optimizer state are wrong.
+    """
+    job, found = course.job, kept.arrays(course.job)
+    tensors = job.network.all_tensors()
+    for array, wanted in arrays_of(job, course.state(step)).items():
+        name = f"{array} in checkpoints = this process's"
+        yield compare(name, EDGE, where, tensors, found[array], wanted, 0.0), about_state
+    yield _counts(course, kept, step, judged, where)
+    yield _digest(course, kept, step, where)
+    yield _experiment(course, kept, where)
+
+
+def _counts(
+    course: Course, kept: Kept, step: int, judged: int, where: str
+) -> tuple[Comparison, Explain]:
+    best_step, best = course.best(judged)
+    wanted = {
+        "step": step,
+        "epoch": step // course.job.steps_per_epoch,
+        "evaluated": judged,
+        "best_step": best_step,
+        "best": best,
+    }
+    told = {"step": kept.about["step"], "epoch": kept.about["epoch"]} | kept.about["progress"]
+    pairs: Pairs = {
+        name: (_number(told.get(name)), value)
+        for name, value in wanted.items()
+        if np.isfinite(value)
+    }
+
+    def explain() -> list[Diagnosis]:
+        wrong = next(name for name, (found, right) in pairs.items() if found != right)
+        found, right = pairs[wrong]
+        what = f"The checkpoint counts wrongly: {wrong} is {found:g} instead of {right:g}: {where}."
+        kind = "step-miscounted" if wrong in ("step", "epoch") else "progress-wrong"
+        return [Diagnosis(kind, what, 0.0)]
+
+    return compare_numbers("counts in checkpoints = the run's", EDGE, where, pairs), explain
+
+
+def _digest(course: Course, kept: Kept, step: int, where: str) -> tuple[Comparison, Explain]:
+    digest = kept.about["digest"]
+    pairs: Pairs = {"digest": (float(digest == course.digests[step]), 1.0)}
+    name = "digests in checkpoints = those of the weights"
+    compared = compare_numbers(name, EDGE, where, pairs)
+    return compared, partial(about_digest, course, digest, where)
+
+
+def _experiment(course: Course, kept: Kept, where: str) -> tuple[Comparison, Explain]:
+    begun, found = plain(course.job.experiment), kept.experiment
+    changed = [
+        f"{name}={found.get(name)!r} instead of {begun.get(name)!r}"
+        for name in sorted({*begun, *found} - {*FOUND})
+        if begun.get(name) != found.get(name)
+    ]
+
+    def explain() -> list[Diagnosis]:
+        what = f"The experiment has changed to {', '.join(changed)}: {where}."
+        return [Diagnosis("experiment-changed", what, 0.0)]
+
+    name = "settings changed in checkpoints = none"
+    return compare_numbers(name, EDGE, where, {"changed": (len(changed), 0)}), explain
+
+
+def _number(value: object) -> float:
+    return value if isinstance(value, int | float) else np.nan
