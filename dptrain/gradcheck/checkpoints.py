@@ -49,6 +49,8 @@ def _counts(
         "evaluated": judged,
         "best_step": best_step,
         "best": best,
+        "improved": best,
+        "waited": course.waited(judged),
     }
     told = {"step": kept.about["step"], "epoch": kept.about["epoch"]} | kept.about["progress"]
     pairs: Pairs = {
@@ -76,19 +78,28 @@ def _digest(course: Course, kept: Kept, step: int, where: str) -> tuple[Comparis
 
 
 def _experiment(course: Course, kept: Kept, where: str) -> tuple[Comparison, Explain]:
+    name, pairs = (
+        "settings changed in checkpoints = none",
+        {"changed": (len(_changed(course, kept)), 0)},
+    )
+    explain = partial(about_experiment, course, kept, where)
+    return compare_numbers(name, EDGE, where, pairs), explain
+
+
+def about_experiment(course: Course, kept: Kept, where: str) -> list[Diagnosis]:
+    """Return in what the experiment differs from the one that was begun, if it does."""
+    changed = _changed(course, kept)
+    what = f"The experiment has changed, to {', '.join(changed)}: {where}."
+    return [Diagnosis("experiment-changed", what, 0.0)] * bool(changed)
+
+
+def _changed(course: Course, kept: Kept) -> list[str]:
     begun, found = plain(course.job.experiment), kept.experiment
-    changed = [
+    return [
         f"{name}={found.get(name)!r} instead of {begun.get(name)!r}"
         for name in sorted({*begun, *found} - {*FOUND})
         if begun.get(name) != found.get(name)
     ]
-
-    def explain() -> list[Diagnosis]:
-        what = f"The experiment has changed to {', '.join(changed)}: {where}."
-        return [Diagnosis("experiment-changed", what, 0.0)]
-
-    name = "settings changed in checkpoints = none"
-    return compare_numbers(name, EDGE, where, {"changed": (len(changed), 0)}), explain
 
 
 def _number(value: object) -> float:

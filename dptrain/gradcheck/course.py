@@ -1,95 +1,19 @@
 """What a whole run should come to: computed in this process, and never written to a file."""
 
 import hashlib
+import math
 from collections.abc import Iterator, Sequence
-from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
-from msgspec.structs import replace
 
 from dptrain.coordinator.beginning import first_state, saved_weights
-from dptrain.data.dataset import open_dataset
-from dptrain.data.prepared import prepare_arrays
-from dptrain.data.targets import Task
+from dptrain.errors import NonFiniteError
 from dptrain.exchange.engine import Score, State
 from dptrain.exchange.inline import InlineEngine
-from dptrain.experiment.code import MEMORY
 from dptrain.experiment.job import SPLITS, Job
 from dptrain.gradcheck.distributed import copied
 from dptrain.gradcheck.lapses import Array
-from dptrain.gradcheck.subject import is_own
 from dptrain.own.network import OwnNetwork
-
-# Rows of training and validation are prepared so that a third of them is held out, and one more is
-# there than is trained on.
-HELD_OUT = 3
-
-
-class Small(NamedTuple):
-    """An experiment of a few rows.
-
-    Attributes:
-        job: settled, with early stopping.
-        data: folder of its prepared data.
-    """
-
-    job: Job
-    data: Path
-
-
-def small(job: Job, folder: Path, steps: int) -> Small:
-    """Return an experiment like another one, of a few of its training rows and so many steps.
-
-    The validation rows have wrong targets: as training goes on, they are answered worse. So the
-    best weights are early ones, which later steps must leave alone.
-    """
-    e, train = job.experiment, job.dataset.train
-    count = min(len(train), 2 * job.batch_size + max(1, job.shards - 2))
-    held_out = max(1, count // HELD_OUT)
-    order = np.arange(count + held_out + 1) % len(train)
-    inputs, targets = train.take(order, job.dtype)
-    x_test, t_test = train.take(order[:HELD_OUT], job.dtype)
-    classes = job.dataset.classes
-    task: Task = "classification" if classes else "regression"
-    settings = replace(
-        e,
-        dataset=MEMORY,
-        validation=held_out / len(order),
-        test=0.0,
-        train_rows=count,
-        steps=steps,
-        epochs=None,
-        patience=steps,
-        min_improvement=0.0,
-    )
-
-    def prepared(t: Array, where: Path) -> Job:
-        # one-hot, since some classes may have no training row
-        rows = [np.eye(classes)[each] if classes > 1 else each for each in (t, t_test)]
-        prepare_arrays(
-            where, x_train=inputs, t_train=rows[0], x_test=x_test, t_test=rows[1],
-            dtype=e.dtype, task=task,
-        )  # fmt: skip
-        dataset = open_dataset(
-            where, validation=settings.validation, test=0, seed=e.seed, train_rows=count
-        )
-        return Job(replace(settings, dataset_digest=dataset.digest), dataset, job.origin)
-
-    held = prepared(targets, folder / "right").dataset.validation.index
-    targets[held] = _wrong(job, targets[held])
-    return Small(prepared(targets, folder / "data"), folder / "data")
-
-
-def _wrong(job: Job, targets: Array) -> Array:
-    """Return targets that training leads away from, as far as any can be made up."""
-    if is_own(job):  # whose loss may not take all numbers
-        return np.roll(targets, 1, axis=0)
-    if job.dataset.classes:
-        return (targets + 1) % job.dataset.classes
-    within = ((targets >= 0) & (targets <= 1)).all()
-    found: Array = 1 - targets if within else -targets
-    return found
 
 
 class Course:
@@ -127,6 +51,10 @@ class Course:
                 self.scores[done] = {name: engine.evaluate(name) for name in SPLITS}
             if evaluated or done in moments:
                 self._states[done] = copied(engine.state())
+        scores = [each.loss for of_all in self.scores.values() for each in of_all.values()]
+        if not all(map(math.isfinite, scores)):
+            raise NonFiniteError("an evaluation has a loss that is not finite")
+        self.rewind()
 
     def rewind(self) -> None:
         """Have the user's own network hold what a run begins with, if it is one."""
@@ -150,7 +78,22 @@ class Course:
         """Return when the validation was answered best so far, the first time, and how well."""
         merits = [(each, _merit(s["validation"])) for each, s in self.scores.items()]
         known = [each for each in merits if each[0] <= step]
-        return max(known, key=lambda each: each[1], default=(0, np.nan))
+        return max(known, key=lambda each: each[1], default=(0, math.nan))
+
+    def waited(self, step: int) -> int:
+        """Return how many evaluations there were after the best so far."""
+        return sum(self.best(step)[0] < each <= step for each in self.scores)
+
+    def worth(self) -> int:
+        """Return how well this run shows which weights are the best: 0, 1 or 2.
+
+        They should come after others that were worse, and be followed by others that are worse;
+        and no step should leave the weights as they are.
+        """
+        if len(set(self.digests)) <= self.end:
+            return 0
+        best, (first, *_, last) = self.best(self.end)[0], self.scores
+        return 0 if best == last else 1 + (best > first)
 
     def _engines(self) -> Iterator[tuple[int, InlineEngine]]:
         begun = copied(self._start)

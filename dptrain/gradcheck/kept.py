@@ -43,9 +43,10 @@ class Kept(NamedTuple):
                 weights[tensor.start : tensor.stop] = values.reshape(-1)
         found = {WEIGHTS: weights}
         for name in job.updater.rule.slots:
-            values = self.tensors.get(_SLOT + name)
-            there = values is not None and values.shape == weights.shape
-            found[name] = values.astype(float) if there else np.full_like(weights, np.nan)
+            slot = self.tensors.get(_SLOT + name)
+            found[name] = np.full(job.network.size, np.nan)
+            if slot is not None and slot.shape == weights.shape:
+                found[name][:] = slot
         return found
 
 

@@ -91,7 +91,7 @@ def lapses(job: Job, found: Arrays, wanted: Arrays, course: Course, where: str) 
         explained, unexplained = _explained(job, name, found[name], wanted, which, course)
         named += explained
         left += unexplained
-    total = sum(np.count_nonzero(each) for each in wrong.values())
+    total = sum(int(np.count_nonzero(each)) for each in wrong.values())
     if not named:
         names = _listed([_called(n, "") for n in wrong])
         what = f"{where} {names} {_is(wrong)} not what {_were(wrong)}: {total:,} elements differ."
@@ -129,9 +129,7 @@ def _explained(
     return explained, left
 
 
-def _lapses(
-    job: Job, name: str, wanted: Arrays, found: Array, course: Course
-) -> Iterator[Lapse]:
+def _lapses(job: Job, name: str, wanted: Arrays, found: Array, course: Course) -> Iterator[Lapse]:
     """Yield what an array could have become, the simplest first."""
     right = wanted[name]
     lost = "tensor-lost" if name == WEIGHTS else "state-lost"
@@ -186,7 +184,8 @@ def narrowed(values: Array, dtype: Any) -> Array:
 
 
 def _unequal(found: Array, wanted: Array) -> Array:
-    return found.view(np.uint64) != wanted.view(np.uint64)
+    unequal: Array = found.view(np.uint64) != wanted.view(np.uint64)
+    return unequal
 
 
 def _fits(found: Array, predicted: Array, which: Array) -> bool:

@@ -23,23 +23,27 @@ EDGE = "resume"
 SHOWN = 4
 
 
-def check_records(course: Course, found: Sequence[Record], where: str) -> Told:
+def check_records(course: Course, found: Sequence[Record], where: str, every: int) -> Told:
     """Compare a run's records with what they should say.
 
     Args:
         course: of the run.
         found: in their order.
         where: they were found.
+        every: there is a record of the first step, and of one in so many.
     """
-    yield _repeats(course, found, where)
-    yield _losses(course, found, where)
+    logged = [n for n in range(1, course.end + 1) if n == 1 or n % every == 0]
+    yield _repeats(course, logged, found, where)
+    yield _losses(course, logged, found, where)
     yield from _evaluations(course, found, where)
     yield _digests(course, found, where)
 
 
-def _repeats(course: Course, found: Sequence[Record], where: str) -> tuple[Comparison, Explain]:
+def _repeats(
+    course: Course, logged: Sequence[int], found: Sequence[Record], where: str
+) -> tuple[Comparison, Explain]:
     """Compare how often there is a record of each step and evaluation, which is once."""
-    wanted = [*(("step", i + 1) for i in range(course.end)), *(("epoch", s) for s in course.scores)]
+    wanted = [*(("step", n) for n in logged), *(("epoch", n) for n in course.scores)]
     count = Counter((r["kind"], r["step"]) for r in found if r["kind"] in ("step", "epoch"))
     pairs = {f"{kind} {step}": (count[kind, step], 1) for kind, step in wanted}
     pairs["others"] = (len(count.keys() - set(wanted)), 0)
@@ -56,13 +60,14 @@ def _repeats(course: Course, found: Sequence[Record], where: str) -> tuple[Compa
     return compare_numbers(name, EDGE, where, pairs), explain
 
 
-def _losses(course: Course, found: Sequence[Record], where: str) -> tuple[Comparison, Explain]:
-    told = {r["step"]: _number(r["loss"]) for r in found if r["kind"] == "step"}
-    pairs = {f"step {i + 1}": (told.get(i + 1, np.nan), w) for i, w in enumerate(course.losses)}
+def _losses(
+    course: Course, logged: Sequence[int], found: Sequence[Record], where: str
+) -> tuple[Comparison, Explain]:
+    told = _told(found)
+    pairs = {f"step {n}": (told.get(n, np.nan), float(course.losses[n - 1])) for n in logged}
 
     def explain() -> list[Diagnosis]:
-        step = first_wrong(course, found)
-        assert step is not None
+        step = next(n for n in logged if told.get(n) != course.losses[n - 1])
         value = told.get(step, np.nan)
         others = [i + 1 for i, each in enumerate(course.losses) if each == value]
         if others:
@@ -78,9 +83,11 @@ def _losses(course: Course, found: Sequence[Record], where: str) -> tuple[Compar
 
 def first_wrong(course: Course, found: Sequence[Record]) -> int | None:
     """Return the first step of which the records have another loss."""
-    told = {r["step"]: _number(r["loss"]) for r in found if r["kind"] == "step"}
-    wrong = (i + 1 for i, each in enumerate(course.losses) if told.get(i + 1) != each)
-    return next(wrong, None)
+    return next((n for n, each in _told(found).items() if each != course.losses[n - 1]), None)
+
+
+def _told(found: Sequence[Record]) -> dict[int, float]:
+    return {r["step"]: _number(r["loss"]) for r in found if r["kind"] == "step"}
 
 
 def _evaluations(course: Course, found: Sequence[Record], where: str) -> Told:
@@ -94,7 +101,10 @@ def _evaluations(course: Course, found: Sequence[Record], where: str) -> Told:
         }
         at = f"{where}, after step {step}"
         name = "recorded evaluations = this process's"
-        yield compare_numbers(name, EDGE, at, pairs), partial(_about_evaluation, course, step, pairs)
+        yield (
+            compare_numbers(name, EDGE, at, pairs),
+            partial(_about_evaluation, course, step, pairs),
+        )
 
 
 def _values(score: Score) -> list[tuple[str, float]]:

@@ -13,8 +13,8 @@ from dptrain.exchange.engine import StepsDone
 from dptrain.experiment.job import Job
 from dptrain.experiment.schema import Execution, Experiment
 from dptrain.experiment.validate import build
-from dptrain.gradcheck.course import Small
 from dptrain.gradcheck.distributed import Way
+from dptrain.gradcheck.small import Small
 from dptrain.launch.local import WORKER
 from dptrain.metrics.records import EpochRecord
 from dptrain.own.network import drawing_kept
@@ -38,8 +38,13 @@ class Leg(NamedTuple):
     settings: tuple[tuple[str, Any], ...] = ()
 
     @property
+    def keeps(self) -> bool:
+        """Whether it keeps the checkpoints of all epochs."""
+        return ("keep_checkpoints", True) in self.settings
+
+    @property
     def execution(self) -> Execution:
-        """How it is carried out; every step is logged."""
+        """How it is carried out; every step is logged, unless it says otherwise."""
         settings: dict[str, Any] = {"worker_timeout": 30.0, "log_every": 1} | dict(self.settings)
         if self.last == "killed":
             settings["checkpoint_every"] = self.stop
@@ -56,6 +61,8 @@ class Watcher:
 
     Attributes:
         stop: what the run asks whether to go on.
+        told: after how many steps the run said that it begins.
+        begun: after how many steps it did; None where it did none.
     """
 
     def __init__(self, leg: Leg, folder: RunFolder, copies: Path) -> None:
@@ -63,15 +70,26 @@ class Watcher:
         self._leg = leg
         self._folder = folder
         self._copies = copies
+        self.told = 0
+        self.begun: int | None = None
 
-    def begin(self, job: Job, execution: Execution, folder: Path, first_step: int) -> None:
-        """Nothing has to be done."""
+    def begin(
+        self,
+        job: Job,  # noqa: ARG002 - an observer is told this, too
+        execution: Execution,  # noqa: ARG002
+        folder: Path,  # noqa: ARG002
+        first_step: int,
+    ) -> None:
+        """Note where the run begins."""
+        self.told = first_step
 
     def waiting(self, address: str, key: Path, missing: int) -> None:
         """Nobody is waited for."""
 
     def step(self, done: StepsDone) -> None:
         """End the run, where this is the step."""
+        if self.begun is None:
+            self.begun = done.begin
         if self._leg.last == "asked" and done.end == self._leg.stop:
             self.stop.receive(signal.SIGINT)
         if self._leg.last == "killed" and done.end > self._leg.stop:
@@ -102,12 +120,12 @@ def left(copies: Path, step: int) -> Path:
 
 
 def carry_out(
-    small: Small, leg: Leg, run: Path, copies: Path, worker: Sequence[str] = WORKER
-) -> None:
+    few: Small, leg: Leg, run: Path, copies: Path, worker: Sequence[str] = WORKER
+) -> Watcher:
     """Carry out a leg of a run: begin it, or go on where its folder is there already.
 
     Args:
-        small: what to train.
+        few: what to train.
         leg: how, and how far.
         run: the run folder.
         copies: folder for copies of its checkpoints.
@@ -120,7 +138,7 @@ def carry_out(
     watcher = Watcher(leg, folder, copies)
     resumed = RunFolder.resume(run) if run.exists() else None
     try:
-        experiment = small.job.experiment
+        experiment = few.job.experiment
         if resumed is not None:
             experiment = build(Experiment, recorded(resumed)[0], str(run))
         session = Session(
@@ -129,8 +147,8 @@ def carry_out(
             watcher,
             out=run,
             resumed=resumed,
-            prepared=small.data,
-            origin=small.job.origin,
+            prepared=few.data,
+            origin=few.job.origin,
             worker=worker,
         )
         with drawing_kept():
@@ -141,3 +159,4 @@ def carry_out(
         if resumed is not None:
             resumed.close()
     copyfile(folder.last, left(copies, leg.stop))
+    return watcher

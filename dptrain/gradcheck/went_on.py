@@ -28,6 +28,7 @@ class Detour(NamedTuple):
         state: to begin with.
         rows: by how much the numbers are wrong by which steps choose their rows and draw.
         rates: by how much those are wrong by which the optimizer goes.
+        more: steps that are done beyond those that should be.
     """
 
     kind: str
@@ -35,6 +36,7 @@ class Detour(NamedTuple):
     state: State
     rows: int = 0
     rates: int = 0
+    more: int = 0
 
 
 class Misnumbered(InlineEngine):
@@ -76,7 +78,7 @@ def went_on(
 def _come_to(job: Job, begun: Detour, first: int, last: int) -> Mapping[str, Array] | None:
     engine = Misnumbered(job, begun)
     try:
-        for _ in engine.train(first, last, lambda: False, 1):
+        for _ in engine.train(first, last + begun.more, lambda: False, 1):
             pass
     except DptrainError:  # another mistake would not have survived
         return None
@@ -126,9 +128,10 @@ def _rounded(job: Job, state: State, dtype: Any) -> Iterator[Detour]:
 
 
 def _numbered(state: State, first: int) -> Iterator[Detour]:
-    for off, what in ((-first, "from 1 again"), (-1, "one too low"), (1, "one too high")):
+    for off, what in ((-first, "from the first again"), (-1, "one too low"), (1, "one too high")):
         text = f"counts its steps {what}"
         yield Detour("step-miscounted", text, state, off, off)
+        yield Detour("step-miscounted", f"{text}, and does others again", state, off, off, -off)
         yield Detour("step-miscounted", f"{text} where it chooses its rows", state, off, 0)
         yield Detour("step-miscounted", f"{text} in the optimizer", state, 0, off)
 

@@ -5,6 +5,7 @@ to the last bit; the first that does not tells what was lost on the way.
 """
 
 import tempfile
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -16,16 +17,25 @@ from dptrain.checkpoint.checkpoint import load_checkpoint
 from dptrain.coordinator.beginning import saved_state
 from dptrain.errors import CheckpointError, NonFiniteError
 from dptrain.experiment.job import Job
-from dptrain.gradcheck.checkpoints import check_checkpoint
-from dptrain.gradcheck.comparison import Comparison
-from dptrain.gradcheck.course import Course, Small, small
+from dptrain.gradcheck.checkpoints import about_experiment, check_checkpoint
+from dptrain.gradcheck.comparison import Array, Comparison, compare_numbers
+from dptrain.gradcheck.course import Course
 from dptrain.gradcheck.diagnosis import EXPLAINS, Diagnosis
 from dptrain.gradcheck.distributed import Way
 from dptrain.gradcheck.kept import read_kept, read_records
 from dptrain.gradcheck.lapses import WEIGHTS, arrays_of, lapses
-from dptrain.gradcheck.records import EDGE, Explain, Told, check_records, first_wrong
+from dptrain.gradcheck.records import (
+    EDGE,
+    Explain,
+    Pairs,
+    Record,
+    Told,
+    check_records,
+    first_wrong,
+)
 from dptrain.gradcheck.report import Failure
-from dptrain.gradcheck.runs import Leg, carry_out, evaluated, left
+from dptrain.gradcheck.runs import Leg, Watcher, carry_out, evaluated, left
+from dptrain.gradcheck.small import Small, small
 from dptrain.gradcheck.verdict import Verdict
 from dptrain.gradcheck.went_on import went_on
 from dptrain.launch.local import WORKER
@@ -34,6 +44,8 @@ from dptrain.runfolder import RunFolder
 # A run is stopped after an odd number of steps, and again after an even one.
 STOPS = (5, 8)
 END = 11
+# In a run without a stop several steps are told of together.
+EVERY = 2
 
 
 class Moment(NamedTuple):
@@ -78,16 +90,22 @@ def check_runs(
 
 
 def _compared(job: Job, ways: Sequence[Way], worker: Sequence[str], folder: Path) -> Told:
-    few = small(job, folder, END)
     try:
-        course = Course(few.job, STOPS)
+        few, course = small(job, folder / "data", END, STOPS)
     except NonFiniteError as error:
         what = f"There are no numbers to compare: {error}"
         yield Comparison("whole runs", EDGE, "", Verdict.INCONCLUSIVE, (), what), list
         return
-    whole = Leg(ways[0], settings=(("keep_checkpoints", True),))
-    yield from Run(few, course, "in one go", [whole], folder / "whole").compared(worker)
-    yield from Run(few, course, "resumed", _legs(ways), folder / "resumed").compared(worker)
+    whole = Leg(ways[0], settings=(("keep_checkpoints", True), ("log_every", EVERY)))
+    runs = [
+        Run(few, course, "in one go", [whole], folder / "whole"),
+        Run(few, course, "resumed", _legs(ways), folder / "resumed"),
+    ]
+    for run in runs:
+        yield from run.compared(worker)
+    # what is wrong with weights says more than digests and losses
+    for run in runs:
+        yield from run.recorded()
 
 
 def _legs(ways: Sequence[Way]) -> list[Leg]:
@@ -114,27 +132,56 @@ class Run:
         self._copies = folder.with_name(f"{folder.name}-copies")
 
     def compared(self, worker: Sequence[str]) -> Told:
-        """Carry it out, and compare what it left."""
+        """Carry it out, and compare the checkpoints that it left."""
         self._copies.mkdir()
+        ended = None
         for number, leg in enumerate(self._legs):
             try:
                 self._course.rewind()
-                carry_out(self._few, leg, self._folder.path, self._copies, worker)
+                done = carry_out(self._few, leg, self._folder.path, self._copies, worker)
+                yield self._beginning(number, done)
             except Exception as error:  # noqa: BLE001 - what is wrong may end the run in any way
-                yield self._ended(number, error)
+                ended = self._ended(number, error)
                 break
         for moment in self._moments():
-            where = f"{self._name}, {self._legs[moment.leg].way}, {moment.what}"
-            if not moment.file.is_file():
-                yield _missing(moment, where)
+            if moment.file.is_file():
+                yield from self._checkpoint(moment)
+            elif ended is None:
+                yield self._missing(moment)
                 return
-            kept, about = read_kept(moment.file), partial(self._about_state, moment)
-            yield from check_checkpoint(
-                self._course, kept, moment.step, moment.judged, where, about
-            )
-        yield from check_records(self._course, self._records(), f"{self._name}, metrics.jsonl")
+        if ended is not None:
+            yield ended
 
-    def _records(self) -> list[dict[str, object]]:
+    def recorded(self) -> Told:
+        """Compare what it recorded."""
+        every = self._legs[0].execution.log_every
+        where = f"{self._name}, metrics.jsonl"
+        if self._folder.metrics.is_file():
+            yield from check_records(self._course, self._records(), where, every)
+
+    def _where(self, moment: Moment) -> str:
+        return f"{self._name}, {self._legs[moment.leg].way}, {moment.what}"
+
+    def _beginning(self, number: int, done: Watcher) -> tuple[Comparison, Explain]:
+        """Compare after how many steps a leg begins with those after which it should."""
+        stopped = self._legs[number - 1].stop if number else 0
+        begun = done.told if done.begun is None else done.begun
+        pairs: Pairs = {"told": (done.told, stopped), "done": (begun, stopped)}
+        what = f"The run that was stopped after step {stopped} goes on after step {begun}."
+
+        def explain() -> list[Diagnosis]:
+            return [Diagnosis("resumed-elsewhere", what, 0.0)]
+
+        where = f"{self._name}, {self._legs[number].way}"
+        name = "first steps = those after the stop"
+        return compare_numbers(name, EDGE, where, pairs), explain
+
+    def _checkpoint(self, moment: Moment) -> Told:
+        kept, about = read_kept(moment.file), partial(self._about_state, moment)
+        where = self._where(moment)
+        return check_checkpoint(self._course, kept, moment.step, moment.judged, where, about)
+
+    def _records(self) -> list[Record]:
         return read_records(self._folder.metrics)
 
     def _moments(self) -> Iterator[Moment]:
@@ -155,7 +202,7 @@ class Run:
 
     def _at_the_end(self) -> Iterator[Moment]:
         course, leg, per = self._course, len(self._legs) - 1, self._few.job.steps_per_epoch
-        if dict(self._legs[leg].settings).get("keep_checkpoints"):
+        if self._legs[leg].keeps:
             for epoch in range(1, course.end // per + 1):
                 file, step = self._folder.of_epoch(epoch), epoch * per
                 yield Moment(file, f"checkpoint of epoch {epoch}", step, step, leg)
@@ -167,23 +214,26 @@ class Run:
 
     def _about_state(self, moment: Moment) -> list[Diagnosis]:
         """Return why a checkpoint does not hold what it should."""
-        course, job = self._course, self._course.job
-        found = read_kept(moment.file).arrays(job)
+        course, job, kept = self._course, self._course.job, read_kept(moment.file)
+        found = kept.arrays(job)
         wanted = arrays_of(job, course.state(moment.step))
         as_kept = lapses(job, found, wanted, course.states, f"In the {moment.what},")
+        if changed := about_experiment(course, kept, self._where(moment)):
+            return changed
         if moment.best:
-            return [*_not_kept(course, found[WEIGHTS], moment), *as_kept]
-        before = [each for each in self._moments() if each.leg < moment.leg]
-        if before:
-            first = before[-1]
+            return _not_kept(course, found[WEIGHTS], moment) or as_kept
+        if moment.leg and (first := self._resumed_from(moment.leg)) is not None:
             state = course.state(first.step)
-            return self._about_reading(first) or [
-                *went_on(job, state, first.step, moment.step, found, course.states),
-                *as_kept,
-            ]
+            went = partial(went_on, job, state, first.step, moment.step, found, course.states)
+            return self._about_reading(first) or went() or as_kept
         if as_kept[0].residual > EXPLAINS:
-            return [*self._about_losses(), *as_kept]
+            return self._about_losses() or as_kept
         return as_kept
+
+    def _resumed_from(self, leg: int) -> Moment | None:
+        """Return the checkpoint from which a leg was resumed, the last of the one before."""
+        before = [each for each in self._moments() if each.leg == leg - 1 and not each.best]
+        return before[-1] if before and before[-1].file.is_file() else None
 
     def _about_reading(self, before: Moment) -> list[Diagnosis]:
         """Return what is lost when a checkpoint that is right is read back."""
@@ -204,24 +254,34 @@ class Run:
         return [Diagnosis("run-differs", f"{what} losses.", 0.0)]
 
     def _ended(self, number: int, error: Exception) -> tuple[Comparison, Explain]:
-        before = self._legs[number - 1].stop if number else 0
-        begun = f"The run that was resumed after step {before}" if before else "The run"
-        what = f"{begun} ended: {type(error).__name__}: {error}"
+        stopped = self._legs[number - 1].stop if number else 0
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        reason = str(error).partition("\n")[0]
+        what = (
+            f"{f'The run that was resumed after step {stopped}' if number else 'The run'} ended "
+            f"with {type(error).__name__} in {Path(place.filename).name}"
+            f"{f': {reason}' if reason else f', line {place.lineno}'}"
+        )
         where = f"{self._name}, {self._legs[number].way}"
         found = Comparison("runs come to their end", EDGE, where, Verdict.FAIL, (), what)
-        return found, lambda: [Diagnosis("run-ended", what, 0.0)]
+
+        def explain() -> list[Diagnosis]:
+            before = self._resumed_from(number) if number else None
+            read = [] if before is None else self._about_reading(before)
+            return [*read, Diagnosis("run-ended", what, 0.0)]
+
+        return found, explain
+
+    def _missing(self, moment: Moment) -> tuple[Comparison, Explain]:
+        what, where = f"There is no {moment.what}.", self._where(moment)
+        found = Comparison("checkpoints are there", EDGE, where, Verdict.FAIL, (), what)
+        return found, lambda: [Diagnosis("checkpoint-missing", what, 0.0)]
 
 
-def _not_kept(course: Course, found: object, moment: Moment) -> list[Diagnosis]:
+def _not_kept(course: Course, found: Array, moment: Moment) -> list[Diagnosis]:
     """Say it where the best weights are those of another step."""
     for step, state in course.states():
         if np.array_equal(found, np.asarray(state.parameters, float)):
             what = f"The {moment.what}, holds those after step {step}: the best were not kept."
             return [Diagnosis("best-not-kept", what, 0.0)] * (step != moment.step)
     return []
-
-
-def _missing(moment: Moment, where: str) -> tuple[Comparison, Explain]:
-    what = f"There is no {moment.what}."
-    found = Comparison("checkpoints are there", EDGE, where, Verdict.FAIL, (), what)
-    return found, lambda: [Diagnosis("checkpoint-missing", what, 0.0)]
