@@ -4,6 +4,7 @@ from functools import partial
 
 import numpy as np
 
+from dptrain.coordinator.progress import Progress
 from dptrain.experiment.files import plain
 from dptrain.gradcheck.comparison import Comparison, compare, compare_numbers
 from dptrain.gradcheck.course import Course
@@ -17,7 +18,7 @@ FOUND = ("init_from", "init_digest")
 
 
 def check_checkpoint(
-    course: Course, kept: Kept, step: int, judged: int, where: str, about_state: Explain
+    course: Course, kept: Kept, step: int, where: str, about_state: Explain
 ) -> Told:
     """Compare a checkpoint with what it should say.
 
@@ -25,7 +26,6 @@ def check_checkpoint(
         course: of the run.
         kept: the checkpoint.
         step: the steps after which it was written.
-        judged: those after which the last evaluation was.
         where: it is, for a reader.
         about_state: tells why weights or optimizer state are wrong.
     """
@@ -34,39 +34,51 @@ def check_checkpoint(
     for array, wanted in arrays_of(job, course.state(step)).items():
         name = f"{array} in checkpoints = this process's"
         yield compare(name, EDGE, where, tensors, found[array], wanted, 0.0), about_state
-    yield _counts(course, kept, step, judged, where)
+    yield _counts(course, kept, step, where)
     yield _digest(course, kept, step, where)
     yield _experiment(course, kept, where)
 
 
-def _counts(
-    course: Course, kept: Kept, step: int, judged: int, where: str
-) -> tuple[Comparison, Explain]:
-    best_step, best = course.best(judged)
-    wanted = {
-        "step": step,
-        "epoch": step // course.job.steps_per_epoch,
-        "evaluated": judged,
-        "best_step": best_step,
-        "best": best,
-        "improved": best,
-        "waited": course.waited(judged),
-    }
-    told = {"step": kept.about["step"], "epoch": kept.about["epoch"]} | kept.about["progress"]
-    pairs: Pairs = {
-        name: (_number(told.get(name)), value)
-        for name, value in wanted.items()
-        if np.isfinite(value)
-    }
+def check_progress(course: Course, kept: Kept, step: int, judged: int, where: str) -> Told:
+    """Compare what a checkpoint says of the scores so far, and what is read back of that.
 
+    Args:
+        course: of the run.
+        kept: the checkpoint.
+        step: the steps after which it was written.
+        judged: those after which the last evaluation was; 0: there was none.
+        where: it is, for a reader.
+    """
+    best_step, best = course.best(judged)
+    waited = course.waited(judged)
+    wanted = {"evaluated": judged, "best_step": best_step, "waited": waited}
+    wanted |= {"best": best, "improved": best} if judged else {}
+    told = kept.about["progress"]
+    name = "progress in checkpoints = the run's"
+    yield _counted(name, {n: (_number(told.get(n)), w) for n, w in wanted.items()}, where)
+    read = Progress.of(step, told).plain()
+    name = "progress read back = in the checkpoint"
+    pairs = {n: (_number(read.get(n)), _number(told.get(n))) for n in wanted}
+    yield _counted(name, pairs, f"{where}, read back")
+
+
+def _counts(course: Course, kept: Kept, step: int, where: str) -> tuple[Comparison, Explain]:
+    pairs: Pairs = {
+        "step": (kept.about["step"], step),
+        "epoch": (kept.about["epoch"], step // course.job.steps_per_epoch),
+    }
+    return _counted("counts in checkpoints = the run's", pairs, where)
+
+
+def _counted(name: str, pairs: Pairs, where: str) -> tuple[Comparison, Explain]:
     def explain() -> list[Diagnosis]:
         wrong = next(name for name, (found, right) in pairs.items() if found != right)
         found, right = pairs[wrong]
-        what = f"The checkpoint counts wrongly: {wrong} is {found:g} instead of {right:g}: {where}."
+        what = f"The checkpoint counts wrongly, {wrong} is {found:g} instead of {right:g}: {where}."
         kind = "step-miscounted" if wrong in ("step", "epoch") else "progress-wrong"
         return [Diagnosis(kind, what, 0.0)]
 
-    return compare_numbers("counts in checkpoints = the run's", EDGE, where, pairs), explain
+    return compare_numbers(name, EDGE, where, pairs), explain
 
 
 def _digest(course: Course, kept: Kept, step: int, where: str) -> tuple[Comparison, Explain]:

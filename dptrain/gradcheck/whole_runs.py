@@ -17,7 +17,11 @@ from dptrain.checkpoint.checkpoint import load_checkpoint
 from dptrain.coordinator.beginning import saved_state
 from dptrain.errors import CheckpointError, NonFiniteError
 from dptrain.experiment.job import Job
-from dptrain.gradcheck.checkpoints import about_experiment, check_checkpoint
+from dptrain.gradcheck.checkpoints import (
+    about_experiment,
+    check_checkpoint,
+    check_progress,
+)
 from dptrain.gradcheck.comparison import Array, Comparison, compare_numbers
 from dptrain.gradcheck.course import Course
 from dptrain.gradcheck.diagnosis import EXPLAINS, Diagnosis
@@ -134,7 +138,7 @@ class Run:
     def compared(self, worker: Sequence[str]) -> Told:
         """Carry it out, and compare the checkpoints that it left."""
         self._copies.mkdir()
-        ended = None
+        ended, number = None, 0
         for number, leg in enumerate(self._legs):
             try:
                 self._course.rewind()
@@ -144,7 +148,7 @@ class Run:
                 ended = self._ended(number, error)
                 break
         for moment in self._moments():
-            if moment.file.is_file():
+            if moment.file.is_file() and (ended is None or self._precedes(moment, number)):
                 yield from self._checkpoint(moment)
             elif ended is None:
                 yield self._missing(moment)
@@ -154,10 +158,20 @@ class Run:
 
     def recorded(self) -> Told:
         """Compare what it recorded."""
+        if not self._folder.metrics.is_file():
+            return
         every = self._legs[0].execution.log_every
         where = f"{self._name}, metrics.jsonl"
-        if self._folder.metrics.is_file():
-            yield from check_records(self._course, self._records(), where, every)
+        yield from check_records(self._course, self._records(), where, every)
+        for moment in self._moments():
+            if moment.file.is_file():
+                kept, where = read_kept(moment.file), self._where(moment)
+                yield from check_progress(self._course, kept, moment.step, moment.judged, where)
+
+    @staticmethod
+    def _precedes(moment: Moment, leg: int) -> bool:
+        """Return whether a checkpoint is what it is to be though that leg has failed."""
+        return moment.leg <= leg and not moment.best
 
     def _where(self, moment: Moment) -> str:
         return f"{self._name}, {self._legs[moment.leg].way}, {moment.what}"
@@ -179,7 +193,7 @@ class Run:
     def _checkpoint(self, moment: Moment) -> Told:
         kept, about = read_kept(moment.file), partial(self._about_state, moment)
         where = self._where(moment)
-        return check_checkpoint(self._course, kept, moment.step, moment.judged, where, about)
+        return check_checkpoint(self._course, kept, moment.step, where, about)
 
     def _records(self) -> list[Record]:
         return read_records(self._folder.metrics)
@@ -268,7 +282,7 @@ class Run:
         def explain() -> list[Diagnosis]:
             before = self._resumed_from(number) if number else None
             read = [] if before is None else self._about_reading(before)
-            return [*read, Diagnosis("run-ended", what, 0.0)]
+            return [*read, Diagnosis("run-ended", f"{what}.", 0.0)]
 
         return found, explain
 
