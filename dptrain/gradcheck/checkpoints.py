@@ -51,7 +51,7 @@ def check_progress(course: Course, kept: Kept, step: int, judged: int, where: st
     """
     best_step, best = course.best(judged)
     waited = course.waited(judged)
-    wanted = {"evaluated": judged, "best_step": best_step, "waited": waited}
+    wanted: dict[str, float] = {"evaluated": judged, "best_step": best_step, "waited": waited}
     wanted |= {"best": best, "improved": best} if judged else {}
     told = kept.about["progress"]
     name = "progress in checkpoints = the run's"

@@ -13,6 +13,7 @@ from dptrain.experiment.job import SPLITS
 from dptrain.gradcheck.comparison import Comparison, compare_numbers
 from dptrain.gradcheck.course import Course, sha256
 from dptrain.gradcheck.diagnosis import Diagnosis
+from dptrain.gradcheck.verdict import Verdict
 
 Record = dict[str, Any]
 Pairs = dict[str, tuple[Any, Any]]
@@ -105,6 +106,14 @@ def _evaluations(course: Course, found: Sequence[Record], where: str) -> Told:
             compare_numbers(name, EDGE, at, pairs),
             partial(_about_evaluation, course, step, pairs),
         )
+
+
+def about_evaluations(course: Course, found: Sequence[Record]) -> list[Diagnosis]:
+    """Return what is wrong with the first evaluation that is; empty where none is."""
+    for comparison, explain in _evaluations(course, found, ""):
+        if comparison.verdict is Verdict.FAIL:
+            return explain()
+    return []
 
 
 def _values(score: Score) -> list[tuple[str, float]]:

@@ -34,6 +34,7 @@ from dptrain.gradcheck.records import (
     Pairs,
     Record,
     Told,
+    about_evaluations,
     check_records,
     first_wrong,
 )
@@ -235,7 +236,8 @@ class Run:
         if changed := about_experiment(course, kept, self._where(moment)):
             return changed
         if moment.best:
-            return _not_kept(course, found[WEIGHTS], moment) or as_kept
+            judged = about_evaluations(course, self._records())
+            return judged or _not_kept(course, found[WEIGHTS], moment) or as_kept
         if moment.leg and (first := self._resumed_from(moment.leg)) is not None:
             state = course.state(first.step)
             went = partial(went_on, job, state, first.step, moment.step, found, course.states)
@@ -269,13 +271,15 @@ class Run:
 
     def _ended(self, number: int, error: Exception) -> tuple[Comparison, Explain]:
         stopped = self._legs[number - 1].stop if number else 0
+        what = f"The run that was resumed after step {stopped} ended" if number else "The run ended"
+        told = [r["step"] for r in self._records()] if self._folder.metrics.is_file() else []
+        if number and max(told, default=0) <= stopped:
+            what += ", before it did any step, as no run does that begins anew"
         place = traceback.extract_tb(error.__traceback__)[-1]
-        reason = str(error).partition("\n")[0]
-        what = (
-            f"{f'The run that was resumed after step {stopped}' if number else 'The run'} ended "
-            f"with {type(error).__name__} in {Path(place.filename).name}"
-            f"{f': {reason}' if reason else f', line {place.lineno}'}"
-        )
+        reason = str(error).partition("\n")[0] or f"line {place.lineno}"
+        what = f"{what}: {type(error).__name__} in {Path(place.filename).name}: {reason}"
+        if said := self._last_words():
+            what += f" (a rank said: {said})"
         where = f"{self._name}, {self._legs[number].way}"
         found = Comparison("runs come to their end", EDGE, where, Verdict.FAIL, (), what)
 
@@ -285,6 +289,12 @@ class Run:
             return [*read, Diagnosis("run-ended", f"{what}.", 0.0)]
 
         return found, explain
+
+    def _last_words(self) -> str:
+        """Return the last line that a worker printed, if one did; the files will be gone."""
+        logs = sorted(self._folder.path.glob("rank-*.log"))
+        lines = [line for log in logs for line in log.read_text(errors="replace").splitlines()]
+        return next((line.strip() for line in reversed(lines) if line.strip()), "")
 
     def _missing(self, moment: Moment) -> tuple[Comparison, Explain]:
         what, where = f"There is no {moment.what}.", self._where(moment)
