@@ -93,8 +93,8 @@ def lapses(job: Job, found: Arrays, wanted: Arrays, course: Course, where: str) 
         left += unexplained
     total = sum(int(np.count_nonzero(each)) for each in wrong.values())
     if not named:
-        names = _listed([_called(n, "") for n in wrong])
-        what = f"{where} {names} {_is(wrong)} not what {_were(wrong)}: {total:,} elements differ."
+        names = _called([Found("", "", name, "") for name in wrong])
+        what = f"{where} {total:,} elements of {names} are wrong, and nothing known explains them."
         return [Diagnosis("checkpoint-wrong", what, 1.0)]
     return [Diagnosis(named[0].kind, f"{where} {_sentence(named)}.", left / total)]
 
@@ -202,47 +202,51 @@ def _place(tensors: Sequence[Tensor], wrong: Array, could: Array) -> str:
         return ""
     hit = [t for t in tensors if wrong[t.start : t.stop].any()]
     if all((wrong[t.start : t.stop] == could[t.start : t.stop]).all() for t in hit):
-        return _listed([t.name for t in hit])
+        return listed([t.name for t in hit])
     places = np.flatnonzero(wrong)
     return f"elements {places[0]} to {places[-1]} of {len(wrong):,}"
 
 
 def _sentence(found: Sequence[Found]) -> str:
-    exchanged = {each.array: each.text for each in found if each.kind == "state-exchanged"}
-    if len(exchanged) == 2 == len(found) and not any(each.place for each in found):
-        one, other = exchanged
-        if exchanged[one].endswith(f" {other}") and exchanged[other].endswith(f" {one}"):
-            return f"{_called(one, '')} and {_called(other, '')} have changed places"
+    """Return what is wrong, as a sentence that lacks its full stop."""
     groups: dict[str, list[Found]] = {}
     for each in found:
         groups.setdefault(each.text, []).append(each)
+    if _changed_places(found):
+        return f"{_called(found)} have changed places"
     parts = []
     for text, own in groups.items():
-        names = _listed([_called(each.array, each.place) for each in own])
-        many = len(own) > 1 or (own[0].array == WEIGHTS and not own[0].place) or " and " in names
+        names = _called(own)
+        many = len(own) > 1 or names == "the weights" or " and " in names or "elements" in names
         what = text.replace("what it was", "what they were") if many else text
         parts.append(f"{names} {'are' if many else 'is'} {what}")
     return "; ".join(parts)
 
 
-def _called(array: str, place: str) -> str:
-    if array == WEIGHTS:
-        return place or "the weights"
-    return f"the optimizer's {array}" + (f" of {place}" if place else "")
+def _changed_places(found: Sequence[Found]) -> bool:
+    if len(found) != 2 or any(each.kind != "state-exchanged" or each.place for each in found):
+        return False
+    one, other = found
+    return one.text.endswith(f" {other.array}") and other.text.endswith(f" {one.array}")
 
 
-def _is(names: Iterable[str]) -> str:
-    return "is" if [*names] not in ([WEIGHTS],) and len([*names]) == 1 else "are"
-
-
-def _were(names: Iterable[str]) -> str:
-    return "they should be" if _is(names) == "are" else "it should be"
+def _called(found: Sequence[Found]) -> str:
+    """Return what arrays and tensors are called."""
+    names = [each.place or "the weights" for each in found if each.array == WEIGHTS]
+    places: dict[str, list[str]] = {}
+    for each in found:
+        if each.array != WEIGHTS:
+            places.setdefault(each.place, []).append(each.array)
+    for place, arrays in places.items():
+        names.append(f"the optimizer's {listed(arrays)}" + (f" of {place}" if place else ""))
+    return listed(names)
 
 
 def _after(step: int) -> str:
     return f"after step {step}" if step else "before the first step"
 
 
-def _listed(names: Sequence[str]) -> str:
+def listed(names: Sequence[str]) -> str:
+    """Return names as one would say them, those beyond the first few left out."""
     shown = [*names[:SHOWN], "…"] if len(names) > SHOWN else [*names]
     return shown[0] if len(shown) == 1 else f"{', '.join(shown[:-1])} and {shown[-1]}"

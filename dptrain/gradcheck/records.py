@@ -13,6 +13,7 @@ from dptrain.experiment.job import SPLITS
 from dptrain.gradcheck.comparison import Comparison, compare_numbers
 from dptrain.gradcheck.course import Course, sha256
 from dptrain.gradcheck.diagnosis import Diagnosis
+from dptrain.gradcheck.lapses import listed
 from dptrain.gradcheck.verdict import Verdict
 
 Record = dict[str, Any]
@@ -21,7 +22,6 @@ Explain = Callable[[], list[Diagnosis]]
 Told = Iterator[tuple[Comparison, Explain]]
 
 EDGE = "resume"
-SHOWN = 4
 
 
 def check_records(course: Course, found: Sequence[Record], where: str, every: int) -> Told:
@@ -53,10 +53,9 @@ def _repeats(
     def explain() -> list[Diagnosis]:
         lost = [n for n, (times, once) in pairs.items() if times < once]
         twice = [n for n, (times, once) in pairs.items() if times > once]
-        said = [f"no record of {_listed(lost)}"] * bool(lost)
-        said += [f"more than one record of {_listed(twice)}"] * bool(twice)
-        kind = "records-lost" if lost else "records-repeated"
-        return [Diagnosis(kind, f"There is {' and '.join(said)}: {where}.", 0.0)]
+        kind, what = ("records-lost", "no") if lost else ("records-repeated", "more than one")
+        sentence = f"There is {what} record of {listed(lost or twice)}: {where}."
+        return [Diagnosis(kind, sentence, 0.0)]
 
     return compare_numbers(name, EDGE, where, pairs), explain
 
@@ -135,7 +134,7 @@ def _about_evaluation(course: Course, step: int, pairs: Pairs) -> list[Diagnosis
         if other_name is not None:
             what = f"What is recorded as {name} after step {step} is the {other_name}."
             return [Diagnosis("scores-exchanged", what, 0.0)]
-    what = f"The evaluation after step {step} is wrong: {_listed(wrong)}."
+    what = f"The evaluation after step {step} is wrong: {listed(wrong)}."
     return [Diagnosis("evaluation-recorded", what, 1.0)]
 
 
@@ -185,7 +184,3 @@ def about_digest(course: Course, digest: str, where: str) -> list[Diagnosis]:
 
 def _number(value: float | None) -> float:
     return np.nan if value is None else value
-
-
-def _listed(names: Sequence[str]) -> str:
-    return ", ".join([*names[:SHOWN], *["…"] * (len(names) > SHOWN)])

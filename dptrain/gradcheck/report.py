@@ -21,11 +21,11 @@ EDGES = (
     "ledger",
     "masks",
     "update",
-    "resume",
     "plan",
     "order",
     "replicas",
     "evaluation",
+    "resume",
 )
 
 

@@ -24,6 +24,8 @@ HELD_OUT = 3
 # targets: whichever first makes a run's best weights neither the first nor the last. Steps as small
 # as usual would change no answer within a few of them.
 VARIATIONS = ((64, True), (64, False), (8, True), (1, True), (1, False))
+# A network of more parameters takes too long for all of them.
+LARGE, FEW = 50_000, 2
 
 
 class Small(NamedTuple):
@@ -65,7 +67,7 @@ def small(job: Job, folder: Path, steps: int, moments: Sequence[int]) -> tuple[S
     )
     found: tuple[Small, Course] | None = None
     trouble = NonFiniteError("no learning rate was tried")
-    for factor, right in VARIATIONS:
+    for factor, right in VARIATIONS[: FEW if job.network.size > LARGE else None]:
         data = folder / ("right" if right else "wrong")
         dataset = _prepared(job, settings, data, right=right)
         rate = (settings.lr or 0.1) * factor

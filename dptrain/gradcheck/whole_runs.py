@@ -17,11 +17,7 @@ from dptrain.checkpoint.checkpoint import load_checkpoint
 from dptrain.coordinator.beginning import saved_state
 from dptrain.errors import CheckpointError, NonFiniteError
 from dptrain.experiment.job import Job
-from dptrain.gradcheck.checkpoints import (
-    about_experiment,
-    check_checkpoint,
-    check_progress,
-)
+from dptrain.gradcheck.checkpoints import about_experiment, check_checkpoint, check_progress
 from dptrain.gradcheck.comparison import Array, Comparison, compare_numbers
 from dptrain.gradcheck.course import Course
 from dptrain.gradcheck.diagnosis import EXPLAINS, Diagnosis
@@ -236,7 +232,7 @@ class Run:
         if changed := about_experiment(course, kept, self._where(moment)):
             return changed
         if moment.best:
-            judged = about_evaluations(course, self._records())
+            judged = about_evaluations(course, self._records()) or self._about_progress()
             return judged or _not_kept(course, found[WEIGHTS], moment) or as_kept
         if moment.leg and (first := self._resumed_from(moment.leg)) is not None:
             state = course.state(first.step)
@@ -262,21 +258,35 @@ class Run:
         where = f"Read back from the {before.what}, which is right,"
         return lapses(job, arrays_of(job, state), wanted, course.states, where)
 
+    def _about_progress(self) -> list[Diagnosis]:
+        """Return what is wrong with the scores so far in the first checkpoint where anything is."""
+        for moment in self._moments():
+            if moment.best:
+                break
+            kept, where = read_kept(moment.file), self._where(moment)
+            told = check_progress(self._course, kept, moment.step, moment.judged, where)
+            for comparison, explain in told:
+                if comparison.verdict is Verdict.FAIL:
+                    return explain()
+        return []
+
     def _about_losses(self) -> list[Diagnosis]:
         step = first_wrong(self._course, self._records())
         if step is None:
             return []
-        what = f"The run goes other ways before it is stopped: from step {step} on it has other"
-        return [Diagnosis("run-differs", f"{what} losses.", 0.0)]
+        what = (
+            f"The run is another before any checkpoint is read: from step {step} on its losses are."
+        )
+        return [Diagnosis("run-differs", what, 1.0)]
 
     def _ended(self, number: int, error: Exception) -> tuple[Comparison, Explain]:
         stopped = self._legs[number - 1].stop if number else 0
         what = f"The run that was resumed after step {stopped} ended" if number else "The run ended"
         told = [r["step"] for r in self._records()] if self._folder.metrics.is_file() else []
         if number and max(told, default=0) <= stopped:
-            what += ", before it did any step, as no run does that begins anew"
+            what += " before its first step was done, as no run does that begins anew"
         place = traceback.extract_tb(error.__traceback__)[-1]
-        reason = str(error).partition("\n")[0] or f"line {place.lineno}"
+        reason = str(error).splitlines()[0] if str(error) else f"line {place.lineno}"
         what = f"{what}: {type(error).__name__} in {Path(place.filename).name}: {reason}"
         if said := self._last_words():
             what += f" (a rank said: {said})"
@@ -291,10 +301,9 @@ class Run:
         return found, explain
 
     def _last_words(self) -> str:
-        """Return the last line that a worker printed, if one did; the files will be gone."""
-        logs = sorted(self._folder.path.glob("rank-*.log"))
-        lines = [line for log in logs for line in log.read_text(errors="replace").splitlines()]
-        return next((line.strip() for line in reversed(lines) if line.strip()), "")
+        """Return the longest of the lines that workers printed last; the files will be gone."""
+        logs = [log.read_text(errors="replace") for log in self._folder.path.glob("rank-*.log")]
+        return max((log.strip().rpartition("\n")[2] for log in logs), key=len, default="")
 
     def _missing(self, moment: Moment) -> tuple[Comparison, Explain]:
         what, where = f"There is no {moment.what}.", self._where(moment)
