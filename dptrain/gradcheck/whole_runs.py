@@ -42,8 +42,9 @@ from dptrain.gradcheck.went_on import went_on
 from dptrain.launch.local import WORKER
 from dptrain.runfolder import RunFolder
 
-# A run is stopped after an odd number of steps, and again after an even one.
-STOPS = (5, 8)
+# A run is stopped after odd numbers of steps, the first at the end of an epoch before it is
+# evaluated, and again after an even one.
+STOPS = (3, 5, 8)
 END = 11
 # In a run without a stop several steps are told of together.
 EVERY = 2
@@ -74,8 +75,8 @@ def check_runs(
 ) -> Iterator[tuple[Comparison, Callable[[], Failure]]]:
     """Compare runs of a small experiment with what they should come to.
 
-    One goes through without a stop. The other is begun in one process and asked to stop after an
-    odd number of steps; resumed with workers, and killed; and resumed with others.
+    One goes through without a stop. The other is begun in one process and asked to stop; resumed
+    there, and asked to stop again; resumed with workers, and killed; and resumed with others.
 
     Args:
         job: settled; a few of its rows are trained on.
@@ -110,13 +111,15 @@ def _compared(job: Job, ways: Sequence[Way], worker: Sequence[str], folder: Path
 
 
 def _legs(ways: Sequence[Way]) -> list[Leg]:
-    """Return how a run is carried out that is stopped twice: always with other workers."""
+    """Return how a run is carried out that is stopped: each time by others, as far as can be."""
     second = ways[-1]
     fewer = Way(second.exchange, max(1, second.workers - 1))
     third = next((each for each in reversed(ways) if each != second), fewer)
+    *asked, killed = STOPS
+    alone = Way("inline", 1)
     return [
-        Leg(Way("inline", 1), "asked", STOPS[0], (("record_digests", True),)),
-        Leg(second, "killed", STOPS[1]),
+        *(Leg(alone, "asked", stop, (("record_digests", True),)) for stop in asked),
+        Leg(second, "killed", killed),
         Leg(third),
     ]
 

@@ -144,7 +144,8 @@ def best_only_once(patch: Patch) -> None:
 
 def resumed_from_best(patch: Patch) -> None:
     def load(path: Path) -> Any:
-        return load_checkpoint(path.with_name("best.safetensors"))
+        best = path.with_name("best.safetensors")
+        return load_checkpoint(best if best.exists() else path)
 
     patch.setattr(run, "load_checkpoint", load)
 
@@ -211,7 +212,7 @@ def cannot_go_on(patch: Patch) -> None:
 
 
 MISTAKES: dict[str, tuple[Callable[[Patch], None], str, str]] = {
-    "state lost": (state_lost, "state-lost", "Read back from the checkpoint after step 5, which"),
+    "state lost": (state_lost, "state-lost", "Read back from the checkpoint after step 3, which"),
     "biases lost": (biases_lost, "tensor-lost", "dense2.b are zero"),
     "exchanged": (
         changed_checkpoint(exchanged), "state-exchanged", "In the checkpoint after step "
@@ -219,7 +220,7 @@ MISTAKES: dict[str, tuple[Callable[[Patch], None], str, str]] = {
     "rounded": (rounded, "checkpoint-rounded", "mean and squares are rounded to float32"),
     "best is live": (best_is_live, "best-not-kept", "put back at the end, holds those after"),
     "best only once": (best_only_once, "best-not-kept", "best.safetensors, holds those after"),
-    "resumed from best": (resumed_from_best, "resumed-elsewhere", "stopped after step 5 goes on"),
+    "resumed from best": (resumed_from_best, "resumed-elsewhere", "stopped after step 5 goes on after step 3"),
     "steps again": (steps_again, "records-repeated", "more than one record of step 9"),
     "other seed": (other_seed, "experiment-changed", "seed=4 instead of 3"),
     "patience forgotten": (patience_forgotten, "progress-wrong", "best is nan instead of "),
@@ -229,7 +230,7 @@ MISTAKES: dict[str, tuple[Callable[[Patch], None], str, str]] = {
         "instead of ",
     ),
     "evaluated before": (evaluated_before, "evaluated-elsewhere", "is of the weights after step"),
-    "cannot go on": (cannot_go_on, "run-ended", "nothing to go on with after 5"),
+    "cannot go on": (cannot_go_on, "run-ended", "nothing to go on with after 3"),
 }  # fmt: skip
 
 
