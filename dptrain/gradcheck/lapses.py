@@ -162,6 +162,10 @@ def _rearranged(job: Job, right: Array) -> Iterator[Lapse]:
     for order, what in ((sorted(parts), "by name"), ([*reversed(parts)], "the other way round")):
         text = f"in another order of tensors, {what}"
         yield Lapse("tensor-order", text, np.concatenate([parts[n] for n in order]))
+    for by in (1, -1):
+        moved = np.concatenate([np.roll(each, by) for each in parts.values()])
+        yield Lapse("tensor-shifted", "shifted by one element", moved)
+        yield Lapse("tensor-shifted", "shifted by one element", np.roll(right, by))
     turned = [parts[t.name].reshape(t.shape).T.reshape(-1) for t in tensors]
     yield Lapse("transposed", "transposed", np.concatenate(turned))
 

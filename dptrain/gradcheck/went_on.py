@@ -5,13 +5,14 @@ are done here with every mistake that is known: other weights or another state t
 numbers of the steps.
 """
 
-from collections.abc import Iterator, Mapping
+import contextlib
+from collections.abc import Iterator
 from itertools import permutations
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from dptrain.errors import DptrainError
+from dptrain.errors import NonFiniteError
 from dptrain.exchange.engine import State, StepsDone, Stop
 from dptrain.exchange.inline import InlineEngine
 from dptrain.experiment.job import Job
@@ -24,7 +25,7 @@ class Detour(NamedTuple):
 
     Attributes:
         kind: as of `Diagnosis`.
-        text: behind "The run that was resumed went on".
+        text: behind "The run that was resumed".
         state: to begin with.
         rows: by how much the numbers are wrong by which steps choose their rows and draw.
         rates: by how much those are wrong by which the optimizer goes.
@@ -37,6 +38,12 @@ class Detour(NamedTuple):
     rows: int = 0
     rates: int = 0
     more: int = 0
+
+    def diagnosis(self, first: int) -> Diagnosis:
+        """Return it as what a run did that was resumed after so many steps."""
+        return Diagnosis(
+            self.kind, f"The run that was resumed after step {first} {self.text}.", 0.0
+        )
 
 
 class Misnumbered(InlineEngine):
@@ -69,20 +76,39 @@ def went_on(
         course: the states of the run as it should be.
     """
     return [
-        Diagnosis(each.kind, f"The run that was resumed after step {first} {each.text}.", 0.0)
+        each.diagnosis(first)
         for each in _detours(job, state, first, course)
-        if (come := _come_to(job, each, first, last)) is not None and same(found, come)
+        if same(found, _come_to(job, each, first, last))
     ]
 
 
-def _come_to(job: Job, begun: Detour, first: int, last: int) -> Mapping[str, Array] | None:
+def came_to_nothing(
+    job: Job, state: State, first: int, last: int, course: Course
+) -> list[Diagnosis]:
+    """Return what would explain that a resumed run ended with numbers that are not finite.
+
+    Args:
+        job: of the run.
+        state: right, after ``first`` steps, when it was resumed.
+        first: see there.
+        last: the steps done at the latest.
+        course: the states of the run as it should be.
+    """
+    return [
+        each.diagnosis(first)
+        for each in _detours(job, state, first, course)
+        if not all(np.isfinite(a).all() for a in _come_to(job, each, first, last).values())
+    ]
+
+
+def _come_to(job: Job, begun: Detour, first: int, last: int) -> Arrays:
+    """Return the state that a detour leads to; as far as it does, where its loss is no number."""
     engine = Misnumbered(job, begun)
-    try:
+    with contextlib.suppress(NonFiniteError):
         for _ in engine.train(first, last + begun.more, lambda: False, 1):
             pass
-    except DptrainError:  # another mistake would not have survived
-        return None
-    return arrays_of(job, engine.state())
+        return arrays_of(job, engine.state())
+    return {name: np.full_like(a, np.nan) for name, a in arrays_of(job, engine.state()).items()}
 
 
 def _detours(job: Job, state: State, first: int, course: Course) -> Iterator[Detour]:

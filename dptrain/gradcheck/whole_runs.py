@@ -38,7 +38,7 @@ from dptrain.gradcheck.report import Failure
 from dptrain.gradcheck.runs import Leg, Watcher, carry_out, evaluated, left
 from dptrain.gradcheck.small import Small, small
 from dptrain.gradcheck.verdict import Verdict
-from dptrain.gradcheck.went_on import went_on
+from dptrain.gradcheck.went_on import came_to_nothing, went_on
 from dptrain.launch.local import WORKER
 from dptrain.runfolder import RunFolder
 
@@ -297,11 +297,22 @@ class Run:
         found = Comparison("runs come to their end", EDGE, where, Verdict.FAIL, (), what)
 
         def explain() -> list[Diagnosis]:
-            before = self._resumed_from(number) if number else None
-            read = [] if before is None else self._about_reading(before)
-            return [*read, Diagnosis("run-ended", f"{what}.", 0.0)]
+            why = self._about_resuming(number, error) if number else []
+            return [*why, Diagnosis("run-ended", f"{what}.", 0.0)]
 
         return found, explain
+
+    def _about_resuming(self, number: int, error: Exception) -> list[Diagnosis]:
+        """Return why a leg that was resumed could not go on."""
+        before, course = self._resumed_from(number), self._course
+        if before is None:
+            return []
+        lost = self._about_reading(before)
+        if lost or not isinstance(error, NonFiniteError):
+            return lost
+        last = next((each for each in course.scores if each > before.step), course.end)
+        state = course.state(before.step)
+        return came_to_nothing(course.job, state, before.step, last, course.states)
 
     def _last_words(self) -> str:
         """Return the longest of the lines that workers printed last; the files will be gone."""

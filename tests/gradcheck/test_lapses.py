@@ -97,6 +97,9 @@ CASES: dict[str, tuple[Callable[..., None], str, str]] = {
     ),
     "sign": (set_to("weights", lambda f, _: -f["weights"]), "sign", "the weights are of the wrong"),
     "transposed": (transposed, "transposed", "the weights are transposed"),
+    "shifted": (
+        set_to("mean", lambda f, _: np.roll(f["mean"], 1)), "tensor-shifted", "by one element"
+    ),
     "scaled": (
         set_to("squares", lambda f, _: 3 * f["squares"]),
         "checkpoint-scaled",

@@ -220,7 +220,9 @@ MISTAKES: dict[str, tuple[Callable[[Patch], None], str, str]] = {
     "rounded": (rounded, "checkpoint-rounded", "mean and squares are rounded to float32"),
     "best is live": (best_is_live, "best-not-kept", "put back at the end, holds those after"),
     "best only once": (best_only_once, "best-not-kept", "best.safetensors, holds those after"),
-    "resumed from best": (resumed_from_best, "resumed-elsewhere", "stopped after step 5 goes on after step 3"),
+    "resumed from best": (
+        resumed_from_best, "resumed-elsewhere", "stopped after step 5 goes on after step 3"
+    ),
     "steps again": (steps_again, "records-repeated", "more than one record of step 9"),
     "other seed": (other_seed, "experiment-changed", "seed=4 instead of 3"),
     "patience forgotten": (patience_forgotten, "progress-wrong", "best is nan instead of "),
