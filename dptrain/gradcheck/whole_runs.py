@@ -240,7 +240,7 @@ class Run:
         if moment.leg and (first := self._resumed_from(moment.leg)) is not None:
             state = course.state(first.step)
             went = partial(went_on, job, state, first.step, moment.step, found, course.states)
-            return self._about_reading(first) or went() or as_kept
+            return self._about_reading(first) or went() or self._about_first_step(first) + as_kept
         if as_kept[0].residual > EXPLAINS:
             return self._about_losses() or as_kept
         return as_kept
@@ -272,6 +272,15 @@ class Run:
                 if comparison.verdict is Verdict.FAIL:
                     return explain()
         return []
+
+    def _about_first_step(self, before: Moment) -> list[Diagnosis]:
+        """Return how far a run was right that was resumed from a checkpoint that is."""
+        if first_wrong(self._course, self._records()) == before.step + 1:
+            what = "the loss of its first step is wrong already, so weights or rows were"
+        else:
+            what = "the loss of its first step is right, so what the optimizer does is wrong"
+        what = f"The run that was resumed after step {before.step} went another way: {what}."
+        return [Diagnosis("resumed-elsewhere", what, 1.0)]
 
     def _about_losses(self) -> list[Diagnosis]:
         step = first_wrong(self._course, self._records())
