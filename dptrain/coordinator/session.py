@@ -6,6 +6,7 @@ stand in `Session.run` for this one reason.
 """
 
 import time
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,7 +16,7 @@ from dptrain.coordinator.signals import StopSignal, stop_on_signals
 from dptrain.exchange.barrier import suitable
 from dptrain.experiment.execution import settle_execution
 from dptrain.experiment.schema import OWN_LAYERS, Execution, Experiment
-from dptrain.launch.local import Crew
+from dptrain.launch.local import WORKER, Crew
 from dptrain.own.origin import Origin, demand, is_own, own_name
 from dptrain.runfolder import RunFolder
 
@@ -37,6 +38,7 @@ class Session:
         prepared: Path | None = None,
         origin: Origin | None = None,
         began: float | None = None,
+        worker: Sequence[str] = WORKER,
     ) -> None:
         """Decide the execution; raise `UsageError` where settings exclude each other.
 
@@ -49,6 +51,7 @@ class Session:
             prepared: a folder of prepared data, in place of the experiment's data set.
             origin: the network of the user's own that this call has named, if any.
             began: when the user began to wait, by `time.perf_counter`; now, unless given.
+            worker: what worker processes run, as arguments of Python.
         """
         self._began = time.perf_counter() if began is None else began
         demand(experiment.model, origin)
@@ -59,6 +62,7 @@ class Session:
         self._resumed = resumed
         self._prepared = prepared
         self._origin = origin
+        self._worker = worker
 
     def run(self, *, handle_signals: bool = True, stop: StopSignal | None = None) -> "Outcome":
         """Train. Whatever happens, no process, socket or lock is left behind.
@@ -106,4 +110,5 @@ class Session:
         count = 0 if inline else int(self._execution.workers or 0) - self._execution.join
         logs = [folder.rank_log(rank) for rank in range(count)]
         shares_memory = self._execution.exchange == "shared"
-        return Crew(logs, (self._execution.barrier or suitable()) if shares_memory else None)
+        barrier = (self._execution.barrier or suitable()) if shares_memory else None
+        return Crew(logs, barrier, self._worker)

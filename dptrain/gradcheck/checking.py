@@ -15,7 +15,7 @@ from dptrain.exchange.inline import InlineEngine
 from dptrain.gradcheck.alone import Alone, Found, first_step
 from dptrain.gradcheck.analytic import Local
 from dptrain.gradcheck.comparison import Comparison
-from dptrain.gradcheck.continuity import check_replicas, check_resume
+from dptrain.gradcheck.continuity import check_replicas
 from dptrain.gradcheck.diagnosis import Diagnosis
 from dptrain.gradcheck.distributed import Step, Way, begin, engine, gradient_of, recording, steps
 from dptrain.gradcheck.gradients import Triangle
@@ -25,11 +25,13 @@ from dptrain.gradcheck.minibatches.rows import check_rows
 from dptrain.gradcheck.order import check_order
 from dptrain.gradcheck.report import EDGES, Failure, Report
 from dptrain.gradcheck.reported import diagnose_loss
+from dptrain.gradcheck.resume import check_resume
 from dptrain.gradcheck.schedule_slips import checked_rates
 from dptrain.gradcheck.statistics import check_statistics, diagnose_statistics
 from dptrain.gradcheck.subject import STEPS, UPDATES, Dtype, Subject, is_own
 from dptrain.gradcheck.update import check_updates, diagnose_updates
 from dptrain.gradcheck.verdict import Verdict
+from dptrain.gradcheck.whole_runs import check_runs
 from dptrain.launch.local import WORKER
 
 # Whatever fails at an edge of the second kind may do so because one of the first kind has failed.
@@ -174,6 +176,9 @@ class Check:
                     yield Part("distributed", way, self._updates(dtype, way))
         for way in plan.ways if plan.beyond else ():
             yield Part("distributed", way, self._beyond(plan.dtypes[0], way))
+        if plan.beyond and plan.ways:
+            job = self.subject.job(plan.dtypes[0])
+            yield Part("resume", plan.ways[0], check_runs(job, plan.ways, worker=plan.program))
 
     def _enough(self) -> bool:
         return self.plan.first_only and bool(self.report.failures)
@@ -267,12 +272,11 @@ class Check:
         return last.after
 
     def _beyond(self, dtype: Dtype, way: Way) -> Found:
-        """The ledger of rows, masks, resuming, the order of arrival, and replicas."""
+        """The ledger of rows, masks, the order of arrival, replicas, and resuming."""
         job, data = self.subject.job(dtype), self.subject.data(dtype)
         state, program = self._come_to(dtype, 0), self.plan.program
         ways: list[Callable[[], Iterable[Comparison]]] = [
             lambda: check_ledger(job.experiment, way, worker=program),
-            lambda: check_resume(job, data, way, state, worker=program),
             lambda: check_order(job, data, way, state, seed=self.subject.seed, worker=program),
             lambda: check_replicas(job, data, way, state, worker=program),
         ]
@@ -281,6 +285,7 @@ class Check:
         for each in ways:
             for comparison in each():
                 yield comparison, lambda c=comparison: Failure(c, _about(c))  # type: ignore[misc]
+        yield from check_resume(job, data, way, state, worker=program)
 
 
 def _about(comparison: Comparison) -> list[Diagnosis]:

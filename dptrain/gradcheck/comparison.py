@@ -1,6 +1,6 @@
 """Two vectors compared tensor by tensor, and how small an error would have been seen."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from dptrain.gradcheck.diagnosis import Diagnosis
 from dptrain.gradcheck.verdict import Verdict, worst
+from dptrain.nn.initializers import Zeros
 from dptrain.nn.network import Tensor
 
 Array = NDArray[Any]
@@ -126,6 +127,25 @@ def compare(
     results = tuple(_tensor(t, found, wanted, limits, which) for t in tensors)
     verdicts = [Verdict.FAIL if t.failed else Verdict.PASS for t in results if t.compared]
     return Comparison(name, edge, where, worst(verdicts), results)
+
+
+def compare_numbers(
+    name: str, edge: str, where: str, pairs: Mapping[str, tuple[float, float]]
+) -> Comparison:
+    """Compare numbers, which must be equal.
+
+    Args:
+        name: as of `Comparison`, as are ``edge`` and ``where``.
+        edge: see there.
+        where: see there.
+        pairs: for each name what was found, and what it should be.
+    """
+    tensors = [
+        Tensor(each, (1,), i, i + 1, decays=False, init=Zeros(), fans=(1, 1))
+        for i, each in enumerate(pairs)
+    ]
+    found, wanted = (np.array(each, float) for each in zip(*pairs.values(), strict=True))
+    return compare(name, edge, where, tensors, found, wanted, 0.0)
 
 
 def _tensor(

@@ -1,7 +1,7 @@
-"""What must change nothing: an interruption, and who evaluates.
+"""What must change nothing: who evaluates.
 
-Both are compared bit by bit: a run that was stopped and read back from its checkpoint with one that
-was not; and what all ranks together make of the weights with what this process makes of them.
+What all ranks together make of the weights is compared with what this process makes of them, bit by
+bit, and with the formulas.
 """
 
 import tempfile
@@ -11,8 +11,6 @@ from pathlib import Path
 import numpy as np
 from msgspec.structs import replace
 
-from dptrain.arithmetic.digest import digest
-from dptrain.checkpoint.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from dptrain.data.dataset import open_dataset
 from dptrain.data.prepared import prepare_arrays
 from dptrain.data.targets import Task
@@ -21,57 +19,12 @@ from dptrain.exchange.inline import InlineEngine
 from dptrain.experiment.code import MEMORY
 from dptrain.experiment.job import EVALUATION_ROWS, Job
 from dptrain.gradcheck.comparison import Array, Comparison, compare
-from dptrain.gradcheck.diagnosis import described
-from dptrain.gradcheck.distributed import Step, Way, engine, steps
+from dptrain.gradcheck.distributed import Way, engine
 from dptrain.gradcheck.evaluation import check_score
-from dptrain.gradcheck.states import equal_states
-from dptrain.gradcheck.update import diagnose_updates
 from dptrain.gradcheck.verdict import Verdict
 from dptrain.launch.local import WORKER
 from dptrain.nn.initializers import Zeros
 from dptrain.nn.network import Tensor
-from dptrain.trained import flat_parameters
-
-
-def check_resume(
-    job: Job,
-    data: Path,
-    way: Way,
-    state: State,
-    *,
-    stop: int = 2,
-    end: int = 4,
-    worker: Sequence[str] = WORKER,
-    timeout: float = 30.0,
-) -> list[Comparison]:
-    """Compare a run that was stopped and resumed from its checkpoint with one that was not.
-
-    Args:
-        job: settled.
-        data: folder of its prepared data.
-        way: exchange and workers, which are started three times.
-        state: to begin with.
-        stop: the run is stopped after so many steps.
-        end: both runs end after so many.
-        worker: as of `dptrain.gradcheck.distributed.engine`.
-        timeout: likewise.
-    """
-
-    def run(begun: State, first: int, last: int) -> list[Step]:
-        with engine(job, data, way, begun, first, worker=worker, timeout=timeout) as found:
-            return list(steps(found, first, last))
-
-    whole = run(state, 0, end)
-    part = run(state, 0, stop)
-    resumed = run(_through_a_file(job, part[-1].after, stop), stop, end)
-    name = f"resumed after step {stop} = not interrupted"
-    found = equal_states(
-        job, name, "resume", f"{way}, step {end}", resumed[-1].after, whole[-1].after
-    )
-    if all(each.verdict is not Verdict.FAIL for each in found):
-        return found
-    note = described(diagnose_updates(job, [*part, *resumed], workers=way.workers))
-    return [each._replace(note=note) for each in found]
 
 
 def check_replicas(
@@ -155,23 +108,3 @@ def _with_rows_for(job: Job, data: Path, workers: int, folder: Path) -> tuple[Jo
         min_improvement=0.0,
     )
     return Job(experiment, dataset, job.origin), folder
-
-
-def _through_a_file(job: Job, state: State, step: int) -> State:
-    """Return what a checkpoint gives back of a state."""
-    names = job.updater.rule.slots
-    kept = Checkpoint(
-        tensors=job.network.views(state.parameters),
-        optimizer=dict(zip(names, state.slots, strict=True)),
-        step=step,
-        epoch=step // job.steps_per_epoch,
-        experiment="",
-        digest=digest(state.parameters),
-        progress={},
-    )
-    with tempfile.TemporaryDirectory(prefix="dptrain-resume-") as folder:
-        file = Path(folder) / "last.safetensors"
-        save_checkpoint(file, kept)
-        read = load_checkpoint(file)
-    parameters = flat_parameters(job.network, job.dtype, read)
-    return State(parameters, [np.array(read.optimizer[name]) for name in names])

@@ -22,11 +22,11 @@ EDGES = (
     "ledger",
     "masks",
     "update",
-    "resume",
     "plan",
     "order",
     "replicas",
     "evaluation",
+    "resume",
 )
 
 

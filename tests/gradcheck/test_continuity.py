@@ -4,17 +4,15 @@ from typing import Any
 
 import pytest
 
-from dptrain.checkpoint.checkpoint import load_checkpoint
 from dptrain.exchange.engine import State
 from dptrain.experiment.job import Job
-from dptrain.gradcheck import continuity
-from dptrain.gradcheck.continuity import check_replicas, check_resume
+from dptrain.gradcheck.continuity import check_replicas
 from dptrain.gradcheck.distributed import Way, begin
 from dptrain.gradcheck.ledger import check_ledger
 from dptrain.gradcheck.masks import check_masks
 from dptrain.gradcheck.verdict import Verdict
-from tests.exchange.build import OPTIMIZERS, Data
-from tests.gradcheck.build import FLAT, LAYERS, PLAIN, dense, experiment, weights
+from tests.exchange.build import Data
+from tests.gradcheck.build import FLAT, PLAIN, dense, experiment, weights
 from tests.gradcheck.build import data as data
 
 WAYS = [Way("shared", 3), Way("star", 3)]
@@ -32,38 +30,6 @@ def case(data: Data, **described: Any) -> tuple[Job, Any, State]:
     settings = experiment(**{"layers": PLAIN, "optimizer": "adam", "lr": 0.01} | described)
     job = data.job(settings)
     return job, data.folder(settings), begin(job, weights(job))
-
-
-@pytest.mark.parametrize("way", WAYS, ids=str)
-def test_workers_resume(way: Way, data: Data) -> None:
-    job, folder, state = case(data, clip_norm=0.5, schedule="cosine")
-    found = check_resume(job, folder, way, state)
-    assert [(c.name, c.edge, c.verdict, c.compared) for c in found] == [
-        (f"{what} resumed after step 2 = not interrupted", "resume", Verdict.PASS, job.network.size)
-        for what in ("weights", "mean", "squares")
-    ]
-
-
-@pytest.mark.parametrize("optimizer", OPTIMIZERS)
-def test_every_optimizer_resumes(optimizer: str, data: Data) -> None:
-    job, folder, state = case(data, optimizer=optimizer, layers=LAYERS)
-    found = check_resume(job, folder, INLINE, state)
-    assert {c.verdict for c in found} == {Verdict.PASS}
-
-
-def test_lost_state_is_named(data: Data, monkeypatch: pytest.MonkeyPatch) -> None:
-
-    def load(file: Any) -> Any:
-        found = load_checkpoint(file)
-        for slot in found.optimizer.values():
-            slot[:] = 0
-        return found
-
-    monkeypatch.setattr(continuity, "load_checkpoint", load)
-    job, folder, state = case(data)
-    found = check_resume(job, folder, INLINE, state)
-    assert [c.verdict for c in found] == [Verdict.FAIL] * 3
-    assert {c.note for c in found} == {"The optimizer's state was lost before step 2."}
 
 
 @pytest.mark.parametrize("way", [*WAYS, INLINE], ids=str)
