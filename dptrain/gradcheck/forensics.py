@@ -84,7 +84,7 @@ def diagnose(
     whole, wrong, families = _parts(evidence, exact)
     parts = [whole, wrong, *chain.from_iterable(families)]
     for i, each in enumerate(chain(more, usual) if more_first else chain(usual, more)):
-        for part in parts:
+        for part in parts[:1] if each.placed else parts:
             part.consider(each, i)
     found = _distinct(whole)
     fitted = fit(evidence)

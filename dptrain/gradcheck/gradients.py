@@ -231,7 +231,7 @@ class Triangle:
         if fault is not None:
             # a little of the difference is left, so that what explains all of it comes first
             predicted = evidence.found + 0.01 * (evidence.found - evidence.right)
-            where = [Hypothesis(fault.kind, fault.sentence, predicted)]
+            where = [Hypothesis(fault.kind, fault.sentence, predicted, placed=True)]
         else:
             where = [h for h in located(reference, evidence) if not exact or _may_be(h, evidence)]
         more: Iterable[Hypothesis] = chain(wrong_layers, where)

@@ -133,7 +133,8 @@ def _moved(
     total = statistics.total * factor
     value = before + rates * (total - before)
     size = np.abs(before) + np.abs(total) + np.abs(value)
-    return value, FACTOR * (rates * statistics.bound + unit * size)
+    bound = np.where(rates > 0, statistics.bound, 0.0)  # elsewhere it may be infinite
+    return value, FACTOR * (rates * bound + unit * size)
 
 
 def _mistakes(local: Local, step: Step) -> Iterator[tuple[str, str, tuple[Array, Array]]]:

@@ -37,6 +37,8 @@ FACTOR = 4.0
 
 # What explains all but this of a deviation is not looked behind.
 EXACTLY = 1e-6
+# With numbers that are free, much can be explained by half: such an explanation must leave less.
+FITTED = 1e-3
 
 # Nothing is farther outside of its tolerance than this: sums of squares stay finite.
 LIMIT = 1e100
@@ -266,7 +268,7 @@ def _searched(
         [_change(s) for s in course.steps],
         course.predicted,
     )
-    return [each for each in search(run, mistakes, measure) if each.residual <= EXPLAINS]
+    return [each for each in search(run, mistakes, measure) if each.residual <= FITTED]
 
 
 def _first_wrong(course: Course, book: Sequence[Predicted]) -> tuple[int, Array]:

@@ -237,14 +237,13 @@ def test_what_fails_carries_the_kind(settled: Experiment, monkeypatch: pytest.Mo
     assert {each.diagnoses[0].kind for each in failed} == {"same-order"}
 
 
-@pytest.mark.parametrize("exchange", ["shared", "star"])
-def test_worker_processes_that_train_on_all_rows(exchange: str, data: Data) -> None:
+def test_worker_processes_that_train_on_all_rows(data: Data) -> None:
     worker = program(
         "from msgspec.structs import replace; import dptrain.experiment.job as job\n"
         "right = job.opened_data\n"
         "job.opened_data = lambda e, folder: right(replace(e, train_rows=None), folder)"
     )
     settled = data.job(experiment()).experiment
-    found = check_ledger(settled, Way(exchange, WORKERS), worker=worker)
+    found = check_ledger(settled, Way("shared", WORKERS), worker=worker)
     failed = [c for c in found if c.verdict is Verdict.FAIL]
     assert failed[0].diagnoses[0].kind == "rows-outside-training"

@@ -131,7 +131,7 @@ def test_small_deviations_show(data: Data) -> None:
     assert failed[0].worst[1].place == (1, 1)
     assert failed[0].note == "No known mistake explains it."
     (unexplained,) = diagnose_updates(job, wrong_steps(job, spoil))
-    assert unexplained.sentence.endswith("should be: elements 7 to 7, in dense1.W (1 of 120).")
+    assert unexplained.sentence.endswith("should be: element 7, in dense1.W (1 of 120).")
 
 
 @pytest.mark.parametrize("exchange", ["shared", "star"])

@@ -26,11 +26,13 @@ class Hypothesis(NamedTuple):
         kind: as of `Diagnosis`.
         sentence: likewise.
         predicted: flat ``(size,)``.
+        placed: whether the sentence says already where it is.
     """
 
     kind: str
     sentence: str
     predicted: Array
+    placed: bool = False
 
 
 class Past(NamedTuple):

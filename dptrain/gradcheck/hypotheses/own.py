@@ -133,4 +133,4 @@ def _placed(
             "wrong, such as the derivative of the activation"
         )
     # a little of the difference is left, so that whatever explains all of it comes first
-    yield Hypothesis(kind, sentence, e.found + 0.01 * (e.found - e.right))
+    yield Hypothesis(kind, sentence, e.found + 0.01 * (e.found - e.right), placed=True)

@@ -67,7 +67,7 @@ class Part:
         rank = 0.0 if left < self._exact else left
         everywhere = rank > 0 or self._everywhere(hypothesis.predicted)
         part = left / self._nothing if self._nothing else left
-        kind, sentence, _ = hypothesis
+        kind, sentence = hypothesis.kind, hypothesis.sentence
         self.found.append(Explanation(rank, order, kind, sentence, part, everywhere))
 
     @property

@@ -100,7 +100,7 @@ BUGS = (
     ),
     Bug(
         "inputs-again",
-        "layer-input",
+        "forward",
         "The second layer is fed with the inputs instead of the hidden activations (the study "
         "notes).",
         _inputs_again,
