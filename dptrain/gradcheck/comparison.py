@@ -158,7 +158,7 @@ def _tensor(
         return TensorResult(tensor.name, size, 0, 0, 0, None, (np.nan, np.nan))
     a, b = found[own][chosen].astype(float), wanted[own][chosen].astype(float)
     limit = limits[own][chosen]
-    with np.errstate(invalid="ignore", divide="ignore"):
+    with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
         difference = np.abs(a - b)
         fits = (difference <= limit) | (a == b)
         ratio = np.where(fits, np.where(limit > 0, difference / limit, 0.0), np.inf)

@@ -20,6 +20,7 @@ from dptrain.exchange.inline import InlineEngine
 from dptrain.experiment.execution import settle_execution
 from dptrain.experiment.job import Job
 from dptrain.experiment.schema import Execution, Experiment
+from dptrain.gradcheck.deadline import Deadline
 from dptrain.launch.local import WORKER, Crew
 from dptrain.protocol.handshake import new_key
 
@@ -117,7 +118,9 @@ def engine(
             barrier = (barrier or suitable()) if way.exchange == "shared" else None
             files = [Path(logs) / f"rank-{rank}.log" for rank in range(way.workers)]
             with Crew(files, barrier, worker) as crew:
-                setting = Setting(job, execution, str(data), new_key(), crew, first_step, _never)
+                setting = Setting(
+                    job, execution, str(data), new_key(), crew, first_step, Deadline()
+                )
                 kind = SharedCluster if way.exchange == "shared" else StarCluster
                 cluster: Cluster = kind(setting, begun)
                 try:

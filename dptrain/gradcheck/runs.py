@@ -8,11 +8,11 @@ from typing import Any, Literal, NamedTuple
 
 from dptrain.coordinator.recorded import recorded
 from dptrain.coordinator.session import Session
-from dptrain.coordinator.signals import StopSignal
 from dptrain.exchange.engine import StepsDone
 from dptrain.experiment.job import Job
 from dptrain.experiment.schema import Execution, Experiment
 from dptrain.experiment.validate import build
+from dptrain.gradcheck.deadline import Deadline
 from dptrain.gradcheck.distributed import Way
 from dptrain.gradcheck.small import Small
 from dptrain.launch.local import WORKER
@@ -66,7 +66,7 @@ class Watcher:
     """
 
     def __init__(self, leg: Leg, folder: RunFolder, copies: Path) -> None:
-        self.stop = StopSignal()
+        self.stop = Deadline()
         self._leg = leg
         self._folder = folder
         self._copies = copies

@@ -5,8 +5,10 @@ from typing import Any
 import pytest
 
 from dptrain.coordinator.shared import SharedCluster
+from dptrain.errors import WorkersLostError
 from dptrain.gradcheck import order
-from dptrain.gradcheck.distributed import Way
+from dptrain.gradcheck.deadline import Deadline
+from dptrain.gradcheck.distributed import Way, engine
 from dptrain.gradcheck.order import check_order
 from dptrain.gradcheck.verdict import Verdict
 from tests.exchange.build import Data
@@ -75,3 +77,19 @@ def test_what_is_wrong_step_by_step_is_told(data: Data) -> None:
     job, folder, state = case(data)
     found = check_order(job, folder, WAYS[0], state, worker=worker)
     assert found[0].note == "One by one, the steps are wrong as well."
+
+
+def test_ranks_that_wait_for_nobody_are_not_waited_for(
+    data: Data, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    worker = program(
+        "import time; from dptrain.exchange.rank import Rank\n"
+        "Rank.evaluate = lambda *_: time.sleep(60)"
+    )
+    monkeypatch.setattr(Deadline.__init__, "__defaults__", (2.0,))
+    job, folder, state = case(data)
+    with (
+        engine(job, folder, WAYS[0], state, worker=worker) as found,
+        pytest.raises(WorkersLostError, match="has not ended after 2 s"),
+    ):
+        found.evaluate("train")
