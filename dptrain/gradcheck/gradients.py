@@ -40,7 +40,7 @@ Array = NDArray[Any]
 NUMERICAL = 1e-5
 # Numbers that the complex step may compute: more elements than that allows are sampled. Where rows
 # depend on each other, an element takes a whole forward pass, as long as so many numbers.
-BUDGET, PASS = 500_000_000, 1_000_000
+BUDGET, PASS = 1_000_000_000, 1_000_000
 # A gradient in the job's dtype and a prediction in double precision: how many roundings apart.
 ROUNDINGS = 16
 
