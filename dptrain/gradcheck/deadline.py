@@ -6,7 +6,7 @@ from dptrain.coordinator.signals import StopSignal
 from dptrain.errors import WorkersLostError
 
 # A run under check has a few dozen steps, and takes a few seconds.
-LONGEST = 120.0
+LONGEST = 60.0
 
 
 class Deadline(StopSignal):
