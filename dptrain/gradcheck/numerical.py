@@ -219,7 +219,23 @@ class Numbers:
             found.judgement, Verdict.PASS
         )
         note = f"slope {found.slope:.2f}: {found.judgement.value}"
+        if verdict is Verdict.FAIL and self._kinked(found, direction):
+            verdict, note = Verdict.KINK, f"slope {found.slope:.2f}: the weights lie at a kink"
         return Comparison("Taylor slope", "numerical", self._where, verdict, (), note), found
+
+    def _kinked(self, found: Taylor, direction: Array) -> bool:
+        """Return whether the slope is that of a kink: formulas tell, or the slopes of both sides.
+
+        Of a black box the gradient must lie between these.
+        """
+        h = min((point.h for point in found.points if point.fitted), default=0.0)
+        x, moved = self._parameters, h * direction
+        if self._reference is not None:
+            here = self._reference.value(x)[1]
+            return any(self._reference.value(y)[1] != here for y in (x + moved, x - moved))
+        middle = self._loss(x)
+        sides = (self._loss(x + moved) - middle, middle - self._loss(x - moved))
+        return min(sides) <= h * float(self._gradient @ direction) <= max(sides)
 
     def all(self) -> Iterator[Number]:
         """Yield all of them, those that say most first."""

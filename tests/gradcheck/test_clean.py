@@ -84,3 +84,24 @@ def compared(data: Data, described: dict[str, Any], seed: int) -> Iterator[Compa
     score = check_score(job, engine.evaluate("train"), after, rows, "")
     if score is not None:
         yield score
+
+
+def test_a_taylor_test_at_a_kink_is_no_alarm(data: Data) -> None:
+    xavier = {"init": "xavier"}
+    layers = [
+        {"layer": "flatten"},
+        {"layer": "dense", "units": 6, "init": xavier},
+        {"layer": "batchnorm"},  # of a single row everything is 0, where ReLU has its kink
+        {"layer": "relu"},
+        {"layer": "dense", "units": 3, "init": xavier},
+    ]
+    job = data.job(
+        {
+            "dataset": "classes", "layers": layers, "input_shape": [4, 5], "dtype": "float64",
+            "loss": "softmax-cross-entropy", "batch_size": 1, "shards": 1, "steps": 4,
+        }
+    )  # fmt: skip
+    triangle = Triangle(Local(job))
+    found = [each.comparison for each in numbers(triangle, job.initial_parameters(), 0, "", 1)]
+    assert all(each.verdict is not Verdict.FAIL for each in found), found
+    assert found[-1].verdict is Verdict.KINK
