@@ -1,5 +1,6 @@
 """Two vectors compared tensor by tensor, and how small an error would have been seen."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -129,23 +130,40 @@ def compare(
     return Comparison(name, edge, where, worst(verdicts), results)
 
 
+def entry(name: str, shape: tuple[int, ...] = (), start: int = 0) -> Tensor:
+    """Return where numbers stand that are compared like a tensor, but are no parameters."""
+    stop = start + math.prod(shape)
+    return Tensor(name, shape, start, stop, decays=False, init=Zeros(), fans=(1, 1))
+
+
+LOSS = entry("loss")
+
+
+def told_of(compared: Sequence[Comparison], **what: Any) -> list[Comparison]:
+    """Return comparisons, those that failed with a ``note``, say, or ``diagnoses``."""
+    failed = Verdict.FAIL
+    return [each._replace(**what) if each.verdict is failed else each for each in compared]
+
+
 def compare_numbers(
-    name: str, edge: str, where: str, pairs: Mapping[str, tuple[float, float]]
+    name: str,
+    edge: str,
+    where: str,
+    pairs: Mapping[str, tuple[float, float]],
+    tolerances: Sequence[float] | float = 0.0,
 ) -> Comparison:
-    """Compare numbers, which must be equal.
+    """Compare numbers.
 
     Args:
         name: as of `Comparison`, as are ``edge`` and ``where``.
         edge: see there.
         where: see there.
         pairs: for each name what was found, and what it should be.
+        tolerances: for each, or for all; 0 demands equality.
     """
-    tensors = [
-        Tensor(each, (1,), i, i + 1, decays=False, init=Zeros(), fans=(1, 1))
-        for i, each in enumerate(pairs)
-    ]
+    tensors = [entry(each, (1,), i) for i, each in enumerate(pairs)]
     found, wanted = (np.array(each, float) for each in zip(*pairs.values(), strict=True))
-    return compare(name, edge, where, tensors, found, wanted, 0.0)
+    return compare(name, edge, where, tensors, found, wanted, np.array(tolerances))
 
 
 def _tensor(

@@ -11,20 +11,16 @@ from pathlib import Path
 import numpy as np
 from msgspec.structs import replace
 
-from dptrain.data.dataset import open_dataset
-from dptrain.data.prepared import prepare_arrays
-from dptrain.data.targets import Task
 from dptrain.exchange.engine import Score, State
 from dptrain.exchange.inline import InlineEngine
 from dptrain.experiment.code import MEMORY
-from dptrain.experiment.job import EVALUATION_ROWS, Job
-from dptrain.gradcheck.comparison import Array, Comparison, compare
+from dptrain.experiment.job import EVALUATION_ROWS, Job, opened_data
+from dptrain.gradcheck.comparison import Array, Comparison, compare_numbers
 from dptrain.gradcheck.distributed import Way, engine
 from dptrain.gradcheck.evaluation import check_score
+from dptrain.gradcheck.taken import taken, write_rows
 from dptrain.gradcheck.verdict import Verdict
 from dptrain.launch.local import WORKER
-from dptrain.nn.initializers import Zeros
-from dptrain.nn.network import Tensor
 
 
 def check_replicas(
@@ -69,16 +65,11 @@ def check_replicas(
 
 def _replicas(job: Job, score: Score, weights: Array, way: Way, where: str) -> Comparison:
     own = InlineEngine(job, weights, []).evaluate("train")
-    pairs = [(score.loss, own.loss)]
+    pairs = {"loss": (score.loss, own.loss)}
     if score.accuracy is not None and own.accuracy is not None:
-        pairs.append((score.accuracy, own.accuracy))
-    tensors = [
-        Tensor(name, (1,), i, i + 1, False, Zeros(), (1, 1))
-        for i, name in zip(range(len(pairs)), ("loss", "accuracy"), strict=False)
-    ]
-    seen, wanted = (np.array(each) for each in zip(*pairs, strict=True))
+        pairs["accuracy"] = score.accuracy, own.accuracy
     name = "evaluation by all ranks = by this process"
-    result = compare(name, "replicas", where, tensors, seen, wanted, 0.0)
+    result = compare_numbers(name, "replicas", where, pairs)
     if job.pieces("train") < way.workers and result.verdict is Verdict.PASS:
         note = f"There was something to evaluate for {job.pieces('train')} ranks only."
         return result._replace(verdict=Verdict.INCONCLUSIVE, note=note)
@@ -87,24 +78,18 @@ def _replicas(job: Job, score: Score, weights: Array, way: Way, where: str) -> C
 
 def _with_rows_for(job: Job, data: Path, workers: int, folder: Path) -> tuple[Job, Path]:
     """Return a job with training rows for every rank to evaluate some, and where they lie."""
-    train = job.dataset.train
     if job.pieces("train") >= workers:
         return job, data
-    order = np.arange(EVALUATION_ROWS * workers - EVALUATION_ROWS // 2) % len(train)
-    x, t = train.take(order, job.dtype)
-    task: Task = "classification" if job.dataset.classes else "regression"
-    if job.dataset.classes > 1:  # one-hot, since some classes may have no training row
-        t = np.eye(job.dataset.classes)[t]
-    prepare_arrays(folder, x_train=x, t_train=t, dtype=job.experiment.dtype, task=task)
-    dataset = open_dataset(folder, validation=0, test=0, seed=job.experiment.seed)
+    rows = np.arange(EVALUATION_ROWS * workers - EVALUATION_ROWS // 2)
+    write_rows(job, folder, taken(job, rows))
     experiment = replace(
         job.experiment,
         dataset=MEMORY,
-        dataset_digest=dataset.digest,
         validation=0.0,
         test=0.0,
         train_rows=None,
         patience=None,
         min_improvement=0.0,
     )
-    return Job(experiment, dataset, job.origin), folder
+    dataset = opened_data(experiment, folder)
+    return Job(replace(experiment, dataset_digest=dataset.digest), dataset, job.origin), folder

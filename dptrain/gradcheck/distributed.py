@@ -105,7 +105,7 @@ def engine(
         joined: is told the worker processes once they are ready; inline there are none.
         barrier: how ranks that share memory wait for each other; by default as in training.
     """
-    begun = State(state.parameters.copy(), [s.copy() for s in state.slots])
+    begun = copied(state)
     with threadpool_limits(limits=1, user_api="blas"):
         if way.exchange == "inline":
             yield InlineEngine(job, begun.parameters, begun.slots)

@@ -13,14 +13,13 @@ from numpy.typing import NDArray
 
 from dptrain.exchange.engine import Score
 from dptrain.experiment.job import EVALUATION_ROWS, Job
-from dptrain.gradcheck.comparison import Comparison, compare
+from dptrain.gradcheck.comparison import Comparison, compare_numbers
 from dptrain.gradcheck.diagnosis import times
 from dptrain.gradcheck.reference.bounded import UNITS
 from dptrain.gradcheck.reference.network import Answers, Batch, Reference
 from dptrain.gradcheck.reference.places import leaves
 from dptrain.gradcheck.verdict import Verdict
-from dptrain.nn.initializers import Zeros
-from dptrain.nn.network import Network, Tensor
+from dptrain.nn.network import Network
 
 Array = NDArray[Any]
 
@@ -140,17 +139,11 @@ def check_score(
     if by_row is None:
         return None
     wanted = expected(by_row, classifies=job.scores)
-    seen, right, bounds = [score.loss], [wanted.loss], [wanted.loss_bound]
+    pairs, bounds = {"loss": (score.loss, wanted.loss)}, [wanted.loss_bound]
     if wanted.accuracy is not None and score.accuracy is not None:
-        seen.append(score.accuracy)
-        right.append(wanted.accuracy)
+        pairs["accuracy"] = score.accuracy, wanted.accuracy
         bounds.append(wanted.accuracy_bound)
-    tensors = [
-        Tensor(name, (1,), i, i + 1, False, Zeros(), (1, 1))
-        for i, name in zip(range(len(seen)), ("loss", "accuracy"), strict=False)
-    ]
-    values = [np.array(each) for each in (seen, right, bounds)]
-    found = compare("evaluation = formulas", "evaluation", where, tensors, *values)
+    found = compare_numbers("evaluation = formulas", "evaluation", where, pairs, bounds)
     if found.verdict is not Verdict.FAIL:
         return found
     return found._replace(note=_why(job, score, by_row, wanted))

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from dptrain.arithmetic.shards import assign
 from dptrain.gradcheck.analytic import Local
-from dptrain.gradcheck.comparison import Comparison, compare
+from dptrain.gradcheck.comparison import LOSS, Comparison, compare
 from dptrain.gradcheck.complex_step import complex_step
 from dptrain.gradcheck.diagnosis import Diagnosis
 from dptrain.gradcheck.distributed import Step, gradient_of
@@ -31,8 +31,7 @@ from dptrain.gradcheck.truncation import Fault, first_fault
 from dptrain.gradcheck.variations import augmented_otherwise
 from dptrain.gradcheck.verdict import Verdict
 from dptrain.nn.dropout import Dropout
-from dptrain.nn.initializers import Zeros
-from dptrain.nn.network import Network, Tensor
+from dptrain.nn.network import Network
 
 Array = NDArray[Any]
 
@@ -383,5 +382,4 @@ def _by_shard(reference: Reference) -> bool:
 def _losses(
     name: str, edge: str, where: str, found: float, wanted: float, tolerance: float
 ) -> Comparison:
-    tensor = Tensor("loss", (), 0, 1, decays=False, init=Zeros(), fans=(1, 1))
-    return compare(name, edge, where, [tensor], np.array([found]), np.array([wanted]), tolerance)
+    return compare(name, edge, where, [LOSS], np.array([found]), np.array([wanted]), tolerance)

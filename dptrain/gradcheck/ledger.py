@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dptrain.experiment.schema import Experiment
-from dptrain.gradcheck.comparison import Comparison, compare
+from dptrain.gradcheck.comparison import Comparison, compare, entry, told_of
 from dptrain.gradcheck.diagnosis import Diagnosis, described, likeliest, ranked
 from dptrain.gradcheck.distributed import Way
 from dptrain.gradcheck.hypotheses.orders import (
@@ -33,8 +33,6 @@ from dptrain.gradcheck.reference.bounded import UNITS
 from dptrain.gradcheck.reference.minibatches import Visits, visits
 from dptrain.gradcheck.verdict import Verdict
 from dptrain.launch.local import WORKER
-from dptrain.nn.initializers import Zeros
-from dptrain.nn.network import Tensor
 
 Array = NDArray[Any]
 
@@ -140,7 +138,7 @@ def seen(
 def judged(ledger: Ledger, experiment: Experiment, way: Way) -> list[Comparison]:
     """Return a comparison for each step, and one for each epoch as a whole."""
     rows = ledger.weights.shape[1]
-    tensors = [Tensor("rows", (rows,), 0, rows, False, Zeros(), (rows, rows))]
+    tensors = [entry("rows", (rows,))]
     found = [
         compare(
             "rows counted = 1/N for the rows of the step", "ledger", f"{way}, step {step}",
@@ -160,12 +158,9 @@ def judged(ledger: Ledger, experiment: Experiment, way: Way) -> list[Comparison]
     if all(each.verdict is not Verdict.FAIL for each in found):
         return found
     diagnoses = diagnose_ledger(ledger, experiment.shards or 1, way.workers)
-    likely, failed = tuple(likeliest(diagnoses)), Verdict.FAIL
+    likely = tuple(likeliest(diagnoses))
     note = "" if likely else described(diagnoses)
-    return [
-        each._replace(note=note, diagnoses=likely) if each.verdict is failed else each
-        for each in found
-    ]
+    return told_of(found, note=note, diagnoses=likely)
 
 
 def diagnose_ledger(ledger: Ledger, shards: int, workers: int) -> list[Diagnosis]:

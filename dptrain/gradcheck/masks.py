@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from dptrain.arithmetic.shards import shard_sizes
 from dptrain.experiment.job import Job
 from dptrain.experiment.schema import Experiment
-from dptrain.gradcheck.comparison import Comparison, compare
+from dptrain.gradcheck.comparison import Comparison, compare, entry, told_of
 from dptrain.gradcheck.diagnosis import Diagnosis, described, ranked
 from dptrain.gradcheck.distributed import Way
 from dptrain.gradcheck.probe import probe, weight_gradients
@@ -33,8 +33,7 @@ from dptrain.gradcheck.verdict import Verdict
 from dptrain.launch.local import WORKER
 from dptrain.nn.composite import Residual
 from dptrain.nn.dropout import Dropout
-from dptrain.nn.initializers import Zeros
-from dptrain.nn.network import Network, Tensor
+from dptrain.nn.network import Network
 from dptrain.nn.row import Placed, place
 
 Array = NDArray[Any]
@@ -169,8 +168,7 @@ def judged(masks: Masks, way: Way) -> list[Comparison]:
     if all(each.verdict is not Verdict.FAIL for each in found):
         return found
     note = described(diagnose_masks(masks))
-    failed = Verdict.FAIL
-    return [each._replace(note=note) if each.verdict is failed else each for each in found]
+    return told_of(found, note=note)
 
 
 def hoeffding(draws: int, false_alarm: float) -> float:
@@ -189,7 +187,7 @@ def _compare(
     name: str, where: str, found: Array, wanted: Array, tolerance: Array | float
 ) -> Comparison:
     shape = found.shape
-    tensors = [Tensor("masks", shape, 0, found.size, False, Zeros(), (found.size, found.size))]
+    tensors = [entry("masks", shape)]
     limits = np.broadcast_to(tolerance, shape).reshape(-1)
     a, b = (np.asarray(each, float).reshape(-1) for each in (found, wanted))
     return compare(name, "masks", where, tensors, a, b, limits)

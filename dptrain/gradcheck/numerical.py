@@ -47,12 +47,12 @@ class Number(NamedTuple):
     Attributes:
         comparison: what came of it.
         slope: of a Taylor test.
-        evidence: of a network of the user's own, what a diagnosis can begin with.
+        evidence: of a network of the user's own, computes what a diagnosis can begin with.
     """
 
     comparison: Comparison
     slope: Taylor | None = None
-    evidence: Evidence | None = None
+    evidence: Callable[[], Evidence] | None = None
 
 
 class Numbers:
@@ -86,7 +86,7 @@ class Numbers:
             return by_complex_step(self._reference, self._parameters)
         own = OwnComplexStep(self._triangle.local, self._parameters, self._step)
         differences = by_differences(self._loss, self._parameters, self._noise)
-        if own.agrees(differences(self._direction(self._seed))):
+        if own.agrees(differences(self._direction())):
             self._complex = own
             return own.oracle()
         self._remarks.append(
@@ -106,9 +106,9 @@ class Numbers:
                 "difference is known, and accounted for"
             )
 
-    def _direction(self, seed: int) -> Array:
+    def _direction(self) -> Array:
         direction = np.zeros(len(self._parameters))
-        random = np.random.default_rng(seed)
+        random = np.random.default_rng(self._seed)
         for span in self._spans:
             direction[span] = random.standard_normal(span.stop - span.start)
         return direction
@@ -155,10 +155,9 @@ class Numbers:
         """What rounding may do to an element where no formula tells."""
         return OWN_NOISE * float(np.abs(self._gradient).max(initial=0))
 
-    def evidence(self) -> Evidence | None:
+    def evidence(self) -> Evidence:
         """Return what a diagnosis begins with where there are no formulas."""
-        if self._reference is not None or self._known is None:
-            return None
+        assert self._known is not None
         shards, compared = self._known
         right = np.where(compared, shards.sum(axis=0), self._gradient)
         sizes = self._sizes() if len(shards) > 1 else (self._triangle.job.rows(self._step),)
@@ -179,10 +178,10 @@ class Numbers:
         """Return what computes each row's part by the complex step, if that can be."""
         if self._complex is None or self._rows is None:
             return None
-        alone = Local(one_by_one(self._triangle.job, self._step))
-        own = OwnComplexStep(alone, self._parameters, self._step)
 
         def rows() -> tuple[Array, list[int]]:
+            alone = Local(one_by_one(self._triangle.job, self._step))
+            own = OwnComplexStep(alone, self._parameters, self._step)
             found = own.gradients(np.flatnonzero(compared).tolist())
             assert found is not None
             return found, list(range(len(found)))
@@ -213,7 +212,7 @@ class Numbers:
 
     def taylor(self) -> tuple[Comparison, Taylor]:
         """Test whether what the gradient leaves over falls with slope 2."""
-        direction = self._direction(self._seed)
+        direction = self._direction()
         found = taylor(self._loss, self._parameters, self._gradient, direction, self._noise)
         verdict = {Judgement.RIGHT: Verdict.PASS, Judgement.WRONG: Verdict.FAIL}.get(
             found.judgement, Verdict.PASS
@@ -240,11 +239,12 @@ class Numbers:
     def all(self) -> Iterator[Number]:
         """Yield all of them, those that say most first."""
         remark = "; ".join(self._remarks)
+        evidence = self.evidence if self._reference is None else None
         for each in (self.own_complex_step(), self.differences(), self.projections()):
             if each is not None:
-                yield Number(each._replace(remark=remark), evidence=self.evidence())
+                yield Number(each._replace(remark=remark), evidence=evidence)
         comparison, slope = self.taylor()
-        yield Number(comparison, slope, self.evidence())
+        yield Number(comparison, slope, evidence)
 
     def _loss(self, x: Array) -> float:
         return self._triangle.local.loss(x, self._step)

@@ -18,13 +18,11 @@ import numpy as np
 from dptrain.exchange.engine import Engine, State
 from dptrain.exchange.inline import InlineEngine
 from dptrain.experiment.job import Job
-from dptrain.gradcheck.comparison import Comparison, compare
+from dptrain.gradcheck.comparison import Comparison, compare, entry, told_of
 from dptrain.gradcheck.distributed import Way, copied, engine
 from dptrain.gradcheck.states import equal_states
 from dptrain.gradcheck.verdict import Verdict
 from dptrain.launch.local import WORKER, Crew
-from dptrain.nn.initializers import Zeros
-from dptrain.nn.network import Tensor
 
 # Steps of the run that is left alone, and how many are ordered at once while workers are held up.
 STEPS, AT_ONCE = 24, 8
@@ -107,10 +105,7 @@ def check_order(
         "depends on who arrives first: a race."
     )
     held_up = _compared(job, name, "order", way, found, alone)
-    failed = Verdict.FAIL
-    return compared + [
-        each._replace(note=note) if each.verdict is failed else each for each in held_up
-    ]
+    return compared + told_of(held_up, note=note)
 
 
 def _cause(alone: Carried, found: Carried, again: Carried, single: Carried) -> tuple[str, str]:
@@ -157,7 +152,7 @@ def _compared(
     job: Job, name: str, edge: str, way: Way, found: Carried, wanted: Carried
 ) -> list[Comparison]:
     where, steps = f"{way}, step {found.steps}", sorted(found.losses)
-    tensor = Tensor("losses", (len(steps),), 0, len(steps), False, Zeros(), (1, 1))
+    tensor = entry("losses", (len(steps),))
     seen, right = (np.array([each.losses[s] for s in steps]) for each in (found, wanted))
     return [
         *equal_states(job, name, edge, where, found.state, wanted.state),

@@ -7,17 +7,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dptrain.gradcheck.analytic import Local
-from dptrain.gradcheck.comparison import Comparison, compare
+from dptrain.gradcheck.comparison import LOSS, Comparison, compare
 from dptrain.gradcheck.diagnosis import Diagnosis
 from dptrain.gradcheck.reference.bounded import UNITS
 from dptrain.gradcheck.verdict import Verdict
-from dptrain.nn.initializers import Zeros
-from dptrain.nn.network import Tensor
 
 Array = NDArray[Any]
 Checked = Iterator[tuple[Comparison, list[Diagnosis]]]
 
-LOSS = Tensor("loss", (), 0, 1, decays=False, init=Zeros(), fans=(1, 1))
 # The float64 gradient is computed with weights that are moved by float32's roundoff so often; what
 # float32 makes of it may differ by so many times as much as these do.
 DRAWS, SAFETY = 8, 64

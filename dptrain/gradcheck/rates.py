@@ -13,10 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dptrain.experiment.job import Job
-from dptrain.gradcheck.comparison import Comparison, compare
+from dptrain.gradcheck.comparison import Comparison, compare, entry
 from dptrain.gradcheck.reference.bounded import FUNCTION, UNITS, Bounded
-from dptrain.nn.initializers import Zeros
-from dptrain.nn.network import Tensor
 
 Array = NDArray[Any]
 
@@ -88,9 +86,7 @@ def check_rates(job: Job) -> Comparison:
     numbers = chosen_steps(job)
     wanted = [learning_rate(job, number) for number in numbers]
     tolerance = np.array([FACTOR * float(_error(each)) for each in wanted])
-    tensor = Tensor(
-        "learning rate", (len(numbers),), 0, len(numbers), decays=False, init=Zeros(), fans=(1, 1)
-    )
+    tensor = entry("learning rate", (len(numbers),))
     found = used_rates(job, numbers)
     values = np.array([float(each.value) for each in wanted])
     name = "learning rate = schedule by the book"

@@ -8,17 +8,14 @@ from numpy.typing import NDArray
 
 from dptrain.arithmetic.shards import assign, shard_sizes
 from dptrain.gradcheck.analytic import Local
+from dptrain.gradcheck.comparison import LOSS
 from dptrain.gradcheck.diagnosis import Diagnosis, times
 from dptrain.gradcheck.distributed import Step
 from dptrain.gradcheck.forensics import EXACT
 from dptrain.gradcheck.hypotheses import shards
 from dptrain.gradcheck.hypotheses.evidence import Evidence
-from dptrain.nn.initializers import Zeros
-from dptrain.nn.network import Tensor
 
 Array = NDArray[Any]
-
-LOSS = Tensor("loss", (1,), 0, 1, decays=False, init=Zeros(), fans=(1, 1))
 
 
 def diagnose_loss(

@@ -7,16 +7,15 @@ from typing import NamedTuple
 import numpy as np
 from msgspec.structs import replace
 
-from dptrain.data.dataset import Dataset, open_dataset
-from dptrain.data.prepared import prepare_arrays
-from dptrain.data.targets import Task
+from dptrain.data.dataset import Dataset
 from dptrain.errors import NonFiniteError
 from dptrain.experiment.code import MEMORY
-from dptrain.experiment.job import Job
+from dptrain.experiment.job import Job, opened_data
 from dptrain.experiment.schema import Experiment
 from dptrain.gradcheck.comparison import Array
 from dptrain.gradcheck.course import Course
 from dptrain.gradcheck.subject import is_own
+from dptrain.gradcheck.taken import taken, write_rows
 
 # One row is held out for validation for every so many that are trained on.
 HELD_OUT = 3
@@ -94,43 +93,20 @@ def _prepared(job: Job, settings: Experiment, folder: Path, *, right: bool) -> D
     """
     if not folder.exists():
         _write(job, settings, folder)
-    dataset = _opened(settings, folder)
+    dataset = opened_data(settings, folder)
     if not right and dataset.validation.index is not None:
         _write(job, settings, folder, dataset.validation.index)
-        dataset = _opened(settings, folder)
+        dataset = opened_data(settings, folder)
     return dataset
 
 
-def _opened(settings: Experiment, folder: Path) -> Dataset:
-    return open_dataset(
-        folder,
-        validation=settings.validation,
-        test=settings.test,
-        seed=settings.seed,
-        train_rows=settings.train_rows,
-    )
-
-
 def _write(job: Job, settings: Experiment, folder: Path, wrong: Array | None = None) -> None:
-    train, classes = job.dataset.train, job.dataset.classes
     count = settings.train_rows or 1
-    order = np.arange(round((count + 1) / (1 - settings.validation))) % len(train)
-    x, t = train.take(order, job.dtype)
-    x_test, t_test = train.take(order[:HELD_OUT], job.dtype)
+    order = np.arange(round((count + 1) / (1 - settings.validation)))
+    x, t = taken(job, order)
     if wrong is not None:
         t[wrong] = _others(job, t[wrong])
-    if classes > 1:  # one-hot, since some classes may have no training row
-        t, t_test = np.eye(classes)[t], np.eye(classes)[t_test]
-    task: Task = "classification" if classes else "regression"
-    prepare_arrays(
-        folder,
-        x_train=x,
-        t_train=t,
-        x_test=x_test,
-        t_test=t_test,
-        dtype=settings.dtype,
-        task=task,
-    )
+    write_rows(job, folder, (x, t), taken(job, order[:HELD_OUT]))
 
 
 def _others(job: Job, targets: Array) -> Array:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from dptrain.experiment.job import Job
 from dptrain.gradcheck.analytic import Local
 from dptrain.gradcheck.averages import Moment, other_values
-from dptrain.gradcheck.comparison import Comparison, compare
+from dptrain.gradcheck.comparison import Comparison, compare, told_of
 from dptrain.gradcheck.diagnosis import EXPLAINS, Diagnosis, described, ranked
 from dptrain.gradcheck.distributed import Step
 from dptrain.gradcheck.reference.bounded import UNITS
@@ -55,8 +55,7 @@ def check_statistics(
     if all(each.verdict is not Verdict.FAIL for each in found):
         return found
     note = described(diagnose_statistics(job, steps, local=seen))
-    failed = Verdict.FAIL
-    return [each._replace(note=note) if each.verdict is failed else each for each in found]
+    return told_of(found, note=note)
 
 
 def diagnose_statistics(

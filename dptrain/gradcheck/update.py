@@ -16,12 +16,12 @@ from threadpoolctl import threadpool_limits
 
 from dptrain.experiment.job import Job
 from dptrain.gradcheck.analytic import Local
-from dptrain.gradcheck.comparison import Array, Comparison, compare
+from dptrain.gradcheck.comparison import Array, Comparison, compare, told_of
 from dptrain.gradcheck.diagnosis import EXPLAINS, Diagnosis, described, ranked
 from dptrain.gradcheck.distributed import Step
 from dptrain.gradcheck.factors import factor_slips, seen
 from dptrain.gradcheck.given import given_gradient
-from dptrain.gradcheck.hypotheses.areas import Area, areas, place
+from dptrain.gradcheck.hypotheses.areas import areas, place
 from dptrain.gradcheck.hypotheses.buffers import stale_buffers
 from dptrain.gradcheck.partials import ShardGradients, partials_of
 from dptrain.gradcheck.slips import slips
@@ -42,6 +42,8 @@ FITTED = 1e-3
 
 # Nothing is farther outside of its tolerance than this: sums of squares stay finite.
 LIMIT = 1e100
+
+Beyond = Callable[["Course", Sequence[Predicted], Sequence[Predicted]], list[Array]]
 
 
 class Course(NamedTuple):
@@ -108,8 +110,7 @@ def check_updates(
     if not explain or all(each.verdict is not Verdict.FAIL for each in compared):
         return compared
     note = described(_diagnoses(course, workers, exchange, shard_gradients))
-    failed = Verdict.FAIL
-    return [each._replace(note=note) if each.verdict is failed else each for each in compared]
+    return told_of(compared, note=note)
 
 
 def diagnose_updates(
@@ -179,13 +180,11 @@ def _diagnoses(
 ) -> list[Diagnosis]:
     book = course.predicted()
     weights, state = (f(course, book, book) for f in (_weights_beyond, _state_beyond))
-    if not _size(weights):
-        weights = []
-        if not _size(state):
-            return []
-    at, wrong = _first_wrong(course, book)
+    if not _size([*weights, *state]):
+        return []
+    at, wrong = _first_wrong(weights, state)
     so_far = course.steps[: at + 1]
-    rightly = not (weights and weights[at].any())
+    rightly = not weights[at].any()
     if any(slot[wrong].any() for slot in course.steps[at].after.slots):
         stale = stale_buffers(so_far, wrong, moved_rightly=rightly)
         if stale:
@@ -213,7 +212,10 @@ def _diagnoses(
             likely = ranked(_likely(course, book, [*mistakes, *factors], of_state=True))
     if not likely:
         likely = stale_buffers(so_far, wrong, moved_rightly=rightly)
-    return likely or [_unexplained(course, book, areas(course.job, exchange, workers))]
+    if likely:
+        return likely
+    where = place(wrong, course.job.network.all_tensors(), areas(course.job, exchange, workers))
+    return [_unexplained(course.steps[at], book[at], weights[at] > 0, where, at)]
 
 
 def _likely(
@@ -227,13 +229,12 @@ def _likely(
 
     With ``of_state`` only the state is looked at: the weights are what nothing leads to.
     """
-    beyond, found = _weights_beyond, []
-    scale = 0.0 if of_state else _size(beyond(course, book, book))
-    if scale:
+    beyond, scale = _deviation(course, book)
+    found: list[Diagnosis] = []
+    if of_state:
+        beyond, scale = _state_beyond, _size(_state_beyond(course, book, book))
+    elif beyond is _weights_beyond:
         found = [*_untouched(course, book, scale), *_frozen_moved(course, book, scale)]
-    else:
-        beyond = _state_beyond
-        scale = _size(beyond(course, book, book))
     tried = []
     for slip in mistakes:
         wanted = course.predicted(slip)
@@ -248,11 +249,7 @@ def _searched(
     course: Course, book: Sequence[Predicted], workers: int, mistakes: Sequence[Slip]
 ) -> list[Diagnosis]:
     """Return what explains the weights, or the state, with numbers that are fitted."""
-    beyond = _weights_beyond
-    scale = _size(beyond(course, book, book))
-    if not scale:
-        beyond = _state_beyond
-        scale = _size(beyond(course, book, book))
+    beyond, scale = _deviation(course, book)
 
     def measure(slip: Slip) -> Left:
         wanted = course.predicted(slip)
@@ -271,16 +268,24 @@ def _searched(
     return [each for each in search(run, mistakes, measure) if each.residual <= FITTED]
 
 
-def _first_wrong(course: Course, book: Sequence[Predicted]) -> tuple[int, Array]:
+def _deviation(course: Course, book: Sequence[Predicted]) -> tuple[Beyond, float]:
+    """Return what deviates, the weights or else only the state, and by how much."""
+    for beyond in (_weights_beyond, _state_beyond):
+        size = _size(beyond(course, book, book))
+        if size:
+            break
+    return beyond, size
+
+
+def _first_wrong(weights: Sequence[Array], state: Sequence[Array]) -> tuple[int, Array]:
     """Return the first step after which anything is wrong, and which elements are."""
-    per_step = len(course.steps[0].after.slots)
-    weights, state = (f(course, book, book) for f in (_weights_beyond, _state_beyond))
+    per_step = len(state) // len(weights)
     for i, own in enumerate(weights):
         slots = state[i * per_step : (i + 1) * per_step]
         wrong = np.logical_or.reduce([own > 0, *(slot > 0 for slot in slots)])
         if wrong.any():
             return i, wrong
-    return 0, np.zeros(course.job.network.size, bool)
+    return 0, np.zeros(len(weights[0]), bool)
 
 
 def _weights_beyond(
@@ -319,21 +324,25 @@ def _size(parts: Sequence[Array]) -> float:
     return float(np.sqrt(sum(float(np.sum(part * part)) for part in parts)))
 
 
-def _unexplained(course: Course, book: Sequence[Predicted], parts: Sequence[Area]) -> Diagnosis:
-    """Return where and by how much the first wrong update is off."""
-    at, wrong = _first_wrong(course, book)
-    step = course.steps[at]
-    which = _weights_beyond(course, book, book)[at] > 0
-    where = place(wrong, course.job.network.all_tensors(), parts)
-    before = f" The {at} steps before it are right." if at else ""
+def _unexplained(step: Step, book: Predicted, which: Array, where: str, before: int) -> Diagnosis:
+    """Return where and by how much the first wrong update is off.
+
+    Args:
+        step: the first that is wrong.
+        book: what it should have done.
+        which: elements of the weights that are wrong, bool ``(size,)``.
+        where: anything is wrong, in words.
+        before: how many steps came before it.
+    """
+    behind = f" The {before} steps before it are right." if before else ""
     if not which.any():
         sentence = f"The optimizer's state is wrong after step {step.number + 1}, the weights are "
-        return Diagnosis("optimizer-state", f"{sentence}not: {where}.{before}", 1.0)
-    found, wanted = _change(step)[which], book[at].change.value[which]
+        return Diagnosis("optimizer-state", f"{sentence}not: {where}.{behind}", 1.0)
+    found, wanted = _change(step)[which], book.change.value[which]
     factor = float(found @ wanted / (wanted @ wanted)) if wanted.any() else 0.0
-    off = np.abs(found - factor * wanted) <= 1e-6 * np.abs(wanted) + _error(book[at])[which]
+    off = np.abs(found - factor * wanted) <= 1e-6 * np.abs(wanted) + _error(book)[which]
     times = f"{factor:.6g} times what it should be" if off.all() else "not what it should be"
-    sentence = f"In step {step.number + 1} the update is {times}: {where}.{before}"
+    sentence = f"In step {step.number + 1} the update is {times}: {where}.{behind}"
     return Diagnosis("update", sentence, 1.0)
 
 

@@ -7,13 +7,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dptrain.experiment.job import Job
-from dptrain.gradcheck.comparison import Comparison, compare
+from dptrain.gradcheck.comparison import Comparison, compare, entry
 from dptrain.gradcheck.diagnosis import Diagnosis, likeliest
 from dptrain.gradcheck.reference.bounded import UNITS
 from dptrain.gradcheck.reference.minibatches import Stored, Visits
 from dptrain.gradcheck.verdict import Verdict
-from dptrain.nn.initializers import Zeros
-from dptrain.nn.network import Network, Tensor
+from dptrain.nn.network import Network
 from dptrain.nn.normalise import Normalise
 
 Array = NDArray[Any]
@@ -50,10 +49,7 @@ def check_normalisation(job: Job, stored: Stored, visits: Visits) -> Iterator[Co
     room = 4 * (of.rows + 8) * UNITS["float64"] * largest
     limits = room + 2 * UNITS[job.dtype.name] * np.abs(wanted)
     size = found[0].size
-    tensors = [
-        Tensor(name, found.shape[1:], i * size, (i + 1) * size, False, Zeros(), (1, 1))
-        for i, name in enumerate(NAMES)
-    ]
+    tensors = [entry(name, found.shape[1:], i * size) for i, name in enumerate(NAMES)]
     flat = [each.reshape(-1) for each in (found, wanted, limits)]
     compared = compare("normalisation = the training rows'", "rows", job.dtype.name, tensors, *flat)
     if compared.verdict is Verdict.FAIL:

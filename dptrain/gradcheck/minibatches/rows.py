@@ -9,7 +9,7 @@ from msgspec.structs import replace
 from numpy.typing import NDArray
 
 from dptrain.experiment.job import Job
-from dptrain.gradcheck.comparison import Comparison, compare
+from dptrain.gradcheck.comparison import Comparison, compare, entry, told_of
 from dptrain.gradcheck.diagnosis import Diagnosis
 from dptrain.gradcheck.minibatches.misaugmented import diagnose_augmentation
 from dptrain.gradcheck.minibatches.misread import diagnose_rows
@@ -19,8 +19,6 @@ from dptrain.gradcheck.minibatches.splits import check_splits
 from dptrain.gradcheck.reference.augmentation import Augmented, augmented, draws_of
 from dptrain.gradcheck.reference.minibatches import Stored, Visits, sizes, visits
 from dptrain.gradcheck.verdict import Verdict
-from dptrain.nn.initializers import Zeros
-from dptrain.nn.network import Tensor
 
 Array = NDArray[Any]
 Expect = Callable[[Sighted], Augmented]
@@ -90,8 +88,7 @@ def _told(
     if not wrong:
         return found
     why = tuple(diagnose())
-    failed = Verdict.FAIL
-    return [each._replace(diagnoses=why) if each.verdict is failed else each for each in found]
+    return told_of(found, diagnoses=why)
 
 
 def _compared(
@@ -113,8 +110,7 @@ def _one(name: str, where: str, each: Sighted, expect: Expect, stored: Stored) -
         shapes += [each.x.shape, each.t.shape]
     edges = np.cumsum([0, *(part.size for part in found)]).tolist()
     tensors = [
-        Tensor(name, shape, low, high, False, Zeros(), (1, 1))
-        for name, shape, low, high in zip(names, shapes, edges[:-1], edges[1:], strict=True)
+        entry(name, shape, low) for name, shape, low in zip(names, shapes, edges[:-1], strict=True)
     ]
     flat = [
         np.concatenate([np.asarray(part, float).reshape(-1) for part in parts])

@@ -8,12 +8,10 @@ from numpy.typing import NDArray
 
 from dptrain.data.dataset import Split
 from dptrain.experiment.job import Job
-from dptrain.gradcheck.comparison import Comparison, compare
+from dptrain.gradcheck.comparison import Comparison, compare, entry
 from dptrain.gradcheck.diagnosis import Diagnosis, likeliest
 from dptrain.gradcheck.reference.minibatches import Visits
 from dptrain.gradcheck.verdict import Verdict
-from dptrain.nn.initializers import Zeros
-from dptrain.nn.network import Tensor
 
 Array = NDArray[Any]
 
@@ -33,17 +31,15 @@ def check_splits(job: Job, visits: Visits, *, has_test: bool) -> Iterator[Compar
     n, data = visits.stored, job.dataset
     found = {name: _members(getattr(data, name), n) for name in wanted}
     right = {name: np.bincount(rows, minlength=n) for name, rows in wanted.items()}
-    tensors = [
-        Tensor(name, (n,), i * n, (i + 1) * n, False, Zeros(), (1, 1))
-        for i, name in enumerate(wanted)
-    ]
+    tensors = [entry(name, (n,), i * n) for i, name in enumerate(wanted)]
     flat = [np.concatenate(list(each.values())) for each in (found, right)]
     where = job.dtype.name
     compared = compare("splits = the data's", "rows", where, tensors, flat[0], flat[1], 0.0)
     yield _told(compared, likeliest(_misplaced(found, visits)))
-    tensor = Tensor("steps", (), 0, 1, False, Zeros(), (1, 1))
     steps, name = np.array([job.steps_per_epoch]), "steps of an epoch = ⌈rows / minibatch⌉"
-    compared = compare(name, "rows", where, [tensor], steps, np.array([visits.per_epoch]), 0.0)
+    compared = compare(
+        name, "rows", where, [entry("steps")], steps, np.array([visits.per_epoch]), 0.0
+    )
     yield _told(compared, [_other_count(job.steps_per_epoch, visits)])
 
 

@@ -1,0 +1,44 @@
+"""Training rows of a job, written as data sets of their own."""
+
+from pathlib import Path
+
+import numpy as np
+
+from dptrain.data.prepared import prepare_arrays
+from dptrain.data.targets import Task
+from dptrain.experiment.job import Job
+from dptrain.gradcheck.comparison import Array
+
+Rows = tuple[Array, Array]
+
+
+def taken(job: Job, order: Array) -> Rows:
+    """Return inputs and targets of training rows; behind the last comes the first again."""
+    train = job.dataset.train
+    return train.take(order % len(train), job.dtype)
+
+
+def write_rows(job: Job, folder: Path, train: Rows, test: Rows | None = None) -> None:
+    """Prepare rows like a job's as a data set.
+
+    Targets of several classes are written one-hot, since some may have no training row.
+
+    Args:
+        job: settled.
+        folder: where the data go.
+        train: inputs and targets, labels ``(n,)`` or values ``(n, k)``.
+        test: likewise; if there are any.
+    """
+    classes = job.dataset.classes
+    task: Task = "classification" if classes else "regression"
+    hot = np.eye(classes) if classes > 1 else None
+    (x, t), (x_test, t_test) = train, test or (None, None)
+    prepare_arrays(
+        folder,
+        x_train=x,
+        t_train=t if hot is None else hot[t],
+        x_test=x_test,
+        t_test=t_test if hot is None or t_test is None else hot[t_test],
+        dtype=job.experiment.dtype,
+        task=task,
+    )
