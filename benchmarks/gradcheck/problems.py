@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dptrain.gradcheck.differences import UNIT
+from dptrain.gradcheck.oracles.differences import UNIT
 from dptrain.gradcheck.reference.network import Batch, Reference
 from dptrain.nn.activations import ReLU, Sigmoid, Tanh
 from dptrain.nn.dense import Dense

@@ -25,13 +25,13 @@ from dptrain.gradcheck.minibatches.rows import check_rows
 from dptrain.gradcheck.order import check_order
 from dptrain.gradcheck.report import EDGES, Failure, Report
 from dptrain.gradcheck.reported import diagnose_loss
-from dptrain.gradcheck.resume import check_resume
-from dptrain.gradcheck.schedule_slips import checked_rates
+from dptrain.gradcheck.runs.resume import check_resume
+from dptrain.gradcheck.runs.whole import check_runs
 from dptrain.gradcheck.statistics import check_statistics, diagnose_statistics
 from dptrain.gradcheck.subject import STEPS, UPDATES, Dtype, Subject, is_own
-from dptrain.gradcheck.update import check_updates, diagnose_updates
+from dptrain.gradcheck.updates.one_step import check_updates, diagnose_updates
+from dptrain.gradcheck.updates.schedule_slips import checked_rates
 from dptrain.gradcheck.verdict import Verdict
-from dptrain.gradcheck.whole_runs import check_runs
 from dptrain.launch.local import WORKER
 
 # Whatever fails at an edge of the second kind may do so because one of the first kind has failed.

@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from dptrain.arithmetic.shards import assign
 from dptrain.gradcheck.analytic import Local
 from dptrain.gradcheck.comparison import LOSS, Comparison, compare
-from dptrain.gradcheck.complex_step import complex_step
 from dptrain.gradcheck.diagnosis import Diagnosis
 from dptrain.gradcheck.distributed import Step, gradient_of
 from dptrain.gradcheck.forensics import EXACT, diagnose, fit
@@ -21,13 +20,14 @@ from dptrain.gradcheck.hypotheses.areas import areas
 from dptrain.gradcheck.hypotheses.buffers import stale_buffers
 from dptrain.gradcheck.hypotheses.evidence import Evidence, Hypothesis, Past
 from dptrain.gradcheck.hypotheses.place import located
+from dptrain.gradcheck.oracles.complex_step import complex_step
 from dptrain.gradcheck.reference.bounded import UNITS
 from dptrain.gradcheck.reference.network import Batch, Gradient, Reference
 from dptrain.gradcheck.reference.places import couples_rows, leaves
 from dptrain.gradcheck.report import Failure
 from dptrain.gradcheck.rows import Rows
-from dptrain.gradcheck.textbook import Textbook
 from dptrain.gradcheck.truncation import Fault, first_fault
+from dptrain.gradcheck.updates.textbook import Textbook
 from dptrain.gradcheck.variations import augmented_otherwise
 from dptrain.gradcheck.verdict import Verdict
 from dptrain.nn.dropout import Dropout

@@ -8,21 +8,20 @@ from numpy.typing import NDArray
 
 from dptrain.arithmetic.shards import shard_sizes
 from dptrain.gradcheck.analytic import Local
-from dptrain.gradcheck.comparison import Comparison, Entry, TensorResult, compare
+from dptrain.gradcheck.comparison import Comparison, compare
+from dptrain.gradcheck.directions import compare_along_directions
 from dptrain.gradcheck.gradients import Triangle
 from dptrain.gradcheck.hypotheses.evidence import Evidence
-from dptrain.gradcheck.kinks import Finding, Kink, Smooth, black_box, white_box
-from dptrain.gradcheck.logarithm import Rowwise, epsilon_of, one_by_one, rowwise
-from dptrain.gradcheck.own_complex import OwnComplexStep
-from dptrain.gradcheck.projections import (
+from dptrain.gradcheck.oracles.kinks import Finding, Kink, Smooth, black_box, white_box
+from dptrain.gradcheck.oracles.logarithm import Rowwise, epsilon_of, one_by_one, rowwise
+from dptrain.gradcheck.oracles.own_complex import OwnComplexStep
+from dptrain.gradcheck.oracles.projections import (
     Oracle,
-    Projected,
     by_complex_step,
     by_differences,
-    projected,
     sampled,
 )
-from dptrain.gradcheck.taylor import Judgement, Taylor, taylor
+from dptrain.gradcheck.oracles.taylor import Judgement, Taylor, taylor
 from dptrain.gradcheck.verdict import Verdict, worst
 
 Array = NDArray[Any]
@@ -37,8 +36,6 @@ RESOLUTION = 1e-3
 SAMPLES, ELEMENTWISE = 3, 300
 # An element takes about so many forward passes, which may compute so many numbers in all.
 EVALUATIONS, BUDGET = 40, 500_000_000
-# The probability with which an error of the size named in the report may have gone unseen.
-MISSED = 1e-3
 
 
 class Number(NamedTuple):
@@ -194,20 +191,17 @@ class Numbers:
 
     def projections(self) -> Comparison:
         """Compare along random directions, tensor by tensor."""
-        seed, bounds = self._seed, 2 * self._bound
+        bounds = 2 * self._bound
         if self._complex is not None:
             bounds = bounds + self._rounding
-        _, found = projected(self._spans, self._gradient, self._oracle, bounds, seed=seed)
-        results = tuple(self._projected(i, each) for i, each in enumerate(found))
-        verdicts = [Verdict.FAIL if not each.fits else Verdict.PASS for each in found]
-        return Comparison(
-            "analytic = projections",
+        return compare_along_directions(
             "analytic" if self._reference is not None else "numerical",
             self._where,
-            worst(verdicts),
-            results,
-            f"seed {seed}; an error of {self._unseen(found):.1e} of a tensor's gradient goes "
-            f"unseen with a probability of {MISSED:g}",
+            self._triangle.tensors,
+            self._gradient,
+            self._oracle,
+            bounds,
+            self._seed,
         )
 
     def taylor(self) -> tuple[Comparison, Taylor]:
@@ -315,30 +309,6 @@ class Numbers:
 
     def _tensor(self, index: int) -> str:
         return next(t.name for t in self._triangle.tensors if t.start <= index < t.stop)
-
-    def _projected(self, place: int, found: Projected) -> TensorResult:
-        tensor = self._triangle.tensors[place]
-        entries = [Entry((), p.found, p.wanted, p.tolerance) for p in found.projections]
-        top = max(entries, key=lambda e: abs(e.found - e.wanted) / (e.tolerance or 1e-300))
-        size = float(np.linalg.norm(self._gradient[tensor.start : tensor.stop]))
-        seen = _seen(found) / size if size else np.nan
-        failed = sum(not p.fits for p in found.projections)
-        return TensorResult(
-            tensor.name, tensor.stop - tensor.start, len(entries), 0, failed, top, (seen, seen)
-        )
-
-    def _unseen(self, found: Sequence[Projected]) -> float:
-        sizes = [float(np.linalg.norm(self._gradient[each.span])) for each in found]
-        return max((_seen(e) / s for e, s in zip(found, sizes, strict=True) if s), default=np.nan)
-
-
-def _seen(found: Projected) -> float:
-    """Return the norm of an error that goes unseen with the probability `MISSED`."""
-    low, high = 0.0, max((p.tolerance for p in found.projections), default=0.0) * 1e6 + 1e-300
-    for _ in range(60):
-        middle = (low + high) / 2
-        low, high = (middle, high) if found.missed(middle) > MISSED else (low, middle)
-    return high
 
 
 def _wanted(finding: Finding, found: float, scale: float) -> tuple[float, float, Verdict]:

@@ -19,7 +19,7 @@ from dptrain.gradcheck.distributed import Step
 from dptrain.gradcheck.reference.bounded import UNITS
 from dptrain.gradcheck.reference.layers import row_forward
 from dptrain.gradcheck.reference.network import Reference, batch_norms
-from dptrain.gradcheck.textbook import spread
+from dptrain.gradcheck.updates.textbook import spread
 from dptrain.gradcheck.verdict import Verdict
 from dptrain.nn.network import Network, Tensor, layers_from
 

@@ -25,7 +25,7 @@ from dptrain.gradcheck.evaluation import check_score
 from dptrain.gradcheck.gradients import Triangle
 from dptrain.gradcheck.numerical import numbers
 from dptrain.gradcheck.statistics import check_statistics
-from dptrain.gradcheck.update import check_updates
+from dptrain.gradcheck.updates.one_step import check_updates
 from dptrain.gradcheck.verdict import Verdict
 from tests.exchange.build import Data, experiments, lockstep_steps
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from dptrain.gradcheck.analytic import Local
-from dptrain.gradcheck.complex_step import complex_step
+from dptrain.gradcheck.oracles.complex_step import complex_step
 from dptrain.gradcheck.reference.bounded import UNITS, Bounded, gamma
 from dptrain.gradcheck.reference.tape import Node, backward
 from tests.exchange.build import LOSSES, Data

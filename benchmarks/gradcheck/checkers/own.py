@@ -7,11 +7,17 @@ from numpy.typing import NDArray
 
 from benchmarks.gradcheck.checkers.checker import Checker
 from benchmarks.gradcheck.problems import Problem
-from dptrain.gradcheck.complex_step import complex_step
-from dptrain.gradcheck.differences import UNIT
-from dptrain.gradcheck.kinks import Undecided, white_box
-from dptrain.gradcheck.projections import Oracle, Slope, by_complex_step, by_differences, projected
-from dptrain.gradcheck.taylor import Judgement, taylor
+from dptrain.gradcheck.oracles.complex_step import complex_step
+from dptrain.gradcheck.oracles.differences import UNIT
+from dptrain.gradcheck.oracles.kinks import Undecided, white_box
+from dptrain.gradcheck.oracles.projections import (
+    Oracle,
+    Slope,
+    by_complex_step,
+    by_differences,
+    projected,
+)
+from dptrain.gradcheck.oracles.taylor import Judgement, taylor
 
 Array = NDArray[Any]
 

@@ -1,0 +1,87 @@
+"""A gradient along random directions, as a comparison with a stated power."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dptrain.gradcheck.comparison import Comparison, Entry, TensorResult
+from dptrain.gradcheck.oracles.projections import Oracle, Projected, blocks_of, projected
+from dptrain.gradcheck.verdict import Verdict, worst
+from dptrain.nn.network import Tensor
+
+Array = NDArray[Any]
+
+# The probability with which an error of the size named in the report may have gone unseen.
+MISSED = 1e-3
+
+
+def compare_along_directions(
+    edge: str,
+    where: str,
+    tensors: Sequence[Tensor],
+    gradient: Array,
+    oracle: Oracle,
+    bounds: Array,
+    seed: int,
+) -> Comparison:
+    """Compare a gradient with an oracle: tensor by tensor, and large ones block by block as well.
+
+    Args:
+        edge: as of `Comparison`, as is ``where``.
+        where: see there.
+        tensors: those that are compared.
+        gradient: what is checked, flat ``(size,)``.
+        oracle: what it is compared with.
+        bounds: for each element how far both may be apart by rounding, ``(size,)``.
+        seed: of the directions.
+    """
+    spans = [slice(tensor.start, tensor.stop) for tensor in tensors]
+    blocks = [blocks_of(s, t.shape) for s, t in zip(spans, tensors, strict=True)]
+    _, found = projected(spans, gradient, oracle, bounds, blocks=blocks, seed=seed)
+    sizes = [float(np.linalg.norm(gradient[span])) for span in spans]
+    results = tuple(map(_result, tensors, found, sizes))
+    unseen = max((_seen(e) / s for e, s in zip(found, sizes, strict=True) if s), default=np.nan)
+    note = (
+        f"seed {seed}; an error of {unseen:.1e} of a tensor's gradient goes unseen with a "
+        f"probability of {MISSED:g}"
+    )
+    wrong = [
+        f"{tensor.name}[{_rows(tensor, block)}]"
+        for tensor, own, each in zip(tensors, blocks, found, strict=True)
+        for block, projection in zip(own, each.blocks, strict=True)
+        if not projection.fits and any(p.fits for p in each.blocks)
+    ]
+    return Comparison(
+        "analytic = projections",
+        edge,
+        where,
+        worst([Verdict.PASS if each.fits else Verdict.FAIL for each in found]),
+        results,
+        f"{note}; wrong in {', '.join(wrong)}" if wrong else note,
+    )
+
+
+def _result(tensor: Tensor, found: Projected, size: float) -> TensorResult:
+    entries = [Entry((), p.found, p.wanted, p.tolerance) for p in found.all]
+    top = max(entries, key=lambda e: abs(e.found - e.wanted) / (e.tolerance or 1e-300))
+    seen = _seen(found) / size if size else np.nan
+    failed = sum(not p.fits for p in found.all)
+    elements = tensor.stop - tensor.start
+    return TensorResult(tensor.name, elements, len(entries), 0, failed, top, (seen, seen))
+
+
+def _rows(tensor: Tensor, block: slice) -> str:
+    """Return which rows of a tensor a block has, as a slice is written."""
+    row = (tensor.stop - tensor.start) // tensor.shape[0]
+    return ":".join(str((place - tensor.start) // row) for place in (block.start, block.stop))
+
+
+def _seen(found: Projected) -> float:
+    """Return the norm of an error that goes unseen with the probability `MISSED`."""
+    low, high = 0.0, max((p.tolerance for p in found.projections), default=0.0) * 1e6 + 1e-300
+    for _ in range(60):
+        middle = (low + high) / 2
+        low, high = (middle, high) if found.missed(middle) > MISSED else (low, middle)
+    return high

@@ -1,0 +1,1 @@
+"""What a gradient is compared with: numbers made of the loss alone."""

@@ -1,0 +1,1 @@
+"""Runs as ``dptrain train`` makes them, stopped and resumed, against the same steps in one go."""

@@ -1,0 +1,85 @@
+"""What gradient an optimizer was given, read off its state or the weights: its rule turned round.
+
+Nothing is known of clipping here, nor of anything else that happens before the rule; so what is
+read off is compared with the gradient that should have been given.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from dptrain.experiment.job import Job
+from dptrain.gradcheck.distributed import Step
+from dptrain.gradcheck.reference.bounded import UNITS
+from dptrain.gradcheck.updates.rates import learning_rate
+from dptrain.gradcheck.updates.textbook import DECOUPLED, Array, Textbook, state_scales
+
+# Roundings between the gradient and what it is read off.
+ROUNDINGS = 8.0
+
+
+class Applied(NamedTuple):
+    """A gradient that was read off.
+
+    Attributes:
+        gradient: as it came to the penalties, flat ``(size,)``; 0 for what is not trained.
+        room: how far rounding can have moved it, likewise.
+    """
+
+    gradient: Array
+    room: Array
+
+
+def applied(job: Job, step: Step) -> Applied:
+    """Return the gradient that the optimizer was given in a step."""
+    book, e = Textbook(job), job.experiment
+    with np.errstate(all="ignore"):
+        found, size = _given(job, step)
+        w = np.asarray(step.before.parameters, float)
+        penalty = np.zeros(len(w))
+        if e.l1:
+            penalty = penalty + e.l1 * np.sign(w)
+        if e.weight_decay and e.optimizer != DECOUPLED:
+            penalty = penalty + e.weight_decay * w
+        penalty = np.where(book.decaying, penalty, 0)
+    room = ROUNDINGS * UNITS[job.dtype.name] * (size + np.abs(penalty))
+    return Applied(np.where(book.trained, found - penalty, 0.0), np.where(book.trained, room, 0.0))
+
+
+def _given(job: Job, step: Step) -> tuple[Array, Array]:
+    """Return what came to the rule, and the size of what it is the difference of."""
+    e = job.experiment
+    before, after = (np.asarray(s.parameters, float) for s in (step.before, step.after))
+    change = after - before
+    old, new = _state(job, step)
+    if e.optimizer in ("momentum", "nesterov"):
+        kept = (e.momentum or 0.0) * old["velocity"]
+        return new["velocity"] - kept, np.abs(new["velocity"]) + np.abs(kept)
+    if e.optimizer in ("adam", "adamw"):
+        beta = e.beta1 or 0.0
+        kept = beta * old["mean"]
+        size = np.abs(new["mean"]) + np.abs(kept)
+        return (new["mean"] - kept) / (1 - beta), size / (1 - beta)
+    if e.optimizer in ("adagrad", "rmsprop"):
+        rho = e.decay or 0.0 if e.optimizer == "rmsprop" else None
+        kept, share = (old["squares"], 1.0) if rho is None else (rho * old["squares"], 1 - rho)
+        root = np.sqrt(np.maximum(new["squares"] - kept, 0) / share)
+        size = (np.abs(new["squares"]) + np.abs(kept)) / share
+        # of what is far smaller than what it is read off, only the order of magnitude is known
+        least = np.sqrt(UNITS[job.dtype.name] * size)
+        return -np.sign(change) * root, size / np.maximum(root, least + 1e-300)
+    rate = float(learning_rate(job, step.number).value)
+    return -change / rate, (np.abs(before) + np.abs(after)) / abs(rate)
+
+
+def _state(job: Job, step: Step) -> tuple[dict[str, Array], dict[str, Array]]:
+    """Return the optimizer's state before and after a step, in the published scale."""
+    scales = state_scales(job)
+    old, new = (
+        {
+            name: np.asarray(slot, float) * scale
+            for (name, scale), slot in zip(scales.items(), state.slots, strict=True)
+        }
+        for state in (step.before, step.after)
+    )
+    return old, new

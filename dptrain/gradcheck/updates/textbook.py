@@ -1,0 +1,385 @@
+"""Optimizers as the textbooks write them, with bounds of rounding, on one flat vector.
+
+Nothing is shared with `dptrain.optim`: the formulas are arranged as published, the state is kept in
+the published scale, and the learning rate is computed anew. Every number carries a bound of what
+rounding to the job's dtype can do to it (`dptrain.gradcheck.reference.bounded`).
+
+The order is that of the documented definition: clip the gradient by its global norm, add the L1
+penalty and weight decay, apply the rule.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dptrain.experiment.job import Job
+from dptrain.gradcheck.reference.bounded import UNITS, Bounded
+from dptrain.gradcheck.updates.rates import DOUBLE, learning_rate
+from dptrain.nn.network import Network, Tensor
+
+Array = NDArray[Any]
+Clipping = Callable[[int, Array, float], Array]
+# From state, gradient, t and learning rate to what the rate multiplies; the state is updated.
+Rule = Callable[[dict[str, Array], Array, int, float], Array]
+
+DECOUPLED = "adamw"
+
+
+class Given(NamedTuple):
+    """What a step is given, flat ``(size,)``.
+
+    Attributes:
+        number: counted from 0.
+        weights: before it.
+        gradient: 0 for what is not trained.
+        whole: the same with what stands in the place of the others.
+        decaying: to which the penalties apply, bool.
+    """
+
+    number: int
+    weights: Array
+    gradient: Array
+    whole: Array
+    decaying: Array
+
+
+@dataclass(frozen=True, eq=False)
+class Slip:
+    """How a wrong optimizer deviates from the book; without arguments, not at all.
+
+    Attributes:
+        kind: of the mistake; empty for the book itself.
+        sentence: what it is.
+        sign: of the gradient, where the optimizer gets it.
+        rate: factor of the learning rate.
+        schedule: steps by which the schedule is ahead.
+        time: steps by which Adam's bias correction is ahead.
+        decay: factor of weight decay and the L1 penalty.
+        decays_all: whether they apply to every trained tensor, biases too.
+        recouples: whether weight decay goes the other way: through the moments for AdamW, past
+            them for the others.
+        clip: what makes the clipped gradient of step, gradient and limit.
+        epsilon_inside: whether ε stands under the root.
+        momentum: sign of what is kept of the velocity, or of the first moment.
+        forgets: steps before which the state is as at the start; None stands for all.
+        loses: names of the state that is; empty for all of it.
+        restarts: whether Adam's count of steps begins anew with the state.
+        times: how often the update is applied.
+        swaps_average: whether running averages keep what they should take.
+        rates: the learning rate of each step.
+        factors: of the learning rate, for each element.
+        counts: Adam's t of each step.
+        decays: factor of weight decay, for each element.
+        penalises: factor of the L1 penalty, for each element.
+        mixes: what running averages keep of themselves and take of the new, for each element.
+        prepares: what clips and adds penalties: returns the gradient that the rule gets.
+        rule: in the place of the job's.
+        descends: makes the new weights of what a step is given, direction and learning rate.
+        only: steps in which it deviates; all of them unless given.
+    """
+
+    kind: str = ""
+    sentence: str = ""
+    sign: float = 1.0
+    rate: float = 1.0
+    schedule: int = 0
+    time: int = 0
+    decay: float = 1.0
+    decays_all: bool = False
+    recouples: bool = False
+    clip: Clipping | None = None
+    epsilon_inside: bool = False
+    momentum: float = 1.0
+    forgets: tuple[int, ...] | None = ()
+    loses: tuple[str, ...] = ()
+    restarts: bool = False
+    times: int = 1
+    swaps_average: bool = False
+    rates: Callable[[int], float] | None = None
+    factors: Array | None = None
+    counts: Callable[[int], int] | None = None
+    decays: Array | None = None
+    penalises: Array | None = None
+    mixes: tuple[Array, Array] | None = None
+    prepares: Callable[[Given], Array] | None = None
+    rule: Rule | None = None
+    descends: Callable[[Given, Array, float], Array] | None = None
+    only: frozenset[int] | None = None
+
+
+class Predicted(NamedTuple):
+    """What a step does.
+
+    Attributes:
+        change: of the weights, flat ``(size,)``; its value is new minus old weights, its bound
+            that of the new weights.
+        state: of the optimizer after the step, by name, in the published scale.
+    """
+
+    change: Bounded
+    state: dict[str, Bounded]
+
+
+BY_THE_BOOK = Slip()
+
+
+def state_scales(job: Job) -> dict[str, float]:
+    """Return by name what makes the published state of the state that a run keeps."""
+    e = job.experiment
+    scales: dict[str, dict[str, float]] = {
+        "sgd": {},
+        "momentum": {"velocity": 1.0},
+        "nesterov": {"velocity": 1.0},
+        "adagrad": {"squares": 1.0},
+        "rmsprop": {"squares": 1 - (e.decay or 0.0)},
+    }
+    moments = {"mean": 1 - (e.beta1 or 0.0), "squares": 1 - (e.beta2 or 0.0)}
+    return scales.get(e.optimizer or "sgd", moments)
+
+
+class Textbook:
+    """An optimizer that keeps its own state, from the first step on.
+
+    Attributes:
+        trained: which elements the rule applies to, bool ``(size,)``.
+        averages: how far the others move towards what stands in their gradient's place.
+    """
+
+    def __init__(
+        self, job: Job, slip: Slip = BY_THE_BOOK, slots: Sequence[Array] | None = None
+    ) -> None:
+        """Begin.
+
+        Args:
+            job: settled.
+            slip: how to deviate.
+            slots: the run's optimizer state before the first step; zero unless given.
+        """
+        self._job = job
+        self._slip = self._always = slip
+        self._unit = UNITS[job.dtype.name]
+        self._tiny = float(np.finfo(job.dtype).smallest_subnormal)
+        tensors = job.network.all_tensors()
+        self.trained = spread(tensors, job.network.size, lambda t: t.trained) > 0
+        self.averages = spread(
+            tensors, job.network.size, lambda t: 0.0 if t.frozen else t.average or 0.0
+        )
+        chosen = spread(tensors, job.network.size, partial(is_weight, job)) > 0
+        self.decaying = self.trained & chosen
+        self._begun = {
+            name: self._exact(np.asarray(slots[i], float) * scale if slots else self._zeros())
+            for i, (name, scale) in enumerate(state_scales(job).items())
+        }
+        self._state = dict(self._begun)
+        self._clock = 0
+
+    def step(self, number: int, weights: Array, gradient: Array) -> Predicted:
+        """Return what a step does, and keep its state.
+
+        Args:
+            number: counted from 0.
+            weights: flat ``(size,)``, before it.
+            gradient: reduced, flat ``(size,)``, in the place of running averages the minibatch's.
+        """
+        only = self._always.only
+        self._slip = self._always if only is None or number in only else BY_THE_BOOK
+        before = after = self._exact(np.asarray(weights, float))
+        whole = np.asarray(gradient, float)
+        own = np.where(self.trained, whole, 0) * self._slip.sign
+        self._forget(number)
+        for _ in range(self._slip.times):
+            given = Given(number, after.value, own, whole, self.decaying)
+            after = self._rule(given, after, self._prepared(given, after))
+        averaged = self._averaged(before, self._exact(np.asarray(gradient, float)))
+        value = np.where(self.trained, after.value, averaged.value) - before.value
+        assert after.error is not None
+        assert averaged.error is not None
+        error = np.where(self.trained, after.error + self._tiny, averaged.error)
+        return Predicted(
+            before.like(value, error), {k: self._masked(s) for k, s in self._state.items()}
+        )
+
+    def _zeros(self) -> Array:
+        return np.zeros(self._job.network.size)
+
+    def _exact(self, value: Any) -> Bounded:
+        found = np.asarray(value, float)
+        return Bounded(found, np.zeros(found.shape), self._unit)
+
+    def _constant(self, value: Bounded | float) -> Bounded:
+        """Return a number of double precision, rounded to the job's dtype."""
+        if not isinstance(value, Bounded):
+            value = Bounded(np.array(float(value)), np.zeros(()), DOUBLE)
+        assert value.error is not None
+        error = value.error + self._unit * (np.abs(value.value) + value.error)
+        return Bounded(value.value, error, self._unit)
+
+    def _floored(self, found: Bounded) -> Bounded:
+        """Return the same with what underflow can add to the error."""
+        assert found.error is not None
+        return found.like(found.value, found.error + self._tiny)
+
+    def _masked(self, found: Bounded) -> Bounded:
+        assert found.error is not None
+        return found.like(found.value, np.where(self.trained, found.error + self._tiny, 0.0))
+
+    def _forget(self, number: int) -> None:
+        forgets = self._slip.forgets
+        if forgets is None or number in forgets:
+            lost = self._slip.loses or self._begun
+            self._state |= {name: self._exact(self._zeros()) for name in lost}
+            self._clock = number if self._slip.restarts else 0
+
+    def _prepared(self, given: Given, w: Bounded) -> Bounded:
+        """Return the gradient that the rule gets."""
+        if self._slip.prepares is not None:
+            return self._exact(self._slip.prepares(given))
+        return self._decayed(w, self._clipped(given.number, self._exact(given.gradient)))
+
+    def _clipped(self, number: int, g: Bounded) -> Bounded:
+        limit = self._job.experiment.clip_norm
+        if self._slip.clip is not None:
+            value = self._slip.clip(number, g.value, math.inf if limit is None else limit)
+            return Bounded(value, 2 * self._unit * np.abs(value), self._unit)
+        if limit is None:
+            return g
+        exact = Bounded(g.value, np.zeros(g.shape), DOUBLE)
+        norm = (exact * exact).sum(0).sqrt()
+        assert norm.error is not None
+        if norm.value + norm.error < limit:
+            return g
+        factor = exact.exactly(limit) / norm
+        return self._floored(
+            g * self._constant(factor.like(np.minimum(factor.value, 1), factor.error))
+        )
+
+    def _decayed(self, w: Bounded, g: Bounded) -> Bounded:
+        """Return the gradient with those of the penalties."""
+        e, slip = self._job.experiment, self._slip
+        if e.l1:
+            g = g + self._penalised(w, slip.penalises) * w.exactly(
+                np.sign(w.value)
+            ) * self._constant(e.l1 * slip.decay)
+        if e.weight_decay and (e.optimizer == DECOUPLED) is slip.recouples:
+            decays = self._penalised(w, slip.decays)
+            g = g + decays * w * self._constant(e.weight_decay * slip.decay)
+        return self._floored(g) if e.l1 or e.weight_decay else g
+
+    def _penalised(self, w: Bounded, factors: Array | None) -> Bounded:
+        """Return how often a penalty counts for each element."""
+        if factors is not None:
+            return w.exactly(np.where(self.trained, factors, 0.0))
+        return w.exactly((self.decaying | (self.trained & self._slip.decays_all)).astype(float))
+
+    def _rule(self, given: Given, w: Bounded, g: Bounded) -> Bounded:
+        e, slip = self._job.experiment, self._slip
+        lr = learning_rate(self._job, given.number + slip.schedule)
+        lr = lr if slip.rates is None else lr.exactly(slip.rates(given.number))
+        rate = self._constant(lr * lr.exactly(slip.rate))
+        if slip.factors is not None:
+            rate = rate * rate.exactly(slip.factors)
+        direction = self._direction(given.number, g, float(lr.value))
+        if slip.descends is not None:
+            return self._exact(slip.descends(given, direction.value, float(lr.value)))
+        descent = rate * direction
+        if e.weight_decay and (e.optimizer == DECOUPLED) is not slip.recouples:
+            decays = self._penalised(w, slip.decays)
+            descent = descent + rate * self._constant(e.weight_decay * slip.decay) * decays * w
+        return w - descent
+
+    def _direction(self, number: int, g: Bounded, lr: float) -> Bounded:
+        """Update the state; return what the learning rate multiplies."""
+        e, state, slip = self._job.experiment, self._state, self._slip
+        t = number + 1 + slip.time - self._clock if slip.counts is None else slip.counts(number)
+        if slip.rule is not None:
+            values = {name: each.value for name, each in state.items()}
+            direction = slip.rule(values, g.value, max(t, 1), lr)
+            self._state = {name: self._exact(each) for name, each in values.items()}
+            return self._exact(direction)
+        if e.optimizer in ("momentum", "nesterov"):
+            mu = self._constant(e.momentum or 0.0)
+            state["velocity"] = v = mu * state["velocity"] * g.exactly(self._slip.momentum) + g
+            return v if e.optimizer == "momentum" else g + mu * v
+        if e.optimizer == "adagrad":
+            state["squares"] = h = self._floored(state["squares"] + g * g)
+            return g / self._deviation(h)
+        if e.optimizer == "rmsprop":
+            state["squares"] = h = self._mixed(state["squares"], g * g, e.decay or 0.0)
+            return g / self._deviation(h)
+        if e.optimizer in ("adam", "adamw"):
+            return self._adam(t, g)
+        return g
+
+    def _adam(self, t: int, g: Bounded) -> Bounded:
+        e, state = self._job.experiment, self._state
+        beta1, beta2, t = e.beta1 or 0.0, e.beta2 or 0.0, max(t, 1)
+        kept = self._slip.momentum
+        state["mean"] = m = self._mixed(state["mean"] * g.exactly(kept), g, beta1)
+        state["squares"] = v = self._mixed(state["squares"], g * g, beta2)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            m, v = m / self._constant(_rest(beta1, t)), v / self._constant(_rest(beta2, t))
+            return m / self._deviation(v)
+
+    def _mixed(self, old: Bounded, new: Bounded, kept: float) -> Bounded:
+        """Return ``kept old + (1 - kept) new``."""
+        return self._floored(self._constant(kept) * old + self._constant(1 - kept) * new)
+
+    def _deviation(self, h: Bounded) -> Bounded:
+        """Return ``√h + ε``."""
+        epsilon = self._constant(self._job.experiment.epsilon or 0.0)
+        return _root(h + epsilon) if self._slip.epsilon_inside else _root(h) + epsilon
+
+    def _averaged(self, w: Bounded, g: Bounded) -> Bounded:
+        """Return running averages after the step, and everything else as it was."""
+        rate = self.averages
+        if self._slip.swaps_average:
+            rate = np.where(rate > 0, 1 - rate, 0)
+        parts = (1 - rate, rate) if self._slip.mixes is None else self._slip.mixes
+        kept, taken = (Bounded(each, self._unit * np.abs(each), self._unit) for each in parts)
+        found = kept * w + taken * g
+        assert found.error is not None
+        moves = rate > 0
+        value = np.where(moves, found.value, w.value)
+        return w.like(value, np.where(moves, found.error + self._tiny, 0.0))
+
+
+def spread(tensors: Sequence[Tensor], size: int, of: Callable[[Tensor], float]) -> Array:
+    """Return a number of each tensor for all of its elements, ``(size,)``."""
+    found = np.zeros(size)
+    for tensor in tensors:
+        found[tensor.start : tensor.stop] = of(tensor)
+    return found
+
+
+def is_weight(job: Job, tensor: Tensor) -> bool:
+    """Return whether penalties apply, by what a tensor is and not by what the updater is told.
+
+    To weights, which are called W; in a network of the user's own to all that is no vector. Not to
+    biases, scales and shifts.
+    """
+    if isinstance(job.network, Network):
+        return tensor.name.endswith(".W")
+    return len(tensor.shape) > 1
+
+
+def _rest(beta: float, t: int) -> Bounded:
+    """Return ``1 - βᵗ``, in double precision."""
+    power = beta**t
+    found = 1 - power
+    drawn = 2 * power if t > 1 else 0.0
+    return Bounded(np.array(found), np.array(DOUBLE * (drawn + abs(found))), DOUBLE)
+
+
+def _root(h: Bounded) -> Bounded:
+    """Return the square root; what it is of may be 0 within its error."""
+    assert h.error is not None
+    value = np.sqrt(np.maximum(h.value, 0))
+    with np.errstate(invalid="ignore"):
+        low, high = np.sqrt(np.maximum(h.value - h.error, 0)), np.sqrt(h.value + h.error)
+    carried = np.maximum(value - low, high - value)
+    return h.like(value, carried + 2 * h.unit * value)

@@ -1,0 +1,238 @@
+"""The optimizer's own source with one piece of text exchanged: found, and put down to that."""
+
+from typing import Any
+
+import pytest
+
+from dptrain.experiment.job import Job
+from dptrain.gradcheck.diagnosis import Diagnosis
+from dptrain.gradcheck.distributed import Step, begin, steps
+from dptrain.gradcheck.updates.one_step import diagnose_updates
+from tests.exchange.build import OPTIMIZERS, Data
+from tests.gradcheck.build import PLAIN, Wrong, experiment, weights
+from tests.gradcheck.build import data as data
+from tests.gradcheck.mutants import infect
+
+STEPS, WORKERS = 8, 3
+# about sixty rows in minibatches of 22
+EPOCH = 3
+
+RULES, SCHEDULES, UPDATER = "rules", "schedules", "updater"
+MOMENTUM = {"optimizer": "momentum", "lr": 0.02}
+NESTEROV = {"optimizer": "nesterov", "lr": 0.02}
+ADAM = {"optimizer": "adam", "lr": 0.01}
+ADAMW = {"optimizer": "adamw", "lr": 0.01, "weight_decay": 0.1}
+ADAGRAD = {"optimizer": "adagrad", "lr": 0.02}
+RMSPROP = {"optimizer": "rmsprop", "lr": 0.003}
+DECAY, L1, CLIP = {"weight_decay": 0.05}, {"l1": 0.01}, {"clip_norm": 0.05}
+EXPONENTIAL = {"schedule": "exponential", "decay_every": 3, "warmup": 2}
+STEP = {"schedule": "step", "decay_every": 2, "warmup": 2}
+COSINE = {"schedule": "cosine", "warmup": 2, "steps": 12}
+
+HALF = "(1 + math.cos(math.pi * min(step, self.length) / self.length)) / 2"
+DECAYED = "np.multiply(arrays.w, self.weight_decay, out=arrays.scratch)"
+LIMITED = "return min(1.0, self.clip_norm / norm)"
+FACTOR = "np.multiply(arrays.g, factor, out=arrays.g)"
+MOVED = "np.multiply(arrays.g, rate, out=arrays.g)\n        np.add(arrays.w"
+APPLIED = "            apply(arrays, lr, step)\n"
+R = "math.sqrt((1 - self.beta2 ** (step + 1)) / (1 - self.beta2))"
+
+# described, module, old text, new text, beginning of what it is put down to
+Mutant = tuple[dict[str, Any], str, str, str, str]
+MUTANTS: list[Mutant] = [
+    (MOMENTUM, RULES, "np.multiply(v, self.momentum", "np.multiply(v, 1 - self.momentum",
+     "The velocity keeps 1 - μ"),
+    (MOMENTUM | EXPONENTIAL, RULES,
+     "        np.add(new_v, g, out=new_v)\n        np.multiply(new_v, lr, out=g)",
+     "        np.multiply(g, lr, out=g)\n        np.add(new_v, g, out=new_v)\n"
+     "        np.copyto(g, new_v)", "The learning rate stands in the velocity"),
+    (MOMENTUM, RULES, "        np.add(new_v, g, out=new_v)\n",
+     "        np.multiply(g, 1 - self.momentum, out=g)\n        np.add(new_v, g, out=new_v)\n",
+     "The gradient enters the velocity times 1 - μ"),
+    (NESTEROV, RULES, "        np.add(scratch, g, out=scratch)\n        np.multiply(scratch",
+     "        np.add(scratch, new_v, out=scratch)\n        np.multiply(scratch",
+     "The step goes along v + μ v"),
+    (NESTEROV, RULES, "np.multiply(new_v, self.momentum, out=scratch)", "np.copyto(scratch, new_v)",
+     "The step goes along v + g"),
+    (NESTEROV, RULES, "        np.multiply(new_v, self.momentum, out=scratch)\n"
+     "        np.add(scratch, g, out=scratch)\n", "        np.copyto(scratch, new_v)\n",
+     "Plain momentum is computed"),
+    (ADAGRAD, RULES, "np.multiply(g, g, out=scratch)\n        np.add(h",
+     "np.abs(g, out=scratch)\n        np.add(h", "The gradient's size is kept"),
+    (ADAGRAD, RULES, "    np.sqrt(h, out=scratch)", "    np.copyto(scratch, h)",
+     "It divides by the squares themselves"),
+    (RMSPROP, RULES, "_mix_squares(h, g, self.decay,", "_mix_squares(h, g, 0.9,",
+     "The decay, where the mean of squares keeps it, is 0.9"),
+    (RMSPROP, RULES, "np.multiply(h, decay, out=new_h)", "np.copyto(new_h, h)",
+     "The mean of squares keeps all of itself"),
+    (RMSPROP | {"epsilon": 1e-3}, RULES, "self.epsilon / root", "self.epsilon",
+     "ε is added to the root of the state"),
+    (RMSPROP, RULES, "lr / root,", "lr,",
+     "The learning rate is 0.1 times what it should be (= √(1 - decay))"),
+    (RMSPROP, RULES, "root = math.sqrt(1 - self.decay)", "root = 1 - self.decay",
+     "ε is added to the root of the state as it is kept, without the factor that goes with it. And "
+     "the learning rate is 10 times"),
+    (ADAM, RULES, "- self.beta2 ** (step + 1)", "- self.beta2 ** (step + 2)",
+     "The second moment's bias correction is a step ahead"),
+    (ADAM, RULES, R, "((1 - self.beta2 ** (step + 1)) / (1 - self.beta2))",
+     "The bias correction of the second moment stands outside"),
+    (ADAM, RULES, R, "math.sqrt(1 / (1 - self.beta2))", "The second moment is not corrected"),
+    (ADAM, RULES, "rate = lr * r *", "rate = lr *", "The step is divided by √(1 - β₂ᵗ)"),
+    (ADAM, RULES, "rate = lr * r * (1 - self.beta1)", "rate = lr * r",
+     "The gradient enters the first moment without 1 - β₁"),
+    (ADAM, RULES, "_mix_squares(v, g, self.beta2", "_mix_squares(v, g, self.beta1",
+     "β₁ is used for the second moment"),
+    (ADAM, RULES, "np.multiply(m, self.beta1", "np.multiply(m, self.beta2",
+     "β₂ is used for the first moment"),
+    (ADAM, RULES, "(1 - self.beta1 ** (step + 1))", "(1 - self.beta2 ** (step + 1))",
+     "The first moment's bias is corrected with β₂"),
+    (ADAM, UPDATER, APPLIED, f"            apply(arrays, lr, step % {EPOCH})\n",
+     "The bias correction's step t begins again with every epoch"),
+    (ADAM, UPDATER, APPLIED, "            apply(arrays, lr, step // 3)\n",
+     "The bias correction's step t counts epochs, not steps"),
+    (ADAM, UPDATER, APPLIED, "            apply(arrays, lr, step // 2)\n",
+     "The bias correction's step t is 1, 1, 2, 2, 3, 3"),
+    (ADAMW, RULES, "np.sqrt(new_v, out=g)", "np.copyto(g, new_v)",
+     "It divides by the squares themselves"),
+    (ADAMW, UPDATER, "1 - lr * self.weight_decay", "1 - self.weight_decay",
+     "Weight decay is not multiplied by the learning rate"),
+    (ADAMW | EXPONENTIAL, UPDATER, "1 - lr *", "1 - self.schedule.lr *",
+     "Weight decay is multiplied by the base"),
+    (ADAMW, UPDATER, "apply(arrays._replace(w=decayed), lr, step)",
+     "apply(arrays._replace(w=decayed), lr, step + 1)",
+     "Only in dense1.W, dense2.W: the bias correction's step is off by one"),
+    (ADAMW | L1, UPDATER, "if decays and self.l1:", "if decays and self.l1 and not self.decoupled:",
+     "The L1 penalty is missing"),
+    (DECAY, UPDATER, DECAYED, DECAYED.replace("self.weight_decay", "self.weight_decay / 2"),
+     "Weight decay is 0.5 times"),
+    (ADAM | DECAY, UPDATER, DECAYED, DECAYED.replace("self.weight_decay", "lr * self.weight_decay"),
+     "Weight decay is 0.01 times what it should be (= the learning rate)"),
+    (DECAY, UPDATER, DECAYED, DECAYED.replace("arrays.w,", "np.sign(arrays.w),"),
+     "Weight decay is λ sign(w)"),
+    (MOMENTUM | DECAY, UPDATER, "if decays and self.weight_decay:",
+     "if decays and self.weight_decay and step % 2:",
+     "Only in every second step: weight decay is missing"),
+    (DECAY | L1, UPDATER, "np.multiply(arrays.scratch, self.l1,",
+     "np.multiply(arrays.scratch, self.weight_decay,",
+     "The L1 penalty is 5 times what it should be (= λ / l1)"),
+    (L1, UPDATER, "np.sign(arrays.w, out=arrays.scratch)", "np.copyto(arrays.scratch, arrays.w)",
+     "The L1 penalty's gradient is l1 w"),
+    (L1, UPDATER, "np.sign(arrays.w,", "np.copysign(1.0, arrays.w,",
+     "The L1 penalty moves weights that are exactly 0 down"),
+    (CLIP | DECAY, UPDATER, "if factor != 1.0:", "if factor != 1.0 and not decays:",
+     "Only in dense1.W, dense2.W: the gradient is not clipped"),
+    (CLIP, UPDATER, FACTOR, FACTOR.replace("factor,", "factor * factor,"),
+     "The gradient is clipped by its factor twice"),
+    ({"clip_norm": 50.0}, UPDATER, LIMITED, "return (self.clip_norm / norm)",
+     "Gradients smaller than the limit are scaled up"),
+    (CLIP, UPDATER, LIMITED, "return self.clip_norm / (self.clip_norm + norm)",
+     "The factor of clipping is limit / (limit + norm)"),
+    (CLIP, UPDATER, "max(0, low - first - start) : max(0, high - first - start)", "0:0",
+     "What stands in the place of running averages"),
+    (EXPONENTIAL, SCHEDULES, "self.rate ** (step / self.every)", "0.9 ** (step / self.every)",
+     "The factor of the decay is 0.9"),
+    (EXPONENTIAL, SCHEDULES, "(step / self.every)", "(step // self.every)",
+     "The decay of the learning rate goes by whole periods"),
+    (EXPONENTIAL, SCHEDULES, "(step + 1) / (self.warmup + 1)", "step / self.warmup",
+     "The learning rate is wrong in the warm-up: the warm-up begins at 0"),
+    (EXPONENTIAL, SCHEDULES, "self.factor(step - self.warmup)", "self.factor(step)",
+     "The schedule counts from step 0"),
+    (ADAM | EXPONENTIAL, UPDATER, "self.schedule(step)", "self.schedule(max(0, step - 1))",
+     "The schedule is one step behind"),
+    (STEP, SCHEDULES, "(step // self.every)", "((step + 1) // self.every)",
+     "The schedule counts from one step too early"),
+    (STEP, SCHEDULES, "(step // self.every)", "round(step / self.every)",
+     "The decay of the learning rate counts periods from their middle"),
+    (COSINE, SCHEDULES, HALF, HALF.removesuffix(" / 2"), "The cosine is not halved"),
+    (COSINE, SCHEDULES, HALF, HALF.replace("1 +", "1 -"), "The cosine rises"),
+    (MOMENTUM, UPDATER, "lr = self.schedule(step)", "lr = self.schedule(step) * 0.37",
+     "The learning rate is 0.37 times"),
+    (MOMENTUM, UPDATER, "lr = self.schedule(step)",
+     "lr = self.schedule(step) * (2 if step % 3 == 0 else 1)",
+     "The step's length is wrong in 3 of 8 steps: the learning rate is 0.04 instead of 0.02"),
+    (MOMENTUM | DECAY, UPDATER, APPLIED, APPLIED.replace("lr,", "lr if decays else 2 * lr,"),
+     "dense1.b is updated by 2 times"),
+    ({}, UPDATER, MOVED, MOVED.replace("rate", "rate / 2"),
+     "Running averages are mixed wrong: batchnorm1.mean becomes 0.95 of itself and 0.05"),
+    ({}, UPDATER, MOVED, MOVED.replace("add", "subtract"),
+     "Running averages are mixed wrong: batchnorm1.mean becomes 1.1 of itself and -0.1"),
+    (MOMENTUM, UPDATER, "lr = self.schedule(step)\n",
+     f"lr = self.schedule(step)\n        for each in pieces if step % {EPOCH} == 0 else ():\n"
+     "            [slot.fill(0) for slot in each.arrays.slots]\n",
+     "The optimizer's state is cleared where an epoch begins"),
+]  # fmt: skip
+
+
+def small(**described: Any) -> dict[str, Any]:
+    return experiment(batch_size=22, **described)
+
+
+def trained(job: Job) -> list[Step]:
+    """Return steps in this process, from weights of which one in each tensor is 0."""
+    start = weights(job)
+    for tensor in job.network.all_tensors():
+        if tensor.trained:
+            start[tensor.start] = 0
+    return list(steps(Wrong(job, begin(job, start)), 0, STEPS))
+
+
+def found(data: Data, described: dict[str, Any], *mutant: str) -> list[Diagnosis]:
+    job, clean = (data.job(small(**described)) for _ in range(2))
+    assert job.steps_per_epoch == EPOCH
+    if mutant:
+        infect(job, *mutant)
+    return diagnose_updates(clean, trained(job), workers=WORKERS)
+
+
+@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda each: each[-1])
+def test_mutants_are_named(mutant: Mutant, data: Data) -> None:
+    described, where, old, new, wanted = mutant
+    best, *others = found(data, described, where, old, new)
+    # of a clipped gradient, the norm that was used says the same
+    clipped = "clip_norm" in described and best.kind.startswith("clipped")
+    assert clipped or best.sentence.startswith(wanted), [best, *others]
+    assert best.residual < 1e-3
+
+
+@pytest.mark.parametrize("mutant", [MUTANTS[i] for i in (0, 14, 27, 35)], ids=lambda m: m[-1])
+def test_mutants_are_named_in_float32(mutant: Mutant, data: Data) -> None:
+    described, where, old, new, wanted = mutant
+    best, *_ = found(data, described | {"dtype": "float32"}, where, old, new)
+    assert best.sentence.startswith(wanted[:48])
+
+
+@pytest.mark.parametrize("tensor", ["dense1.W", "dense2.W", "batchnorm1.gamma"])
+def test_the_tensor_that_should_decay_or_not_is_named(tensor: str, data: Data) -> None:
+    for described in (DECAY, ADAM | DECAY, ADAMW, L1):
+        job = data.job(small(**described))
+        (own,) = [t for t in job.network.all_tensors() if t.name == tensor]
+        spans, span = job.updater.decaying, (own.start, own.stop)
+        job.updater.decaying = sorted(set(spans) ^ {span})
+        clean = data.job(small(**described))
+        best, *others = diagnose_updates(clean, trained(job), workers=WORKERS)
+        what = "is not decayed" if tensor.endswith("W") else "is decayed, and should not be"
+        assert f"{tensor} {what}" in best.sentence, [described, best, others]
+
+
+def test_a_right_run_has_no_name(data: Data) -> None:
+    for optimizer in OPTIMIZERS:
+        assert found(data, {"optimizer": optimizer, **DECAY, **L1, **CLIP, **COSINE}) == []
+
+
+def test_what_nothing_explains_gets_no_name(data: Data) -> None:
+    job = data.job(experiment(layers=PLAIN, **MOMENTUM))
+    right = job.updater.rule
+    noise = iter(range(1, 1000))
+
+    class Odd:
+        slots = right.slots
+
+        def update(self, arrays: Any, lr: float, step: int) -> None:
+            right.update(arrays, lr, step)
+            arrays.new_w[:] += 1e-3 * ((next(noise) * (1 + abs(arrays.new_w)) * 997) % 1 - 0.5)
+
+    job.updater.rule = Odd()  # type: ignore[assignment]
+    clean = data.job(experiment(layers=PLAIN, **MOMENTUM))
+    best, *others = diagnose_updates(clean, trained(job), workers=WORKERS)
+    assert best.kind == "update", best
+    assert not others
