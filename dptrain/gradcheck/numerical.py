@@ -13,7 +13,7 @@ from dptrain.gradcheck.directions import compare_along_directions
 from dptrain.gradcheck.gradients import Triangle
 from dptrain.gradcheck.hypotheses.evidence import Evidence
 from dptrain.gradcheck.oracles.kinks import Finding, Kink, Smooth, black_box, white_box
-from dptrain.gradcheck.oracles.logarithm import Rowwise, epsilon_of, one_by_one, rowwise
+from dptrain.gradcheck.oracles.logarithm import Rowwise, lacking, one_by_one, rowwise
 from dptrain.gradcheck.oracles.own_complex import OwnComplexStep
 from dptrain.gradcheck.oracles.projections import (
     Oracle,
@@ -95,12 +95,13 @@ class Numbers:
         rows = self._rows = rowwise(self._triangle.job, self._parameters, self._step)
         if rows is None:
             return
-        epsilon = epsilon_of(rows, self._oracle, self._spans, self._seed)
-        if epsilon:
-            self._gradient = self._gradient - epsilon * np.exp(rows.losses) @ rows.parts
+        found = lacking(rows, self._parameters, self._triangle.tensors, self._oracle, self._seed)
+        if found is not None:
+            self._gradient = self._gradient - found.excess
+            beside = f", beside a penalty of {found.decay:g}/2 ‖W‖²" if found.decay else ""
             self._remarks.append(
-                f"the loss has log(y + {epsilon:g}), and the gradient is that of log(y): the "
-                "difference is known, and accounted for"
+                f"the loss has log(y + {found.epsilon:g}), and the gradient is that of log(y)"
+                f"{beside}: the difference is known, and accounted for"
             )
 
     def _direction(self) -> Array:

@@ -81,6 +81,38 @@ def test_an_epsilon_in_the_logarithm_is_accounted_for_and_told() -> None:
     ]
 
 
+class Decayed(TwoLayers):
+    """The notes' larger networks: a penalty in loss and gradient, beside the ε."""
+
+    decay = 0.1
+    forgotten = False
+
+    def loss(self, x: Any, t: Any) -> Any:
+        p = self.params
+        return super().loss(x, t) + self.decay / 2 * (np.sum(p["W1"] ** 2) + np.sum(p["W2"] ** 2))
+
+    def changed(self, gradients: dict[str, Any]) -> dict[str, Any]:
+        for name in ("W1",) if self.forgotten else ("W1", "W2"):
+            gradients[name] = gradients[name] + self.decay * self.params[name]
+        return gradients
+
+
+@pytest.mark.parametrize("decay", [1.0, 0.1, 1e-4])
+def test_an_epsilon_beside_a_penalty_is_accounted_for_and_told(decay: float) -> None:
+    network = Decayed()
+    network.decay = decay
+    found = check(network, rows(), **NUMBERS)
+    assert found.verdict is Verdict.PASS
+    assert found.remarks == [
+        f"the loss has log(y + 1e-07), and the gradient is that of log(y), beside a penalty of "
+        f"{decay:g}/2 ‖W‖²: the difference is known, and accounted for"
+    ]
+
+
+class Forgetful(Decayed):
+    forgotten = True
+
+
 class Exact(TwoLayers):
     epsilon = 0.0
 

@@ -7,8 +7,14 @@ The notes' cross-entropy is ``-log(y + 1e-7)``, so that 0 has a logarithm; their
 
 so the gradient of the loss follows, row by row, from what the code computes. It is compared
 instead: nothing need be tolerated, and the report says so.
+
+Where both have a penalty ``λ/2 ‖W‖²`` as well, as the notes' larger networks do, it stands in the
+loss of every row and in its part of the gradient, and is taken out of them first:
+
+    d/dθ L = Σ_r (1 - ε exp(L_r - λ/2 ‖W‖²)) · (g_r - λ W / N) + λ W.
 """
 
+import math
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -21,12 +27,15 @@ from dptrain.errors import OwnCodeError, UsageError
 from dptrain.experiment.job import Job
 from dptrain.gradcheck.analytic import Local
 from dptrain.gradcheck.oracles.projections import Oracle
+from dptrain.nn.network import Tensor
 
 Array = NDArray[Any]
 
 # ε is a round number, such as 1e-7: it is estimated, and must come out as one but for this part.
 ROUND = 0.02
 LARGEST = 1e-4
+# How much better tensors must agree with a penalty than without, for it to be believed.
+CLEARLY = 100
 
 
 class Rowwise(NamedTuple):
@@ -55,26 +64,132 @@ def rowwise(job: Job, parameters: Array, step: int) -> Rowwise | None:
         return None
 
 
-def epsilon_of(rows: Rowwise, oracle: Oracle, spans: Sequence[slice], seed: int) -> float:
-    """Return the ε that the loss has and the gradient lacks; 0 where there is none.
+class Lacking(NamedTuple):
+    """What a gradient leaves out.
+
+    Attributes:
+        epsilon: that the loss has in its logarithm.
+        decay: λ of the penalty that both have; 0 where there is none.
+        excess: by how much the gradient exceeds that of the loss, ``(size,)``.
+    """
+
+    epsilon: float
+    decay: float
+    excess: Array
+
+
+class _Told(NamedTuple):
+    """What the derivative of one tensor along a random direction tells.
+
+    Attributes:
+        excess: by how much the gradient's is larger.
+        error: of it.
+        lever: ``excess = ε exp(-λ/2 ‖W‖²) (lever - λ decayed)``.
+        decayed: see there.
+    """
+
+    excess: float
+    error: float
+    lever: float
+    decayed: float
+
+    def epsilon(self, decay: float) -> tuple[float, float]:
+        """Return ``ε exp(-λ/2 ‖W‖²)`` and its error."""
+        lever = self.lever - decay * self.decayed
+        return (self.excess / lever, self.error / abs(lever)) if lever else (0.0, math.inf)
+
+
+def lacking(
+    rows: Rowwise, parameters: Array, tensors: Sequence[Tensor], oracle: Oracle, seed: int
+) -> Lacking | None:
+    """Return what the gradient lacks of an ε in the loss; None where there is none.
 
     Every tensor tells it by itself, from the derivative along a random direction; what most of
     those that tell one agree upon is returned, so that a tensor with a wrong gradient decides
     nothing.
+
+    Args:
+        rows: every row by itself.
+        parameters: flat ``(size,)``.
+        tensors: those that are compared.
+        oracle: of the loss.
+        seed: of the directions.
     """
+    penalised = np.zeros(len(parameters))
+    for tensor in tensors:
+        if tensor.decays:
+            penalised[tensor.start : tensor.stop] = parameters[tensor.start : tensor.stop]
+    power = np.exp(rows.losses)
+    told = _told(rows, power, penalised, tensors, oracle, seed)
+    half = float(penalised @ penalised) / 2
+    # what a penalty adds to a loss is less than the loss, and must make the tensors agree
+    possible = [each for each in _decays(told) if each * half <= rows.losses.min(initial=math.inf)]
+    best, decay = _agreed(told, 0.0, half), 0.0
+    for each in possible:
+        other = _agreed(told, each, half)
+        if (other.voices, -CLEARLY * other.spread) > (best.voices, -best.spread):
+            best, decay = other, each
+    if not best.voices:
+        return None
+    scaled = best.epsilon * math.exp(-decay * half)
+    return Lacking(
+        best.epsilon, decay, scaled * (power @ rows.parts - decay * power.mean() * penalised)
+    )
+
+
+def _told(
+    rows: Rowwise,
+    power: Array,
+    penalised: Array,
+    tensors: Sequence[Tensor],
+    oracle: Oracle,
+    seed: int,
+) -> list[_Told]:
     random = np.random.default_rng(seed)
-    told: Counter[float] = Counter()
-    for span in spans:
+    found = []
+    for tensor in tensors:
         direction = np.zeros(rows.parts.shape[1])
-        direction[span] = random.standard_normal(span.stop - span.start)
+        direction[tensor.start : tensor.stop] = random.standard_normal(tensor.stop - tensor.start)
         slope = oracle(direction)
         parts = rows.parts @ slope.direction
-        lever = float(np.exp(rows.losses) @ parts)
-        if lever:
-            error = slope.error + 4 * np.finfo(float).eps * float(np.abs(parts).sum())
-            told[_round((parts.sum() - slope.value) / lever, error / abs(lever))] += 1
-    del told[0.0]
-    return told.most_common(1)[0][0] if told else 0.0
+        error = slope.error + 4 * np.finfo(float).eps * float(np.abs(parts).sum())
+        decayed = float(power.mean() * (penalised @ slope.direction))
+        found.append(_Told(float(parts.sum() - slope.value), error, float(power @ parts), decayed))
+    return found
+
+
+class _Agreed(NamedTuple):
+    """An ε, how many tensors tell it, and how far the farthest of them is off, relative to it."""
+
+    epsilon: float
+    voices: int
+    spread: float
+
+
+def _agreed(told: Sequence[_Told], decay: float, half: float) -> _Agreed:
+    factor = math.exp(decay * half)
+    estimates = [
+        (factor * e, factor * error) for e, error in (each.epsilon(decay) for each in told)
+    ]
+    rounded = [_round(*each) for each in estimates]
+    votes = Counter(each for each in rounded if each)
+    if not votes:
+        return _Agreed(0.0, 0, 0.0)
+    epsilon, voices = votes.most_common(1)[0]
+    near = [
+        abs(e / epsilon - 1) for (e, _), r in zip(estimates, rounded, strict=True) if r == epsilon
+    ]
+    return _Agreed(epsilon, voices, max(near))
+
+
+def _decays(told: Sequence[_Told]) -> list[float]:
+    """Return each λ that a penalised tensor stands for, given the ε of those that are not."""
+    free = [each.epsilon(0.0) for each in told if not each.decayed]
+    scaled = float(np.median([e for e, _ in free])) if free else 0.0
+    if scaled <= 0:
+        return []
+    found = [(each.lever - each.excess / scaled) / each.decayed for each in told if each.decayed]
+    return sorted({float(f"{each:.1e}") for each in found if each > 0})
 
 
 def _round(estimate: float, error: float) -> float:
