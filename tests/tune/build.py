@@ -52,7 +52,8 @@ class Simulation:
             self._waits.add(number)
             self._follow(self.course.hear(number, self._record(number, done + 1)))
         else:
-            self._end(number, finished=number not in self._fails)
+            fails = number in self._fails
+            self._end(number, finished=not fails, failure=(5, "not finite") if fails else None)
 
     def _record(self, number: int, epoch: int) -> EpochRecord:
         value = self._curves[number - 1][epoch - 1]
@@ -64,8 +65,6 @@ class Simulation:
             if not goes_on:
                 self._end(number, finished=self._epochs[number] == len(self._curves[number - 1]))
 
-    def _end(self, number: int, *, finished: bool) -> None:
+    def _end(self, number: int, *, finished: bool, failure: tuple[int, str] | None = None) -> None:
         del self._epochs[number]
-        fails = number in self._fails and not finished and number not in self._waits
-        failure = (5, "not finite") if fails and number not in self.course.cut() else None
         self._follow(self.course.end(number, finished=finished, failure=failure)[1])
