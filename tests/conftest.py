@@ -34,6 +34,8 @@ def dptrain_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         patch.setenv("DPTRAIN_CACHE", str(folder))
         # drawing takes longer than most runs of tests; those of the curves ask for them
         patch.setenv("DPTRAIN_CURVES", "false")
+        # thousands of processes would compile everything anew, each for a quarter of a second
+        patch.delenv("PYTHONDONTWRITEBYTECODE", raising=False)
         yield folder
     shutil.rmtree(folder, ignore_errors=True)
 

@@ -51,16 +51,19 @@ def check_replicas(
         known = job
         job, data = _with_rows_for(job, data, way.workers, Path(folder) / "data")
         rows = np.arange(len(job.dataset.train)) % len(known.dataset.train)
-        compared: list[Comparison | None] = []
+        compared: list[Comparison] = []
         with engine(job, data, way, state, worker=worker, timeout=timeout) as found:
             for done in range(count + 1):
                 if done:
                     list(found.train(done - 1, done, lambda: False, 1))
                 where, weights = f"{way}, after {done} steps", np.array(found.state().parameters)
                 score = found.evaluate("train")
-                compared.append(_replicas(job, score, weights, way, where))
-                compared.append(check_score(known, score, weights, rows, where))
-        return [each for each in compared if each is not None]
+                same = _replicas(job, score, weights, way, where)
+                right = check_score(known, score, weights, rows, where)
+                if right is not None:  # it knows what is wrong where both fail
+                    same = same._replace(diagnoses=right.diagnoses)
+                compared += [same] if right is None else [same, right]
+        return compared
 
 
 def _replicas(job: Job, score: Score, weights: Array, way: Way, where: str) -> Comparison:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from dptrain.exchange.engine import Score
 from dptrain.experiment.job import EVALUATION_ROWS, Job
 from dptrain.gradcheck.comparison import Comparison, compare_numbers
-from dptrain.gradcheck.diagnosis import times
+from dptrain.gradcheck.diagnosis import Diagnosis, times
 from dptrain.gradcheck.reference.bounded import UNITS
 from dptrain.gradcheck.reference.network import Answers, Batch, Reference
 from dptrain.gradcheck.reference.places import leaves
@@ -146,20 +146,19 @@ def check_score(
     found = compare_numbers("evaluation = formulas", "evaluation", where, pairs, bounds)
     if found.verdict is not Verdict.FAIL:
         return found
-    return found._replace(note=_why(job, score, by_row, wanted))
+    return found._replace(diagnoses=(_why(job, score, by_row, wanted),))
 
 
-def _why(job: Job, score: Score, by_row: Rowwise, wanted: Expected) -> str:
-    """Return in a sentence what a wrong evaluation looks like."""
-    for sentence, loss in _mistakes(by_row.losses):
+def _why(job: Job, score: Score, by_row: Rowwise, wanted: Expected) -> Diagnosis:
+    """Return what a wrong evaluation looks like."""
+    if abs(score.loss - wanted.loss) <= wanted.loss_bound:
+        return _miscounted(score, wanted)
+    for kind, sentence, loss in _mistakes(by_row.losses):
         if abs(score.loss - loss) <= wanted.loss_bound * max(1.0, abs(loss / wanted.loss)):
-            return sentence
-    off = abs(score.loss - wanted.loss) > wanted.loss_bound
-    if not off:
-        return "The losses are right, but the answers are counted wrongly."
+            return Diagnosis(kind, sentence, 0.0)
     kinds = {layer.kind for _, _, layer in leaves(job.network.row)}  # type: ignore[union-attr]
     suspects = [
-        what
+        (kind, what)
         for kind, what in (
             ("batchnorm", "batch norm does not use its running averages as it should"),
             ("dropout", "dropout is active"),
@@ -167,24 +166,40 @@ def _why(job: Job, score: Score, by_row: Rowwise, wanted: Expected) -> str:
         if kind in kinds
     ]
     ratio = f"The loss is {times(score.loss / wanted.loss)} what it should be"
-    return f"{ratio}: perhaps {' or '.join(suspects)}." if suspects else f"{ratio}."
+    if not suspects:
+        return Diagnosis("evaluation-scaled", f"{ratio}.", 1.0)
+    perhaps = " or ".join(what for _, what in suspects)
+    return Diagnosis(f"evaluation-{suspects[0][0]}", f"{ratio}: perhaps {perhaps}.", 0.5)
 
 
-def _mistakes(losses: Array) -> Iterator[tuple[str, float]]:
-    """Yield mean losses as mistakes would have them."""
+def _miscounted(score: Score, wanted: Expected) -> Diagnosis:
+    found, right, bound = score.accuracy, wanted.accuracy, wanted.accuracy_bound
+    assert found is not None
+    assert right is not None  # or nothing would be wrong
+    if abs(found + right - 1) <= bound:
+        sentence = "1 - accuracy is reported as the accuracy."
+        return Diagnosis("accuracy-inverted", sentence, 0.0)
+    counted = f"counted {times(found / right)}" if right else "counted where there are none"
+    sentence = f"The losses are right, but the right answers are {counted}."
+    return Diagnosis("accuracy-miscounted", sentence, 0.0)
+
+
+def _mistakes(losses: Array) -> Iterator[tuple[str, str, float]]:
+    """Yield kinds of mistakes, with a sentence, and mean losses as they would have them."""
     n = len(losses)
     pieces = np.split(losses, np.arange(EVALUATION_ROWS, n, EVALUATION_ROWS))
     means = [float(each.mean()) for each in pieces]
-    yield "The loss is a sum over the rows, not their mean.", float(losses.sum())
-    yield (
-        "The loss is a mean of the pieces' means, however many rows they have.",
-        float(np.mean(means)),
-    )
+    summed = "The loss is a sum over the rows, not their mean."
+    yield "sum-not-mean", summed, float(losses.sum())
+    of_means = "The loss is a mean of the pieces' means, however many rows they have."
+    yield "mean-of-means", of_means, float(np.mean(means))
     first = np.concatenate([losses[: len(each)] for each in pieces])
-    yield "Every piece of the evaluation takes the first rows.", float(first.mean())
+    yield "same-rows", "Every piece of the evaluation takes the first rows.", float(first.mean())
     whole = losses[: n // EVALUATION_ROWS * EVALUATION_ROWS]
     if 0 < len(whole) < n:
-        yield "The last piece of the evaluation is lost.", float(whole.sum()) / n
-        yield "The last piece of the evaluation is lost.", float(whole.mean())
+        lost = "The last piece of the evaluation is lost."
+        yield "rows-lost", lost, float(whole.sum()) / n
+        yield "rows-lost", lost, float(whole.mean())
     for i, each in enumerate(pieces):
-        yield f"Piece {i} of the evaluation is counted alone.", float(each.sum()) / n
+        alone = f"Piece {i} of the evaluation is counted alone."
+        yield "rows-lost", alone, float(each.sum()) / n

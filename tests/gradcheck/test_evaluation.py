@@ -57,7 +57,9 @@ def test_an_evaluation_is_that_of_the_formulas(
 def test_training_mode_shows(data: Data, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rank, "evaluation", lambda rows: Arrangement(rows, 1, 0, 1))
     assert checked(data, layers=NORMED).verdict is Verdict.FAIL
-    assert checked(data, layers=DROPPED).verdict is Verdict.FAIL
+    dropped = checked(data, layers=DROPPED)
+    assert dropped.verdict is Verdict.FAIL
+    assert dropped.diagnoses[0].sentence.endswith("perhaps dropout is active.")
 
 
 def test_rows_that_are_taken_twice_show(data: Data, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -70,7 +72,26 @@ def test_rows_that_are_taken_twice_show(data: Data, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(Rank, "evaluate", twice)
     found = checked(data, layers=NORMED)
     assert [t.failed for t in found.tensors] == [1, 0]
-    assert found.note.startswith("The loss is 2 times what it should be: perhaps batch norm")
+    (why,) = found.diagnoses
+    assert why.kind == "evaluation-batchnorm"
+    assert why.sentence.startswith("The loss is 2 times what it should be: perhaps batch norm")
+
+
+def test_answers_that_are_counted_wrongly_are_told(
+    data: Data, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    right = Rank.evaluate
+    change = {"miscounted": lambda n, _: 2 * n, "inverted": lambda n, rows: rows - n}
+    for kind, changed in change.items():
+
+        def count(own: Rank, split: str, *rest: Any, changed: Any = changed) -> Any:
+            losses, correct = right(own, split, *rest)
+            return losses, [changed(sum(correct), len(own.job.split(split)))]
+
+        monkeypatch.setattr(Rank, "evaluate", count)
+        found = checked(data, layers=NORMED)
+        assert [t.failed for t in found.tensors] == [0, 1]
+        assert [why.kind for why in found.diagnoses] == [f"accuracy-{kind}"]
 
 
 def test_answers_that_are_too_near_to_tell_may_be_either() -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from dptrain.exchange.rank import Rank, Share
 from dptrain.gradcheck.distributed import Way, engine, gradient_of, steps
+from dptrain.gradcheck.zoo import whole
 from dptrain.gradcheck.zoo.bug import Bug, Patches
 from dptrain.gradcheck.zoo.catalogue import BUGS
 from dptrain.gradcheck.zoo.habitats import AFTER_THE_REDUCE, HABITATS
@@ -22,7 +23,13 @@ def _exchanges(bug: Bug) -> tuple[str, ...]:
     return bug.exchange[:1] if in_layers else bug.exchange
 
 
-CASES = [(bug, exchange) for bug in BUGS.values() for exchange in _exchanges(bug)]
+# most bugs of whole runs change no step of a short one; the zoo itself finds them or fails
+CASES = [
+    (bug, exchange)
+    for bug in BUGS.values()
+    if bug not in whole.BUGS
+    for exchange in _exchanges(bug)
+]
 BUG_CASES = pytest.mark.parametrize(
     ("bug", "exchange"), CASES, ids=[f"{bug.name}-{exchange}" for bug, exchange in CASES]
 )
@@ -155,7 +162,7 @@ def test_a_patch_is_put_back(bug: Bug) -> None:
 
 def test_the_catalogue_is_as_large_as_it_claims() -> None:
     real = [bug for bug in BUGS.values() if not bug.equivalent]
-    assert len(real) >= 66
+    assert len(real) >= 96
     assert sum(bug.place != "coordinator" for bug in real) >= 54
     assert sum(bug.equivalent for bug in BUGS.values()) >= 5
     assert {bug.habitat for bug in BUGS.values()} == set(HABITATS)

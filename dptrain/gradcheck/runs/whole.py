@@ -240,7 +240,10 @@ class Run:
         if moment.leg and (first := self._resumed_from(moment.leg)) is not None:
             state = course.state(first.step)
             went = partial(went_on, job, state, first.step, moment.step, found, course.states)
-            return self._about_reading(first) or went() or self._about_first_step(first) + as_kept
+            if known := self._about_reading(first) or went():
+                return known
+            explained = as_kept[0].residual <= EXPLAINS
+            return as_kept if explained else self._about_first_step(first) + as_kept
         if as_kept[0].residual > EXPLAINS:
             return self._about_losses() or as_kept
         return as_kept

@@ -12,6 +12,7 @@ from dptrain.gradcheck.zoo import (
     replicas,
     rows,
     shard_sums,
+    whole,
     wire,
 )
 from dptrain.gradcheck.zoo.bug import Bug
@@ -19,6 +20,7 @@ from dptrain.gradcheck.zoo.bug import Bug
 _SUBJECTS = (
     *(shard_sums.BUGS, rows.BUGS, replicas.BUGS, races.BUGS, wire.BUGS, coordinator.BUGS),
     *(layers.BUGS, images.BUGS, normalisation.BUGS, optimizers.BUGS, notes.BUGS),
+    whole.BUGS,
     equivalents.BUGS,
 )
 

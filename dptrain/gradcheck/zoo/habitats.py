@@ -94,6 +94,7 @@ HABITATS: dict[str, dict[str, Any]] = {
     "resume": _UNEVEN | _ADAM | {"layers": _SIZES},
     # the inputs are as wide as the first hidden layer, so that one can be taken for the other
     "same-width": _UNEVEN | {"layers": [_dense(4), _layer("tanh"), _dense(3)]},
+    "noise": _UNEVEN | {"layers": _SIZES, "augment_noise": 0.1},
     "numerical": _UNEVEN
     | {"gradient": "numerical", "layers": [_dense(5), _layer("tanh"), _dense(3)]},
     # its loss is no number: the run must end with an error
