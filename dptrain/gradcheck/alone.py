@@ -44,6 +44,7 @@ class Alone:
         self._workers = workers
         self._report = report
         self._triangles: dict[Dtype, Triangle] = {}
+        self._numbered = 0
 
     def checked(self, dtype: Dtype, point: str) -> Found:
         """This process's gradients, against formulas and numbers."""
@@ -88,9 +89,9 @@ class Alone:
             indices = self._indices(triangle)
             for comparison in triangle.against_complex_step(parameters, step, where, indices):
                 yield comparison, None
-        for comparison, slope, evidence in numbers(
-            triangle, parameters, step, where, self._subject.seed
-        ):
+        seed, part = self._subject.seed, self._numbered
+        self._numbered += 1
+        for comparison, slope, evidence in numbers(triangle, parameters, step, where, seed, part):
             if slope is not None:
                 points = [(p.h, p.remainder) for p in slope.points if p.remainder > 0]
                 plots = self._report.plots.setdefault("taylor", {})

@@ -28,7 +28,7 @@ Array = NDArray[Any]
 
 # A loss of the user's own comes without a bound: rounding of a few hundred operations.
 OWN_NOISE = 256 * 2.0**-53
-OWN_ELEMENTWISE = 5_000
+OWN_ELEMENTWISE, SMALL = 10_000, 100
 # An oracle that is less certain than this, relative to a tensor's largest element, says nothing.
 RESOLUTION = 1e-3
 # Differences: of each tensor so many of the largest, of the smallest and of the others; all, where
@@ -56,13 +56,21 @@ class Numbers:
     """The numerical comparisons of one point and minibatch."""
 
     def __init__(
-        self, triangle: Triangle, parameters: Array, step: int, where: str, seed: int
+        self,
+        triangle: Triangle,
+        parameters: Array,
+        step: int,
+        where: str,
+        seed: int,
+        part: int = 0,
     ) -> None:
+        """Begin; ``part`` counts the points and minibatches of a check that has one seed."""
         self._triangle = triangle
         self._parameters = parameters.astype(float)
         self._step = step
         self._where = where
         self._seed = seed
+        self._part = part
         self._gradient = triangle.local.analytic(parameters, step).gradient.astype(float)
         expected = triangle.expected(parameters, step)
         self._bound = np.zeros(len(parameters)) if expected is None else expected.bound
@@ -127,10 +135,7 @@ class Numbers:
 
     def own_complex_step(self) -> Comparison | None:
         """Compare a network of the user's own with the complex step, if its code can do that."""
-        chosen = np.concatenate([np.arange(s.start, s.stop) for s in self._spans])
-        if len(chosen) > OWN_ELEMENTWISE:
-            random = np.random.default_rng(self._seed)
-            chosen = np.sort(random.choice(chosen, OWN_ELEMENTWISE, replace=False))
+        chosen = self._own_indices()
         shards = None if self._complex is None else self._complex.gradients(chosen.tolist())
         if shards is None:
             return None
@@ -147,6 +152,20 @@ class Numbers:
             self._rounding,
             compared,
         )
+
+    def _own_indices(self) -> Array:
+        """Return which elements of a network of the user's own are compared one by one.
+
+        All, where there are few. Otherwise all of small tensors, and of the others a part at each
+        point and minibatch, so that four of them compare up to four times as many.
+        """
+        everything = np.concatenate([np.arange(s.start, s.stop) for s in self._spans])
+        if len(everything) <= OWN_ELEMENTWISE:
+            return everything
+        small = [np.arange(s.start, s.stop) for s in self._spans if s.stop - s.start <= SMALL]
+        order = np.random.default_rng(self._seed).permutation(everything)
+        part = np.roll(order, -self._part * OWN_ELEMENTWISE)[:OWN_ELEMENTWISE]
+        return np.unique(np.concatenate([part, *small]))
 
     @property
     def _rounding(self) -> float:
@@ -325,8 +344,8 @@ def _wanted(finding: Finding, found: float, scale: float) -> tuple[float, float,
 
 
 def numbers(
-    triangle: Triangle, parameters: Array, step: int, where: str, seed: int
+    triangle: Triangle, parameters: Array, step: int, where: str, seed: int, part: int
 ) -> Iterator[Number]:
-    """Yield all numerical comparisons of a point and a minibatch."""
-    own = Numbers(triangle, parameters, step, where, seed)
+    """Yield all numerical comparisons of a point and a minibatch, the ``part``-th of a check."""
+    own = Numbers(triangle, parameters, step, where, seed, part)
     yield from own.all()

@@ -65,7 +65,7 @@ def compared(data: Data, described: dict[str, Any], seed: int) -> Iterator[Compa
         trained = np.concatenate([np.arange(t.start, t.stop) for t in triangle.tensors])
         some = np.intersect1d(some, trained)
         yield from triangle.against_complex_step(w, 0, "", some)
-        for each in numbers(triangle, w, 0, "", seed):
+        for each in numbers(triangle, w, 0, "", seed, 0):
             yield each.comparison
     workers, barrier = random.randint(1, 4), random.choice(("flags", "events"))
     recorded = described | RECORDING
@@ -102,6 +102,6 @@ def test_a_taylor_test_at_a_kink_is_no_alarm(data: Data) -> None:
         }
     )  # fmt: skip
     triangle = Triangle(Local(job))
-    found = [each.comparison for each in numbers(triangle, job.initial_parameters(), 0, "", 1)]
+    found = [each.comparison for each in numbers(triangle, job.initial_parameters(), 0, "", 1, 0)]
     assert all(each.verdict is not Verdict.FAIL for each in found), found
     assert found[-1].verdict is Verdict.KINK

@@ -5,6 +5,7 @@ the derivative along a random direction, as differences have it: an absolute val
 or a cast to real numbers in it, or weights that it has kept elsewhere too, give another.
 """
 
+import os
 import warnings
 from collections.abc import Sequence
 from typing import Any
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 from dptrain.gradcheck.analytic import Local
 from dptrain.gradcheck.oracles.complex_step import STEP
 from dptrain.gradcheck.oracles.projections import Oracle, Slope
+from dptrain.gradcheck.oracles.spread import spread
 
 Array = NDArray[Any]
 
@@ -35,11 +37,13 @@ class OwnComplexStep:
 
         None where the code cannot do that.
         """
-        moved = self._parameters + 1j * STEP * direction
+        return self._moved(self._parameters + 1j * STEP * direction)
+
+    def _moved(self, parameters: Array) -> Array | None:
         try:
             with np.errstate(all="ignore"), warnings.catch_warnings():
                 warnings.simplefilter("error", np.exceptions.ComplexWarning)
-                found = self._local.complex_losses(moved, self._step)
+                found = self._local.complex_losses(parameters, self._step)
         except Exception:  # noqa: BLE001 - somebody's code, which was written for real numbers
             return None
         slopes: Array = found.imag / STEP
@@ -66,14 +70,22 @@ class OwnComplexStep:
 
         None where the code fails on the way.
         """
+        found = spread(self._elements, indices, len(os.sched_getaffinity(0)))
+        if found is None:
+            return None
+        gradients = np.zeros((found.shape[1], len(self._parameters)))
+        gradients[:, list(indices)] = found.T
+        return gradients
+
+    def _elements(self, indices: Sequence[int]) -> Array | None:
+        """Return every shard's part of the derivatives by some elements, ``(elements, shards)``."""
         found = []
+        moved = self._parameters.astype(complex)
         for index in indices:
-            unit = np.zeros(len(self._parameters))
-            unit[index] = 1
-            one = self.slopes(unit)
+            moved.imag[index] = STEP
+            one = self._moved(moved)
             if one is None:
                 return None
             found.append(one)
-        gradients = np.zeros((len(found[0]), len(self._parameters)))
-        gradients[:, list(indices)] = np.transpose(found)
-        return gradients
+            moved.imag[index] = 0
+        return np.array(found)
