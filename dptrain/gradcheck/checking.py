@@ -34,9 +34,15 @@ from dptrain.gradcheck.updates.schedule_slips import checked_rates
 from dptrain.gradcheck.verdict import Verdict
 from dptrain.launch.local import WORKER
 
-# Whatever fails at an edge of the second kind may do so because one of the first kind has failed.
+# Whatever fails at an edge of the second kind may do so because one of the first kind has failed;
+# with code of the user's own, of which nothing else is known, also at one of the third.
 CAUSES = frozenset(("analytic", "distributed"))
-CONSEQUENCES = frozenset(("update", "resume", "plan", "order", "replicas", "evaluation"))
+CONSEQUENCES = frozenset(
+    ("numerical", "update", "resume", "plan", "order", "replicas", "evaluation")
+)
+OF_OWN = frozenset(("distributed", "reported"))
+# What is read off gradients says nothing where these are wrong in one process.
+READ_OFF = frozenset(("statistics", "ledger", "masks"))
 
 Array = NDArray[Any]
 Tell = Callable[[Comparison], None]
@@ -147,7 +153,9 @@ class Check:
     def _explained(self, comparison: Comparison, failure: Callable[[], Failure]) -> Failure:
         """Return what a failed comparison is put down to."""
         failed = {each.comparison.edge for each in self.report.failures}
-        if comparison.edge in CONSEQUENCES and failed & CAUSES:
+        follows = comparison.edge in CONSEQUENCES and failed & CAUSES
+        read = READ_OFF | (OF_OWN if self.subject.origin is not None else frozenset())
+        if follows or (comparison.edge in read and "analytic" in failed):
             sentence = "this follows from what failed before"
             return Failure(comparison._replace(note=""), [Diagnosis("follows", sentence, 0.0)])
         try:

@@ -152,7 +152,7 @@ def check_score(
 def _why(job: Job, score: Score, by_row: Rowwise, wanted: Expected) -> Diagnosis:
     """Return what a wrong evaluation looks like."""
     if abs(score.loss - wanted.loss) <= wanted.loss_bound:
-        return _miscounted(score, wanted)
+        return _miscounted(score, by_row, wanted)
     for kind, sentence, loss in _mistakes(by_row.losses):
         if abs(score.loss - loss) <= wanted.loss_bound * max(1.0, abs(loss / wanted.loss)):
             return Diagnosis(kind, sentence, 0.0)
@@ -172,13 +172,18 @@ def _why(job: Job, score: Score, by_row: Rowwise, wanted: Expected) -> Diagnosis
     return Diagnosis(f"evaluation-{suspects[0][0]}", f"{ratio}: perhaps {perhaps}.", 0.5)
 
 
-def _miscounted(score: Score, wanted: Expected) -> Diagnosis:
+def _miscounted(score: Score, by_row: Rowwise, wanted: Expected) -> Diagnosis:
     found, right, bound = score.accuracy, wanted.accuracy, wanted.accuracy_bound
     assert found is not None
     assert right is not None  # or nothing would be wrong
     if abs(found + right - 1) <= bound:
         sentence = "1 - accuracy is reported as the accuracy."
         return Diagnosis("accuracy-inverted", sentence, 0.0)
+    answers, places = by_row.answers, by_row.places
+    smallest = right_answers(-answers.outputs, answers.errors, by_row.targets)
+    low, high = (float(each[places].mean()) for each in smallest)
+    if low - bound <= found <= high + bound:
+        return Diagnosis("accuracy-smallest", "The smallest output is taken for the answer.", 0.0)
     counted = f"counted {times(found / right)}" if right else "counted where there are none"
     sentence = f"The losses are right, but the right answers are {counted}."
     return Diagnosis("accuracy-miscounted", sentence, 0.0)

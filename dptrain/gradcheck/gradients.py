@@ -14,7 +14,7 @@ from dptrain.gradcheck.analytic import Local
 from dptrain.gradcheck.comparison import LOSS, Comparison, compare
 from dptrain.gradcheck.diagnosis import Diagnosis
 from dptrain.gradcheck.distributed import Step, gradient_of
-from dptrain.gradcheck.forensics import EXACT, diagnose, fit
+from dptrain.gradcheck.forensics import EXACT, UNEXPLAINED, diagnose, fit
 from dptrain.gradcheck.hypotheses import layers, visits
 from dptrain.gradcheck.hypotheses.areas import areas
 from dptrain.gradcheck.hypotheses.buffers import stale_buffers
@@ -40,6 +40,13 @@ NUMERICAL = 1e-5
 # Numbers that the complex step may compute: more elements than that allows are sampled. Where rows
 # depend on each other, an element takes a whole forward pass, as long as so many numbers.
 BUDGET, PASS = 1_000_000_000, 1_000_000
+# What a gradient of one process is like that says nothing of where it goes wrong.
+ANYTHING = frozenset(
+    (
+        *(UNEXPLAINED, "scaled", "reset-early", "race", "stale-weights"),
+        *("overlapping-shards", "same-shard", "shard-dropped", "shard-doubled", "shard-weights"),
+    )
+)
 # A gradient in the job's dtype and a prediction in double precision: how many roundings apart.
 ROUNDINGS = 16
 
@@ -345,11 +352,14 @@ class Triangle:
 def _with(fault: Fault | None, found: list[Diagnosis]) -> list[Diagnosis]:
     """Return diagnoses with that of a fault among the first two, unless the first is of its kind.
 
-    Of what explains everything there may be much, and where there is no number, nothing.
+    Of what explains everything there may be much, and where there is no number, nothing. It is the
+    first where one process is explained by what only several can do, or not at all.
     """
     if fault is None or (found and found[0].kind == fault.kind):
         return found
     others = [each for each in found if each.kind != fault.kind]
+    if others and others[0].kind in ANYTHING:
+        return [Diagnosis(fault.kind, fault.sentence, 0.01), *others]
     return [*others[:1], Diagnosis(fault.kind, fault.sentence, 0.01), *others[1:]]
 
 

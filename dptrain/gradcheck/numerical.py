@@ -144,7 +144,7 @@ class Numbers:
         self._known = shards, compared
         return compare(
             "analytic = complex step",
-            "numerical",
+            "analytic",
             self._where,
             self._triangle.tensors,
             self._gradient,

@@ -36,7 +36,7 @@ def check_repeatable(local: Local, parameters: Array, step: int, where: str) -> 
         ("gradient", tensors, first.gradient, again.gradient),
     )
     for what, which, a, b in pairs:
-        found = compare(f"{what} called again = called once", "numerical", where, which, b, a, 0.0)
+        found = compare(f"{what} called again = called once", "analytic", where, which, b, a, 0.0)
         sentence = (
             f"two calls with the same weights and rows give another {what}: the code keeps "
             "something from call to call, or draws random numbers from a generator of its own"
@@ -76,7 +76,7 @@ def check_float32(
         own = slice(t.start, t.stop)
         tolerance[own] = SAFETY * (spread[own].max() + unit * np.abs(right[own]).max())
     name = "analytic in float32 = in float64"
-    comparison = compare(name, "numerical", where, tensors, found, right, tolerance)
+    comparison = compare(name, "analytic", where, tensors, found, right, tolerance)
     wrong = ", ".join(t.tensor for t in comparison.tensors if t.failed)
     sentence = f"the gradient of {wrong} is wrong in float32 only: look for what depends on dtype"
     yield comparison, [Diagnosis("float32-only", sentence, 0.0)]

@@ -9,6 +9,7 @@ import numpy as np
 from msgspec.structs import replace
 from numpy.typing import NDArray
 
+from dptrain.errors import DptrainError
 from dptrain.exchange.engine import State
 from dptrain.exchange.inline import InlineEngine
 from dptrain.experiment.code import own_input_shape
@@ -132,13 +133,21 @@ def as_given(small: Experiment, settings: dict[str, Any], rows: int) -> Experime
 
 
 def _trained(job: Job, parameters: Array) -> Array:
-    """Return the weights after some steps; those before, should they run away."""
+    """Return the weights after some steps; those before, should they run away or break down.
+
+    What breaks down then does so again when it is checked, and is told.
+    """
     slots = [np.zeros_like(parameters) for _ in job.updater.rule.slots]
     state = State(parameters.copy(), slots)
     engine = InlineEngine(job, state.parameters, state.slots)
-    with np.errstate(all="ignore"):
-        for _ in engine.train(0, BURNT_IN, lambda: False, BURNT_IN):
-            pass
+    try:
+        with np.errstate(all="ignore"):
+            for _ in engine.train(0, BURNT_IN, lambda: False, BURNT_IN):
+                pass
+    except DptrainError:
+        raise
+    except Exception:  # noqa: BLE001 - of the code that is checked
+        return parameters.copy()
     found: Array = engine.state().parameters
     return found if np.isfinite(found).all() else parameters.copy()
 

@@ -94,6 +94,15 @@ def test_answers_that_are_counted_wrongly_are_told(
         assert [why.kind for why in found.diagnoses] == [f"accuracy-{kind}"]
 
 
+def test_the_smallest_output_as_the_answer_is_told(
+    data: Data, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    argmax = np.argmax
+    monkeypatch.setattr("dptrain.nn.loss.np.argmax", lambda y, axis: argmax(-y, axis=axis))
+    found = checked(data, layers=NORMED)
+    assert [why.kind for why in found.diagnoses] == ["accuracy-smallest"]
+
+
 def test_answers_that_are_too_near_to_tell_may_be_either() -> None:
     outputs = np.array([[1.0, 2.0], [1.0, 1.0], [3.0, 1.0]])
     errors = np.full((3, 2), 0.1)

@@ -213,6 +213,8 @@ def _counted(
         return "overlapping-shards", f"rows {few(lost)} are not counted, and {what}"
     if lost:
         return "rows-lost", f"rows {few(lost)} are not counted"
+    if not foreign and len({float(times[i]) for i in own}) == 1 and more:
+        return "scaled", f"every row counts {times[own[0]]:.0f} times"
     if more or foreign:
         return "overlapping-shards", f"rows {few(more + foreign)} count more often than they should"
     return None
