@@ -2,6 +2,7 @@
 
 import os
 import sys
+from collections.abc import Sequence
 
 # Read once, when NumPy loads: more BLAS threads would change the last bits of float32 products.
 for _variable in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
@@ -45,10 +46,10 @@ for _verb in VERBS:
 app.register_install_completion_command()
 
 
-def main() -> int:
-    """Run one verb; return the process's exit code."""
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one verb, by default that of the command line; return the process's exit code."""
     try:
-        code = app(exit_on_error=False, print_error=False)
+        code = app(arguments, exit_on_error=False, print_error=False)
         sys.stdout.flush()
     except CycloptsError as error:
         return _complain(str(error), EXIT_USAGE)

@@ -85,7 +85,7 @@ def test_lockstep_in_any_order_of_arrival_equals_inline(
     assert found == expected
 
 
-@settings(max_examples=16, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=10, suppress_health_check=[HealthCheck.too_slow])
 @given(
     st.data(),
     st.sampled_from(["shared", "star"]),
