@@ -81,7 +81,17 @@ class Local:
         Raises whatever the network's code raises.
         """
         found = self._gathered(parameters.real.astype(self.job.dtype), step)
-        return np.array(found.complex_losses(parameters), complex)
+        sizes = np.array(shard_sizes(found.rows, self.job.shards))
+        parts: Array = np.array(found.complex_losses(parameters), complex) * sizes / found.rows
+        return parts
+
+    def called(
+        self, parameters: Array, step: int, seed: int
+    ) -> tuple[float, dict[str, Array], list[str]]:
+        """Call a network of the user's own with the first shard of a step; see `OwnPass.called`."""
+        found = self._gathered(parameters, step)
+        assert isinstance(found, OwnPass)
+        return found.called(0, seed)
 
     def batch(self, step: int) -> Batch:
         """Return the rows of a step, augmented, in shards."""

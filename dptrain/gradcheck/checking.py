@@ -14,6 +14,7 @@ from dptrain.exchange.engine import State
 from dptrain.exchange.inline import InlineEngine
 from dptrain.gradcheck.alone import Alone, Found, first_step
 from dptrain.gradcheck.analytic import Local
+from dptrain.gradcheck.beginnings import check_beginning
 from dptrain.gradcheck.comparison import Comparison
 from dptrain.gradcheck.continuity import check_replicas
 from dptrain.gradcheck.diagnosis import Diagnosis
@@ -169,6 +170,7 @@ class Check:
         alone = Alone(self.subject, self._points, plan.workers, self.report)
         for dtype in plan.dtypes:
             yield Part("rows", None, self._rows(dtype))
+        yield Part("beginning", None, self._beginning(plan.dtypes[0]))
         if plan.updates:  # before what follows from it
             yield Part("update", None, checked_rates(self.subject, plan.ways))
         for dtype in plan.dtypes:
@@ -216,6 +218,11 @@ class Check:
         """The rows of steps, against the files of the data."""
         workers = [way.workers for way in self.plan.ways]
         for comparison in check_rows(self.subject.job(dtype), self.subject.data(dtype), workers):
+            yield comparison, lambda c=comparison: Failure(c, _about(c))  # type: ignore[misc]
+
+    def _beginning(self, dtype: Dtype) -> Found:
+        """What a new run begins with."""
+        for comparison in check_beginning(self.subject.job(dtype)):
             yield comparison, lambda c=comparison: Failure(c, _about(c))  # type: ignore[misc]
 
     def _recorded(self, dtype: Dtype, point: str, way: Way) -> Found:

@@ -184,6 +184,12 @@ def _miscounted(score: Score, by_row: Rowwise, wanted: Expected) -> Diagnosis:
     low, high = (float(each[places].mean()) for each in smallest)
     if low - bound <= found <= high + bound:
         return Diagnosis("accuracy-smallest", "The smallest output is taken for the answer.", 0.0)
+    if answers.outputs.shape[1] == 1:
+        shifted = right_answers(answers.outputs - 0.5, answers.errors, by_row.targets)
+        low, high = (float(each[places].mean()) for each in shifted)
+        if low - bound <= found <= high + bound:
+            sentence = "Outputs are compared with 0.5, as probabilities, and not with 0."
+            return Diagnosis("accuracy-threshold", sentence, 0.0)
     counted = f"counted {times(found / right)}" if right else "counted where there are none"
     sentence = f"The losses are right, but the right answers are {counted}."
     return Diagnosis("accuracy-miscounted", sentence, 0.0)

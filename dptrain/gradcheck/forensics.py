@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dptrain.gradcheck.diagnosis import Diagnosis
-from dptrain.gradcheck.hypotheses import augmented, foreign, history, shards, tensors, wire
+from dptrain.gradcheck.hypotheses import augmented, foreign, history, shards, sparse, tensors, wire
 from dptrain.gradcheck.hypotheses.areas import Area
 from dptrain.gradcheck.hypotheses.evidence import Evidence, Hypothesis
 from dptrain.gradcheck.hypotheses.part import Explanation, Part
@@ -237,7 +237,7 @@ def _unexplained(evidence: Evidence) -> Diagnosis:
 
 
 def _all(evidence: Evidence) -> Iterator[Hypothesis]:
-    for group in (shards, tensors, history, wire, augmented):
+    for group in (shards, tensors, history, wire, augmented, sparse):
         yield from _safely(group.hypotheses, evidence)
 
 

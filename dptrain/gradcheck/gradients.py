@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from dptrain.arithmetic.shards import assign
 from dptrain.gradcheck.analytic import Local
 from dptrain.gradcheck.comparison import LOSS, Comparison, compare
-from dptrain.gradcheck.diagnosis import Diagnosis
+from dptrain.gradcheck.diagnosis import Diagnosis, times
 from dptrain.gradcheck.distributed import Step, gradient_of
-from dptrain.gradcheck.forensics import EXACT, UNEXPLAINED, diagnose, fit
+from dptrain.gradcheck.forensics import EXACT, diagnose, fit
 from dptrain.gradcheck.hypotheses import layers, visits
 from dptrain.gradcheck.hypotheses.areas import areas
 from dptrain.gradcheck.hypotheses.buffers import stale_buffers
@@ -26,7 +26,8 @@ from dptrain.gradcheck.reference.network import Batch, Gradient, Reference
 from dptrain.gradcheck.reference.places import couples_rows, leaves
 from dptrain.gradcheck.report import Failure
 from dptrain.gradcheck.rows import Rows
-from dptrain.gradcheck.truncation import Fault, first_fault
+from dptrain.gradcheck.truncation import Fault, first_fault, of_loss, with_fault
+from dptrain.gradcheck.updates.rates import learning_rate
 from dptrain.gradcheck.updates.textbook import Textbook
 from dptrain.gradcheck.variations import augmented_otherwise
 from dptrain.gradcheck.verdict import Verdict
@@ -40,13 +41,6 @@ NUMERICAL = 1e-5
 # Numbers that the complex step may compute: more elements than that allows are sampled. Where rows
 # depend on each other, an element takes a whole forward pass, as long as so many numbers.
 BUDGET, PASS = 1_000_000_000, 1_000_000
-# What a gradient of one process is like that says nothing of where it goes wrong.
-ANYTHING = frozenset(
-    (
-        *(UNEXPLAINED, "scaled", "reset-early", "race", "stale-weights"),
-        *("overlapping-shards", "same-shard", "shard-dropped", "shard-doubled", "shard-weights"),
-    )
-)
 # A gradient in the job's dtype and a prediction in double precision: how many roundings apart.
 ROUNDINGS = 16
 
@@ -210,6 +204,8 @@ class Triangle:
         if evidence is None:
             return Failure(comparison, ())
         if step is not None:
+            if kept := self._kept_scaled(step, evidence):
+                return Failure(comparison, [kept], (), evidence.found, evidence.right, self.tensors)
             moved_rightly = self._moved_rightly(step, evidence)
             stale = stale_buffers([*before, step], evidence.wrong, moved_rightly=moved_rightly)
             if stale:
@@ -222,8 +218,8 @@ class Triangle:
             fault = first_fault(self.job, reference, parameters, backward=not numerical)
             if numerical and fault is None:
                 fault = DIFFERENCES
-            if fault is not None and (numerical or self._is_right(found, parameters, number)):
-                return Failure(comparison, [Diagnosis(fault.kind, fault.sentence, 0.0)])
+            if self._is_right(found, parameters, number) or (numerical and fault is not None):
+                return Failure(comparison, [of_loss(fault)])
         plain = parameters.astype(float)
         wrong_layers = layers.hypotheses(
             reference,
@@ -249,7 +245,7 @@ class Triangle:
         diagnoses = diagnose(evidence, more, more_first=not exact, exact=self._exact)
         return Failure(
             comparison,
-            _with(fault, diagnoses),
+            with_fault(fault, diagnoses),
             explained,
             evidence.found,
             evidence.right,
@@ -276,6 +272,24 @@ class Triangle:
     def _exact(self) -> float:
         """What a prediction in double precision may leave of a gradient in the job's dtype."""
         return max(EXACT, ROUNDINGS * self.unit)
+
+    def _kept_scaled(self, step: Step, evidence: Evidence) -> Diagnosis | None:
+        """Say so where the weights move by the right gradient, but its multiple is kept."""
+        known = evidence.scale > 0
+        found, right = evidence.found[known], evidence.right[known]
+        if not right.any() or not np.isfinite(found).all() or not found.any():
+            return None
+        factor = float(found @ right / (right @ right))
+        off = np.linalg.norm(found - factor * right)
+        if off > self._exact * np.linalg.norm(found) or not self._moved_rightly(step, evidence):
+            return None
+        rate = float(learning_rate(self.job, step.number).value)
+        named = ": the learning rate" if math.isclose(factor, rate, rel_tol=1e-6) else ""
+        sentence = (
+            "the weights move by the right gradient, but the velocity that is kept has "
+            f"{times(factor)} it{named}"
+        )
+        return Diagnosis("velocity-rate", sentence, 0.0)
 
     def _moved_rightly(self, step: Step, evidence: Evidence) -> bool:
         """Return whether a step's weights moved as the right gradient demands."""
@@ -345,22 +359,9 @@ class Triangle:
             augmented=partial(augmented_otherwise, self.job, parameters, number)
             if self.job.augmentation
             else None,
+            parameters=plain,
             memory={"the weights": plain},
         )
-
-
-def _with(fault: Fault | None, found: list[Diagnosis]) -> list[Diagnosis]:
-    """Return diagnoses with that of a fault among the first two, unless the first is of its kind.
-
-    Of what explains everything there may be much, and where there is no number, nothing. It is the
-    first where one process is explained by what only several can do, or not at all.
-    """
-    if fault is None or (found and found[0].kind == fault.kind):
-        return found
-    others = [each for each in found if each.kind != fault.kind]
-    if others and others[0].kind in ANYTHING:
-        return [Diagnosis(fault.kind, fault.sentence, 0.01), *others]
-    return [*others[:1], Diagnosis(fault.kind, fault.sentence, 0.01), *others[1:]]
 
 
 def _relabelled(reference: Reference, change: Any, parameters: Array, unit: float) -> Array:

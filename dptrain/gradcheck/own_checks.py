@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dptrain.gradcheck.analytic import Local
-from dptrain.gradcheck.comparison import LOSS, Comparison, compare
+from dptrain.gradcheck.comparison import LOSS, Comparison, compare, compare_numbers
 from dptrain.gradcheck.diagnosis import Diagnosis
 from dptrain.gradcheck.reference.bounded import UNITS
 from dptrain.gradcheck.verdict import Verdict
@@ -44,6 +44,34 @@ def check_repeatable(local: Local, parameters: Array, step: int, where: str) -> 
         yield found, [Diagnosis("not-repeatable", sentence, 0.0)]
         if found.verdict is Verdict.FAIL:
             return
+
+
+def check_called(local: Local, parameters: Array, step: int, where: str) -> Checked:
+    """Compare what one call leaves behind, and what it draws; arguments as of `check_repeatable`.
+
+    A call must leave the weights as they are; and what is drawn anew in every call, such as the
+    mask of dropout, must be in the loss if it is in the gradient.
+    """
+    (loss, gradients, changed), (other, others, _) = (
+        local.called(parameters, step, seed) for seed in (0, 1)
+    )
+    pairs = {name: (float(name in changed), 0.0) for name in gradients}
+    found = compare_numbers("weights after a call = before", "analytic", where, pairs)
+    sentence = f"the code changes the weights {', '.join(changed)} itself, in a call of gradient"
+    yield found, [Diagnosis("weights-changed", sentence, 0.0)]
+    if loss != other:
+        return
+    drawn = [name for name, g in gradients.items() if not np.array_equal(g, others[name])]
+    pairs = {name: (float(name in drawn), 0.0) for name in gradients}
+    name = "gradient with other random numbers = the same, as the loss is"
+    sentence = (
+        f"the gradient of {', '.join(drawn)} depends on random numbers, such as a mask of dropout, "
+        "that are not in the loss"
+    )
+    yield (
+        compare_numbers(name, "analytic", where, pairs),
+        [Diagnosis("random-gradient", sentence, 0.0)],
+    )
 
 
 def check_float32(

@@ -14,6 +14,7 @@ from dptrain.nn.network import Tensor
 # The order in which edges are named: what stands further up makes what stands below fail too.
 EDGES = (
     "rows",
+    "beginning",
     "analytic",
     "distributed",
     "reported",

@@ -28,7 +28,7 @@ BATCH_SIZE = 13
 SHARDS = 5
 STEPS = 4  # so that the last minibatch comes once more, after full ones
 # Steps until weights are burnt in, and the updates that are compared: of three epochs.
-BURNT_IN, UPDATES = 20, 8
+BURNT_IN, UPDATES = 21, 8
 START, TRAINED = "initial", "burnt in"
 
 

@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 
 from dptrain.errors import DptrainError
 from dptrain.experiment.job import Job
+from dptrain.gradcheck.diagnosis import Diagnosis
+from dptrain.gradcheck.forensics import UNEXPLAINED
 from dptrain.gradcheck.hypotheses.place import KINDS, OTHERS
 from dptrain.gradcheck.reference.bounded import UNITS, Bounded
 from dptrain.gradcheck.reference.layers import row_forward
@@ -34,6 +36,13 @@ from dptrain.nn.workspace import Workspace
 
 Array = NDArray[Any]
 
+# What a gradient of one process is like that says nothing of where it goes wrong.
+ANYTHING = frozenset(
+    (
+        *(UNEXPLAINED, "scaled", "reset-early", "race", "stale-weights"),
+        *("overlapping-shards", "same-shard", "shard-dropped", "shard-doubled", "shard-weights"),
+    )
+)
 # A part of the network that cannot be computed, in reality or by formulas, tells nothing.
 IMPOSSIBLE = (DptrainError, NotImplementedError, ValueError)
 
@@ -282,3 +291,27 @@ def _differs(found: Array | float, wanted: Bounded) -> bool:
     with np.errstate(all="ignore"):
         near = np.abs(np.asarray(found, float) - wanted.value) <= room
     return bool((~near & np.isfinite(wanted.value)).any())
+
+
+def of_loss(fault: Fault | None) -> Diagnosis:
+    """Return what is wrong with a loss whose gradient is right."""
+    if fault is not None:
+        return Diagnosis(fault.kind, fault.sentence, 0.0)
+    sentence = (
+        "every layer, the gradient and each shard's loss are right: losses are summed wrongly"
+    )
+    return Diagnosis("loss-sum", sentence, 0.0)
+
+
+def with_fault(fault: Fault | None, found: list[Diagnosis]) -> list[Diagnosis]:
+    """Return diagnoses with that of a fault among the first two, unless the first is of its kind.
+
+    Of what explains everything there may be much, and where there is no number, nothing. It is the
+    first where one process is explained by what only several can do, or not at all.
+    """
+    if fault is None or (found and found[0].kind == fault.kind):
+        return found
+    others = [each for each in found if each.kind != fault.kind]
+    if others and others[0].kind in ANYTHING:
+        return [Diagnosis(fault.kind, fault.sentence, 0.01), *others]
+    return [*others[:1], Diagnosis(fault.kind, fault.sentence, 0.01), *others[1:]]

@@ -123,7 +123,7 @@ class OwnPass(ShardedPass):
         return loss * rows
 
     def complex_losses(self, parameters: Array) -> list[complex]:
-        """Return each shard's part of the mean loss with complex weights ``(size,)``.
+        """Return each shard's mean loss with complex weights ``(size,)``.
 
         Raises whatever the network's code raises: it may not be made for complex numbers.
         """
@@ -131,9 +131,28 @@ class OwnPass(ShardedPass):
         for shard in self._shards:
             _fill_in(shard)
         return [
-            self._model.complex_loss(weights, shard.x, shard.t, self._seed(i)) * shard.share
+            self._model.complex_loss(weights, shard.x, shard.t, self._seed(i))
             for i, shard in enumerate(self._shards)
         ]
+
+    def called(self, shard: int, seed: int) -> tuple[float, dict[str, Array], list[str]]:
+        """Call the network with one shard's rows.
+
+        Args:
+            shard: which, of those of this pass.
+            seed: of what the network draws.
+
+        Returns:
+            The mean loss, its gradients, and the names of weights that the call has changed.
+        """
+        own = self._shards[shard]
+        self._model.load(list(self._weights.values()))
+        _fill_in(own)
+        loss, gradients = self._model.loss_and_gradient(own.x, own.t, seed)
+        copies = {name: np.array(each) for name, each in gradients.items()}
+        now = self._model.params
+        changed = [n for n, w in self._weights.items() if not np.array_equal(now[n], w)]
+        return loss, copies, changed
 
     def backward(self, ready: Callable[[int], None] | None = None) -> None:
         """Sum the gradients, which are there already, over the tree; see `ShardedPass`."""

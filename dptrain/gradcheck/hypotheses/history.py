@@ -19,6 +19,7 @@ def hypotheses(evidence: Evidence) -> Iterator[Hypothesis]:
     """Yield what each bug would lead to."""
     yield from _left_over(evidence)
     yield from _stale(evidence)
+    yield from _rounded_weights(evidence)
     yield from _older(evidence)
     yield from _relabelled(evidence)
     yield from fitted(evidence)
@@ -102,6 +103,24 @@ def _stale(e: Evidence) -> Iterator[Hypothesis]:
                 yield Hypothesis(
                     "stale-weights", f"rank {rank} computes with the weights {what}", e.right + part
                 )
+
+
+def _rounded_weights(e: Evidence) -> Iterator[Hypothesis]:
+    """Weights that were sent, or are kept, in a narrower number format."""
+    if e.at is None or e.parameters is None:
+        return
+    for name, dtype in (("float32", np.float32), ("float16", np.float16)):
+        with np.errstate(over="ignore"):
+            rounded = e.parameters.astype(dtype).astype(float)
+        if np.array_equal(rounded, e.parameters) or not np.isfinite(rounded).all():
+            continue
+        shards = e.at(rounded)
+        sentence = f"all ranks compute with weights rounded to {name}"
+        yield Hypothesis("weights-rounded", sentence, shards.sum(axis=0))
+        for rank, (low, high) in enumerate(e.ranks):
+            part = shards[low:high].sum(axis=0) - e.shards[low:high].sum(axis=0)
+            sentence = f"rank {rank} computes with weights rounded to {name}"
+            yield Hypothesis("weights-rounded", sentence, e.right + part)
 
 
 def _relabelled(e: Evidence) -> Iterator[Hypothesis]:

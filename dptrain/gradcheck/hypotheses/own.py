@@ -77,10 +77,18 @@ def _decayed(e: Evidence, wrong: Sequence[Tensor]) -> Iterator[Hypothesis]:
         if not np.linalg.norm(left - factor * w) <= EXPLAINED * np.linalg.norm(left):
             return
         predicted[own] = e.right[own] - factor * e.parameters[own]
-        factors.append(f"{factor:.6g} {tensor.name}")
+        factors.append(factor)
+    if all(factor < 0 for factor in factors):
+        listed = ", ".join(
+            f"{-factor:.6g} {t.name}" for factor, t in zip(factors, wrong, strict=True)
+        )
+        sentence = f"{listed} is too much: the gradient has more of a penalty than the loss"
+        yield Hypothesis("weight-decay-factor", sentence, predicted)
+        return
+    listed = ", ".join(f"{factor:.6g} {t.name}" for factor, t in zip(factors, wrong, strict=True))
     sentence = (
-        f"{', '.join(factors)} is missing: the loss has a penalty of the weights, and the gradient "
-        "has none"
+        f"{listed} is missing: the loss has a penalty of the weights, and the gradient has none, "
+        "or not as much"
     )
     yield Hypothesis("weight-decay-missing", sentence, predicted)
 

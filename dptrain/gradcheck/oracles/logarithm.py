@@ -36,6 +36,8 @@ ROUND = 0.02
 LARGEST = 1e-4
 # How much better tensors must agree with a penalty than without, for it to be believed.
 CLEARLY = 100
+# How far apart, relatively, tensors may be that agree on an ε which is not round.
+AGREED = 1e-3
 
 
 class Rowwise(NamedTuple):
@@ -130,7 +132,9 @@ def lacking(
         if (other.voices, -CLEARLY * other.spread) > (best.voices, -best.spread):
             best, decay = other, each
     if not best.voices:
-        return None
+        # a penalty that only the loss has, or not as the gradient, scales ε by what is not known
+        scaled = _free_epsilon(told)
+        return Lacking(scaled, 0.0, scaled * (power @ rows.parts)) if scaled else None
     scaled = best.epsilon * math.exp(-decay * half)
     return Lacking(
         best.epsilon, decay, scaled * (power @ rows.parts - decay * power.mean() * penalised)
@@ -180,6 +184,16 @@ def _agreed(told: Sequence[_Told], decay: float, half: float) -> _Agreed:
         abs(e / epsilon - 1) for (e, _), r in zip(estimates, rounded, strict=True) if r == epsilon
     ]
     return _Agreed(epsilon, voices, max(near))
+
+
+def _free_epsilon(told: Sequence[_Told]) -> float:
+    """Return what tensors without a penalty agree upon, two at least; 0 where they do not."""
+    free = [each.epsilon(0.0) for each in told if not each.decayed and each.lever]
+    if len(free) < 2:
+        return 0.0
+    middle = float(np.median([e for e, _ in free]))
+    agreed = all(abs(e - middle) <= error + AGREED * middle for e, error in free)
+    return middle if agreed and 0 < middle <= LARGEST else 0.0
 
 
 def _decays(told: Sequence[_Told]) -> list[float]:

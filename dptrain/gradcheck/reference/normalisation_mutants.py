@@ -1,6 +1,7 @@
 """Wrong batch norms and layer norms."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -81,6 +82,16 @@ def batch_norm_mutants(ranks: Sequence[tuple[int, int]]) -> Iterator[Mutant]:
 
         return run
 
+    def mode(*, running: bool) -> Forward:
+        def run(layer: Layer, x: Shards, weights: Weights, setting: Setting) -> Shards:
+            return forward(layer, x, weights, replace(setting, frozen=4 * (running,)))
+
+        return run
+
+    sentence = "it normalises by the minibatch's statistics, although it is frozen"
+    yield Mutant("batchnorm-mode", sentence, mode(running=False))
+    sentence = "it normalises by its running averages, as in an evaluation"
+    yield Mutant("batchnorm-mode", sentence, mode(running=True))
     sentence = "all shards count alike in mean and variance, whatever their rows"
     yield Mutant("batchnorm-mean-of-means", sentence, equal_counts)
     yield Mutant("batchnorm-mean-of-means", sentence, _by_formula_of(equal_counts))

@@ -14,6 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from dptrain.experiment.job import Job
+from dptrain.gradcheck.diagnosis import times
 from dptrain.gradcheck.distributed import Step
 from dptrain.gradcheck.hypotheses.areas import MOST_NAMES, Area
 from dptrain.gradcheck.reference.bounded import UNITS
@@ -211,8 +212,10 @@ class _Namer:
         for kind, what, other in self._norms:
             if abs(square - other) <= self._told * max(square, other):
                 return kind, what
-        times = f"{(self._limit / factor) / float(np.linalg.norm(self._now.gradient)):.6g}"
-        return NORM, f"is clipped by a norm that is {times} times what it should be"
+        norm = float(np.linalg.norm(self._now.gradient))
+        return NORM, (
+            f"is clipped by a norm that is {times(self._limit / factor / norm)} what it should be"
+        )
 
     def _unclipped(self) -> str:
         """Return which norm is so small that nothing is clipped, if one is."""

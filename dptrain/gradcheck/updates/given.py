@@ -88,6 +88,7 @@ def _evidence(
         areas=parts,
         step=number,
         elsewhere=lambda step: of(weights, step),
+        parameters=np.asarray(weights, float),
         memory={"the weights": np.asarray(weights, float)},
     )
 

@@ -38,7 +38,8 @@ class Moments:
         ahead: steps by which t is in the first moment's bias correction.
         ahead2: the same in the second's.
         late: whether the step uses the second moment as it was before.
-        highest: whether the second moment never falls.
+        highest: whether the step uses the highest second moment there was.
+        rises: whether the second moment itself never falls.
     """
 
     kept: float | None
@@ -55,6 +56,7 @@ class Moments:
     ahead2: int = 0
     late: bool = False
     highest: bool = False
+    rises: bool = False
 
     def __call__(self, state: State, g: Array, t: int, lr: float) -> Array:  # noqa: ARG002
         """Update the state, and return what the learning rate multiplies."""
@@ -63,7 +65,8 @@ class Moments:
             old_m = state["mean"]
             state["mean"] = m = self.kept * old_m + self.taken * g
         old = state["squares"]
-        state["squares"] = v = self.kept2 * old + self.taken2 * self.square(g, m)
+        v = self.kept2 * old + self.taken2 * self.square(g, m)
+        state["squares"] = v = np.maximum(old, v) if self.rises else v
         if self.highest:
             state["highest"] = v = np.maximum(state.get("highest", v), v)
         correction = 1.0 if self.corrects is None else 1 - self.corrects ** max(1, t + self.ahead)
@@ -225,7 +228,8 @@ def _adams(job: Job) -> Iterator[Slip]:
          [{"square": lambda g, m: (g - m) ** 2}]),
         ("lookahead", "The first moment looks ahead, as Nadam's.",
          [{"above": lambda m, g, _: a * m + (1 - a) * g}]),
-        ("maximum", "The second moment never falls, as AMSGrad's.", [{"highest": True}]),
+        ("maximum", "The second moment never falls, as AMSGrad's.",
+         [{"highest": True}, {"rises": True}]),
     ]  # fmt: skip
     yield from _moments("adam", book, wrong)
 
@@ -304,6 +308,7 @@ def _below(job: Job) -> Iterator[Slip]:
           {"below": lambda v, c, e, _: np.sqrt(v / c) + e / unscaled}]),
         ("epsilon-place", "The root's square is what ε is added to: ε stands inside the root.",
          [{"below": lambda v, c, e, _: np.sqrt((v + e) / c)},
+          {"below": lambda v, c, e, _: np.sqrt((v + e * unscaled) / c)},
           {"below": lambda v, c, e, _: np.sqrt((v / book.taken2 + e) * book.taken2 / c)}]),
         ("epsilon-place", "ε is the smallest that the root may be, and not added.",
          [{"below": lambda v, c, e, _: np.maximum(np.sqrt(v / c), e)}]),

@@ -142,6 +142,8 @@ def _between_ranks(job: Job, workers: int, partials: Partials) -> Iterator[Slip]
     if partials:
         before = "Every rank clips its own part of the gradient before they are summed."
         yield Slip("clip-before-reduce", before, clip=_by_rank(partials))
+        both = "Every rank clips its own part of the gradient, and their sum is clipped once more."
+        yield Slip("clip-before-reduce", both, clip=_again(_by_rank(partials)))
         before = "Every rank clips the mean gradient of its own rows, and nobody the sum."
         yield Slip("clip-before-reduce", before, clip=_by_rank(partials, _shares(job, workers)))
         yield Slip(
@@ -149,6 +151,15 @@ def _between_ranks(job: Job, workers: int, partials: Partials) -> Iterator[Slip]
             f"The norms of the ranks' parts of the gradient {norms}",
             clip=_by_norm(lambda step, _: sum(map(_norm, partials[step]))),
         )
+
+
+def _again(clip: Clipping) -> Clipping:
+    def clipped(step: int, g: Array, limit: float) -> Array:
+        found = clip(step, g, limit)
+        norm = _norm(found)
+        return found * min(1.0, limit / norm) if norm else found
+
+    return clipped
 
 
 def _norm(g: Array) -> float:

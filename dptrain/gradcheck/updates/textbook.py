@@ -19,7 +19,9 @@ from numpy.typing import NDArray
 
 from dptrain.experiment.job import Job
 from dptrain.gradcheck.reference.bounded import UNITS, Bounded
+from dptrain.gradcheck.reference.places import leaves
 from dptrain.gradcheck.updates.rates import DOUBLE, learning_rate
+from dptrain.nn.batchnorm import BatchNorm
 from dptrain.nn.network import Network, Tensor
 
 Array = NDArray[Any]
@@ -166,9 +168,7 @@ class Textbook:
         self._tiny = float(np.finfo(job.dtype).smallest_subnormal)
         tensors = job.network.all_tensors()
         self.trained = spread(tensors, job.network.size, lambda t: t.trained) > 0
-        self.averages = spread(
-            tensors, job.network.size, lambda t: 0.0 if t.frozen else t.average or 0.0
-        )
+        self.averages = spread(tensors, job.network.size, partial(_moves, job))
         chosen = spread(tensors, job.network.size, partial(is_weight, job)) > 0
         self.decaying = self.trained & chosen
         self._begun = {
@@ -354,6 +354,15 @@ def spread(tensors: Sequence[Tensor], size: int, of: Callable[[Tensor], float]) 
     for tensor in tensors:
         found[tensor.start : tensor.stop] = of(tensor)
     return found
+
+
+def _moves(job: Job, tensor: Tensor) -> float:
+    """Return how much of the minibatch's value a running average takes, by its layer's momentum."""
+    if tensor.trained or tensor.frozen or not isinstance(job.network, Network):
+        return 0.0
+    name = tensor.name.rpartition(".")[0]
+    layer = next(layer for _, own, layer in leaves(job.network.row) if own == name)
+    return 1 - layer.momentum if isinstance(layer, BatchNorm) else tensor.average or 0.0
 
 
 def is_weight(job: Job, tensor: Tensor) -> bool:

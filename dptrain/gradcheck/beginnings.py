@@ -1,0 +1,128 @@
+"""What a new run begins with: weights drawn as their initializers say, and an empty optimizer.
+
+Which weights are drawn is nobody's business, but their spread is published: it is estimated from
+draws with many seeds. So are two constants of a run that no gradient shows: the rate of running
+averages is compared where they move, and the variance that R² divides by here.
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dptrain.exchange.rank import initial_state
+from dptrain.experiment.job import Job
+from dptrain.gradcheck.comparison import Comparison, compare_numbers
+from dptrain.gradcheck.diagnosis import Diagnosis, times
+from dptrain.gradcheck.reference.places import leaves
+from dptrain.gradcheck.verdict import Verdict
+from dptrain.nn.convolution import Conv2D
+from dptrain.nn.dense import Dense
+from dptrain.nn.initializers import He, Initializer, Normal, Xavier
+from dptrain.nn.network import Network, Tensor
+
+Array = NDArray[Any]
+
+EDGE = "beginning"
+# Draws of each tensor, if so many seeds need no more numbers in all.
+DRAWS, NUMBERS = 4096, 2_000_000
+# Standard errors that an estimate may be off: by chance once in 10⁸.
+SIGMAS = 6.0
+SPLITS = ("train", "validation", "test")
+
+
+def check_beginning(job: Job) -> Iterator[Comparison]:
+    """Compare initial weights, the optimizer's initial state and R² with their definitions.
+
+    Args:
+        job: settled.
+    """
+    state = initial_state(job)[1]
+    if state:
+        yield _empty(job, state)
+    if isinstance(job.network, Network):
+        yield from _drawn(job.network, job.experiment.seed)
+    yield from _explained(job)
+
+
+def _empty(job: Job, state: Sequence[Array]) -> Comparison:
+    pairs = {}
+    for name, slot in zip(job.updater.rule.slots, state, strict=True):
+        pairs[name] = (float(slot[np.abs(slot).argmax()]), 0.0)
+    found = compare_numbers("optimizer's state of a new run = 0", EDGE, job.dtype.name, pairs)
+    wrong = [f"{name} is {value:.6g}" for name, (value, _) in pairs.items() if value != 0]
+    sentence = f"A new run's optimizer state is not 0: {', '.join(wrong)}."
+    return _told(found, Diagnosis("initial-state", sentence, 0.0))
+
+
+def _drawn(network: Network, seed: int) -> Iterator[Comparison]:
+    chosen = [(t, std) for t in network.all_tensors() if (std := _deviation(network, t))]
+    if not chosen:
+        return
+    least = min(tensor.stop - tensor.start for tensor, _ in chosen)
+    seeds = max(1, min(math.ceil(DRAWS / least), NUMBERS // network.size))
+    drawn = np.array(
+        [network.initial_parameters(seed + i, np.dtype(np.float64)) for i in range(seeds)]
+    )
+    pairs, room, wrong = {}, [], []
+    for tensor, std in chosen:
+        own = drawn[:, tensor.start : tensor.stop]
+        found = float(np.sqrt(np.mean(own * own)))
+        pairs[tensor.name] = (found, std)
+        room.append(SIGMAS * std / math.sqrt(2 * own.size))
+        if not abs(found - std) <= room[-1]:
+            wrong.append(f"{tensor.name} has {times(found / std)} the deviation of its initializer")
+    where = f"{seeds} seeds"
+    name = "deviation of initial weights = their initializer's"
+    compared = compare_numbers(name, EDGE, where, pairs, room)
+    yield _told(compared, Diagnosis("initial-weights", f"{'; '.join(wrong)}.", 0.0))
+
+
+def _deviation(network: Network, tensor: Tensor) -> float | None:
+    """Return the standard deviation by the book, from the layer's description alone."""
+    name, _, own = tensor.name.rpartition(".")
+    if own != "W":
+        return None
+    layer = next(layer for _, each, layer in leaves(network.row) if each == name)
+    if isinstance(layer, Dense):
+        return _by_the_book(layer.init, tensor.shape[0], tensor.shape[1])
+    if isinstance(layer, Conv2D):  # (height, width, channels, filters)
+        window, channels, filters = math.prod(tensor.shape[:2]), *tensor.shape[2:]
+        return _by_the_book(layer.init, window * channels, window * filters)
+    return None
+
+
+def _by_the_book(init: Initializer, fan_in: int, fan_out: int) -> float | None:
+    if isinstance(init, He):  # He et al. 2015, equation 10
+        return math.sqrt(2 / fan_in)
+    if isinstance(init, Xavier):  # Glorot and Bengio 2010, equation 12
+        return math.sqrt(2 / (fan_in + fan_out))
+    return init.std if isinstance(init, Normal) else None
+
+
+def _explained(job: Job) -> Iterator[Comparison]:
+    """Compare R² of every split with ``1 - error / variance``, the variance by NumPy."""
+    if job.loss is None or job.dataset.classes:
+        return
+    error = job.loss.squared_error(1.0, sum(job.dataset.target_shape))
+    pairs = {}
+    for name in SPLITS:
+        split = job.split(name)
+        if error is None or not len(split):
+            continue
+        t = np.asarray(split.targets if split.index is None else split.targets[split.index], float)
+        variance, found = float(t.var(axis=0).mean()), job.r2(name, 1.0)
+        if variance and found is not None:
+            pairs[name] = (found, 1 - error / variance)
+    if pairs:
+        room = [1e-9 * (1 + abs(wanted)) for _, wanted in pairs.values()]
+        compared = compare_numbers("R² = 1 - error / variance", EDGE, "loss 1", pairs, room)
+        wrong = ", ".join(each.tensor for each in compared.tensors if each.failed)
+        sentence = f"R² of {wrong} is not 1 - error / variance of its own targets."
+        yield _told(compared, Diagnosis("r2", sentence, 0.0))
+
+
+def _told(compared: Comparison, why: Diagnosis) -> Comparison:
+    return compared._replace(diagnoses=(why,)) if compared.verdict is Verdict.FAIL else compared
