@@ -52,6 +52,7 @@ def check_replicas(
         job, data = _with_rows_for(job, data, way.workers, Path(folder) / "data")
         rows = np.arange(len(job.dataset.train)) % len(known.dataset.train)
         compared: list[Comparison] = []
+        others = {"weights of zero": np.zeros_like(state.parameters)}
         with engine(job, data, way, state, worker=worker, timeout=timeout) as found:
             for done in range(count + 1):
                 if done:
@@ -59,7 +60,8 @@ def check_replicas(
                 where, weights = f"{way}, after {done} steps", np.array(found.state().parameters)
                 score = found.evaluate("train")
                 same = _replicas(job, score, weights, way, where)
-                right = check_score(known, score, weights, rows, where)
+                right = check_score(known, score, weights, rows, where, others)
+                others["the weights of the step before"] = weights
                 if right is not None:  # it knows what is wrong where both fail
                     same = same._replace(diagnoses=right.diagnoses)
                 compared += [same] if right is None else [same, right]

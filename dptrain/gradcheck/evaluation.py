@@ -5,7 +5,7 @@ right is decided by outputs that are bounded too: where two are too near to each
 either answer is accepted.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -124,7 +124,12 @@ def right_answers(outputs: Array, errors: Array, t: Array) -> tuple[Array, Array
 
 
 def check_score(
-    job: Job, score: Score, parameters: Array, rows: Array, where: str
+    job: Job,
+    score: Score,
+    parameters: Array,
+    rows: Array,
+    where: str,
+    others: Mapping[str, Array] | None = None,
 ) -> Comparison | None:
     """Compare an evaluation of training rows with the formulas; None where there are none.
 
@@ -134,6 +139,7 @@ def check_score(
         parameters: that it was evaluated with.
         rows: indices into the training rows.
         where: as of `Comparison`.
+        others: weights that may have been taken instead, by what they are.
     """
     by_row = by_formulas(job, parameters, rows)
     if by_row is None:
@@ -146,6 +152,13 @@ def check_score(
     found = compare_numbers("evaluation = formulas", "evaluation", where, pairs, bounds)
     if found.verdict is not Verdict.FAIL:
         return found
+    for what, each in (others or {}).items():
+        by_row_there = by_formulas(job, each, rows)
+        assert by_row_there is not None
+        there = expected(by_row_there, classifies=job.scores)
+        if abs(score.loss - there.loss) <= there.loss_bound:
+            sentence = f"What is evaluated are {what}."
+            return found._replace(diagnoses=(Diagnosis("evaluated-elsewhere", sentence, 0.0),))
     return found._replace(diagnoses=(_why(job, score, by_row, wanted),))
 
 
@@ -204,6 +217,9 @@ def _mistakes(losses: Array) -> Iterator[tuple[str, str, float]]:
     yield "sum-not-mean", summed, float(losses.sum())
     of_means = "The loss is a mean of the pieces' means, however many rows they have."
     yield "mean-of-means", of_means, float(np.mean(means))
+    if len(pieces) > 1:
+        full = "The loss of every piece is divided by a full piece's rows, also the last."
+        yield "wrong-divisor", full, float(losses.sum()) / (len(pieces) * EVALUATION_ROWS)
     first = np.concatenate([losses[: len(each)] for each in pieces])
     yield "same-rows", "Every piece of the evaluation takes the first rows.", float(first.mean())
     whole = losses[: n // EVALUATION_ROWS * EVALUATION_ROWS]

@@ -237,7 +237,7 @@ def _unexplained(evidence: Evidence) -> Diagnosis:
 
 
 def _all(evidence: Evidence) -> Iterator[Hypothesis]:
-    for group in (shards, tensors, history, wire, augmented, sparse):
+    for group in (shards, tensors, history, sparse, wire, augmented):
         yield from _safely(group.hypotheses, evidence)
 
 

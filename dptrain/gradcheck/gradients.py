@@ -347,7 +347,8 @@ class Triangle:
             ranks,
             self.job.batch_size,
             past,
-            lambda w: local.shards(w, number).astype(float),
+            # the code of this process tells nothing where it is what is wrong
+            (lambda w: local.shards(w, number).astype(float)) if exact else None,
             lambda change: _relabelled(reference, change, plain, self.unit),
             None if alone is None else cache(alone.labelled),
             self._drawn(workers),
@@ -355,7 +356,7 @@ class Triangle:
             areas=areas(self.job, exchange, workers),
             bitwise=exact,
             step=number,
-            elsewhere=lambda k: local.shards(parameters, k).astype(float),
+            elsewhere=(lambda k: local.shards(parameters, k).astype(float)) if exact else None,
             augmented=partial(augmented_otherwise, self.job, parameters, number)
             if self.job.augmentation
             else None,

@@ -43,6 +43,9 @@ ANYTHING = frozenset(
         *("overlapping-shards", "same-shard", "shard-dropped", "shard-doubled", "shard-weights"),
     )
 )
+# Where outputs or losses are wrong, neither is it a matter of which rows count.
+FORWARD = frozenset(("forward", "loss-value"))
+OF_ROWS = frozenset(("padding-counted", "rows-lost", "mean-of-means", "wrong-divisor"))
 # A part of the network that cannot be computed, in reality or by formulas, tells nothing.
 IMPOSSIBLE = (DptrainError, NotImplementedError, ValueError)
 
@@ -312,6 +315,7 @@ def with_fault(fault: Fault | None, found: list[Diagnosis]) -> list[Diagnosis]:
     if fault is None or (found and found[0].kind == fault.kind):
         return found
     others = [each for each in found if each.kind != fault.kind]
-    if others and others[0].kind in ANYTHING:
+    nothing = ANYTHING | (OF_ROWS if fault.kind in FORWARD else frozenset())
+    if others and others[0].kind in nothing:
         return [Diagnosis(fault.kind, fault.sentence, 0.01), *others]
     return [*others[:1], Diagnosis(fault.kind, fault.sentence, 0.01), *others[1:]]

@@ -7,6 +7,7 @@ import pytest
 from numpy.typing import NDArray
 
 from dptrain.gradcheck.forensics import diagnose, fit
+from dptrain.gradcheck.hypotheses.areas import Area
 from dptrain.gradcheck.hypotheses.evidence import Evidence, Past
 from dptrain.gradcheck.zoo.runner import run_zoo
 from dptrain.nn.initializers import Zeros
@@ -83,6 +84,65 @@ def _flipped(g: Array) -> Array:
 )
 def test_what_happens_on_the_way(change: Any, kind: str) -> None:
     assert diagnose(evidence(change(SHARDS.sum(axis=0))))[0].kind == kind
+
+
+def _of_each_rank(keep: Any) -> Array:
+    """Return the sum of what is kept of every rank's part."""
+    found: Array = np.sum([np.where(keep(part), part, 0) for part in SHARDS], axis=0)
+    return found
+
+
+def test_small_elements_that_are_left_out() -> None:
+    first = diagnose(evidence(_of_each_rank(lambda g: np.abs(g) >= 0.3)))[0]
+    assert first.kind == "elements-dropped"
+    counts = [int((np.abs(part) < 0.3).sum()) for part in SHARDS]
+    listed = ", ".join(f"{count} of rank {rank}" for rank, count in enumerate(counts))
+    assert first.sentence.startswith("the smallest numbers of ranks' parts are left out")
+    assert first.sentence.endswith(listed)
+
+
+def test_elements_that_are_left_out_at_random() -> None:
+    random = np.random.default_rng(0)
+    first = diagnose(evidence(_of_each_rank(lambda g: random.random(g.shape) < 0.7)))[0]
+    assert first.sentence.startswith("numbers of ranks' parts are left out")
+
+
+def test_weights_that_were_rounded() -> None:
+    weights = np.random.default_rng(5).standard_normal(40)
+    rounded = weights.astype(np.float16).astype(float)
+
+    def at(w: Array) -> Array:
+        found: Array = SHARDS * w
+        return found
+
+    right = at(weights)
+    wrong = at(rounded)[1] + np.delete(right, 1, axis=0).sum(axis=0)
+    found = Evidence(
+        TENSORS, wrong, right.sum(axis=0), right, SIZES, RANKS, 24, at=at, parameters=weights
+    )
+    first = diagnose(found)[0]
+    assert first.kind == "weights-rounded"
+    assert first.sentence == "rank 1 computes with weights rounded to float16"
+
+
+def test_weights_of_the_step_before_in_a_part() -> None:
+    weights, before = np.random.default_rng(5).standard_normal((2, 40))
+    mixed = np.where(np.arange(40) < 20, weights, before)
+
+    def at(w: Array) -> Array:
+        found: Array = SHARDS * np.sum(w**2) + w
+        return found
+
+    right = at(weights)
+    areas = [Area("bucket 0", 0, 20), Area("bucket 1", 20, 40)]
+    past = [Past(before, at(before).sum(axis=0), list(at(before)))]
+    found = Evidence(
+        TENSORS, at(mixed).sum(axis=0), right.sum(axis=0), right, SIZES, RANKS, 24, past, at=at,
+        parameters=weights, areas=areas,
+    )  # fmt: skip
+    first = diagnose(found)[0]
+    assert first.kind == "stale-weights"
+    assert first.sentence == "all ranks compute with the weights of the step before in bucket 1"
 
 
 def test_the_order_of_arrival() -> None:

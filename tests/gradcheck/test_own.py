@@ -197,6 +197,28 @@ class Rounded(TwoLayers):
         return found | {"W2": found["W2"].astype("f2" if x.dtype == np.float32 else "f8")}
 
 
+class Shrinking(TwoLayers):
+    """Weight decay by changing the weights themselves."""
+
+    def changed(self, gradients: dict[str, Any]) -> dict[str, Any]:
+        self.params["W1"] *= 0.999
+        return gradients
+
+
+class Dropping(TwoLayers):
+    """A mask of dropout in the gradient, which the loss has not."""
+
+    def activation(self, dy: Any, hidden: Any) -> Any:
+        return dy * hidden * (1 - hidden) * (np.random.random(dy.shape) > 0.3)
+
+
+class Overdone(Decayed):
+    """The penalty's gradient counts twice."""
+
+    def changed(self, gradients: dict[str, Any]) -> dict[str, Any]:
+        return super().changed(super().changed(gradients))
+
+
 class Stale(TwoLayers):
     """Keeps the weights of the first call."""
 
@@ -220,6 +242,10 @@ class Stale(TwoLayers):
         (Penalised, "weight-decay-missing", "0.02 W1, 0.02 W2 is missing: the loss has a penalty"),
         (Accumulating, "not-repeatable", "another gradient: the code keeps something"),
         (Unseeded, "not-repeatable", "another loss"),
+        (Shrinking, "weights-changed", "the code changes the weights W1 itself"),
+        (Dropping, "random-gradient", "the gradient of W1, b1 depends on random numbers"),
+        (Overdone, "weight-decay-factor", "0.1 W1, 0.1 W2 is too much"),
+        (Forgetful, "weight-decay-missing", "0.1 W2 is missing"),
         (Rounded, "float32-only", "the gradient of W2 is wrong in float32 only"),
         (Stale, "activation-derivative", "W1, b1 are wrong, W2, b2 right"),
         (OneElement, "tensor", "one element is wrong, W1[2, 3], and everything else is right"),

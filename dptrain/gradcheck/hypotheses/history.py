@@ -12,6 +12,7 @@ from dptrain.gradcheck.hypotheses.evidence import Evidence, Hypothesis
 Array = NDArray[Any]
 
 MOST_OFTEN = 1e6  # that a row could count
+MOST_AREAS = 8  # that are tried one by one
 FAR = 8  # steps back from where something could be left
 
 
@@ -93,6 +94,7 @@ def _stale(e: Evidence) -> Iterator[Hypothesis]:
         for back, step in enumerate(reversed(e.past[-FAR:-1]), 2):
             places[f"of {back} steps before"] = step.parameters
         places["of the very beginning"] = e.past[0].parameters
+        places |= dict(_partly(e))
     for what, parameters in places.items():
         shards = e.at(parameters)
         sentence = f"all ranks compute with the weights {what}"
@@ -103,6 +105,21 @@ def _stale(e: Evidence) -> Iterator[Hypothesis]:
                 yield Hypothesis(
                     "stale-weights", f"rank {rank} computes with the weights {what}", e.right + part
                 )
+
+
+def _partly(e: Evidence) -> Iterator[tuple[str, Array]]:
+    """Yield weights of which parts that travel by themselves are those of the step before."""
+    if e.parameters is None or not 1 < len(e.areas) <= MOST_AREAS:
+        return
+    first, *others = e.areas
+    parts = [(area.name, [area]) for area in e.areas]
+    parts += [(f"all but {first.name}", others)] if len(others) > 1 else []
+    for name, areas in parts:
+        mixed = e.parameters.copy()
+        for area in areas:
+            own = slice(area.start, area.stop)
+            mixed[own] = e.past[-1].parameters[own]
+        yield f"of the step before in {name}", mixed
 
 
 def _rounded_weights(e: Evidence) -> Iterator[Hypothesis]:

@@ -80,12 +80,12 @@ def _decayed(e: Evidence, wrong: Sequence[Tensor]) -> Iterator[Hypothesis]:
         factors.append(factor)
     if all(factor < 0 for factor in factors):
         listed = ", ".join(
-            f"{-factor:.6g} {t.name}" for factor, t in zip(factors, wrong, strict=True)
+            f"{-factor:.4g} {t.name}" for factor, t in zip(factors, wrong, strict=True)
         )
         sentence = f"{listed} is too much: the gradient has more of a penalty than the loss"
         yield Hypothesis("weight-decay-factor", sentence, predicted)
         return
-    listed = ", ".join(f"{factor:.6g} {t.name}" for factor, t in zip(factors, wrong, strict=True))
+    listed = ", ".join(f"{factor:.4g} {t.name}" for factor, t in zip(factors, wrong, strict=True))
     sentence = (
         f"{listed} is missing: the loss has a penalty of the weights, and the gradient has none, "
         "or not as much"

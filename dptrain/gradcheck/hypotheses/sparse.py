@@ -47,6 +47,7 @@ def _smallest(e: Evidence, part: Array, missing: Array) -> bool:
     """Return whether what is missing of a part are its small numbers, tensor by tensor."""
     for _, own in e.spans():
         size, gone = np.abs(part[own]), missing[own]
-        if gone.any() and not gone.all() and size[gone].max() > size[~gone].min():
+        kept = size[~gone & (size > 0)]
+        if gone.any() and kept.size and size[gone].max() > kept.min():
             return False
     return True

@@ -105,8 +105,8 @@ def _flipped(e: Evidence) -> Iterator[Hypothesis]:
     count = "one element is" if len(different) == 1 else f"{len(different)} single elements are"
     yield Hypothesis(
         "bit-flip",
-        f"{count} wrong, as after a flipped bit: {tensor.name}{where} is {e.found[place]!r} "
-        f"instead of {e.right[place]!r}",
+        f"{count} wrong, as after a flipped bit: {tensor.name}{where} is {float(e.found[place])!r} "
+        f"instead of {float(e.right[place])!r}",
         predicted,
     )
 

@@ -32,7 +32,7 @@ from dptrain.nn.network import Tensor
 Array = NDArray[Any]
 
 # ε is a round number, such as 1e-7: it is estimated, and must come out as one but for this part.
-ROUND = 0.02
+ROUND = 1e-3
 LARGEST = 1e-4
 # How much better tensors must agree with a penalty than without, for it to be believed.
 CLEARLY = 100
@@ -192,8 +192,9 @@ def _free_epsilon(told: Sequence[_Told]) -> float:
     if len(free) < 2:
         return 0.0
     middle = float(np.median([e for e, _ in free]))
-    agreed = all(abs(e - middle) <= error + AGREED * middle for e, error in free)
-    return middle if agreed and 0 < middle <= LARGEST else 0.0
+    sure = all(error <= AGREED * middle for _, error in free)
+    agreed = all(abs(e - middle) <= 2 * AGREED * middle for e, _ in free)
+    return middle if sure and agreed and 0 < middle <= LARGEST else 0.0
 
 
 def _decays(told: Sequence[_Told]) -> list[float]:

@@ -37,6 +37,8 @@ NAMED = 4
 ROUNDING = 4.0
 # Steps of Newton's method; the first is exact where the rule is linear in its gradient.
 ROUNDS = 6
+# No penalty is so many times what it should be; numbers that are garbage are.
+ABSURD = 1e6
 # Values of t beyond the last step that a bias correction may go by.
 COUNTED = 8
 
@@ -182,7 +184,7 @@ def _penalties(seen: Seen) -> Iterator[Slip]:
         # from 0 as well: where the rule divides by the gradient's size, it may not come there
         for start in (wanted, 0 * wanted)[: 1 + bool(coefficient)]:
             factors = _newton(seen, make, start)
-            if factors is None:
+            if factors is None or np.abs(factors).max(initial=0) > ABSURD:
                 continue
             whole = np.round(factors)
             factors = np.where(np.abs(factors - whole) <= SAME, whole, factors)
