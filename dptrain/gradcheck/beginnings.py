@@ -69,7 +69,8 @@ def _drawn(network: Network, seed: int) -> Iterator[Comparison]:
     pairs, room, wrong = {}, [], []
     for tensor, std in chosen:
         own = drawn[:, tensor.start : tensor.stop]
-        found = float(np.sqrt(np.mean(own * own)))
+        scale = std or 1.0  # squares of large numbers would overflow
+        found = scale * float(np.sqrt(np.mean((own / scale) ** 2)))
         pairs[tensor.name] = (found, std)
         room.append(SIGMAS * std / math.sqrt(2 * own.size))
         if not abs(found - std) <= room[-1]:

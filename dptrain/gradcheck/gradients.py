@@ -18,7 +18,7 @@ from dptrain.gradcheck.forensics import EXACT, diagnose, fit
 from dptrain.gradcheck.hypotheses import layers, visits
 from dptrain.gradcheck.hypotheses.areas import areas
 from dptrain.gradcheck.hypotheses.buffers import stale_buffers
-from dptrain.gradcheck.hypotheses.evidence import Evidence, Hypothesis, Past
+from dptrain.gradcheck.hypotheses.evidence import WRONG, Evidence, Hypothesis, Past
 from dptrain.gradcheck.hypotheses.place import located
 from dptrain.gradcheck.oracles.complex_step import complex_step
 from dptrain.gradcheck.reference.bounded import UNITS
@@ -281,7 +281,8 @@ class Triangle:
             return None
         factor = float(found @ right / (right @ right))
         off = np.linalg.norm(found - factor * right)
-        if off > self._exact * np.linalg.norm(found) or not self._moved_rightly(step, evidence):
+        multiple = abs(factor - 1) > WRONG and off <= self._exact * np.linalg.norm(found)
+        if not multiple or not self._moved_rightly(step, evidence):
             return None
         rate = float(learning_rate(self.job, step.number).value)
         named = ": the learning rate" if math.isclose(factor, rate, rel_tol=1e-6) else ""
