@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 
 from dptrain.exchange.inline import InlineEngine
 from dptrain.gradcheck.analytic import Local
+from dptrain.gradcheck.beginnings import check_beginning
 from dptrain.gradcheck.comparison import Comparison
 from dptrain.gradcheck.distributed import begin, steps
 from dptrain.gradcheck.evaluation import check_score
@@ -67,6 +68,7 @@ def compared(data: Data, described: dict[str, Any], seed: int) -> Iterator[Compa
         yield from triangle.against_complex_step(w, 0, "", some)
         for each in numbers(triangle, w, 0, "", seed, 0):
             yield each.comparison
+    yield from check_beginning(job)
     workers, barrier = random.randint(1, 4), random.choice(("flags", "events"))
     recorded = described | RECORDING
     other = Triangle(Local(data.job(recorded)))
