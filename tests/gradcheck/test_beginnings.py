@@ -61,7 +61,7 @@ def test_convolutions_have_fans_of_their_windows(data: Data) -> None:
 @pytest.mark.parametrize(
     ("kind", "wrong", "said"),
     [
-        (He, lambda fan_in, _: math.sqrt(1 / fan_in), "dense1.W has 0.70"),
+        (He, lambda fan_in, _: math.sqrt(1 / fan_in), "dense1.W has 0.7"),
         (Xavier, lambda _, fan_out: math.sqrt(1 / fan_out), "dense2.W has "),
     ],
 )
