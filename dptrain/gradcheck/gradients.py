@@ -324,7 +324,8 @@ class Triangle:
         reference = self.reference(number)
         if reference is None:
             return None
-        ranks = assign(self.job.shards, workers)
+        # one process is one rank, whatever a run would have
+        ranks = assign(self.job.shards, workers if exact else 1)
         local, plain = self.local, parameters.astype(float)
         if exact:
             shards = local.shards(parameters, number).astype(float)

@@ -217,6 +217,7 @@ def _fault_backwards(last: Placed, wrong: Sequence[str]) -> Fault:
         what = f"the gradient of {mine} is wrong, and what it passes back"
     else:
         what = f"the gradient of {mine} is wrong"
+        kind = "bias-axis" if mine == "b" else kind
     return Fault(kind, f"{last.name}: {what}")
 
 

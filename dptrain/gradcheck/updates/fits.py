@@ -187,7 +187,9 @@ def _penalties(seen: Seen) -> Iterator[Slip]:
             if factors is None or np.abs(factors).max(initial=0) > ABSURD:
                 continue
             whole = np.round(factors)
-            factors = np.where(np.abs(factors - whole) <= SAME, whole, factors)
+            # a learning rate too many is a small factor, and not 0
+            room = np.where(whole == 0, SAME / 10, SAME)
+            factors = np.where(np.abs(factors - whole) <= room, whole, factors)
             if np.allclose(factors, wanted, atol=1e-6, rtol=0):
                 continue
             sentence = _penalty(seen, what, coefficient, wanted, factors)
