@@ -53,7 +53,10 @@ class Alone:
         first = first_step(point)
         for step in range(first, first + STEPS):
             where = f"{dtype}, {point} weights, minibatch {step}"
-            for comparison, explain in self._about(triangle, parameters, step, where):
+            # numbers need float64, and take longer: a full minibatch and the last are enough
+            numerical = dtype == "float64" and (step - first) % 2 == 0
+            about = self._about(triangle, parameters, step, where, numerical=numerical)
+            for comparison, explain in about:
                 yield (
                     comparison,
                     explain
@@ -75,15 +78,14 @@ class Alone:
         return self._triangles[dtype]
 
     def _about(
-        self, triangle: Triangle, parameters: Array, step: int, where: str
+        self, triangle: Triangle, parameters: Array, step: int, where: str, *, numerical: bool
     ) -> Iterator[tuple[Comparison, Callable[[], Failure] | None]]:
         for comparison in triangle.against_formulas(parameters, step, where):
             yield comparison, None
         if is_own(triangle.job):
             for comparison, diagnoses in self._own(triangle, parameters, step, where):
                 yield comparison, partial(Failure, comparison, diagnoses)
-        # numbers need float64, and take longer: a full minibatch and the last are enough
-        if triangle.job.dtype != np.float64 or step % 2:
+        if not numerical:
             return
         if not is_own(triangle.job):
             indices = self._indices(triangle)

@@ -15,6 +15,7 @@ from dptrain.nn.network import Tensor
 Array = NDArray[Any]
 
 
+NOTHING = 1e-14  # of the largest element of all: rounding in place of 0
 WRONG = 1e-9  # of a tensor's largest element
 LARGEST = 1e3  # of a scaled element, so that a few senseless ones do not hide all others
 
@@ -106,10 +107,11 @@ class Evidence:
     def scale(self) -> Array:
         """What makes all tensors count alike, ``(size,)``; 0 for what is not trained."""
         found = np.zeros(self.found.shape)
+        nothing = NOTHING * float(np.abs(self.shards).max(initial=0))
         for tensor in self.tensors:
             own = slice(tensor.start, tensor.stop)
             size = float(np.abs(self.shards[:, own]).max(initial=0))
-            if not size:  # what should be 0 counts where it is not
+            if size <= nothing:  # what should be 0, but for rounding, counts where it is not
                 size = float(np.abs(np.nan_to_num(self.found[own])).max(initial=0))
             found[own] = 1 / (size * np.sqrt(tensor.stop - tensor.start)) if size else 0.0
         return found if self.compared is None else np.where(self.compared, found, 0.0)
