@@ -212,6 +212,15 @@ class Dropping(TwoLayers):
         return dy * hidden * (1 - hidden) * (np.random.random(dy.shape) > 0.3)
 
 
+class AcrossRows(TwoLayers):
+    """Its softmax is over the rows, so that the gradient of b2 should be 0."""
+
+    def forward(self, x: Any) -> tuple[Any, Any]:
+        hidden, _ = super().forward(x)
+        power = np.exp(hidden @ self.params["W2"] + self.params["b2"])
+        return hidden, power / power.sum(axis=0)
+
+
 class Overdone(Decayed):
     """The penalty's gradient counts twice."""
 
@@ -244,6 +253,7 @@ class Stale(TwoLayers):
         (Unseeded, "not-repeatable", "another loss"),
         (Shrinking, "weights-changed", "the code changes the weights W1 itself"),
         (Dropping, "random-gradient", "the gradient of W1, b1 depends on random numbers"),
+        (AcrossRows, "loss-derivative", "all tensors are wrong"),
         (Overdone, "weight-decay-factor", "0.1 W1, 0.1 W2 is too much"),
         (Forgetful, "weight-decay-missing", "0.1 W2 is missing"),
         (Rounded, "float32-only", "the gradient of W2 is wrong in float32 only"),
