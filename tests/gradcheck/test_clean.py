@@ -65,8 +65,9 @@ def compared(data: Data, described: dict[str, Any], seed: int) -> Iterator[Compa
         some = np.random.default_rng(seed).choice(len(w), min(len(w), 50), replace=False)
         trained = np.concatenate([np.arange(t.start, t.stop) for t in triangle.tensors])
         some = np.intersect1d(some, trained)
-        yield from triangle.against_complex_step(w, 0, "", some)
-        for each in numbers(triangle, w, 0, "", seed, 0):
+        number = seed // 10 % STEPS
+        yield from triangle.against_complex_step(w, number, "", some)
+        for each in numbers(triangle, w, number, "", seed, 0):
             yield each.comparison
     yield from check_beginning(job)
     workers, barrier = random.randint(1, 4), random.choice(("flags", "events"))

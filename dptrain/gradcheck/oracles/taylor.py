@@ -88,7 +88,8 @@ def taylor(
     start = checked(f(origin.copy()))
     unit = direction / np.max(np.abs(direction))
     found = [_left_over(f, origin, start, gradient, h, unit, noise) for h in steps]
-    clean = [left <= math.inf and blur <= CLEAN * left for _, left, blur in found]
+    # exactly 0 where nothing is left of a loss that is flat, which has no slope
+    clean = [0 < left <= math.inf and blur <= CLEAN * left for _, left, blur in found]
     chosen = _chosen(steps, clean)
     points = tuple(Point(*each, use) for each, use in zip(found, chosen, strict=True))
     used = [p for p in points if p.fitted]

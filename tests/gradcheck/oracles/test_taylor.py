@@ -99,3 +99,13 @@ def test_a_function_without_a_value_is_undecided() -> None:
 def test_a_gradient_that_is_not_finite_is_undecided() -> None:
     found = taylor(lambda x: float(x[0] ** 2), np.ones(1), np.full(1, math.nan), np.ones(1), 1e-16)
     assert found.judgement == Judgement.UNDECIDED
+
+
+def test_a_loss_that_is_flat_has_no_slope_and_a_right_gradient_of_0() -> None:
+    """As the hinge loss of rows that are all beyond their margin."""
+    x, along = np.ones(3), np.array([1.0, -1.0, 0.5])
+    found = taylor(lambda _: 0.0, x, np.zeros(3), along, 0.0)
+    assert found.judgement is Judgement.RIGHT
+    assert not any(point.fitted for point in found.points)
+    wrong = taylor(lambda _: 0.0, x, np.full(3, 1e-6), along, 0.0)
+    assert wrong.judgement is Judgement.WRONG
