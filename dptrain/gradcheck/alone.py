@@ -44,19 +44,18 @@ class Alone:
         self._workers = workers
         self._report = report
         self._triangles: dict[Dtype, Triangle] = {}
-        self._numbered = 0
 
     def checked(self, dtype: Dtype, point: str) -> Found:
         """This process's gradients, against formulas and numbers."""
         triangle = self._alone(dtype)
         parameters = self._points[point].astype(dtype)
-        first = first_step(point)
+        first, turns = first_step(point), list(self._points).index(point)
         for step in range(first, first + STEPS):
             where = f"{dtype}, {point} weights, minibatch {step}"
             # numbers need float64, and take longer: a full minibatch and the last are enough
-            numerical = dtype == "float64" and (step - first) % 2 == 0
-            about = self._about(triangle, parameters, step, where, numerical=numerical)
-            for comparison, explain in about:
+            turn, rest = divmod(step - first, 2)
+            part = None if rest or dtype != "float64" else turns * STEPS // 2 + turn
+            for comparison, explain in self._about(triangle, parameters, step, where, part):
                 yield (
                     comparison,
                     explain
@@ -78,21 +77,20 @@ class Alone:
         return self._triangles[dtype]
 
     def _about(
-        self, triangle: Triangle, parameters: Array, step: int, where: str, *, numerical: bool
+        self, triangle: Triangle, parameters: Array, step: int, where: str, part: int | None
     ) -> Iterator[tuple[Comparison, Callable[[], Failure] | None]]:
         for comparison in triangle.against_formulas(parameters, step, where):
             yield comparison, None
         if is_own(triangle.job):
             for comparison, diagnoses in self._own(triangle, parameters, step, where):
                 yield comparison, partial(Failure, comparison, diagnoses)
-        if not numerical:
+        if part is None:
             return
         if not is_own(triangle.job):
             indices = self._indices(triangle)
             for comparison in triangle.against_complex_step(parameters, step, where, indices):
                 yield comparison, None
-        seed, part = self._subject.seed, self._numbered
-        self._numbered += 1
+        seed = self._subject.seed
         for comparison, slope, evidence in numbers(triangle, parameters, step, where, seed, part):
             if slope is not None:
                 points = [(p.h, p.remainder) for p in slope.points if p.remainder > 0]

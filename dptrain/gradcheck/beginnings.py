@@ -14,10 +14,9 @@ from numpy.typing import NDArray
 
 from dptrain.exchange.rank import initial_state
 from dptrain.experiment.job import Job
-from dptrain.gradcheck.comparison import Comparison, compare_numbers
+from dptrain.gradcheck.comparison import Comparison, compare_numbers, told_of
 from dptrain.gradcheck.diagnosis import Diagnosis, times
-from dptrain.gradcheck.reference.places import leaves
-from dptrain.gradcheck.verdict import Verdict
+from dptrain.gradcheck.reference.places import layer_of
 from dptrain.nn.convolution import Conv2D
 from dptrain.nn.dense import Dense
 from dptrain.nn.initializers import He, Initializer, Normal, Xavier
@@ -42,20 +41,20 @@ def check_beginning(job: Job) -> Iterator[Comparison]:
     """
     state = initial_state(job)[1]
     if state:
-        yield _empty(job, state)
+        yield from _empty(job, state)
     if isinstance(job.network, Network):
         yield from _drawn(job.network, job.experiment.seed)
     yield from _explained(job)
 
 
-def _empty(job: Job, state: Sequence[Array]) -> Comparison:
+def _empty(job: Job, state: Sequence[Array]) -> list[Comparison]:
     pairs = {}
     for name, slot in zip(job.updater.rule.slots, state, strict=True):
         pairs[name] = (float(slot[np.abs(slot).argmax()]), 0.0)
     found = compare_numbers("optimizer's state of a new run = 0", EDGE, job.dtype.name, pairs)
     wrong = [f"{name} is {value:.6g}" for name, (value, _) in pairs.items() if value != 0]
     sentence = f"A new run's optimizer state is not 0: {', '.join(wrong)}."
-    return _told(found, Diagnosis("initial-state", sentence, 0.0))
+    return told_of([found], diagnoses=(Diagnosis("initial-state", sentence, 0.0),))
 
 
 def _drawn(network: Network, seed: int) -> Iterator[Comparison]:
@@ -78,15 +77,15 @@ def _drawn(network: Network, seed: int) -> Iterator[Comparison]:
     where = f"{seeds} seeds"
     name = "deviation of initial weights = their initializer's"
     compared = compare_numbers(name, EDGE, where, pairs, room)
-    yield _told(compared, Diagnosis("initial-weights", f"{'; '.join(wrong)}.", 0.0))
+    why = Diagnosis("initial-weights", f"{'; '.join(wrong)}.", 0.0)
+    yield from told_of([compared], diagnoses=(why,))
 
 
 def _deviation(network: Network, tensor: Tensor) -> float | None:
     """Return the standard deviation by the book, from the layer's description alone."""
-    name, _, own = tensor.name.rpartition(".")
-    if own != "W":
+    if not tensor.name.endswith(".W"):
         return None
-    layer = next(layer for _, each, layer in leaves(network.row) if each == name)
+    layer = layer_of(network.row, tensor)
     if isinstance(layer, Dense):
         return _by_the_book(layer.init, tensor.shape[0], tensor.shape[1])
     if isinstance(layer, Conv2D):  # (height, width, channels, filters)
@@ -122,8 +121,4 @@ def _explained(job: Job) -> Iterator[Comparison]:
         compared = compare_numbers("R² = 1 - error / variance", EDGE, "loss 1", pairs, room)
         wrong = ", ".join(each.tensor for each in compared.tensors if each.failed)
         sentence = f"R² of {wrong} is not 1 - error / variance of its own targets."
-        yield _told(compared, Diagnosis("r2", sentence, 0.0))
-
-
-def _told(compared: Comparison, why: Diagnosis) -> Comparison:
-    return compared._replace(diagnoses=(why,)) if compared.verdict is Verdict.FAIL else compared
+        yield from told_of([compared], diagnoses=(Diagnosis("r2", sentence, 0.0),))

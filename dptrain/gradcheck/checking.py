@@ -217,13 +217,11 @@ class Check:
     def _rows(self, dtype: Dtype) -> Found:
         """The rows of steps, against the files of the data."""
         workers = [way.workers for way in self.plan.ways]
-        for comparison in check_rows(self.subject.job(dtype), self.subject.data(dtype), workers):
-            yield comparison, lambda c=comparison: Failure(c, _about(c))  # type: ignore[misc]
+        yield from _telling(check_rows(self.subject.job(dtype), self.subject.data(dtype), workers))
 
     def _beginning(self, dtype: Dtype) -> Found:
         """What a new run begins with."""
-        for comparison in check_beginning(self.subject.job(dtype)):
-            yield comparison, lambda c=comparison: Failure(c, _about(c))  # type: ignore[misc]
+        yield from _telling(check_beginning(self.subject.job(dtype)))
 
     def _recorded(self, dtype: Dtype, point: str, way: Way) -> Found:
         """The gradients that real workers come to, step by step."""
@@ -298,9 +296,14 @@ class Check:
         if not is_own(job):
             ways.insert(1, lambda: check_masks(job, way, worker=program))
         for each in ways:
-            for comparison in each():
-                yield comparison, lambda c=comparison: Failure(c, _about(c))  # type: ignore[misc]
+            yield from _telling(each())
         yield from check_resume(job, data, way, state, worker=program)
+
+
+def _telling(comparisons: Iterable[Comparison]) -> Found:
+    """Yield comparisons that know themselves why they fail."""
+    for comparison in comparisons:
+        yield comparison, lambda c=comparison: Failure(c, _about(c))  # type: ignore[misc]
 
 
 def _about(comparison: Comparison) -> list[Diagnosis]:

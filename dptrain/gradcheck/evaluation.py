@@ -95,14 +95,19 @@ def by_formulas(job: Job, parameters: Array, rows: Array) -> Rowwise | None:
 
 def expected(found: Rowwise, *, classifies: bool) -> Expected:
     """Return what all rows come to."""
-    answers, places, rows = found.answers, found.places, len(found.places)
+    answers, places = found.answers, found.places
     loss, top = float(found.losses.mean()), float(np.abs(answers.losses).max())
     bound = float(answers.loss_errors[places].mean()) + SUMMED * top
     if not classifies:
         return Expected(loss, bound, None, 0.0)
-    sure, possible = right_answers(answers.outputs, answers.errors, found.targets)
-    low, high = (np.count_nonzero(each[places]) / rows for each in (sure, possible))
+    low, high = _accuracies(found, answers.outputs)
     return Expected(loss, bound, (low + high) / 2, (high - low) / 2 + UNITS["float64"])
+
+
+def _accuracies(found: Rowwise, outputs: Array) -> tuple[float, float]:
+    """Return the lowest and the highest fraction of right answers that outputs may stand for."""
+    sure, possible = right_answers(outputs, found.answers.errors, found.targets)
+    return float(sure[found.places].mean()), float(possible[found.places].mean())
 
 
 def right_answers(outputs: Array, errors: Array, t: Array) -> tuple[Array, Array]:
@@ -192,17 +197,15 @@ def _miscounted(score: Score, by_row: Rowwise, wanted: Expected) -> Diagnosis:
     if abs(found + right - 1) <= bound:
         sentence = "1 - accuracy is reported as the accuracy."
         return Diagnosis("accuracy-inverted", sentence, 0.0)
-    answers, places = by_row.answers, by_row.places
-    smallest = right_answers(-answers.outputs, answers.errors, by_row.targets)
-    low, high = (float(each[places].mean()) for each in smallest)
-    if low - bound <= found <= high + bound:
-        return Diagnosis("accuracy-smallest", "The smallest output is taken for the answer.", 0.0)
-    if answers.outputs.shape[1] == 1:
-        shifted = right_answers(answers.outputs - 0.5, answers.errors, by_row.targets)
-        low, high = (float(each[places].mean()) for each in shifted)
+    outputs = by_row.answers.outputs
+    mistakes = [("accuracy-smallest", "The smallest output is taken for the answer.", -outputs)]
+    if outputs.shape[1] == 1:
+        sentence = "Outputs are compared with 0.5, as probabilities, and not with 0."
+        mistakes.append(("accuracy-threshold", sentence, outputs - 0.5))
+    for kind, sentence, others in mistakes:
+        low, high = _accuracies(by_row, others)
         if low - bound <= found <= high + bound:
-            sentence = "Outputs are compared with 0.5, as probabilities, and not with 0."
-            return Diagnosis("accuracy-threshold", sentence, 0.0)
+            return Diagnosis(kind, sentence, 0.0)
     counted = f"counted {times(found / right)}" if right else "counted where there are none"
     sentence = f"The losses are right, but the right answers are {counted}."
     return Diagnosis("accuracy-miscounted", sentence, 0.0)

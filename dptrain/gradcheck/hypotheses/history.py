@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dptrain.gradcheck.hypotheses.evidence import Evidence, Hypothesis
+from dptrain.gradcheck.reference.bounded import narrowed
 
 Array = NDArray[Any]
 
@@ -76,13 +77,17 @@ def _of_another_step(e: Evidence) -> Iterator[Hypothesis]:
     for step, what in around.items():
         if step < 0:
             continue
-        shards = e.elsewhere(step)
-        sentence = f"all ranks compute the rows of the {what}"
-        yield Hypothesis("rows-of-another-step", sentence, shards.sum(axis=0))
-        for rank, (low, high) in enumerate(e.ranks):
-            part = shards[low:high].sum(axis=0) - e.shards[low:high].sum(axis=0)
-            sentence = f"rank {rank} computes the rows of the {what}"
-            yield Hypothesis("rows-of-another-step", sentence, e.right + part)
+        yield from _computed(
+            e, "rows-of-another-step", f"the rows of the {what}", e.elsewhere(step)
+        )
+
+
+def _computed(e: Evidence, kind: str, what: str, shards: Array) -> Iterator[Hypothesis]:
+    """Yield what comes of other ``shards`` of all ranks, or of one of them."""
+    yield Hypothesis(kind, f"all ranks compute {what}", shards.sum(axis=0))
+    for rank, (low, high) in enumerate(e.ranks):
+        part = shards[low:high].sum(axis=0) - e.shards[low:high].sum(axis=0)
+        yield Hypothesis(kind, f"rank {rank} computes {what}", e.right + part)
 
 
 def _stale(e: Evidence) -> Iterator[Hypothesis]:
@@ -96,15 +101,7 @@ def _stale(e: Evidence) -> Iterator[Hypothesis]:
         places["of the very beginning"] = e.past[0].parameters
         places |= dict(_partly(e))
     for what, parameters in places.items():
-        shards = e.at(parameters)
-        sentence = f"all ranks compute with the weights {what}"
-        yield Hypothesis("stale-weights", sentence, shards.sum(axis=0))
-        for rank, (low, high) in enumerate(e.ranks):
-            if e.rows_of_ranks[rank]:
-                part = shards[low:high].sum(axis=0) - e.shards[low:high].sum(axis=0)
-                yield Hypothesis(
-                    "stale-weights", f"rank {rank} computes with the weights {what}", e.right + part
-                )
+        yield from _computed(e, "stale-weights", f"with the weights {what}", e.at(parameters))
 
 
 def _partly(e: Evidence) -> Iterator[tuple[str, Array]]:
@@ -127,17 +124,10 @@ def _rounded_weights(e: Evidence) -> Iterator[Hypothesis]:
     if e.at is None or e.parameters is None:
         return
     for name, dtype in (("float32", np.float32), ("float16", np.float16)):
-        with np.errstate(over="ignore"):
-            rounded = e.parameters.astype(dtype).astype(float)
+        rounded = narrowed(e.parameters, dtype)
         if np.array_equal(rounded, e.parameters) or not np.isfinite(rounded).all():
             continue
-        shards = e.at(rounded)
-        sentence = f"all ranks compute with weights rounded to {name}"
-        yield Hypothesis("weights-rounded", sentence, shards.sum(axis=0))
-        for rank, (low, high) in enumerate(e.ranks):
-            part = shards[low:high].sum(axis=0) - e.shards[low:high].sum(axis=0)
-            sentence = f"rank {rank} computes with weights rounded to {name}"
-            yield Hypothesis("weights-rounded", sentence, e.right + part)
+        yield from _computed(e, "weights-rounded", f"with weights rounded to {name}", e.at(rounded))
 
 
 def _relabelled(e: Evidence) -> Iterator[Hypothesis]:

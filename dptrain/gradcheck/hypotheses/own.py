@@ -78,14 +78,13 @@ def _decayed(e: Evidence, wrong: Sequence[Tensor]) -> Iterator[Hypothesis]:
             return
         predicted[own] = e.right[own] - factor * e.parameters[own]
         factors.append(factor)
-    if all(factor < 0 for factor in factors):
-        listed = ", ".join(
-            f"{-factor:.4g} {t.name}" for factor, t in zip(factors, wrong, strict=True)
-        )
+    much = all(factor < 0 for factor in factors)
+    sizes = [-factor for factor in factors] if much else factors
+    listed = ", ".join(f"{size:.4g} {t.name}" for size, t in zip(sizes, wrong, strict=True))
+    if much:
         sentence = f"{listed} is too much: the gradient has more of a penalty than the loss"
         yield Hypothesis("weight-decay-factor", sentence, predicted)
         return
-    listed = ", ".join(f"{factor:.4g} {t.name}" for factor, t in zip(factors, wrong, strict=True))
     sentence = (
         f"{listed} is missing: the loss has a penalty of the weights, and the gradient has none, "
         "or not as much"

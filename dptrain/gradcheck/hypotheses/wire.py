@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dptrain.gradcheck.hypotheses.evidence import Evidence, Hypothesis
+from dptrain.gradcheck.reference.bounded import narrowed
 
 Array = NDArray[Any]
 Change = Callable[[Array], Array]
@@ -23,8 +24,8 @@ def hypotheses(evidence: Evidence) -> Iterator[Hypothesis]:
     yield from _truncated(e)
     yield from _reused(e)
     changes: list[tuple[str, str, Change]] = [
-        ("float16", "rounded to float16 on the way", lambda g: g.astype(np.float16).astype(float)),
-        ("float32", "rounded to float32 on the way", lambda g: g.astype(np.float32).astype(float)),
+        ("float16", "rounded to float16 on the way", lambda g: narrowed(g, np.float16)),
+        ("float32", "rounded to float32 on the way", lambda g: narrowed(g, np.float32)),
         ("bfloat16", "rounded to bfloat16 on the way", _to_bfloat16),
         ("byte-order", "read with its bytes in the wrong order", _swapped),
         ("parameter-order", "with its tensors in another order", lambda g: _reversed(e, g)),

@@ -169,3 +169,10 @@ class Bounded:
         found = self.sum(tuple(range(extra))) if extra else self
         repeated = tuple(i for i, n in enumerate(shape) if n == 1 and found.shape[i] != 1)
         return found.sum(repeated, keepdims=True) if repeated else found
+
+
+def narrowed(values: Array, dtype: Any) -> Array:
+    """Return numbers rounded to a dtype, as float64."""
+    with np.errstate(over="ignore"):
+        found: Array = values.astype(dtype).astype(float)
+    return found

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from dptrain.nn.batchnorm import BatchNorm
 from dptrain.nn.composite import Residual
 from dptrain.nn.layer import Layer
+from dptrain.nn.network import Tensor
 from dptrain.nn.row import Placed, place
 
 
@@ -41,6 +42,12 @@ def leaves(
                 yield from leaves(inner, (*at, i, way), f"{prefix}{name}.{part}")
         else:
             yield (*at, i), f"{prefix}{name}", layer
+
+
+def layer_of(row: Sequence[Placed], tensor: Tensor) -> Layer:
+    """Return the description of the layer that a tensor belongs to."""
+    own = tensor.name.rpartition(".")[0]
+    return next(layer for _, name, layer in leaves(row) if name == own)
 
 
 def couples_rows(row: Sequence[Placed]) -> bool:

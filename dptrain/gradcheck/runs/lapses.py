@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from dptrain.exchange.engine import State
 from dptrain.experiment.job import Job
 from dptrain.gradcheck.diagnosis import Diagnosis
+from dptrain.gradcheck.reference.bounded import narrowed
 from dptrain.nn.network import Tensor
 
 Array = NDArray[Any]
@@ -178,13 +179,6 @@ def _another(tensor: Tensor, tensors: Sequence[Tensor], found: Array, right: Arr
         if other != tensor and own.tobytes() == values.tobytes():
             return Lapse("tensor-exchanged", f"the run's {other.name}", right)
     return None
-
-
-def narrowed(values: Array, dtype: Any) -> Array:
-    """Return numbers rounded to a dtype, as float64."""
-    with np.errstate(over="ignore"):
-        found: Array = values.astype(dtype).astype(float)
-    return found
 
 
 def _unequal(found: Array, wanted: Array) -> Array:

@@ -17,7 +17,8 @@ from dptrain.exchange.engine import State, StepsDone, Stop
 from dptrain.exchange.inline import InlineEngine
 from dptrain.experiment.job import Job
 from dptrain.gradcheck.diagnosis import Diagnosis
-from dptrain.gradcheck.runs.lapses import NARROWER, Array, Arrays, Course, arrays_of, narrowed, same
+from dptrain.gradcheck.reference.bounded import narrowed
+from dptrain.gradcheck.runs.lapses import NARROWER, Array, Arrays, Course, arrays_of, same
 
 
 class Detour(NamedTuple):

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from dptrain.experiment.job import Job
 from dptrain.gradcheck.reference.bounded import UNITS, Bounded
-from dptrain.gradcheck.reference.places import leaves
+from dptrain.gradcheck.reference.places import layer_of
 from dptrain.gradcheck.updates.rates import DOUBLE, learning_rate
 from dptrain.nn.batchnorm import BatchNorm
 from dptrain.nn.network import Network, Tensor
@@ -360,8 +360,7 @@ def _moves(job: Job, tensor: Tensor) -> float:
     """Return how much of the minibatch's value a running average takes, by its layer's momentum."""
     if tensor.trained or tensor.frozen or not isinstance(job.network, Network):
         return 0.0
-    name = tensor.name.rpartition(".")[0]
-    layer = next(layer for _, own, layer in leaves(job.network.row) if own == name)
+    layer = layer_of(job.network.row, tensor)
     return 1 - layer.momentum if isinstance(layer, BatchNorm) else tensor.average or 0.0
 
 

@@ -1,5 +1,6 @@
 """Bugs that no single gradient shows: rows read wrongly, evaluations, and what a run keeps."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -14,7 +15,7 @@ from dptrain.exchange import rank
 from dptrain.exchange.engine import State
 from dptrain.experiment import job
 from dptrain.gradcheck.zoo.bug import Bug, Patches
-from dptrain.gradcheck.zoo.seams import Around, wrap
+from dptrain.gradcheck.zoo.seams import Around, Array, Patch, wrap
 from dptrain.nn.passes import Pass
 
 
@@ -62,19 +63,20 @@ def _correct_of_half(patches: Patches) -> None:
     wrap(patches, Pass, "correct", correct)
 
 
-def _moments_exchanged(patches: Patches) -> None:
-    def checkpoint(original: Around, self: Trainer, state: State) -> Any:
-        return original(self, State(state.parameters, state.slots[::-1]))
+def _written(change: Callable[[State], list[Array]]) -> Patch:
+    """Return what has checkpoints written with another optimizer state."""
 
-    wrap(patches, Trainer, "_checkpoint", checkpoint)
+    def patch(patches: Patches) -> None:
+        def checkpoint(original: Around, self: Trainer, state: State) -> Any:
+            return original(self, State(state.parameters, change(state)))
+
+        wrap(patches, Trainer, "_checkpoint", checkpoint)
+
+    return patch
 
 
-def _moments_rounded(patches: Patches) -> None:
-    def checkpoint(original: Around, self: Trainer, state: State) -> Any:
-        slots = [each.astype(np.float32).astype(each.dtype) for each in state.slots]
-        return original(self, State(state.parameters, slots))
-
-    wrap(patches, Trainer, "_checkpoint", checkpoint)
+def _rounded(state: State) -> list[Array]:
+    return [each.astype(np.float32).astype(each.dtype) for each in state.slots]
 
 
 def _moments_forgotten(patches: Patches) -> None:
@@ -144,7 +146,7 @@ BUGS = (
         "moments-exchanged",
         "state-exchanged",
         "Adam's two moments are written in each other's place.",
-        _moments_exchanged,
+        _written(lambda state: [*state.slots[::-1]]),
         place="coordinator",
         habitat="adam",
     ),
@@ -152,7 +154,7 @@ BUGS = (
         "moments-rounded",
         "checkpoint-rounded",
         "Adam's moments are rounded to float32 in the checkpoints of a float64 run.",
-        _moments_rounded,
+        _written(_rounded),
         place="coordinator",
         habitat="adamw",
     ),
