@@ -163,7 +163,8 @@ class Run:
         if self._execution.exchange != "inline" and job.origin is not None:
             job.origin.message()
         rows = np.arange(-(-job.batch_size // job.shards), dtype=np.intp)
-        for warning in rehearse(network, *job.dataset.train.take(rows, job.dtype)):
+        x, t = job.dataset.train.take(rows, job.dtype)
+        for warning in rehearse(network, x, t, shards=job.shards).warnings:
             self._observer.warn(warning)
 
     def _settle(self, dataset: Dataset) -> Experiment:
