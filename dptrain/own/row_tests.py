@@ -6,7 +6,7 @@ penalty of the weights that is divided by the rows halves. What passes all but t
 its rows together: the loss of the hardest row, inputs centred by the minibatch, batch statistics.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -73,7 +73,9 @@ def row_findings(
     if len(x) < FEWEST:
         return []
     found = [] if loss is None else _told(_computed(lambda *of: [loss(*of)], x, t), "loss")
-    return found if gradient is None else found + _told(_computed(gradient, x, t), "gradient", names)
+    return (
+        found if gradient is None else found + _told(_computed(gradient, x, t), "gradient", names)
+    )
 
 
 class _Rows(NamedTuple):
@@ -111,8 +113,8 @@ def _told(computed: list[_Rows], what: str, names: Sequence[str] = ()) -> list[F
     findings = []
     for kind, parts in kinds.items():
         which = f" of {', '.join(names[i] for i, *_ in parts)}" if names and len(kinds) > 1 else ""
-        _, found, wanted = max(parts, key=lambda each: abs(each[1] - each[2]))
-        findings.append(Finding(kind, what + which, _FACTS.get(kind, ""), found, wanted))
+        _, *pair = max(parts, key=lambda each: abs(each[1] - each[2]))
+        findings.append(Finding(kind, what + which, _FACTS.get(kind, ""), *pair))
     return [each for each in findings if each.kind]
 
 
