@@ -43,7 +43,7 @@ def imported(path: Path) -> Mapping[Path, bytes]:
     start = path.resolve()
     above = [each for each in start.parents if not _is_library(each)]
     found: dict[Path, bytes] = {}
-    todo = [start]
+    todo, named = [start], list[Path]()
     for file in todo:  # which grows
         try:
             content = file.read_bytes()
@@ -51,7 +51,8 @@ def imported(path: Path) -> Mapping[Path, bytes]:
         except (OSError, SyntaxError, ValueError):  # the import of it will tell
             continue
         found[file] = content
-        folders = [*above[:1], *_named_folders(tree, file.parent), *above[1:]]
+        named += _named_folders(tree, file.parent)
+        folders = [*above[:1], *named, *above[1:]]
         for level, parts in _imports(tree):
             if level:
                 places = [file.parents[level - 1]] if level <= len(file.parents) else []
