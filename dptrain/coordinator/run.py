@@ -162,7 +162,7 @@ class Run:
         """Find out here, before anything is written, what workers would stumble over."""
         if self._execution.exchange != "inline" and job.origin is not None:
             job.origin.message()
-        rows = np.arange(-(-job.batch_size // job.shards), dtype=np.intp)
+        rows = np.arange(min(job.batch_size, len(job.dataset.train)), dtype=np.intp)
         x, t = job.dataset.train.take(rows, job.dtype)
         for warning in rehearse(network, x, t, shards=job.shards).warnings:
             self._observer.warn(warning)

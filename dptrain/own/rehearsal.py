@@ -38,7 +38,8 @@ def rehearse(network: OwnNetwork, x: Array, t: Array, *, shards: int = 2) -> Reh
 
     Args:
         network: to try.
-        x: rows as the data set has them ``(n, *sample_shape)``.
+        x: a minibatch of rows as the data set has them ``(n, *sample_shape)``; no call gets more
+            of them than a shard has, but those that ask whether rows are computed together.
         t: their targets.
         shards: of a minibatch; with one, rows may be computed together without a warning.
 
@@ -47,18 +48,20 @@ def rehearse(network: OwnNetwork, x: Array, t: Array, *, shards: int = 2) -> Reh
         OwnCodeError: the network raised.
     """
     model = copied(network.model)
-    rows, targets = as_given(network.form, x, t)
+    several, of_several = as_given(network.form, x, t)
+    shard = -(-len(x) // shards)
+    rows, targets, labels = several[:shard], of_several[:shard], t[:shard]
     seed = Seeds(0).evaluation
     with np.errstate(all="ignore"):
         try:
             before = model.loss(rows, targets, seed)
             first = gradients(model, rows, targets, seed)
         except OwnCodeError as error:
-            raise _with_shape(error, network.form, x) from error.__cause__
+            raise _with_shape(error, network.form, x[:shard]) from error.__cause__
         second = gradients(model, rows, targets, seed)
         after = model.loss(rows, targets, seed)
         if network.scores:
-            model.correct(rows, targets, t, network.form.classes, seed)
+            model.correct(rows, targets, labels, network.form.classes, seed)
         if strange := _not_finite(model, before, first):
             return Rehearsal([strange], "")
         warnings = _unsteady(model, before == after, all(map(np.array_equal, first, second)))
@@ -66,7 +69,7 @@ def rehearse(network: OwnNetwork, x: Array, t: Array, *, shards: int = 2) -> Reh
             warnings += _heedless(model, rows[:MOST], targets[:MOST], seed)
         except OwnCodeError:  # it takes so many rows and no others
             warnings += _heedless(model, rows, targets, seed)
-        findings = findings_of(model, rows, targets)
+        findings = findings_of(model, several, of_several)
     told = {each.kind: each for each in reversed(findings)}
     for kind in [each for each in (SUM, DIVIDED, ORDER, TOGETHER) if each in told]:
         if shards > 1 or kind in (SUM, DIVIDED):

@@ -84,6 +84,17 @@ class Saturated(Zeros):
         return super().hot(np.zeros(len(t), int))
 
 
+class Rounding(Zeros):
+    """A tensor that does nothing, and rounding as its slope: a bias before batch normalisation."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.params["c"] = np.zeros(3)
+
+    def gradient(self, x: Any, t: Any) -> Any:
+        return super().gradient(x, t) | {"c": np.full(3, 1e-18)}
+
+
 def dead(decay: float = 0.0) -> Net:
     """A network whose hidden units are all dead, perhaps with a penalty in loss and gradient."""
 
@@ -107,6 +118,7 @@ def dead(decay: float = 0.0) -> Net:
         (Zeros(), None),
         (Zeros(), Form((20,), 3, True)),
         (Saturated(), None),
+        (Rounding(), None),
         (dead(), None),
         (dead(0.1), None),
         (made(drop=True), None),
@@ -232,10 +244,61 @@ def test_rows_that_are_summed_or_computed_together() -> None:
         assert alone == Rehearsal([], found.coupled)
 
 
+class Norm:
+    """Batch normalisation with running averages, which begin at 0, so that outputs saturate."""
+
+    mean, variance = 0.0, 0.0
+
+    def forward(self, x: Any, train: bool) -> Any:
+        mean, variance = self.mean, self.variance
+        if train:
+            mean, variance = x.mean(axis=0), x.var(axis=0)
+            self.mean = 0.9 * self.mean + 0.1 * mean
+            self.variance = 0.9 * self.variance + 0.1 * variance
+        self.std = np.sqrt(variance + 1e-7)
+        self.y = (x - mean) / self.std
+        return self.y
+
+    def backward(self, dy: Any) -> Any:
+        return (dy - dy.mean(axis=0) - self.y * (dy * self.y).mean(axis=0)) / self.std
+
+
+class Normalised(Net):
+    def __init__(self, **arguments: Any) -> None:
+        super().__init__(**arguments)
+        self.norm = Norm()
+        self.params["W2"] *= 10
+
+    def predict(self, x: Any, train: bool = False) -> Any:
+        z = self.norm.forward(self.layers["Affine1"].forward(x), train)
+        return self.layers["Affine2"].forward(self.layers["Relu"].forward(z))
+
+    def loss(self, x: Any, t: Any, train: bool = False) -> Any:
+        y = self.predict(x, train)
+        power = np.exp(y - y.max(axis=1, keepdims=True))
+        chances = power / power.sum(axis=1, keepdims=True)
+        self.d = (chances - t) / len(x)
+        return -np.mean(np.log(np.sum(t * chances, axis=1) + 1e-7))
+
+    def gradient(self, x: Any, t: Any) -> Any:
+        self.loss(x, t, train=True)
+        dz = self.layers["Relu"].backward(self.layers["Affine2"].backward(self.d))
+        self.layers["Affine1"].backward(self.norm.backward(dz))
+        first, last = self.layers["Affine1"], self.layers["Affine2"]
+        return {"W1": first.dW, "b1": first.db, "W2": last.dW, "b2": last.db}
+
+
+@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("rows", [4, 30])
+def test_batch_normalisation_is_not_refused(seed: int, rows: int) -> None:
+    found = tried(made(Normalised, seed), X[:rows], T[:rows])
+    assert found.coupled.startswith("its gradient is no mean over the rows, which are computed")
+
+
 def test_a_number_of_rows_that_is_fixed_is_no_finding() -> None:
     class Fixed(Net):
         def loss(self, x: Any, t: Any, train: bool = False) -> Any:
-            assert len(x) == 30
+            assert len(x) == 15  # those of a shard
             return super().loss(x, t, train)
 
     assert tried(made(Fixed)) == Rehearsal([], "")
@@ -250,7 +313,7 @@ class Convolution(Net):
 @pytest.mark.parametrize("samples", [(1, 4, 5), (4, 5)])
 def test_images_that_come_flat(samples: tuple[int, ...]) -> None:
     images = X.reshape(30, *samples)
-    hint = r"rows come flat, \(30, 20\): --model.input-shape 1,4,5 gives .* images, \(30, 1, 4, 5\)"
+    hint = r"rows come flat, \(15, 20\): --model.input-shape 1,4,5 gives .* images, \(15, 1, 4, 5\)"
     with pytest.raises(OwnCodeError, match=hint) as caught:
         tried(made(Convolution), images)
     assert "height, width = x.shape" in caught.value.traceback
