@@ -4,8 +4,7 @@ What workers would stumble over is found in the coordinator, once, before anythi
 what would make results differ between executions is warned of.
 """
 
-import copy
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,8 +14,21 @@ from dptrain.own.model import OwnModel
 from dptrain.own.network import OwnNetwork, Seeds
 
 
-def rehearse(network: OwnNetwork, x: NDArray[Any], t: NDArray[Any]) -> list[str]:
-    """Compute losses and gradients of a few rows; return warnings.
+class Rehearsal(NamedTuple):
+    """What was found.
+
+    Attributes:
+        warnings: of what the user should know.
+        coupled: empty where loss and gradient are means over rows that do not depend on each other;
+            otherwise a clause that says why they are not.
+    """
+
+    warnings: list[str]
+    coupled: str
+
+
+def rehearse(network: OwnNetwork, x: NDArray[Any], t: NDArray[Any]) -> Rehearsal:
+    """Compute losses and gradients of a few rows.
 
     Args:
         network: to try.
@@ -27,38 +39,30 @@ def rehearse(network: OwnNetwork, x: NDArray[Any], t: NDArray[Any]) -> list[str]
         UsageError: something is missing, has a wrong shape, or does not heed ``params``.
         OwnCodeError: the network raised.
     """
-    model = _copied(network.model)
-    form = network.form
-    rows = x.reshape(len(x), *form.inputs)
-    targets = np.eye(form.classes, dtype=x.dtype)[t] if form.one_hot else t
-    targets = targets.reshape(-1) if form.flat else targets
+    form, model = network.form, network.model.copied() or network.model
+    model.load(model.tensors())
+    rows, targets = form.rows(x), form.goals(t, x.dtype)
     seed = Seeds(0).evaluation
     with np.errstate(all="ignore"):
         before = model.loss(rows, targets, seed)
         first = _gradients(model, rows, targets, seed)
         second = _gradients(model, rows, targets, seed)
         slopes = any(map(np.any, first))
-        after = model.loss(rows, targets, seed)
         if network.scores:
             model.correct(rows, targets, t, form.classes, seed)
-        if slopes and not _heeds_params(network.model, rows, targets, seed):
+        if slopes and not _heeds_params(model, rows, targets, seed):
             raise UsageError(
                 f"the loss of {model.name} does not change with its .params, though its gradient "
                 "is not zero; its layers must hold the arrays of params themselves, not copies"
             )
+    warnings = []
     if not all(map(np.array_equal, first, second)) and np.isfinite(before):
-        return [
+        warnings = [
             f"{model.name} gives other gradients for the same weights and rows; where it draws "
             "from a generator of its own, let it use np.random, which is seeded for every shard; "
             "as it is, the weights depend on the number of workers"
         ]
-    if before != after and np.isfinite(before):
-        return [
-            f"{model.name} keeps something between calls beside its .params, such as the running "
-            "averages of batch normalisation; each worker keeps its own, so that losses and "
-            "accuracies depend on the number of workers, and checkpoints have none of it"
-        ]
-    return []
+    return Rehearsal(warnings, "")
 
 
 def _gradients(model: OwnModel, x: NDArray[Any], t: NDArray[Any], seed: int) -> list[NDArray[Any]]:
@@ -75,11 +79,3 @@ def _heeds_params(model: OwnModel, x: NDArray[Any], t: NDArray[Any], seed: int) 
         return model.loss(x, t, seed) != here
     finally:
         model.load(start)
-
-
-def _copied(model: OwnModel) -> OwnModel:
-    """Return a copy; or the model itself, with what it has, where it cannot be copied."""
-    try:
-        return OwnModel(copy.deepcopy(model.subject), model.name)
-    except Exception:  # noqa: BLE001 - objects may refuse to be copied in their own ways
-        return model
