@@ -118,6 +118,16 @@ class OwnModel:
         except Exception:  # noqa: BLE001 - objects may refuse to be copied in their own ways
             return None
 
+    def traits(self) -> dict[str, str]:
+        """Return what was found beside the weights, for people: ``mode`` and ``state``, if any."""
+        found, paths = {}, list(self.memory.forms)
+        some = paths if len(paths) <= 4 else [*paths[:3], f"{len(paths) - 3} more"]
+        if str(self.switch):
+            found["mode"] = f"training or inference by {self.switch}"
+        if paths:
+            found["state"] = f"{', '.join(some)}: kept with the weights"
+        return found
+
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """The shapes of weights and state, by name."""

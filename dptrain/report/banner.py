@@ -22,7 +22,8 @@ def banner(job: Job, execution: Execution, folder: Path, first_step: int) -> str
         f"run       {folder}",
     ]
     if isinstance(job.network, OwnNetwork):
-        lines[1:1] = own_lines(job.network)
+        traits = job.network.model.traits().items()
+        lines[1:1] = [f"{what:<9} {told}" for what, told in traits]
     if first_step:
         lines.append(f"resumed   at step {first_step} of {job.total_steps}")
     return "\n".join(lines)
@@ -44,15 +45,6 @@ def network_line(network: Network | OwnNetwork) -> str:
         each.layer.kind for each in network.row if each.layer.kind not in ("dense", "flatten")
     )
     return " ".join(["-".join(chain), *kinds])
-
-
-def own_lines(network: OwnNetwork) -> list[str]:
-    """Return what was found in a network of the user's own beside its weights, if anything."""
-    model = network.model
-    paths = list(model.memory.forms)
-    some = paths if len(paths) <= 4 else [*paths[:3], f"{len(paths) - 3} more"]
-    lines = [f"mode      training and inference by {model.switch}"] * bool(str(model.switch))
-    return lines + [f"state     {', '.join(some)}: kept with the weights"] * bool(paths)
 
 
 def size_line(job: Job) -> str:
