@@ -14,6 +14,7 @@ from dptrain.own.model import OwnModel
 from dptrain.own.network import OwnNetwork, Seeds
 from dptrain.own.origin import Origin
 from dptrain.own.rehearsal import rehearse
+from dptrain.own.row_tests import MOST
 from dptrain.own.watching import Watched, merges, watched
 
 ROWS = 8
@@ -57,11 +58,8 @@ def rehearsed(
         OwnCodeError: the network raised.
     """
     network = own_network(settled, dataset, origin)
-    batch, shards = settled.batch_size or 1, settled.shards or 1
-    count = -(-batch // shards) if shards < batch else min(batch, ROWS)
-    x, t = dataset.train.take(np.arange(count, dtype=np.intp), np.dtype(settled.dtype))
-    rows = x, t
-    x, t = network.form.rows(x), network.form.goals(t, x.dtype)
+    shard, more = _rows(settled, dataset)
+    x, t = network.form.rows(shard[0]), network.form.goals(shard[1], shard[0].dtype)
     warnings = []
     if settled.model_state is None:
         state = _watched(network.model, x, t)
@@ -69,7 +67,11 @@ def rehearsed(
         if state.forms:
             network = network.with_code(network.model.with_state(state.forms))
             settled = replace(settled, model_state=state.forms)
-    found = rehearse(network, *rows)
+    shards = int(settled.shards or 1) if shards_given else 1
+    try:
+        found = rehearse(network, *more, shards=shards)
+    except OwnCodeError:  # it may take as many rows as a shard has, and no others
+        found = rehearse(network, *shard, shards=shards)
     warnings, coupled = warnings or found.warnings, found.coupled
     if own := network.model.copied() if settled.model_state else None:
         own.load(own.tensors())
@@ -77,15 +79,31 @@ def rehearsed(
         _check_whole_numbers(own, x.dtype)
         if not merged and not coupled:
             coupled = f"what {own.name} keeps from step to step goes by the whole minibatch"
-    if coupled and shards_given and (settled.shards or 1) > 1:
-        warnings.append(
-            f"{coupled}, so each of the {settled.shards} shards is like a minibatch of its own; "
-            "--shards 1 trains as the code does by itself"
-        )
-    elif coupled and not shards_given:
+            if shards > 1:
+                warnings.append(
+                    f"{coupled}, so each of the {shards} shards is like a minibatch of its own; "
+                    "--shards 1 trains as the code does by itself"
+                )
+    if coupled and not shards_given:
         settled = replace(settled, shards=1)
         warnings.append(f"{coupled}, so a minibatch is one shard, and one worker computes it")
     return Rehearsed(settled, network, warnings, bool(coupled) and not shards_given)
+
+
+Rows = tuple[NDArray[Any], NDArray[Any]]
+
+
+def _rows(settled: Experiment, dataset: Dataset) -> tuple[Rows, Rows]:
+    """Return the rows of a shard, and as many as it takes to see what rows have to do with others.
+
+    Of shards of a single row, the first two have them.
+    """
+    batch, shards = settled.batch_size or 1, settled.shards or 1
+    shard = min(batch, max(2, -(-batch // shards)))
+    counts = (shard, max(shard, min(batch, MOST)))
+    order, dtype = np.arange(counts[1], dtype=np.intp), np.dtype(settled.dtype)
+    found = [dataset.train.take(order[:count], dtype) for count in counts]
+    return found[0], found[1]
 
 
 def _watched(model: OwnModel, x: NDArray[Any], t: NDArray[Any]) -> Watched:
