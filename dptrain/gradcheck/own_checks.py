@@ -12,7 +12,7 @@ from dptrain.gradcheck.diagnosis import Diagnosis
 from dptrain.gradcheck.reference.bounded import UNITS
 from dptrain.gradcheck.verdict import Verdict
 from dptrain.own.network import OwnNetwork
-from dptrain.own.rehearsal import as_given, copied, findings_of
+from dptrain.own.rehearsal import findings_of
 from dptrain.own.row_tests import ORDER, TOGETHER
 
 Array = NDArray[Any]
@@ -88,10 +88,11 @@ def check_rows(local: Local, parameters: Array, step: int, where: str) -> Checke
     network = local.job.network
     assert isinstance(network, OwnNetwork)
     batch = local.batch(step)
-    rows = as_given(network.form, np.concatenate(batch.inputs), np.concatenate(batch.targets))
-    network.load(parameters)
+    x, t = (np.concatenate(list(each)) for each in (batch.inputs, batch.targets))
+    model = network.model.copied() or network.model
+    model.load(list(network.views(parameters).values()))
     with np.errstate(all="ignore"):
-        findings = findings_of(copied(network.model), *rows)
+        findings = findings_of(model, network.form.rows(x), network.form.goals(t, x.dtype))
     meant = [each for each in findings if each.kind in (ORDER, TOGETHER)]
     wrong = [each for each in findings if each.what == "loss" and each not in meant]
     pair = (wrong[0].found, wrong[0].wanted) if wrong else (0.0, 0.0)

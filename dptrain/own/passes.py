@@ -26,7 +26,7 @@ class _Shard(NamedTuple):
         t: what the network gets: class numbers, one-hot rows or real targets.
         targets: as the data set has them.
         hot: memory behind ``t`` where that is one-hot rows.
-        gradients: where the gradients go, by name.
+        gradients: where the gradients go, by name, and behind them the state.
         share: of the minibatch's rows.
     """
 
@@ -105,7 +105,8 @@ class OwnPass(ShardedPass):
 
     def _loss(self, i: int, shard: _Shard) -> float:
         _fill_in(shard)
-        return self._model.loss(shard.x, shard.t, self._seed(i)) * len(shard.x)
+        loss = self._model.loss(shard.x, shard.t, self._seed(i), training=self._training)
+        return loss * len(shard.x)
 
     def _seed(self, i: int) -> int:
         if not self._training:
@@ -118,8 +119,9 @@ class OwnPass(ShardedPass):
         _fill_in(shard)
         rows = len(shard.x)
         loss, gradients = self._model.loss_and_gradient(shard.x, shard.t, self._seed(i))
-        for name, place in shard.gradients.items():
-            np.multiply(gradients[name], shard.share, out=place, casting="same_kind")
+        left = [*gradients.values(), *self._model.state()]
+        for each, place in zip(left, shard.gradients.values(), strict=True):
+            np.multiply(each, shard.share, out=place, casting="same_kind")
         return loss * rows
 
     def complex_losses(self, parameters: Array) -> list[complex]:
@@ -151,7 +153,7 @@ class OwnPass(ShardedPass):
         loss, gradients = self._model.loss_and_gradient(own.x, own.t, seed)
         copies = {name: np.array(each) for name, each in gradients.items()}
         now = self._model.params
-        changed = [n for n, w in self._weights.items() if not np.array_equal(now[n], w)]
+        changed = [n for n, w in now.items() if not np.array_equal(w, self._weights[n])]
         return loss, copies, changed
 
     def backward(self, ready: Callable[[int], None] | None = None) -> None:

@@ -4,7 +4,6 @@ What workers would stumble over is found in the coordinator, once, before anythi
 what would make results differ between executions, or with the number of shards, is warned of.
 """
 
-import copy
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -38,8 +37,7 @@ def rehearse(network: OwnNetwork, x: Array, t: Array, *, shards: int = 2) -> Reh
 
     Args:
         network: to try.
-        x: a minibatch of rows as the data set has them ``(n, *sample_shape)``; no call gets more
-            of them than a shard has, but those that ask whether rows are computed together.
+        x: rows as the data set has them ``(n, *sample_shape)``.
         t: their targets.
         shards: of a minibatch; with one, rows may be computed together without a warning.
 
@@ -47,21 +45,20 @@ def rehearse(network: OwnNetwork, x: Array, t: Array, *, shards: int = 2) -> Reh
         UsageError: something is missing, has a wrong shape, or does not heed ``params``.
         OwnCodeError: the network raised.
     """
-    model = copied(network.model)
-    several, of_several = as_given(network.form, x, t)
-    shard = -(-len(x) // shards)
-    rows, targets, labels = several[:shard], of_several[:shard], t[:shard]
+    model = network.model.copied() or network.model
+    model.load(model.tensors())
+    rows, targets = network.form.rows(x), network.form.goals(t, x.dtype)
     seed = Seeds(0).evaluation
     with np.errstate(all="ignore"):
         try:
             before = model.loss(rows, targets, seed)
             first = gradients(model, rows, targets, seed)
         except OwnCodeError as error:
-            raise _with_shape(error, network.form, x[:shard]) from error.__cause__
+            raise _with_shape(error, network.form, x) from error.__cause__
         second = gradients(model, rows, targets, seed)
         after = model.loss(rows, targets, seed)
         if network.scores:
-            model.correct(rows, targets, labels, network.form.classes, seed)
+            model.correct(rows, targets, t, network.form.classes, seed)
         if strange := _not_finite(model, before, first):
             return Rehearsal([strange], "")
         warnings = _unsteady(model, before == after, all(map(np.array_equal, first, second)))
@@ -69,28 +66,14 @@ def rehearse(network: OwnNetwork, x: Array, t: Array, *, shards: int = 2) -> Reh
             warnings += _heedless(model, rows[:MOST], targets[:MOST], seed)
         except OwnCodeError:  # it takes so many rows and no others
             warnings += _heedless(model, rows, targets, seed)
-        findings = findings_of(model, several, of_several)
+        findings = findings_of(model, rows, targets)
     told = {each.kind: each for each in reversed(findings)}
     for kind in [each for each in (SUM, DIVIDED, ORDER, TOGETHER) if each in told]:
         if shards > 1 or kind in (SUM, DIVIDED):
             warnings.append(f"{_sentence(told[kind], model)}{_REMEDIES[kind]}")
     if not findings:
         return Rehearsal(warnings, "")
-    return Rehearsal(warnings, f"its {findings[0].what} is {findings[0].fact.partition(':')[0]}")
-
-
-def as_given(form: Form, x: Array, t: Array) -> tuple[Array, Array]:
-    """Return rows and targets, as the data set has them, in the form that the network gets."""
-    targets = np.eye(form.classes, dtype=x.dtype)[t] if form.one_hot else t
-    return x.reshape(len(x), *form.inputs), targets.reshape(-1) if form.flat else targets
-
-
-def copied(model: OwnModel) -> OwnModel:
-    """Return a copy; or the model itself, with what it has, where it cannot be copied."""
-    try:
-        return OwnModel(copy.deepcopy(model.subject), model.name)
-    except Exception:  # noqa: BLE001 - objects may refuse to be copied in their own ways
-        return model
+    return Rehearsal(warnings, _sentence(findings[0], model).partition(":")[0])
 
 
 def gradients(model: OwnModel, x: Array, t: Array, seed: int) -> list[Array]:
@@ -167,9 +150,9 @@ def _unsteady(model: OwnModel, same_loss: bool, same_gradients: bool) -> list[st
         ]
     if not same_loss:
         return [
-            f"{model.name} keeps something between calls beside its .params, such as the running "
-            "averages of batch normalisation; each worker keeps its own, so that losses and "
-            "accuracies depend on the number of workers, and checkpoints have none of it"
+            f"{model.name} keeps something between calls that cannot be watched; each worker keeps "
+            "its own, so that losses and accuracies depend on the number of workers, and "
+            "checkpoints have none of it"
         ]
     return []
 

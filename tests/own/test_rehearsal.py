@@ -230,7 +230,7 @@ def test_rows_that_are_summed_or_computed_together() -> None:
         "the loss of Summed is a sum over the rows: with twice the rows it is twice as large; "
         "return the mean, or the weights depend on --shards and --batch-size"
     ]
-    assert found.coupled == "its loss is a sum over the rows"
+    assert found.coupled == "the loss of Summed is a sum over the rows"
     assert tried(made(Summed), shards=1).warnings == found.warnings
     # dropout draws other masks for other rows: of the gradient nothing can be told
     assert tried(made(Summed, drop=True)).warnings == found.warnings
@@ -239,7 +239,7 @@ def test_rows_that_are_summed_or_computed_together() -> None:
         (told,) = found.warnings
         assert told.startswith(f"the {what} of {kind.__name__} is no mean over the rows, which")
         assert "with --shards 1" in told
-        assert found.coupled.startswith(f"its {what} is no mean over the rows")
+        assert found.coupled.startswith(f"the {what} of {kind.__name__} is no mean over the rows")
         alone = tried(made(kind), shards=1)
         assert alone == Rehearsal([], found.coupled)
 
@@ -292,13 +292,13 @@ class Normalised(Net):
 @pytest.mark.parametrize("rows", [4, 30])
 def test_batch_normalisation_is_not_refused(seed: int, rows: int) -> None:
     found = tried(made(Normalised, seed), X[:rows], T[:rows])
-    assert found.coupled.startswith("its gradient is no mean over the rows, which are computed")
+    assert found.coupled.startswith("the gradient of Normalised is no mean over the rows, which")
 
 
 def test_a_number_of_rows_that_is_fixed_is_no_finding() -> None:
     class Fixed(Net):
         def loss(self, x: Any, t: Any, train: bool = False) -> Any:
-            assert len(x) == 15  # those of a shard
+            assert len(x) == 30
             return super().loss(x, t, train)
 
     assert tried(made(Fixed)) == Rehearsal([], "")
@@ -313,7 +313,7 @@ class Convolution(Net):
 @pytest.mark.parametrize("samples", [(1, 4, 5), (4, 5)])
 def test_images_that_come_flat(samples: tuple[int, ...]) -> None:
     images = X.reshape(30, *samples)
-    hint = r"rows come flat, \(15, 20\): --model.input-shape 1,4,5 gives .* images, \(15, 1, 4, 5\)"
+    hint = r"rows come flat, \(30, 20\): --model.input-shape 1,4,5 gives .* images, \(30, 1, 4, 5\)"
     with pytest.raises(OwnCodeError, match=hint) as caught:
         tried(made(Convolution), images)
     assert "height, width = x.shape" in caught.value.traceback
