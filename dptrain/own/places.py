@@ -44,7 +44,9 @@ class Place(NamedTuple):
         return getattr(self.holder, self.key, MISSING)
 
     def put(self, value: Any) -> None:
-        """Put another value there, or take it away where it is `MISSING`."""
+        """Put another value there, or take it away where it is `MISSING`; a tuple stays as it is."""
+        if isinstance(self.holder, tuple):
+            return
         if isinstance(self.holder, dict | list):
             if value is not MISSING:
                 self.holder[self.key] = value

@@ -9,6 +9,7 @@ from dptrain.errors import OwnCodeError, UsageError
 from dptrain.own.model import OwnModel
 from dptrain.own.network import Form, OwnNetwork
 from dptrain.own.rehearsal import Rehearsal, rehearse
+from dptrain.own.watching import Watched, watched
 from tests.own.nets import Affine, Net, Regression
 
 RANDOM = np.random.default_rng(1)
@@ -293,6 +294,19 @@ class Normalised(Net):
 def test_batch_normalisation_is_not_refused(seed: int, rows: int) -> None:
     found = tried(made(Normalised, seed), X[:rows], T[:rows])
     assert found.coupled.startswith("the gradient of Normalised is no mean over the rows, which")
+
+
+def test_shapes_that_layers_remember_are_no_state() -> None:
+    class Remembering(Net):
+        """Its layers keep the shape of their input, a tuple, for the way back."""
+
+        def predict(self, x: Any, train: bool = False) -> Any:
+            self.shape = x.shape
+            return super().predict(x, train)
+
+    model = OwnModel(made(Remembering), "Remembering")
+    rows = X[:8], np.eye(3)[T[:8]], 0
+    assert watched(model, *rows) == Watched({}, [])
 
 
 def test_a_number_of_rows_that_is_fixed_is_no_finding() -> None:
