@@ -22,7 +22,7 @@ from dptrain.experiment.validate import build
 from dptrain.nn.losses import AnyLoss, SumOfSquares
 from dptrain.nn.network import Layout, Network
 from dptrain.nn.passes import Replica, Targets, evaluation
-from dptrain.own.network import Form, OwnNetwork
+from dptrain.own.network import Form, OwnNetwork, rows_at_once
 from dptrain.own.origin import Origin, is_own
 from dptrain.runfolder import RunFolder
 from dptrain.weights.model_file import SUFFIX, is_model_file, load_model
@@ -89,7 +89,8 @@ class TrainedNetwork:
         """
         samples = self._samples(np.asarray(x))
         if isinstance(self.network, OwnNetwork):
-            return self.network.outputs(self.parameters, samples)
+            rows = rows_at_once(self.experiment.batch_size or ROWS)
+            return self.network.outputs(self.parameters, samples, rows)
         dtype = self.parameters.dtype
         targets = Targets(self.network.output_shape, dtype)
         replica = Replica(self.network, SumOfSquares(), [self.parameters], targets)

@@ -64,6 +64,7 @@ class Setting:
         first_step: the first to be trained.
         stop: tells whether the user wants the run to end.
         timeline: where to note what was done when, or None.
+        expected: seconds that a step, or a piece of an evaluation, may take as far as was tried.
     """
 
     job: Job
@@ -74,6 +75,7 @@ class Setting:
     first_step: int
     stop: Stop
     timeline: Timeline | None = None
+    expected: float = 0.0
 
     @property
     def workers(self) -> int:
@@ -138,6 +140,7 @@ class Cluster(ABC):
             first_step=setting.first_step,
             fingerprint=fingerprint(),
             timeout=setting.execution.worker_timeout,
+            expected=setting.expected,
             logs=tuple(str(worker.log) for worker in self._launched),
         )
 

@@ -83,6 +83,7 @@ class Run:
         self._prepared = prepared
         self._origin = origin
         self._timeline = Timeline() if execution.trace else None
+        self._expected = 0.0
         # a run that is continued has begun already: what it began with may be gone
         begins = experiment.init_from if not resumes else None
         self._saved = saved_weights(begins) if begins else None
@@ -163,8 +164,11 @@ class Run:
         if self._execution.exchange != "inline" and job.origin is not None:
             job.origin.message()
         rows = np.arange(-(-job.batch_size // job.shards), dtype=np.intp)
+        began = time.monotonic()
         for warning in rehearse(network, *job.dataset.train.take(rows, job.dtype)):
             self._observer.warn(warning)
+        # more than any rank needs for a minibatch: losses and gradients of each shard, twice
+        self._expected = (time.monotonic() - began) * job.shards
 
     def _settle(self, dataset: Dataset) -> Experiment:
         workers = int(self._execution.workers or 1)
@@ -202,6 +206,7 @@ class Run:
             first_step,
             self._stop,
             self._timeline,
+            self._expected,
         )
         if self._execution.exchange == "inline":
             return inline_engine(setting, state)

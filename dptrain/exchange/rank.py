@@ -1,13 +1,13 @@
 """What one rank computes: gradients of its shards, and pieces of evaluations."""
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dptrain.data.dataset import Split
-from dptrain.experiment.job import EVALUATION_ROWS, Job
+from dptrain.experiment.job import Job
 from dptrain.nn.context import Meeting
 from dptrain.nn.passes import Arrangement, ShardedPass, Trouble, evaluation
 
@@ -18,6 +18,18 @@ class Share(NamedTuple):
     step: int
     first: int
     last: int
+
+
+class Alive(Protocol):
+    """Is told that a rank is at work, now and then."""
+
+    def __call__(self, pieces: int = 0) -> None:
+        """Hear that so many pieces of an evaluation are done."""
+        ...
+
+
+def unheard(pieces: int = 0) -> None:
+    """Tell nobody: for a rank whose process waits for nobody else."""
 
 
 class Rank:
@@ -37,10 +49,21 @@ class Rank:
         meeting: Meeting | None = None,
         *,
         sums: bool = True,
+        alive: Alive = unheard,
     ) -> None:
-        """Make the replica; arguments as of `Job.replica`, and ``sums`` as of `Arrangement`."""
+        """Make the replica.
+
+        Args:
+            job: of the run.
+            versions: as of `Job.replica`; so are ``gradients`` and ``meeting``.
+            gradients: as there.
+            meeting: as there.
+            sums: as of `Arrangement`.
+            alive: called after every piece of an evaluation, and within long steps.
+        """
         self.job = job
         self._sums = sums
+        self._alive = alive
         self.versions = tuple(versions)
         self._replica = job.replica(versions, gradients, meeting)
         self._passes: dict[tuple[int, int, int, int], ShardedPass] = {}
@@ -73,6 +96,7 @@ class Rank:
             found = self._passes[place] = self._replica.pass_over(arrangement, version)
         self._fill(found, self.job.dataset.train, order)
         found.moment.step = share.step
+        found.alive = self._alive
         return found
 
     def augment(self, share: Share, found: ShardedPass) -> None:
@@ -112,12 +136,13 @@ class Rank:
         losses: list[float] = []
         correct: list[int] = []
         for piece in range(first, last):
-            start = piece * EVALUATION_ROWS
-            rows = min(EVALUATION_ROWS, len(source) - start)
+            start = piece * self.job.evaluation_rows
+            rows = min(self.job.evaluation_rows, len(source) - start)
             found = self._replica.pass_over(evaluation(rows), version)
             self._fill(found, source, np.arange(start, start + rows))
             losses += found.forward()
             correct += found.correct() if self.job.scores else [0]
+            self._alive(piece + 1 - first)
         return losses, correct
 
 

@@ -28,13 +28,11 @@ from dptrain.nn.passes import Pass, Replica, Targets
 from dptrain.optim.rules import RULES
 from dptrain.optim.schedules import AnySchedule, Constant, Cosine, Exponential, Step
 from dptrain.optim.updater import Updater
-from dptrain.own.network import OwnNetwork
+from dptrain.own.network import OwnNetwork, rows_at_once
 from dptrain.own.origin import Origin, demand, is_own
 from dptrain.own.passes import OwnReplica
 
 SPLITS = ("train", "validation", "test")
-# Rows of one piece of an evaluation. Fixed, so that the reported losses have the same bits
-# whoever computes which pieces.
 EVALUATION_ROWS = 500
 
 
@@ -109,9 +107,19 @@ class Job:
         found: Split = getattr(self.dataset, name)
         return found
 
+    @property
+    def evaluation_rows(self) -> int:
+        """Rows of one piece of an evaluation; the last piece may have fewer.
+
+        It belongs to the experiment, so that the reported losses have the same bits whoever
+        computes which pieces.
+        """
+        own = isinstance(self.network, OwnNetwork)
+        return rows_at_once(self.batch_size) if own else EVALUATION_ROWS
+
     def pieces(self, name: str) -> int:
         """Return into how many pieces the evaluation of a split is cut."""
-        return -(-len(self.split(name)) // EVALUATION_ROWS)
+        return -(-len(self.split(name)) // self.evaluation_rows)
 
     def r2(self, split: str, loss: float) -> float | None:
         """Return the coefficient of determination of a split, where its mean loss tells it."""

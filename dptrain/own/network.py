@@ -14,7 +14,15 @@ from dptrain.nn.network import Layout, Tensor
 from dptrain.own.model import OwnModel, class_numbers
 
 Shape = tuple[int, ...]
-PREDICTED_AT_ONCE = 500
+MOST_ROWS = 500
+
+
+def rows_at_once(batch_size: int) -> int:
+    """Return how many rows the network gets at once where no gradient is wanted.
+
+    No more than a minibatch has: for as many its code has the memory.
+    """
+    return min(MOST_ROWS, batch_size)
 
 
 class Form(NamedTuple):
@@ -108,14 +116,16 @@ class OwnNetwork(Layout):
         """Put a flat vector ``(size,)`` into the network's arrays."""
         self.model.load(list(self.views(parameters).values()))
 
-    def outputs(self, parameters: NDArray[Any], samples: NDArray[Any]) -> NDArray[Any]:
-        """Return what the network predicts for samples ``(n, *input_shape)``."""
+    def outputs(
+        self, parameters: NDArray[Any], samples: NDArray[Any], at_once: int
+    ) -> NDArray[Any]:
+        """Return what the network predicts for samples ``(n, *input_shape)``, some rows at once."""
         self.load(parameters)
         seeds = Seeds(0)
         with np.errstate(all="ignore"), drawing_kept():
             parts = [
-                self.model.outputs(samples[start : start + PREDICTED_AT_ONCE], seeds.evaluation)
-                for start in range(0, len(samples), PREDICTED_AT_ONCE)
+                self.model.outputs(samples[start : start + at_once], seeds.evaluation)
+                for start in range(0, len(samples), at_once)
             ]
         return np.concatenate(parts)
 

@@ -120,6 +120,7 @@ class OwnPass(ShardedPass):
         loss, gradients = self._model.loss_and_gradient(shard.x, shard.t, self._seed(i))
         for name, place in shard.gradients.items():
             np.multiply(gradients[name], shard.share, out=place, casting="same_kind")
+        self.alive()
         return loss * rows
 
     def complex_losses(self, parameters: Array) -> list[complex]:

@@ -137,12 +137,22 @@ class Commit(NamedTuple):
     loss: float
     marks: list[list[float]]
 
+    @property
+    def steps(self) -> int:
+        """How many steps are committed."""
+        return 1
+
 
 class Committed(NamedTuple):
     """The ranks have carried out the steps ``begin`` to ``end - 1`` in shared memory."""
 
     begin: int
     end: int
+
+    @property
+    def steps(self) -> int:
+        """How many steps are committed."""
+        return self.end - self.begin
 
 
 class Span(NamedTuple):
