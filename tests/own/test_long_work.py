@@ -1,0 +1,92 @@
+"""Networks that take long, or hang, or need much memory for a row."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from dptrain.nn.passes import Arrangement
+from dptrain.own.network import rows_at_once
+from tests.commands import dptrain, result
+from tests.own.nets import Net, like_the_example
+from tests.own.test_passes import filled, own
+from tests.sessions import write_dataset
+
+BATCH = 20
+SIZES = json.dumps({"input_size": 20, "hidden_size": 7, "output_size": 3})
+# shards have 5 rows, so that only evaluations see as many as a minibatch
+SLOW = """
+    def loss(self, x, t):
+        import time
+        if len(x) == 20:
+            time.sleep(0.25)
+        return super().loss(x, t)
+"""
+HANGS = """
+    def loss(self, x, t):
+        import threading
+        if len(x) == 20:
+            threading.Event().wait()
+        return super().loss(x, t)
+"""
+FEW = """
+    def predict(self, x):
+        assert len(x) <= 20, f"{len(x)} rows at once"
+        return super().predict(x)
+"""
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_dataset(tmp_path_factory.mktemp("data") / "small.npz", rows=317)
+
+
+def train(data: Path, net: str, run: Path, *ways: object) -> tuple[object, ...]:
+    job = ("train", "--dataset", data, "--model", net, "--model.args", SIZES)
+    return (*job, "--batch-size", BATCH, "--shards", 4, "--steps", 3, "--out", run, *ways)
+
+
+@pytest.mark.parametrize("exchange", ["shared", "star"])
+def test_an_evaluation_may_take_longer_than_the_timeout(
+    exchange: str, data: Path, tmp_path: Path
+) -> None:
+    net = like_the_example(tmp_path, SLOW)
+    ways = ("--exchange", exchange, "--worker-timeout", 1.5)
+    result(*train(data, net, tmp_path / "run", *ways))  # 16 pieces, 2 s of every rank
+
+
+def test_a_network_that_hangs_for_good_is_found(data: Path, tmp_path: Path) -> None:
+    net = like_the_example(tmp_path, HANGS)
+    done = dptrain(*train(data, net, tmp_path / "run", "--worker-timeout", 1.5))
+    assert done.returncode == 6
+    assert "rank 0 has not been heard of for 1.5 s in an evaluation" in done.stderr
+    assert "its process lives; if its work takes that long, raise --worker-timeout" in done.stderr
+
+
+def test_a_network_gets_no_more_rows_at_once_than_a_minibatch_has(
+    data: Path, tmp_path: Path
+) -> None:
+    net, run = like_the_example(tmp_path, FEW), tmp_path / "run"
+    trained = result(*train(data, net, run))
+    alone = result(*train(data, net, tmp_path / "alone", "--workers", 1))
+    for key in ("digest", "loss", "test_loss", "test_accuracy"):
+        assert trained[key] == alone[key]
+    assert result("evaluate", run, "--model", net)["loss"] == trained["loss"]
+    np.save(tmp_path / "x.npy", np.zeros((50, 4, 5)))
+    result("predict", run, "--input", tmp_path / "x.npy", "--model", net)
+    assert dptrain("verify", run, "--model", net).returncode == 0
+
+
+@pytest.mark.parametrize(("batch", "rows"), [(1, 1), (100, 100), (500, 500), (4096, 500)])
+def test_rows_at_once(batch: int, rows: int) -> None:
+    assert rows_at_once(batch) == rows
+
+
+def test_a_long_step_shows_life_after_every_shard() -> None:
+    _, replica = own(Net())
+    found = filled(replica.pass_over(Arrangement(13, 4, 1, 4)))
+    calls: list[int] = []
+    found.alive = lambda: calls.append(1)
+    found.forward()
+    assert len(calls) == 3
