@@ -6,8 +6,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from dptrain.data.dataset import open_dataset
+from dptrain.data.prepared import prepare
+from dptrain.exchange.engine import State
+from dptrain.exchange.rank import initial_state
+from dptrain.experiment.job import Job
+from dptrain.experiment.schema import Experiment
+from dptrain.experiment.settle import settle
+from dptrain.experiment.validate import build
+from dptrain.gradcheck.distributed import Way, engine
 from dptrain.nn.passes import Arrangement
 from dptrain.own.network import rows_at_once
+from dptrain.own.origin import Named
 from tests.commands import dptrain, result
 from tests.own.nets import Net, like_the_example
 from tests.own.test_passes import filled, own
@@ -20,7 +30,7 @@ SLOW = """
     def loss(self, x, t):
         import time
         if len(x) == 20:
-            time.sleep(0.25)
+            time.sleep(0.3)
         return super().loss(x, t)
 """
 HANGS = """
@@ -39,7 +49,7 @@ FEW = """
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_dataset(tmp_path_factory.mktemp("data") / "small.npz", rows=317)
+    return write_dataset(tmp_path_factory.mktemp("data") / "small.npz", rows=397)
 
 
 def train(data: Path, net: str, run: Path, *ways: object) -> tuple[object, ...]:
@@ -52,8 +62,17 @@ def test_an_evaluation_may_take_longer_than_the_timeout(
     exchange: str, data: Path, tmp_path: Path
 ) -> None:
     net = like_the_example(tmp_path, SLOW)
-    ways = ("--exchange", exchange, "--worker-timeout", 1.5)
-    result(*train(data, net, tmp_path / "run", *ways))  # 16 pieces, 2 s of every rank
+    folder = prepare(str(data), dtype="float32")
+    dataset = open_dataset(folder, validation=0.0, test=0.0, seed=0)
+    settings = {"model": net, "dataset": str(data), "batch_size": BATCH, "shards": 4, "steps": 1}
+    arguments = json.loads(SIZES)
+    described = build(Experiment, settings | {"model_args": arguments}, "the test")
+    settled = settle(described, 2, dataset.classes, len(dataset.train), dataset.digest)
+    job = Job(settled, dataset, Named(net, arguments))
+    state = State(*initial_state(job))
+    # no rehearsal has told what to expect; ten pieces of every rank take 3 s
+    with engine(job, folder, Way(exchange, 2), state, timeout=1.5) as found:
+        found.evaluate("train")
 
 
 def test_a_network_that_hangs_for_good_is_found(data: Path, tmp_path: Path) -> None:
