@@ -25,8 +25,9 @@ from dptrain.arithmetic.tree import Addition, remaining_additions
 from dptrain.errors import DptrainError
 from dptrain.exchange.barrier import Barrier
 from dptrain.exchange.collective import Collective, SharedMeeting
+from dptrain.exchange.engine import Alive, unheard
 from dptrain.exchange.marks import Marks
-from dptrain.exchange.rank import Alive, Rank, Share, unheard
+from dptrain.exchange.rank import Rank, Share
 from dptrain.exchange.segment import RING, Segment, floats
 from dptrain.exchange.slices import SliceUpdate, slices
 from dptrain.experiment.job import Job

@@ -1,12 +1,13 @@
 """What one rank computes: gradients of its shards, and pieces of evaluations."""
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dptrain.data.dataset import Split
+from dptrain.exchange.engine import Alive, unheard
 from dptrain.experiment.job import Job
 from dptrain.nn.context import Meeting
 from dptrain.nn.passes import Arrangement, ShardedPass, Trouble, evaluation
@@ -20,18 +21,6 @@ class Share(NamedTuple):
     last: int
 
 
-class Alive(Protocol):
-    """Is told that a rank is at work, now and then."""
-
-    def __call__(self, pieces: int = 0) -> None:
-        """Hear that so many pieces of an evaluation are done."""
-        ...
-
-
-def unheard(pieces: int = 0) -> None:
-    """Tell nobody: for a rank whose process waits for nobody else."""
-
-
 class Rank:
     """A replica with the data it is trained on.
 
@@ -39,6 +28,7 @@ class Rank:
 
     Attributes:
         versions: the flat vectors that the replica computes with.
+        alive: called after every piece of an evaluation, and within long steps.
     """
 
     def __init__(
@@ -59,11 +49,11 @@ class Rank:
             gradients: as there.
             meeting: as there.
             sums: as of `Arrangement`.
-            alive: called after every piece of an evaluation, and within long steps.
+            alive: see the class.
         """
         self.job = job
         self._sums = sums
-        self._alive = alive
+        self.alive = alive
         self.versions = tuple(versions)
         self._replica = job.replica(versions, gradients, meeting)
         self._passes: dict[tuple[int, int, int, int], ShardedPass] = {}
@@ -96,7 +86,7 @@ class Rank:
             found = self._passes[place] = self._replica.pass_over(arrangement, version)
         self._fill(found, self.job.dataset.train, order)
         found.moment.step = share.step
-        found.alive = self._alive
+        found.alive = self.alive
         return found
 
     def augment(self, share: Share, found: ShardedPass) -> None:
@@ -142,7 +132,7 @@ class Rank:
             self._fill(found, source, np.arange(start, start + rows))
             losses += found.forward()
             correct += found.correct() if self.job.scores else [0]
-            self._alive(piece + 1 - first)
+            self.alive(piece + 1 - first)
         return losses, correct
 
 

@@ -30,6 +30,7 @@ from dptrain.protocol.events import (
     Commit,
     Committed,
     End,
+    Evaluating,
     EvaluationAsked,
     Event,
     Garbled,
@@ -88,6 +89,7 @@ class CoordinatorMachine:
             else Collecting(self.bounds, terms.buckets, terms.tables)
         )
         self._pieces: dict[int, tuple[int, int]] = {}
+        self._done: dict[int, int] = {}
         self._scores: dict[int, Evaluated] = {}
 
     def handle(self, event: Event) -> Instructions:
@@ -187,7 +189,7 @@ class CoordinatorMachine:
             for rank, (low, high) in enumerate(shares)
             if low < high
         }
-        self._scores = {}
+        self._done, self._scores = {}, {}
         self._patience.begin(self.state, event.now)
         return [
             Send(self.admission.members[rank], Evaluate(self.request, event.split, low, high))
@@ -195,9 +197,13 @@ class CoordinatorMachine:
         ]
 
     def evaluating(self, event: Any) -> Instructions:
-        """Take a sign of life in the middle of an evaluation."""
-        self._scored(event)
-        return []
+        """Take a sign of life in the middle of an evaluation, and tell how far all have come."""
+        rank = self._scored(event)
+        if rank is None:
+            return []
+        self._done[rank] = event.message.pieces
+        first, _ = self._pieces[0]
+        return [Evaluating(first + sum(self._done.values()))]
 
     def _scored(self, event: Heard) -> int | None:
         rank = self.admission.rank_of(event.peer)
@@ -219,6 +225,7 @@ class CoordinatorMachine:
                 f"evaluation {message.request} of {len(message.losses)} pieces does not answer "
                 f"request {self.request} for {high - low}",
             )
+        self._done[rank] = high - low
         self._scores[rank] = message
         if len(self._scores) < len(self._pieces):
             return []

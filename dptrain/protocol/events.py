@@ -162,6 +162,12 @@ class Span(NamedTuple):
     end: int
 
 
+class Evaluating(NamedTuple):
+    """So many pieces of the split are done, in this evaluation and those before of the same."""
+
+    pieces: int
+
+
 class Scored(NamedTuple):
     """An evaluation is done: losses and correct rows of each piece, in order.
 
@@ -183,7 +189,17 @@ Event = (
     Heard | Garbled | Gone | Clock | TrainAsked | Advanced | HaltAsked | EvaluationAsked | StopAsked
 )
 Instruction = (
-    Send | Broadcast | Take | TakeRows | Spread | Reduce | Commit | Committed | Scored | End
+    Send
+    | Broadcast
+    | Take
+    | TakeRows
+    | Spread
+    | Reduce
+    | Commit
+    | Committed
+    | Evaluating
+    | Scored
+    | End
 )
 
 

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from dptrain.errors import ProtocolError
 from dptrain.exchange.buckets import buckets
-from dptrain.exchange.rank import Alive, Rank, Share
+from dptrain.exchange.engine import Alive
+from dptrain.exchange.rank import Rank, Share
 from dptrain.experiment.job import Job
 from dptrain.nn.context import Meet, Waits
 from dptrain.nn.passes import ShardedPass, Trouble

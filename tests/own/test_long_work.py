@@ -70,9 +70,17 @@ def test_an_evaluation_may_take_longer_than_the_timeout(
     settled = settle(described, 2, dataset.classes, len(dataset.train), dataset.digest)
     job = Job(settled, dataset, Named(net, arguments))
     state = State(*initial_state(job))
+    told: list[int] = []
+
+    def alive(pieces: int = 0) -> None:
+        told.append(pieces)
+
     # no rehearsal has told what to expect; ten pieces of every rank take 3 s
     with engine(job, folder, Way(exchange, 2), state, timeout=1.5) as found:
-        found.evaluate("train")
+        found.evaluate("train", alive)
+    assert len(told) > 2
+    assert told == sorted(told)
+    assert told[-1] <= 20
 
 
 def test_a_network_that_hangs_for_good_is_found(data: Path, tmp_path: Path) -> None:

@@ -103,6 +103,17 @@ def test_a_rank_that_shows_life_in_a_long_step_is_not_given_up(exchange: str) ->
     clocked.lose(0, 10, "10 s in step 0")
 
 
+def test_how_far_an_evaluation_has_come_is_the_sum_over_the_ranks() -> None:
+    clocked = Clocked()
+    clocked.tell(events.EvaluationAsked("train", 100, 108, clocked.now))
+    told = []
+    done = Evaluated(1, [0.0] * 4, [0] * 4, 0.0, 0.0)
+    for rank, message in ((1, Alive(1)), (0, Alive(3)), (1, Alive(3)), (0, done), (1, Alive(3))):
+        event = events.Heard(bytes([rank]), message, clocked.now, b"c" * 32)
+        told += clocked.run.machine.handle(event)
+    assert told == [events.Evaluating(101), *map(events.Evaluating, (104, 106, 107))]
+
+
 def test_a_piece_may_take_longer_the_next_time_but_not_for_ever() -> None:
     clocked = Clocked()
     clocked.evaluate()
