@@ -98,6 +98,7 @@ class InlineEngine:
         began = time.perf_counter()
         with np.errstate(all="ignore"):
             found = self._rank.evaluate(split, 0, self.job.pieces(split))
+        self._rank.alive = unheard  # of steps, every one is yielded
         if self._timeline is not None:
             self._timeline.add(0, "evaluate", began, time.perf_counter(), None)
         return score(self.job, split, *found)

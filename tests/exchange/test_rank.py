@@ -5,23 +5,13 @@ import pytest
 from dptrain.exchange.inline import InlineEngine
 from dptrain.exchange.rank import Rank, initial_state
 from dptrain.experiment.job import Job
-from tests.exchange.build import Data
+from tests.exchange.build import Data, Told
 
 
 @pytest.fixture(scope="module")
 def job(tmp_path_factory: pytest.TempPathFactory) -> Job:
     experiment = {"dataset": "classes", "dtype": "float32", "model": "mlp:20-3", "steps": 1}
     return Data(tmp_path_factory.mktemp("data"), rows=1203).job(experiment)
-
-
-class Told:
-    """Keeps how many pieces were said to be done."""
-
-    def __init__(self) -> None:
-        self.pieces: list[int] = []
-
-    def __call__(self, pieces: int = 0) -> None:
-        self.pieces.append(pieces)
 
 
 @pytest.mark.parametrize(("first", "last"), [(0, 3), (2, 3), (1, 1)])

@@ -9,6 +9,7 @@ import pytest
 from dptrain.data.dataset import open_dataset
 from dptrain.data.prepared import prepare
 from dptrain.exchange.engine import State
+from dptrain.exchange.inline import InlineEngine
 from dptrain.exchange.rank import initial_state
 from dptrain.experiment.job import Job
 from dptrain.experiment.schema import Experiment
@@ -19,6 +20,7 @@ from dptrain.nn.passes import Arrangement
 from dptrain.own.network import rows_at_once
 from dptrain.own.origin import Named
 from tests.commands import dptrain, result
+from tests.exchange.build import Told, never
 from tests.own.nets import Net, like_the_example
 from tests.own.test_passes import filled, own
 from tests.sessions import write_dataset
@@ -57,30 +59,39 @@ def train(data: Path, net: str, run: Path, *ways: object) -> tuple[object, ...]:
     return (*job, "--batch-size", BATCH, "--shards", 4, "--steps", 3, "--out", run, *ways)
 
 
-@pytest.mark.parametrize("exchange", ["shared", "star"])
-def test_an_evaluation_may_take_longer_than_the_timeout(
-    exchange: str, data: Path, tmp_path: Path
-) -> None:
-    net = like_the_example(tmp_path, SLOW)
+def own_job(data: Path, net: str) -> tuple[Job, Path]:
+    """Return the job of a network of one's own, and where its data lie."""
     folder = prepare(str(data), dtype="float32")
     dataset = open_dataset(folder, validation=0.0, test=0.0, seed=0)
     settings = {"model": net, "dataset": str(data), "batch_size": BATCH, "shards": 4, "steps": 1}
     arguments = json.loads(SIZES)
     described = build(Experiment, settings | {"model_args": arguments}, "the test")
     settled = settle(described, 2, dataset.classes, len(dataset.train), dataset.digest)
-    job = Job(settled, dataset, Named(net, arguments))
+    return Job(settled, dataset, Named(net, arguments)), folder
+
+
+@pytest.mark.parametrize("exchange", ["shared", "star"])
+def test_an_evaluation_may_take_longer_than_the_timeout(
+    exchange: str, data: Path, tmp_path: Path
+) -> None:
+    job, folder = own_job(data, like_the_example(tmp_path, SLOW))
     state = State(*initial_state(job))
-    told: list[int] = []
-
-    def alive(pieces: int = 0) -> None:
-        told.append(pieces)
-
+    told = Told()
     # no rehearsal has told what to expect; ten pieces of every rank take 3 s
     with engine(job, folder, Way(exchange, 2), state, timeout=1.5) as found:
-        found.evaluate("train", alive)
-    assert len(told) > 2
-    assert told == sorted(told)
-    assert told[-1] <= 20
+        found.evaluate("train", told)
+    assert len(told.pieces) > 2
+    assert told.pieces == sorted(told.pieces)
+    assert told.pieces[-1] <= job.pieces("train")
+
+
+def test_a_step_in_one_process_is_no_evaluation(data: Path, tmp_path: Path) -> None:
+    job, _ = own_job(data, like_the_example(tmp_path, "    pass"))
+    found, told = InlineEngine(job, *initial_state(job)), Told()
+    found.evaluate("train", told)
+    assert told.pieces == list(range(1, job.pieces("train") + 1))
+    list(found.train(0, 1, never, 1))
+    assert len(told.pieces) == job.pieces("train")
 
 
 def test_a_network_that_hangs_for_good_is_found(data: Path, tmp_path: Path) -> None:
