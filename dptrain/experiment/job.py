@@ -15,7 +15,7 @@ from dptrain.data.prepared import prepare
 from dptrain.data.sampling import epoch_order
 from dptrain.errors import DataError
 from dptrain.evaluation.regression import determination, variance
-from dptrain.experiment.code import MEMORY, own_network
+from dptrain.experiment.code import MEMORY, evaluation_rows, own_network
 from dptrain.experiment.models import build_loss, build_network
 from dptrain.experiment.normalisation import check_normalisation, fit_normalisation
 from dptrain.experiment.schema import Experiment
@@ -28,12 +28,11 @@ from dptrain.nn.passes import Pass, Replica, Targets
 from dptrain.optim.rules import RULES
 from dptrain.optim.schedules import AnySchedule, Constant, Cosine, Exponential, Step
 from dptrain.optim.updater import Updater
-from dptrain.own.network import OwnNetwork, rows_at_once
+from dptrain.own.network import OwnNetwork
 from dptrain.own.origin import Origin, demand, is_own
 from dptrain.own.passes import OwnReplica
 
 SPLITS = ("train", "validation", "test")
-EVALUATION_ROWS = 500
 
 
 class Job:
@@ -49,6 +48,7 @@ class Job:
         augmentation: of the training samples; possibly none.
         steps_per_epoch: the last of them may have fewer rows.
         total_steps: of the whole run.
+        evaluation_rows: of one piece of an evaluation; the last piece may have fewer.
     """
 
     def __init__(
@@ -74,6 +74,7 @@ class Job:
         self.augmentation.check(dataset.sample_shape)
         self.batch_size = experiment.batch_size or 1
         self.shards = experiment.shards or 1
+        self.evaluation_rows = evaluation_rows(experiment)
         self.steps_per_epoch = -(-len(dataset.train) // self.batch_size)
         self.total_steps = experiment.steps or (experiment.epochs or 1) * self.steps_per_epoch
         self._variances: dict[str, float] = {}
@@ -106,16 +107,6 @@ class Job:
         """Return the split called ``train``, ``validation`` or ``test``."""
         found: Split = getattr(self.dataset, name)
         return found
-
-    @property
-    def evaluation_rows(self) -> int:
-        """Rows of one piece of an evaluation; the last piece may have fewer.
-
-        It belongs to the experiment, so that the reported losses have the same bits whoever
-        computes which pieces.
-        """
-        own = isinstance(self.network, OwnNetwork)
-        return rows_at_once(self.batch_size) if own else EVALUATION_ROWS
 
     def pieces(self, name: str) -> int:
         """Return into how many pieces the evaluation of a split is cut."""

@@ -14,15 +14,6 @@ from dptrain.nn.network import Layout, Tensor
 from dptrain.own.model import OwnModel, class_numbers
 
 Shape = tuple[int, ...]
-MOST_ROWS = 500
-
-
-def rows_at_once(batch_size: int) -> int:
-    """Return how many rows the network gets at once where no gradient is wanted.
-
-    No more than a minibatch has: for as many its code has the memory.
-    """
-    return min(MOST_ROWS, batch_size)
 
 
 class Form(NamedTuple):

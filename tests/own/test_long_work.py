@@ -11,13 +11,13 @@ from dptrain.data.prepared import prepare
 from dptrain.exchange.engine import State
 from dptrain.exchange.inline import InlineEngine
 from dptrain.exchange.rank import initial_state
+from dptrain.experiment.code import evaluation_rows
 from dptrain.experiment.job import Job
 from dptrain.experiment.schema import Experiment
 from dptrain.experiment.settle import settle
 from dptrain.experiment.validate import build
 from dptrain.gradcheck.distributed import Way, engine
 from dptrain.nn.passes import Arrangement
-from dptrain.own.network import rows_at_once
 from dptrain.own.origin import Named
 from tests.commands import dptrain, result
 from tests.exchange.build import Told, never
@@ -116,9 +116,15 @@ def test_a_network_gets_no_more_rows_at_once_than_a_minibatch_has(
     assert dptrain("verify", run, "--model", net).returncode == 0
 
 
-@pytest.mark.parametrize(("batch", "rows"), [(1, 1), (100, 100), (500, 500), (4096, 500)])
-def test_rows_at_once(batch: int, rows: int) -> None:
-    assert rows_at_once(batch) == rows
+@pytest.mark.parametrize(
+    ("model", "batch", "rows"),
+    [
+        ("net.py:Net", 1, 1), ("net.py:Net", 100, 100), ("net.py:Net", 4096, 500),
+        ("two-layer", 1, 500), ("two-layer", 4096, 500),
+    ],
+)  # fmt: skip
+def test_rows_at_once(model: str, batch: int, rows: int) -> None:
+    assert evaluation_rows(Experiment(model=model, batch_size=batch)) == rows
 
 
 def test_a_long_step_shows_life_after_every_shard() -> None:
