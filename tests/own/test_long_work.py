@@ -1,6 +1,7 @@
 """Networks that take long, or hang, or need much memory for a row."""
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -98,7 +99,8 @@ def test_a_network_that_hangs_for_good_is_found(data: Path, tmp_path: Path) -> N
     net = like_the_example(tmp_path, HANGS)
     done = dptrain(*train(data, net, tmp_path / "run", "--worker-timeout", 1.5))
     assert done.returncode == 6
-    assert "rank 0 has not been heard of for 1.5 s in an evaluation" in done.stderr
+    # longer than 1.5 s where the rehearsal took long
+    assert re.search(r"rank 0 has not been heard of for .* in an evaluation; see", done.stderr)
     assert "its process lives; if its work takes that long, raise --worker-timeout" in done.stderr
 
 
