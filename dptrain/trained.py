@@ -25,8 +25,9 @@ from dptrain.nn.passes import Replica, Targets, evaluation
 from dptrain.own.network import Form, OwnNetwork
 from dptrain.own.origin import Origin, is_own
 from dptrain.runfolder import RunFolder
-from dptrain.weights.model_file import SUFFIX, is_model_file, load_model
-from dptrain.weights.params import PICKLES
+from dptrain.weights.book import command_for
+from dptrain.weights.model_file import is_model_file, load_model
+from dptrain.weights.params import PICKLES, load_params
 
 ROWS = 500
 PIECE = 20 * ROWS  # rows of a split that are in memory at once
@@ -201,7 +202,7 @@ def load_run(
     if path.suffix in PICKLES:
         raise UsageError(
             f"{path}: holds parameters without a network; make a model of it first, with "
-            f"`dptrain convert {path} {path.with_suffix(SUFFIX).name} --activation …`"
+            f"{command_for(path, load_params(path))}"
         )
     if is_model_file(path):
         if which == "best":
