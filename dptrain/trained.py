@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from dptrain.checkpoint.checkpoint import Checkpoint, load_checkpoint
 from dptrain.data.dataset import Split
 from dptrain.data.inputs import normalise_inputs
+from dptrain.data.pickled import PICKLES
 from dptrain.errors import CheckpointError, DptrainError, ShapeError, UsageError
 from dptrain.evaluation.classification import Classification, classification
 from dptrain.evaluation.regression import Regression, regression
@@ -27,7 +28,7 @@ from dptrain.own.origin import Origin, is_own
 from dptrain.runfolder import RunFolder
 from dptrain.weights.book import command_for
 from dptrain.weights.model_file import is_model_file, load_model
-from dptrain.weights.params import PICKLES, load_params
+from dptrain.weights.params import load_params
 
 ROWS = 500
 PIECE = 20 * ROWS  # rows of a split that are in memory at once

@@ -14,10 +14,10 @@ from tests.commands import dptrain, result
 
 Params = dict[str, np.ndarray]
 
-SHALLOW = [("conv2d", 4, 3, 0), ("relu",), ("maxpool2d",), ("flatten",), ("dense", 6), ("relu",),
-           ("dense", 3)]  # fmt: skip
-DEEP = [("conv2d", 4, 3, 1), ("relu",), ("conv2d", 5, 3, 2), ("relu",), ("maxpool2d",), ("flatten",),
-        ("dense", 6), ("relu",), ("dropout",), ("dense", 3), ("dropout",)]  # fmt: skip
+RELU, POOL, FLATTEN, DROPOUT = ("relu",), ("maxpool2d",), ("flatten",), ("dropout",)
+SHALLOW = [("conv2d", 4, 3, 0), RELU, POOL, FLATTEN, ("dense", 6), RELU, ("dense", 3)]
+DEEP = [("conv2d", 4, 3, 1), RELU, ("conv2d", 5, 3, 2), RELU, POOL, FLATTEN,
+        ("dense", 6), RELU, DROPOUT, ("dense", 3), DROPOUT]  # fmt: skip
 Layers = list[tuple[Any, ...]]
 RATE = 0.25
 

@@ -14,8 +14,8 @@ from dptrain.nn.functions import softmax
 from dptrain.trained import load_run
 from dptrain.weights.params import load_params, save_params
 from tests.commands import dptrain, result
+from tests.data.pickles import by_python2_text
 from tests.sessions import run, write_dataset
-from tests.weights.pickles import by_python2_text
 
 
 @pytest.fixture(scope="module")

@@ -7,6 +7,7 @@ from dptrain.checkpoint.atomic import atomic_write
 from dptrain.checkpoint.checkpoint import Checkpoint
 from dptrain.cli.output import print_json
 from dptrain.conversion import book_params, dense_experiment, network_from
+from dptrain.data.pickled import PICKLES
 from dptrain.errors import EXIT_CHECK_FAILED, DataError, UsageError
 from dptrain.experiment.files import read_toml
 from dptrain.experiment.models import ACTIVATIONS
@@ -18,7 +19,7 @@ from dptrain.report.banner import network_line
 from dptrain.trained import TrainedNetwork, load_run
 from dptrain.weights.book import book_tensors, command_for
 from dptrain.weights.model_file import SUFFIX, holds_model, save_model
-from dptrain.weights.params import PICKLES, load_params, save_params
+from dptrain.weights.params import load_params, save_params
 
 if TYPE_CHECKING:  # needs onnx, which is an extra
     from dptrain.onnx_export.check import Comparison

@@ -115,7 +115,7 @@ class Experiment(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         str,
         Meta(
             description="mnist, iris, penguins, breast-cancer, a folder of IDX files, an .npz "
-            "file or a .csv file."
+            "file, a .csv file, or the mnist.pkl of the book."
         ),
     ] = "mnist"
     dataset_digest: str | None = None
