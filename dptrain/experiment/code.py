@@ -14,7 +14,7 @@ MEMORY = "memory"  # stands for arrays that were given to the Python API
 
 # Settings of networks made of layers and of their losses, with what they are when not given.
 DECIDED_BY_CODE: Mapping[str, object] = {
-    **dict.fromkeys((*MODEL_FIELDS, "freeze", "loss", *LOSS_FIELDS)),
+    **dict.fromkeys((*MODEL_FIELDS, "loss", *LOSS_FIELDS)),
     "normalise": "none",
     "gradient": "backprop",
 }
@@ -22,7 +22,7 @@ DECIDED_BY_CODE: Mapping[str, object] = {
 
 def only_for_code(experiment: Experiment) -> str:
     """Return a setting of an experiment that only a network of the user's own has, or ``""``."""
-    for name in ("model_args", "model_targets"):
+    for name in ("model_args", "model_targets", "decayed"):
         value = getattr(experiment, name)
         if value is not None:
             return f"{name}={value!r}"
@@ -33,7 +33,7 @@ def settled_own(experiment: Experiment) -> dict[str, Any]:
     """Return what is filled in where the network is the user's own.
 
     Raises:
-        UsageError: a setting that the code decides itself.
+        UsageError: a setting that the code decides itself, or that means nothing.
     """
     for name, nothing in DECIDED_BY_CODE.items():
         value = getattr(experiment, name)
@@ -42,6 +42,10 @@ def settled_own(experiment: Experiment) -> dict[str, Any]:
                 f"{name}={value} means nothing to {experiment.model}, whose code decides it; "
                 f"leave out --{name.replace('_', '-')}"
             )
+    if experiment.decayed is not None and not (experiment.weight_decay or experiment.l1):
+        raise UsageError(
+            f"decayed={experiment.decayed} means nothing without --weight-decay or --l1; give one"
+        )
     return {"model_targets": experiment.model_targets or "rows"}
 
 
@@ -91,4 +95,6 @@ def own_network(experiment: Experiment, dataset: Dataset, origin: Origin | None)
         )
     form = Form(shape, dataset.classes, flat)
     shapes = {name: array.shape for name, array in model.params.items()}
-    return OwnNetwork(experiment.model, shapes, form, model)
+    return OwnNetwork(
+        experiment.model, shapes, form, model, experiment.freeze or (), experiment.decayed
+    )

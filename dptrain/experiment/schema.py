@@ -79,7 +79,10 @@ class Experiment(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     init_digest: str | None = None
     freeze: Annotated[
         list[str] | None,
-        Meta(description="Layers or tensors that stay as they are, such as dense1,dense2.W."),
+        Meta(
+            description="Layers or tensors that stay as they are, such as dense1,dense2.W, or "
+            "W1,b1 of a network of your own."
+        ),
     ] = None
     normalise: Annotated[
         NormaliseName,
@@ -200,12 +203,25 @@ class Experiment(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     ] = None
     weight_decay: Annotated[
         Annotated[float, Meta(ge=0)],
-        Meta(description="Of the weights, not the biases; decoupled for adamw."),
+        Meta(
+            description="Adds weight_decay w to the gradient of the weights, not the biases, and "
+            "nothing to reported losses; decoupled for adamw."
+        ),
     ] = 0.0
     l1: Annotated[
         Annotated[float, Meta(ge=0)],
-        Meta(description="Of the weights, not the biases: adds l1 sign(w) to the gradient."),
+        Meta(
+            description="Adds l1 sign(w) to the gradient of the weights, not the biases, and "
+            "nothing to reported losses."
+        ),
     ] = 0.0
+    decayed: Annotated[
+        list[str] | None,
+        Meta(
+            description="Tensors of your own network that --weight-decay and --l1 apply to, as "
+            "W1,W2; by default those with more than one axis that are no rows of biases (1, n)."
+        ),
+    ] = None
     clip_norm: Annotated[
         Positive | None, Meta(description="Largest global norm of the gradient.")
     ] = None
