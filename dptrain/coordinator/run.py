@@ -38,6 +38,7 @@ from dptrain.errors import (
 from dptrain.exchange.engine import Engine, State
 from dptrain.exchange.timeline import COORDINATOR, MOST_STEPS, Timeline
 from dptrain.experiment.code import own_input_shape
+from dptrain.experiment.doubts import doubts
 from dptrain.experiment.files import read_toml, to_toml
 from dptrain.experiment.job import Job, check_digest, opened_data, prepared_data
 from dptrain.experiment.schema import Execution, Experiment
@@ -154,6 +155,8 @@ class Run:
                 init_digest=settled.init_digest or self._saved.digest,
             )
         job = Job(settled, dataset, self._origin)
+        for doubt in doubts(job):
+            self._observer.warn(doubt)
         if isinstance(job.network, OwnNetwork):
             self._rehearse(job, job.network)
         return job

@@ -116,8 +116,11 @@ class Loss(Struct, frozen=True, tag_field="loss", forbid_unknown_fields=True):
                 f"{target_shape}; use --loss sum-of-squares"
             )
 
-    def check_values(self, targets: Array) -> None:
-        """Raise `DataError` where real targets ``(n, k)`` lie outside what the loss is for."""
+    def check_values(self, targets: Array, part: str) -> None:
+        """Raise `DataError` where real targets ``(n, k)`` lie outside what the loss is for.
+
+        ``part`` of the data is ``"train"`` or ``"test"``.
+        """
 
     def predictions(self, outputs: Array) -> Array:
         """Return what a network trained with this loss predicts, from its outputs ``(n, k)``."""
