@@ -1,7 +1,7 @@
 """What is lost where numbers are rounded to float32: values far from 0 that differ by little."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -11,9 +11,6 @@ from numpy.typing import NDArray
 # A rounding error of this share of the deviation is worth telling: three digits are left.
 _SHARE = 1e-3
 TARGETS = "the targets"
-_PIECE_BYTES = 1 << 22
-
-Values = NDArray[np.float64]
 
 
 class Rounded(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -47,28 +44,27 @@ def worst_rounded(
     """
     if values.dtype.itemsize <= 2 or np.can_cast(values.dtype, dtype):
         return None
-    shape = values.shape[1:]
-    total, squares, errors = np.zeros(shape), np.zeros(shape), np.zeros(shape)
-    low, high = np.full(shape, np.inf), np.full(shape, -np.inf)
-    for x in _pieces(values):
-        total += x.sum(axis=0)
-        low, high = np.minimum(low, x.min(axis=0)), np.maximum(high, x.max(axis=0))
-        errors += np.square(x.astype(dtype) - x).sum(axis=0)
-    mean = total / len(values)
-    for x in _pieces(values):
-        squares += np.square(x - mean).sum(axis=0)
-    # a constant column's deviation may be a rounding error of its mean
-    share = np.divide(errors, squares, out=np.zeros(shape), where=(low < high) & (squares > 0))
-    found = int(np.sum(share > _SHARE**2))
+    low, high = (np.asarray(f(axis=0), np.float64) for f in (values.min, values.max))
+    size, spread = np.maximum(abs(low), abs(high)), high - low
+    # a deviation is at least spread / √(2 n), which acquits nearly all columns of nearly all data
+    suspects = size * np.finfo(dtype).eps > _SHARE * spread / math.sqrt(2 * len(values))
+    suspects &= spread > 0
+    places = np.argwhere(suspects)
+    if not len(places):
+        return None
+    columns = values[:, suspects].astype(np.float64)
+    mean = columns.mean(axis=0)
+    deviation = np.sqrt(np.square(columns - mean).mean(axis=0))
+    share = np.sqrt(np.square(columns.astype(dtype) - columns).mean(axis=0)) / deviation
+    found = int(np.sum(share > _SHARE))
     if not found:
         return None
-    place = tuple(int(i) for i in np.unravel_index(int(np.argmax(share)), shape))
-    at = float(mean[place])
+    at = int(np.argmax(share))
     return Rounded(
-        _name(place, what, names),
-        at,
-        math.sqrt(float(squares[place]) / len(values)),
-        float(np.spacing(dtype.type(abs(at)))),
+        _name(tuple(map(int, places[at])), what, names),
+        float(mean[at]),
+        float(deviation[at]),
+        float(np.spacing(dtype.type(abs(mean[at])))),
         found - 1,
     )
 
@@ -79,9 +75,3 @@ def _name(place: tuple[int, ...], what: str, names: Sequence[str]) -> str:
     if not place:
         return what
     return f"column {place[0]} of {what}" if len(place) == 1 else f"{what} at {place}"
-
-
-def _pieces(values: NDArray[Any]) -> Iterator[Values]:
-    rows = max(1, _PIECE_BYTES // (8 * max(1, math.prod(values.shape[1:]))))
-    for first in range(0, len(values), rows):
-        yield values[first : first + rows].astype(np.float64)
