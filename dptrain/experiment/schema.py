@@ -62,7 +62,10 @@ class Experiment(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     ] = None
     dropout: Annotated[
         Fraction | None,
-        Meta(description="Fraction left out behind each activation of the model."),
+        Meta(
+            description="Fraction left out behind each activation of the model; in training what "
+            "stays is divided by what is left."
+        ),
     ] = None
     init: Annotated[InitName | None, Meta(description="Initial weights.")] = None
     init_std: Annotated[
@@ -105,7 +108,10 @@ class Experiment(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     ] = None
     class_weights: Annotated[
         list[Positive] | None,
-        Meta(description="One for each class, as 1,1,5; for softmax-cross-entropy."),
+        Meta(
+            description="One for each class, as 1,1,5; for softmax-cross-entropy, whose sum is "
+            "divided by the rows, not by their weights."
+        ),
     ] = None
     positive_weight: Annotated[
         Positive | None,
@@ -184,8 +190,17 @@ class Experiment(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         Annotated[float, Meta(ge=0)],
         Meta(description="What a score must gain for --patience to begin anew."),
     ] = 0.0
-    optimizer: Annotated[OptimizerName | None, Meta(description="The update rule.")] = None
-    lr: Annotated[Positive | None, Meta(description="The learning rate.")] = None
+    optimizer: Annotated[
+        OptimizerName | None,
+        Meta(description="The update rule; adam, or sgd for two-layer and linear, unless given."),
+    ] = None
+    lr: Annotated[
+        Positive | None,
+        Meta(
+            description="The learning rate; unless given, or brought along by the model, 0.1 for "
+            "sgd, 0.01 for momentum, nesterov and adagrad, 0.001 for the others."
+        ),
+    ] = None
     momentum: Annotated[
         Fraction | None, Meta(description="For momentum and nesterov; 0.9 unless given.")
     ] = None
@@ -199,7 +214,11 @@ class Experiment(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         Fraction | None, Meta(description="For adam and adamw; 0.999 unless given.")
     ] = None
     epsilon: Annotated[
-        Positive | None, Meta(description="For adagrad, rmsprop, adam and adamw.")
+        Positive | None,
+        Meta(
+            description="What is added to the root; unless given 1e-7 for adagrad and rmsprop, "
+            "1e-8 for adam and adamw."
+        ),
     ] = None
     weight_decay: Annotated[
         Annotated[float, Meta(ge=0)],
@@ -223,13 +242,18 @@ class Experiment(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         ),
     ] = None
     clip_norm: Annotated[
-        Positive | None, Meta(description="Largest global norm of the gradient.")
+        Positive | None,
+        Meta(description="Largest global norm of the gradient, before --l1 and --weight-decay."),
     ] = None
     schedule: Annotated[
         ScheduleName, Meta(description="How the learning rate changes over the steps.")
     ] = "constant"
     warmup: Annotated[
-        Annotated[int, Meta(ge=0)], Meta(description="Steps of linear rise before the schedule.")
+        Annotated[int, Meta(ge=0)],
+        Meta(
+            description="Steps of linear rise before the schedule: step s = 0, 1, … has "
+            "lr (s + 1) / (warmup + 1)."
+        ),
     ] = 0
     decay_rate: Annotated[
         Annotated[float, Meta(gt=0, le=1)] | None,
