@@ -69,7 +69,7 @@ class TrainedNetwork:
             raise UsageError(
                 f"the run's network is code, {self.network.name}, of which dptrain knows the "
                 f"arrays but no layers, so that it cannot give {wanted}; the arrays are "
-                "load_run(...)[0].weights in Python"
+                "load_run(...)[0].weights in Python, and `dptrain convert` writes them as a .pkl"
             )
         return self.network
 
