@@ -44,7 +44,10 @@ class Place(NamedTuple):
         return getattr(self.holder, self.key, MISSING)
 
     def put(self, value: Any) -> None:
-        """Put another value there, or take it away where it is `MISSING`; a tuple stays as it is."""
+        """Put another value there, or take it away where it is `MISSING`; tuples stay as they are.
+
+        They change as a whole only.
+        """
         if isinstance(self.holder, tuple):
             return
         if isinstance(self.holder, dict | list):
@@ -60,6 +63,9 @@ class Place(NamedTuple):
 
 class _Missing:
     """Of an attribute or key that is not there."""
+
+    def __deepcopy__(self, memo: Any) -> "_Missing":
+        return self  # there is only one, which is compared by identity
 
 
 MISSING = _Missing()
