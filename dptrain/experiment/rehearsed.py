@@ -13,7 +13,7 @@ from dptrain.experiment.schema import Experiment
 from dptrain.own.model import OwnModel
 from dptrain.own.network import OwnNetwork, Seeds
 from dptrain.own.origin import Origin
-from dptrain.own.rehearsal import rehearse
+from dptrain.own.rehearsal import rehearse, with_shape
 from dptrain.own.row_tests import MOST
 from dptrain.own.watching import Watched, merges, watched
 
@@ -62,7 +62,10 @@ def rehearsed(
     x, t = network.form.rows(shard[0]), network.form.goals(shard[1], shard[0].dtype)
     warnings = []
     if settled.model_state is None:
-        state = _watched(network.model, x, t)
+        try:
+            state = _watched(network.model, x, t)
+        except OwnCodeError as error:
+            raise with_shape(error, network.form, shard[0]) from error.__cause__
         warnings += _lost(network, state.lost)
         if state.forms:
             network = network.with_code(network.model.with_state(state.forms))

@@ -54,7 +54,7 @@ def rehearse(network: OwnNetwork, x: Array, t: Array, *, shards: int = 2) -> Reh
             before = model.loss(rows, targets, seed)
             first = gradients(model, rows, targets, seed)
         except OwnCodeError as error:
-            raise _with_shape(error, network.form, x) from error.__cause__
+            raise with_shape(error, network.form, x) from error.__cause__
         second = gradients(model, rows, targets, seed)
         after = model.loss(rows, targets, seed)
         if network.scores:
@@ -196,14 +196,19 @@ def _outputs(model: OwnModel, x: Array, seed: int) -> Callable[[], Array] | None
     return lambda: model.outputs(x, seed)
 
 
-def _with_shape(error: OwnCodeError, form: Form, x: Array) -> OwnCodeError:
+def with_shape(error: OwnCodeError, form: Form, x: Array) -> OwnCodeError:
     """Return the error with a word about images that come as flat rows, where that may be why."""
     fitting = isinstance(error.__cause__, (ValueError, IndexError, TypeError, AssertionError))
     if not fitting or x.ndim < 3 or len(form.inputs) != 1:
         return error
     image = x.shape[1:] if x.ndim > 3 else (1, *x.shape[1:])
+    without = f" (or {_joined(x.shape[1:])}, without channels)" * (x.ndim == 3)
     return OwnCodeError(
         f"{error.what}; rows come flat, {(len(x), *form.inputs)}: --model.input-shape "
-        f"{','.join(map(str, image))} gives them as images, {(len(x), *image)}",
+        f"{_joined(image)} gives them as images, {(len(x), *image)}{without}",
         error.traceback,
     )
+
+
+def _joined(shape: tuple[int, ...]) -> str:
+    return ",".join(map(str, shape))
