@@ -75,7 +75,9 @@ def rehearsed(
         found = rehearse(network, *more, shards=shards)
     except OwnCodeError:  # it may take as many rows as a shard has, and no others
         found = rehearse(network, *shard, shards=shards)
-    warnings, coupled = warnings or found.warnings, found.coupled
+    if found.unsteady and not warnings:  # or it has been told why
+        warnings.append(found.unsteady)
+    warnings, coupled = warnings + found.warnings, found.coupled
     if own := network.model.copied() if settled.model_state else None:
         own.load(own.tensors())
         merged = merges(own, x, t, SEED)
