@@ -33,7 +33,8 @@ from dptrain.gradcheck.subject import STEPS, UPDATES, Dtype, Subject, is_own
 from dptrain.gradcheck.updates.one_step import check_updates, diagnose_updates
 from dptrain.gradcheck.updates.schedule_slips import checked_rates
 from dptrain.gradcheck.verdict import Verdict
-from dptrain.launch.local import WORKER
+from dptrain.launch.local import WORKER, Program
+from dptrain.launch.nursery import nursery
 
 # Whatever fails at an edge of the second kind may do so because one of the first kind has failed;
 # with code of the user's own, of which nothing else is known, also at one of the third.
@@ -122,12 +123,14 @@ class Check:
         self.plan = plan
         self._tell = tell
         self._points = points
+        self._workers: Program = plan.program
         self.report = Report(_line(subject), subject.seed, replay)
 
     def run(self) -> Report:
         """Check everything."""
         # more BLAS threads would change the last bits of float32 products
-        with threadpool_limits(limits=1, user_api="blas"):
+        with threadpool_limits(limits=1, user_api="blas"), nursery(self.plan.program) as workers:
+            self._workers = workers
             self._run()
         return self.report
 
@@ -231,7 +234,7 @@ class Check:
         where = f"{dtype}, {point} weights, {way}"
         done: list[Step] = []
         data, first = self.subject.data(dtype), first_step(point)
-        with engine(job, data, way, state, first, worker=self.plan.program) as found:
+        with engine(job, data, way, state, first, worker=self._workers) as found:
             for step in steps(found, first, first + STEPS):
                 for comparison in triangle.against_processes(step, f"{where}, step {step.number}"):
                     yield (
@@ -265,7 +268,7 @@ class Check:
         state = self._come_to(dtype, first)
         slots = [each.copy() for each in state.slots]
         data = self.subject.data(dtype)
-        with engine(job, data, way, state, first, worker=self.plan.program) as found:
+        with engine(job, data, way, state, first, worker=self._workers) as found:
             done = list(steps(found, first, first + UPDATES))
         of: dict[str, Any] = {"workers": way.workers, "exchange": way.exchange, "slots": slots}
         for comparison in check_updates(job, done, where, **of, explain=False):
@@ -287,7 +290,7 @@ class Check:
     def _beyond(self, dtype: Dtype, way: Way) -> Found:
         """The ledger of rows, masks, the order of arrival, replicas, and resuming."""
         job, data = self.subject.job(dtype), self.subject.data(dtype)
-        state, program = self._come_to(dtype, 0), self.plan.program
+        state, program = self._come_to(dtype, 0), self._workers
         ways: list[Callable[[], Iterable[Comparison]]] = [
             lambda: check_ledger(job.experiment, way, worker=program),
             lambda: check_order(job, data, way, state, seed=self.subject.seed, worker=program),
