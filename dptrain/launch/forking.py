@@ -26,7 +26,8 @@ def main() -> int:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     number, module, *arguments = sys.argv[1:]
     control = socket.socket(fileno=int(number))
-    importlib.import_module(_main_of(module))
+    main_module = _main_of(module)
+    importlib.import_module(main_module)
     gc.freeze()  # what is never touched is never copied
     while True:
         numbers, descriptors, _, _ = socket.recv_fds(control, 1 << 12, MOST_DESCRIPTORS)
@@ -39,6 +40,7 @@ def main() -> int:
             _place(descriptors, json.loads(numbers))
             _draw_anew()
             sys.argv[1:] = arguments
+            del sys.modules[main_module]  # it is run anew, which runpy would warn of
             runpy.run_module(module, run_name="__main__", alter_sys=True)
             return 0
         for each in descriptors:

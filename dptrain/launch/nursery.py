@@ -24,6 +24,8 @@ from dptrain.launch.environment import worker_environment
 
 _PR_SET_CHILD_SUBREAPER, _PR_GET_CHILD_SUBREAPER = 36, 37
 FORKING = "dptrain.launch.forking"
+# Seconds after which a nursery that does not answer is given up.
+PATIENCE = 30.0
 # Descriptors in a message are no more than Linux lets through.
 MOST_DESCRIPTORS = 253
 
@@ -60,6 +62,7 @@ class Nursery:
         """
         self.program = program
         self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._control.settimeout(PATIENCE)
         with theirs:
             self._process = subprocess.Popen(
                 [sys.executable, "-P", "-m", FORKING, str(theirs.fileno()), *program[1:]],
@@ -78,7 +81,7 @@ class Nursery:
         self._process.wait()
 
     def fork(self, log: Path, descriptors: Sequence[int]) -> Forked | None:
-        """Fork a worker; None where the nursery has failed.
+        """Fork a worker; None where the nursery has failed, which is then never asked again.
 
         Args:
             log: where its standard output and error go.
@@ -99,6 +102,7 @@ class Nursery:
         if answer:
             return Forked(int(answer), stdin)
         stdin.close()
+        self._control.close()
         return None
 
 
