@@ -35,7 +35,7 @@ from dptrain.gradcheck.updates.one_step import check_updates, diagnose_updates
 from dptrain.gradcheck.updates.schedule_slips import checked_rates
 from dptrain.gradcheck.verdict import Verdict
 from dptrain.launch.local import WORKER, Program
-from dptrain.launch.nursery import nursery
+from dptrain.launch.nursery import Nursery, nursery
 
 # Whatever fails at an edge of the second kind may do so because one of the first kind has failed;
 # with code of the user's own, of which nothing else is known, also at one of the third.
@@ -127,13 +127,17 @@ class Check:
         self._workers: Program = plan.program
         self.report = Report(_line(subject), subject.seed, replay)
 
-    def run(self) -> Report:
-        """Check everything."""
+    def run(self, workers: Nursery | None = None) -> Report:
+        """Check everything.
+
+        Args:
+            workers: forks them; by default a nursery of the check's own does.
+        """
         # more BLAS threads would change the last bits of float32 products
-        program = self.plan.program
+        program = workers or self.plan.program
         forks = any(way.exchange != "inline" for way in self.plan.ways)
-        workers = nursery(program) if forks else nullcontext(program)
-        with threadpool_limits(limits=1, user_api="blas"), workers as self._workers:
+        forked = nursery(program) if forks else nullcontext(program)
+        with threadpool_limits(limits=1, user_api="blas"), forked as self._workers:
             self._run()
         return self.report
 

@@ -1,8 +1,9 @@
 """The process of a `dptrain.launch.nursery.Nursery`.
 
-``python -m dptrain.launch.forking SOCKET MODULE [ARGUMENT]...`` imports the module. For every
-message, a list of numbers with as many descriptors, it forks a process that has these descriptors
-under these numbers and runs the module as Python's ``-m`` does. The process answers with its pid.
+``python -m dptrain.launch.forking SOCKET MODULE`` imports the module. A message is a list of
+numbers with as many descriptors, and a list of arguments: it forks a process that has these
+descriptors under these numbers and runs the module with the arguments as Python's ``-m`` does. The
+process answers with its pid.
 """
 
 import fcntl
@@ -24,22 +25,22 @@ def main() -> int:
     """Fork until nobody asks any more; return the exit code."""
     # Ctrl-C is for whoever asks
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    number, module, *arguments = sys.argv[1:]
+    number, module = sys.argv[1:]
     control = socket.socket(fileno=int(number))
     main_module = _main_of(module)
     importlib.import_module(main_module)
     gc.freeze()  # what is never touched is never copied
     while True:
-        numbers, descriptors, _, _ = socket.recv_fds(control, 1 << 12, MOST_DESCRIPTORS)
-        if not numbers:
+        message, descriptors, _, _ = socket.recv_fds(control, 1 << 16, MOST_DESCRIPTORS)
+        if not message:
             return 0
         if _is_forked():
             os.setsid()
             control.send(str(os.getpid()).encode())
             control.close()
-            _place(descriptors, json.loads(numbers))
+            numbers, sys.argv[1:] = json.loads(message)
+            _place(descriptors, numbers)
             _draw_anew()
-            sys.argv[1:] = arguments
             del sys.modules[main_module]  # it is run anew, which runpy would warn of
             runpy.run_module(module, run_name="__main__", alter_sys=True)
             return 0

@@ -10,6 +10,7 @@ hashes of strings.
 """
 
 import contextlib
+import copy
 import ctypes
 import json
 import os
@@ -65,7 +66,7 @@ class Nursery:
         self._control.settimeout(PATIENCE)
         with theirs:
             self._process = subprocess.Popen(
-                [sys.executable, "-P", "-m", FORKING, str(theirs.fileno()), *program[1:]],
+                [sys.executable, "-P", "-m", FORKING, str(theirs.fileno()), program[1]],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
@@ -80,6 +81,12 @@ class Nursery:
         self._control.close()  # which ends it
         self._process.wait()
 
+    def given(self, *arguments: str) -> Self:
+        """Return this nursery once more, whose workers are given these arguments, too."""
+        found = copy.copy(self)
+        found.program = (*self.program, *arguments)
+        return found
+
     def fork(self, log: Path, descriptors: Sequence[int]) -> Forked | None:
         """Fork a worker; None where the nursery has failed, which is then never asked again.
 
@@ -92,8 +99,8 @@ class Nursery:
         try:
             with log.open("ab") as sink:
                 outputs = [sink.fileno()] * 2
-                numbers = json.dumps([0, 1, 2, *descriptors]).encode()
-                socket.send_fds(self._control, [numbers], [theirs, *outputs, *descriptors])
+                message = json.dumps([[0, 1, 2, *descriptors], self.program[2:]]).encode()
+                socket.send_fds(self._control, [message], [theirs, *outputs, *descriptors])
             answer = self._control.recv(32)
         except OSError:
             answer = b""
@@ -107,9 +114,9 @@ class Nursery:
 
 
 @contextlib.contextmanager
-def nursery(program: Sequence[str]) -> Iterator[Sequence[str] | Nursery]:
-    """Have a nursery for the block; only the program where there can be none."""
-    if sys.platform != "linux" or program[0] != "-m":
+def nursery(program: Sequence[str] | Nursery) -> Iterator[Sequence[str] | Nursery]:
+    """Have a nursery for the block: this one, or one of its own; the program where none can be."""
+    if sys.platform != "linux" or isinstance(program, Nursery) or program[0] != "-m":
         yield program
         return
     libc, before = ctypes.CDLL(None), ctypes.c_int()

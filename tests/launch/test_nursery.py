@@ -61,12 +61,15 @@ def test_a_forked_worker_finds_what_a_started_one_finds(
     with nursery(told) as forks:
         assert isinstance(forks, Nursery)
         forked, how_forked = run(forks, tmp_path / "forked", inherited)
+    with nursery(told[:2]) as forks:
+        assert isinstance(forks, Nursery)
+        given, how_given = run(forks.given(*told[2:]), tmp_path / "given", inherited)
     inherited.close()
-    del started["drawn"], forked["drawn"]
-    assert forked == started
+    del started["drawn"], forked["drawn"], given["drawn"]
+    assert forked == given == started
     assert forked["read"] == ["shared"]
     assert forked["parent"] == os.getpid()
-    assert how_forked == how_started == "(pid PID) ended with exit code 3"
+    assert how_forked == how_given == how_started == "(pid PID) ended with exit code 3"
 
 
 def test_every_worker_draws_for_itself(tmp_path: Path, inherited: Inheritance) -> None:
