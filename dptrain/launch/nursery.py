@@ -78,7 +78,8 @@ class Nursery:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._control.close()  # which ends it
+        self._control.close()
+        self._process.kill()  # it may still import what nobody will need
         self._process.wait()
 
     def given(self, *arguments: str) -> Self:
