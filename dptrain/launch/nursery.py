@@ -6,7 +6,7 @@ become children of this process, as if it had started them: for the life of a nu
 one that adopts orphans (prctl(2), ``PR_SET_CHILD_SUBREAPER``), and every worker is made one.
 
 What workers forked from one nursery have in common, and started ones have not, is the seed of the
-hashes of strings.
+hashes of strings. It is not that of this process.
 """
 
 import contextlib

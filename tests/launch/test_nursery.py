@@ -65,7 +65,8 @@ def test_a_forked_worker_finds_what_a_started_one_finds(
         assert isinstance(forks, Nursery)
         given, how_given = run(forks.given(*told[2:]), tmp_path / "given", inherited)
     inherited.close()
-    del started["drawn"], forked["drawn"], given["drawn"]
+    for found in (started, forked, given):
+        del found["drawn"], found["hash"]
     assert forked == given == started
     assert forked["read"] == ["shared"]
     assert forked["parent"] == os.getpid()
@@ -77,6 +78,17 @@ def test_every_worker_draws_for_itself(tmp_path: Path, inherited: Inheritance) -
         drawn = [run(forks, tmp_path / str(i), inherited)[0]["drawn"] for i in range(3)]
     inherited.close()
     assert len(set(drawn)) == 3
+
+
+def test_a_worker_hashes_otherwise_than_this_process(
+    tmp_path: Path, inherited: Inheritance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So what depends on the order of a set of strings shows, though all workers have one order."""
+    monkeypatch.delenv("PYTHONHASHSEED", raising=False)
+    with nursery(program(0)) as forks:
+        told, _ = run(forks, tmp_path / "log", inherited)
+    inherited.close()
+    assert told["hash"] != hash("dptrain")
 
 
 def test_a_worker_outlives_its_nursery(tmp_path: Path, inherited: Inheritance) -> None:

@@ -19,6 +19,7 @@ def main() -> int:
         "read": [os.pread(each, 100, 0).decode() for each in descriptors],
         "open": sorted(int(each.name) for each in Path("/proc/self/fd").iterdir()),
         "threads": os.environ["OPENBLAS_NUM_THREADS"],
+        "hash": hash("dptrain"),
         "drawn": random.random(),
     }
     sys.stdout.write(json.dumps(found))
