@@ -6,11 +6,12 @@ mean; and, if there are any, ``predict(x)`` and ``accuracy(x, t)``. An object ma
 ``loss_and_gradient(x, t)`` in place of ``gradient``, which saves it a forward pass.
 """
 
+import copy
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from dptrain.errors import UsageError
 from dptrain.own.blame import own_code_error
@@ -120,23 +121,25 @@ class OwnModel:
             return self.loss_and_gradient(x, t, seed)[0]
         return self._number("loss", self._call(self._loss, "loss", x, t, seed=seed))
 
-    def complex_loss(self, weights: Mapping[str, Array], x: Array, t: Array, seed: int) -> complex:
-        """Return the mean loss of some rows with other weights, which may be complex.
+    def with_arrays(self, dtype: DTypeLike) -> "OwnModel":
+        """Return a copy of the object in which every array of ``params`` has another dtype.
 
-        The network's code was written for real numbers and may raise anything; or it may not notice
-        the weights, where it has kept the arrays of ``params`` elsewhere too.
+        That is so wherever the object holds it; a view or a copy stays as it is. May raise
+        whatever copying the object raises.
         """
-        params = self.subject.params
-        before = dict(params)
+        arrays: dict[int, Any] = {id(a): a.astype(dtype) for a in self.params.values()}
+        return copy.deepcopy(self, arrays)
+
+    def complex_loss(self, x: Array, t: Array, seed: int) -> complex:
+        """Return the mean loss of some rows where ``params`` are complex; see `with_arrays`.
+
+        The network's code was written for real numbers and may raise anything.
+        """
         np.random.seed(seed)
-        try:
-            params.update(weights)
-            if self._loss is not None:
-                return complex(np.asarray(self._loss(x, t)).item())
-            assert self._both is not None
-            return complex(np.asarray(self._both(x, t)[0]).item())
-        finally:
-            params.update(before)
+        if self._loss is not None:
+            return complex(np.asarray(self._loss(x, t)).item())
+        assert self._both is not None
+        return complex(np.asarray(self._both(x, t)[0]).item())
 
     def outputs(self, x: Array, seed: int) -> Array:
         """Return what ``predict`` returns, an array with a first axis as long as that of ``x``."""
