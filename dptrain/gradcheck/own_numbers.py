@@ -101,8 +101,8 @@ class OwnNumbers(Numbers):
             self.bounds[span] = max(least, DEVIATIONS * float(noise[span].max(initial=0))) / 2
         if not self.noise <= COARSE * size:
             self._remarks.append(
-                f"rounding moves the loss by {self.noise / size:.0e} of it, as where code computes "
-                "in float32: numbers tell no more than that allows"
+                "the loss is rounded more than float64 would, as where code computes in float32: "
+                "numbers tell no more than that allows"
             )
 
     def _account_for_epsilon(self, slopes: list[Slope]) -> None:

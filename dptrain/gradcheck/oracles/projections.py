@@ -41,6 +41,8 @@ Array = NDArray[Any]
 # A direction costs a forward pass: as many as that locate an error well enough, of tensors that are
 # too large to have all their elements looked at.
 BLOCKS, BLOCK = 8, 64
+# Directions in which it is tried what rounding the places of points does to a function.
+ROUNDED = 2
 
 
 class Slope(NamedTuple):
@@ -162,7 +164,13 @@ def by_differences(f: Function, x: Array, noise: Noise) -> Oracle:
         def line(at: float) -> float:
             return checked(f(origin + at * unit))
 
-        coarse = abs(line(FIRST) - line(-FIRST)) / (2 * FIRST)
+        random = np.random.default_rng(0)
+        rounded = [unit] + [
+            np.where(direction != 0, origin * random.choice((-1.0, 1.0), origin.shape), 0.0)
+            for _ in range(ROUNDED)
+        ]
+        ends = [[checked(f(origin + k * FIRST * each)) for k in (1, -1)] for each in rounded]
+        coarse = max(abs(right - left) for right, left in ends) / FIRST
 
         def blurred(value: float) -> float:
             """Rounded places look like a rounded function; about as much as this."""
