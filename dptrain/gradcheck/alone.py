@@ -104,6 +104,8 @@ class Alone:
                 plots = self._report.plots.setdefault("taylor", {})
                 plots[where] = (points, slope.slope)
             explain = None if evidence is None else partial(own_failure, comparison, evidence)
+            if comparison.diagnoses:
+                explain = partial(Failure, comparison, comparison.diagnoses)
             yield comparison, explain
 
     def _own(self, triangle: Triangle, parameters: Array, step: int, where: str) -> Checked:

@@ -16,6 +16,7 @@ from dptrain.errors import OwnCodeError, UsageError
 from dptrain.experiment.job import Job
 from dptrain.gradcheck.analytic import Local
 from dptrain.gradcheck.comparison import Comparison, compare
+from dptrain.gradcheck.diagnosis import Diagnosis
 from dptrain.gradcheck.gradients import Triangle
 from dptrain.gradcheck.hypotheses.evidence import Evidence
 from dptrain.gradcheck.oracles.kinks import Finding, black_box
@@ -122,12 +123,13 @@ class OwnNumbers(Numbers):
     def all(self) -> Iterator[Number]:
         """Yield all of them, those that say most first."""
         remark = "; ".join(self._remarks)
-        projections = self.projections()
-        for each in (self.complex_step(projections), self.differences(), projections):
-            if each is not None:
-                yield Number(each._replace(remark=remark), evidence=self.evidence)
+        along = self.projections()
+        each = [c for c in (self.complex_step(along), self.differences()) if c is not None]
+        located = any(c.verdict is Verdict.FAIL for c in each)
+        for comparison in (*each, along if located else _unlocated(along)):
+            yield Number(comparison._replace(remark=remark), evidence=self.evidence)
         comparison, slope = self.taylor()
-        yield Number(comparison, slope, self.evidence)
+        yield Number(comparison if located else _unlocated(comparison), slope, self.evidence)
 
     def findings(self, indices: Array) -> list[Finding]:
         """Return what the loss is like along some elements."""
@@ -251,3 +253,14 @@ class OwnNumbers(Numbers):
             return found, list(range(len(found)))
 
         return rows
+
+
+def _unlocated(found: Comparison) -> Comparison:
+    """Return what directions have found where no single element is known to be wrong."""
+    names = ", ".join(t.tensor for t in found.tensors if t.failed)
+    what = f"the gradient of {names}" if names else "the gradient"
+    sentence = (
+        f"{what} is wrong along random directions; of the elements that were compared one by one, "
+        "none is"
+    )
+    return found._replace(diagnoses=(Diagnosis("unlocated", sentence, 0.0),))
