@@ -32,7 +32,7 @@ Array = NDArray[Any]
 
 # Rounding of a few hundred operations, relative to what is rounded; and how many times the measured
 # deviation the error may be.
-ROUNDING, DEVIATIONS = 256 * 2.0**-53, 10.0
+ROUNDING, DEVIATIONS = 256 * 2.0**-53, 16.0
 LEAST_NOISE = 16 * 2.0**-53
 # A loss that is rounded to more than this, relatively, is not float64's alone.
 COARSE = 1e-11

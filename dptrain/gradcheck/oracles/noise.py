@@ -19,7 +19,7 @@ Array = NDArray[Any]
 
 # Spacing, relative to each element: some neighbours of float64, and one or two of float32.
 SPACINGS = (2.0**-48, 2.0**-23)
-POINTS, ORDERS = 6, (3, 4)
+POINTS, ORDERS = 8, (3, 4)
 # A kink among the points of a direction looks like noise; not in all directions at once.
 DIRECTIONS = 3
 
