@@ -38,8 +38,8 @@ LEAST_NOISE = 16 * 2.0**-53
 COARSE = 1e-11
 # Elements that the complex step compares one by one: so many numbers in all, but at least some of
 # each tensor, and no more than a few thousand.
-NUMBERS, EACH, MOST = 250_000_000, 20, 10_000
-# All elements by differences, where there are few and no complex step.
+NUMBERS, EACH, MOST = 100_000_000, 20, 10_000
+# All elements by differences, where there are few and no complex step, at the first point.
 ELEMENTWISE = 300
 
 
@@ -138,14 +138,9 @@ class OwnNumbers(Numbers):
     def sampled(self) -> Array:
         """Return which elements differences compare: all of a few, if nothing else does."""
         total = sum(span.stop - span.start for span in self.spans)
-        if total <= ELEMENTWISE and not self.exact:
+        if total <= ELEMENTWISE and not self.exact and not self._part:
             return np.concatenate([np.arange(span.start, span.stop) for span in self.spans])
         return super().sampled()
-
-    def compared_by_differences(self, wanted: Array, compared: Array) -> None:
-        """Take note of what differences have found, where there is nothing better."""
-        if self._known is None:
-            self._known = np.where(compared, wanted, 0.0)[None], compared
 
     def kinked(self, found: Taylor, direction: Array) -> bool:  # noqa: ARG002 - as of the formulas
         """Return whether the oracle, which crosses no kinks, finds the gradient's slope."""
@@ -215,8 +210,11 @@ class OwnNumbers(Numbers):
 
     def evidence(self) -> Evidence:
         """Return what a diagnosis begins with where there are no formulas."""
-        assert self._known is not None
-        shards, compared = self._known
+        if self._known is None:
+            wanted, compared = self.by_differences
+            shards = np.where(compared, wanted, 0.0)[None]
+        else:
+            shards, compared = self._known
         right = np.where(compared, shards.sum(axis=0), self.gradient)
         job = self.triangle.job
         rows = job.rows(self.step)

@@ -41,7 +41,9 @@ def measured(f: Callable[[Array], Array], x: Array, seed: int) -> Array:
     for spacing in SPACINGS:
         estimates = []
         for _ in range(DIRECTIONS):
-            step = spacing * np.maximum(np.abs(x), np.abs(x).mean()) * random.uniform(0.5, 1, len(x))
+            step = (
+                spacing * np.maximum(np.abs(x), np.abs(x).mean()) * random.uniform(0.5, 1, len(x))
+            )
             step *= random.choice((-1.0, 1.0), len(x))
             values = np.array([f(x + k * step) for k in range(POINTS)], float)
             estimates.append(_deviation(values))

@@ -1,6 +1,7 @@
 """Projections: what they accept, what they see, and how often they miss, against the formula."""
 
 import math
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -211,6 +212,10 @@ def test_a_comparison_names_the_rows_of_the_blocks_that_are_wrong() -> None:
     assert [t.compared for t in other.tensors] == [11, 3, 3, 3]
 
 
+def _bent(f: Smooth, across: Array, there: float, jump: float, x: Array) -> float:
+    return f.value(x) + jump * max(float(across @ x) - there, 0.0)
+
+
 @pytest.mark.parametrize("distance", [1e-9, 1e-8, 1e-7, 1e-6, 1e-5])
 def test_differences_along_a_direction_step_round_kinks(distance: float) -> None:
     """Beyond a kink that is near, both central differences are wrong by the same half jump."""
@@ -220,11 +225,7 @@ def test_differences_along_a_direction_step_round_kinks(distance: float) -> None
         across, jump = random.standard_normal(len(f.x)), 10 ** random.uniform(-3, 0)
         there = float(across @ f.x) + distance
 
-        def bent(
-            x: Array, f: Smooth = f, across: Array = across, jump: float = jump, there: float = there
-        ) -> float:
-            return f.value(x) + jump * max(float(across @ x) - there, 0.0)
-
+        bent = partial(_bent, f, across, there, jump)
         oracle = by_differences(bent, f.x, f.noise + 8 * UNIT)
         for _ in range(5):
             slope = oracle(random.standard_normal(len(f.x)))
