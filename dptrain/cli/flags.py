@@ -14,7 +14,7 @@ from dptrain.experiment.schema import Execution, Experiment
 from dptrain.own.origin import Named, is_own
 
 # Settings that have no sensible form on a command line; they come from a file or the Python API.
-NOT_FLAGS = {"layers", "dataset_digest", "init_digest", "model_digest"}
+NOT_FLAGS = {"layers", "dataset_digest", "init_digest", "model_digest", "model_state"}
 # Settings of a network of the user's own, as parts of --model.
 MODEL_FLAGS = {
     "model_args": "--model.args",
@@ -164,7 +164,7 @@ def warn_of_change(experiment: Experiment, code: Named | None) -> Experiment:
     if code is None or recorded is None or recorded == code.digest:
         return experiment
     print(  # noqa: T201 - the command line's own output
-        f"dptrain: warning: {code.path} is not as it was when the run was trained",
+        f"dptrain: warning: {code.changed()} since the run was trained",
         file=sys.stderr,
     )
     return msgspec.structs.replace(experiment, model_digest=None)

@@ -88,18 +88,23 @@ class OwnNumbers(Numbers):
 
     def _measure(self) -> None:
         """Find out how far rounding moves the loss and the gradient."""
+        trained = np.concatenate([np.arange(span.start, span.stop) for span in self.spans])
+        moved = self.parameters.copy()
 
         def both(x: Array) -> Array:
-            found = self.triangle.local.analytic(x, self.step)
-            return np.append(found.gradient.astype(float), found.loss)
+            moved[trained] = x
+            found = self.triangle.local.analytic(moved, self.step)
+            return np.append(found.gradient.astype(float)[trained], found.loss)
 
-        noise = measured(both, self.parameters, self.seed)
+        gradient = np.zeros(len(self.parameters))
+        found = measured(both, self.parameters[trained], self.seed)
+        gradient[trained], noise = found[:-1], found[-1]
         size = max(1.0, abs(self.loss(self.parameters)))
-        self.noise = max(LEAST_NOISE * size, DEVIATIONS * float(noise[-1]))
-        least = ROUNDING * float(np.abs(self.gradient).max(initial=0))
+        self.noise = max(LEAST_NOISE * size, DEVIATIONS * float(noise))
+        least = ROUNDING * float(np.abs(self.gradient[trained]).max(initial=0))
         self.bounds = np.zeros(len(self.parameters))
         for span in self.spans:
-            self.bounds[span] = max(least, DEVIATIONS * float(noise[span].max(initial=0))) / 2
+            self.bounds[span] = max(least, DEVIATIONS * float(gradient[span].max(initial=0))) / 2
         if not self.noise <= COARSE * size:
             self._remarks.append(
                 "the loss is rounded more than float64 would, as where code computes in float32: "

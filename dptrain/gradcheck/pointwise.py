@@ -173,7 +173,7 @@ class Numbers(ABC):
 
         Where that is 0 but for rounding, as of biases before a batch norm, the largest of all.
         """
-        overall = float(np.abs(self.gradient).max(initial=0))
+        overall = max(float(np.abs(self.gradient[span]).max(initial=0)) for span in self.spans)
         found = {}
         for tensor in self.tensors:
             own = slice(tensor.start, tensor.stop)

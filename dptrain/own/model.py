@@ -4,10 +4,16 @@ The protocol is that of the networks in "Deep Learning from Scratch": ``params``
 ``gradient(x, t)``, a dict of their gradients averaged over the rows; ``loss(x, t)``, likewise a
 mean; and, if there are any, ``predict(x)`` and ``accuracy(x, t)``. An object may have
 ``loss_and_gradient(x, t)`` in place of ``gradient``, which saves it a forward pass.
+
+Every call begins alike, whoever makes it and whatever was called before: with the weights and the
+state (`dptrain.own.state`) last loaded, with generators seeded for it, and in the mode that is
+meant (`dptrain.own.switch`).
 """
 
 import copy
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -15,6 +21,9 @@ from numpy.typing import DTypeLike, NDArray
 
 from dptrain.errors import UsageError
 from dptrain.own.blame import own_code_error
+from dptrain.own.generators import Generators
+from dptrain.own.state import PREFIX, Memory
+from dptrain.own.switch import Switch
 
 Array = NDArray[Any]
 Params = dict[str, Array]
@@ -28,9 +37,10 @@ class Function:
         self.function = function
         self.params = params
 
-    def loss_and_gradient(self, x: Array, t: Array) -> tuple[Any, Mapping[str, Any]]:
-        """Return the mean loss, and its gradient by parameter."""
-        return self.function(self.params, x, t)
+    @property
+    def loss_and_gradient(self) -> Callable[..., tuple[Any, Mapping[str, Any]]]:
+        """What returns the mean loss, and its gradient by parameter."""
+        return partial(self.function, self.params)
 
 
 class PredictingFunction(Function):
@@ -42,9 +52,10 @@ class PredictingFunction(Function):
         super().__init__(function, params)
         self.prediction = prediction
 
-    def predict(self, x: Array) -> Any:
-        """Return the outputs."""
-        return self.prediction(self.params, x)
+    @property
+    def predict(self) -> Callable[..., Any]:
+        """What returns the outputs."""
+        return partial(self.prediction, self.params)
 
 
 class OwnModel:
@@ -56,13 +67,26 @@ class OwnModel:
         params: its arrays, by name. They are written to in place, because its layers hold them.
         predicts: whether it has ``predict``.
         scores: whether the fraction of rows that it classifies correctly can be told.
+        switch: between training and inference.
+        memory: of its state.
     """
 
-    def __init__(self, subject: object, name: str) -> None:
-        """Check the protocol; raise `UsageError` where something is missing or of no use."""
+    def __init__(self, subject: object, name: str, state: Mapping[str, str] | None = None) -> None:
+        """Check the protocol.
+
+        Args:
+            subject: the object.
+            name: of its class or function.
+            state: the form of each value of its state, by path; None where that is not known.
+
+        Raises:
+            UsageError: something is missing or of no use.
+        """
         self.subject: Any = subject
         self.name = name
         self.params = _params_of(subject, name)
+        self.memory = Memory(subject, state or {}, name)
+        self._generators = Generators(subject)
         both = _method(subject, "loss_and_gradient")
         self._both = both
         self._gradient = _method(subject, "gradient")
@@ -74,18 +98,60 @@ class OwnModel:
         if missing:
             raise UsageError(
                 f"{name} has no {' and no '.join(missing)}; a network of your own needs .params, "
-                ".gradient(x, t) and .loss(x, t)"
+                f".gradient(x, t) and .loss(x, t){'' if self._gradient else _nearly(subject)}"
             )
+        methods = {"loss_and_gradient": both, "gradient": self._gradient, "loss": self._loss}
+        methods |= {"predict": self._predict, "accuracy": self._accuracy}
+        self.switch = Switch(subject, methods)
         self.predicts = self._predict is not None
         self.scores = self.predicts or self._accuracy is not None
 
-    def load(self, weights: Sequence[Array]) -> None:
-        """Put weights into the arrays of ``params``, in their order.
+    def with_state(self, state: Mapping[str, str]) -> "OwnModel":
+        """Return the same network, of which the state is known."""
+        return OwnModel(self.subject, self.name, state)
+
+    def copied(self) -> "OwnModel | None":
+        """Return a copy of the network, with nothing loaded; None where it cannot be copied."""
+        forms = {path: str(form) for path, form in self.memory.forms.items()}
+        try:
+            return OwnModel(copy.deepcopy(self.subject), self.name, forms)
+        except Exception:  # noqa: BLE001 - objects may refuse to be copied in their own ways
+            return None
+
+    def traits(self) -> dict[str, str]:
+        """Return what was found beside the weights, for people: ``mode`` and ``state``, if any."""
+        found, paths = {}, list(self.memory.forms)
+        some = paths if len(paths) <= 4 else [*paths[:3], f"{len(paths) - 3} more"]
+        if str(self.switch):
+            found["mode"] = f"training or inference by {self.switch}"
+        if paths:
+            found["state"] = f"{', '.join(some)}: kept with the weights"
+        return found
+
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """The shapes of weights and state, by name."""
+        return {name: array.shape for name, array in self.params.items()} | self.memory.shapes
+
+    def tensors(self) -> list[Array]:
+        """Return copies of the weights, and the state, as the network has them now."""
+        return [*(array.copy() for array in self.params.values()), *self.memory.initial()]
+
+    def state(self) -> list[Array]:
+        """Return the tensors of the state that the last call has left."""
+        return self.memory.tensors()
+
+    def load(self, tensors: Sequence[Array]) -> None:
+        """Put weights into the arrays of ``params``, in their order; keep the state behind them.
+
+        The state's arrays are not copied: they are read at the beginning of every call.
 
         Raises:
             UsageError: the object has exchanged an array since it was made.
         """
         now = self.subject.params
+        weights = tensors[: len(self.params)]
+        self.memory.hold(tensors[len(self.params) :])
         for (name, array), value in zip(self.params.items(), weights, strict=True):
             if now.get(name) is not array:
                 raise UsageError(
@@ -97,29 +163,31 @@ class OwnModel:
     def loss_and_gradient(self, x: Array, t: Array, seed: int) -> tuple[float, Mapping[str, Array]]:
         """Return the mean loss of some rows, and its gradients, to be used before the next call.
 
+        Both are those of training.
+
         Args:
             x: rows ``(n, *input_shape)``.
             t: their targets.
             seed: of NumPy's global generator, before each call of the object.
         """
         if self._both is not None:
-            found = self._call(self._both, "loss_and_gradient", x, t, seed=seed)
-            if not isinstance(found, tuple) or len(found) != 2:
-                raise UsageError(
-                    f"{self.name}.loss_and_gradient(x, t) returned {_told(found)}; it must return "
-                    "a loss and a dict of gradients"
-                )
-            loss, gradients = found
-            return self._number("loss_and_gradient", loss), self._gradients(gradients)
+            found = self._call(self._both, "loss_and_gradient", x, t, seed=seed, training=True)
+            value, gradients = self._pair(found)
+            return self._number("loss_and_gradient", value), self._gradients(gradients)
         assert self._gradient is not None
-        loss = self.loss(x, t, seed)  # before, as gradients may stand in memory that it uses
-        return loss, self._gradients(self._call(self._gradient, "gradient", x, t, seed=seed))
+        # before, as gradients may stand in memory that it uses
+        loss = self.loss(x, t, seed, training=True)
+        gradients = self._call(self._gradient, "gradient", x, t, seed=seed, training=True)
+        return loss, self._gradients(gradients)
 
-    def loss(self, x: Array, t: Array, seed: int) -> float:
-        """Return the mean loss of some rows."""
-        if self._loss is None:
-            return self.loss_and_gradient(x, t, seed)[0]
-        return self._number("loss", self._call(self._loss, "loss", x, t, seed=seed))
+    def loss(self, x: Array, t: Array, seed: int, *, training: bool = False) -> float:
+        """Return the mean loss of some rows, in training or else in inference."""
+        if self._loss is not None:
+            found = self._call(self._loss, "loss", x, t, seed=seed, training=training)
+            return self._number("loss", found)
+        assert self._both is not None
+        found = self._call(self._both, "loss_and_gradient", x, t, seed=seed, training=training)
+        return self._number("loss_and_gradient", self._pair(found)[0])
 
     def with_arrays(self, dtype: DTypeLike) -> "OwnModel":
         """Return a copy of the object in which every array of ``params`` has another dtype.
@@ -131,15 +199,17 @@ class OwnModel:
         return copy.deepcopy(self, arrays)
 
     def complex_loss(self, x: Array, t: Array, seed: int) -> complex:
-        """Return the mean loss of some rows where ``params`` are complex; see `with_arrays`.
+        """Return the mean loss of some rows in training, with complex ``params``: `with_arrays`.
 
         The network's code was written for real numbers and may raise anything.
         """
-        np.random.seed(seed)
-        if self._loss is not None:
-            return complex(np.asarray(self._loss(x, t)).item())
-        assert self._both is not None
-        return complex(np.asarray(self._both(x, t)[0]).item())
+        with self._prepared(seed, training=True):
+            if self._loss is not None:
+                told = self.switch.of("loss", training=True)
+                return complex(np.asarray(self._loss(x, t, **told)).item())
+            assert self._both is not None
+            told = self.switch.of("loss_and_gradient", training=True)
+            return complex(np.asarray(self._both(x, t, **told)[0]).item())
 
     def outputs(self, x: Array, seed: int) -> Array:
         """Return what ``predict`` returns, an array with a first axis as long as that of ``x``."""
@@ -178,17 +248,46 @@ class OwnModel:
             f"{classes} classes; it must return scores ({len(outputs)}, {classes}) or class numbers"
         )
 
-    def _call(self, method: Callable[..., Any], what: str, *arguments: Array, seed: int) -> Any:
+    @contextmanager
+    def _prepared(self, seed: int, *, training: bool) -> Iterator[None]:
+        """Put everything that a call depends on into its place."""
         np.random.seed(seed)  # the global generator: such networks draw from it
+        self.memory.restore()
+        with self._generators.seeded(seed), self.switch.set(training=training):
+            yield
+
+    def _call(
+        self,
+        method: Callable[..., Any],
+        what: str,
+        *arguments: Array,
+        seed: int,
+        training: bool = False,
+    ) -> Any:
         try:
-            return method(*arguments)
+            with self._prepared(seed, training=training):
+                return method(*arguments, **self.switch.of(what, training=training))
         except Exception as error:
             told = ", ".join(
                 f"{name}: {_told(each)}" for name, each in zip("xt", arguments, strict=False)
             )
             raise own_code_error(f"{self.name}.{what}({told})", error) from error
 
+    def _pair(self, found: Any) -> tuple[Any, Any]:
+        if not isinstance(found, tuple) or len(found) != 2:
+            raise UsageError(
+                f"{self.name}.loss_and_gradient(x, t) returned {_told(found)}; it must return "
+                "a loss and a dict of gradients"
+            )
+        return found
+
     def _number(self, what: str, value: Any) -> float:
+        if isinstance(value, tuple) and len(value) == 2 and isinstance(value[1], Mapping):
+            raise UsageError(
+                f"{self.name}.{what}(x, t) returned a loss and a dict; that is what "
+                "loss_and_gradient(x, t) is for: call it so, and let loss(x, t) return the loss "
+                "alone, or leave it out"
+            )
         found = np.asarray(value)
         if found.size != 1 or found.dtype.kind not in "fiu":
             raise UsageError(
@@ -240,6 +339,23 @@ def _method(subject: object, name: str) -> Callable[..., Any] | None:
     return found if callable(found) else None
 
 
+def _nearly(subject: object) -> str:
+    """Return how a network that is written in another form fits in, as the end of a sentence."""
+    if _method(subject, "numerical_gradient"):
+        return (
+            "; numerical_gradient computes the loss twice for every weight: to train with it all "
+            "the same, add gradient = numerical_gradient"
+        )
+    if _method(subject, "backward"):
+        return "; let gradient(x, t) call backward, and return a dict of what it has computed"
+    if _method(subject, "loss"):
+        return (
+            "; if loss(x, t) returns both the loss and a dict of gradients, let "
+            "loss_and_gradient(x, t) return them"
+        )
+    return ""
+
+
 def _params_of(subject: object, name: str) -> Params:
     params = getattr(subject, "params", None)
     if not isinstance(params, dict) or not params:
@@ -247,7 +363,7 @@ def _params_of(subject: object, name: str) -> Params:
             f"{name}.params is {_told(params)}; a network of your own needs a dict of arrays there"
         )
     for key, array in params.items():
-        if not isinstance(key, str) or not key or key.startswith("optimizer/"):
+        if not isinstance(key, str) or not key or key.startswith(("optimizer/", PREFIX)):
             raise UsageError(f"{name}.params has the key {key!r}; give it a name, such as 'W1'")
         if not isinstance(array, np.ndarray) or array.dtype.kind != "f" or not array.size:
             raise UsageError(

@@ -27,7 +27,7 @@ class _Shard(NamedTuple):
         t: what the network gets: class numbers, one-hot rows or real targets.
         targets: as the data set has them.
         hot: memory behind ``t`` where that is one-hot rows.
-        gradients: where the gradients go, by name.
+        gradients: where the gradients go, by name, and behind them the state.
         share: of the minibatch's rows.
     """
 
@@ -107,7 +107,8 @@ class OwnPass(ShardedPass):
 
     def _loss(self, i: int, shard: _Shard) -> float:
         _fill_in(shard)
-        return self._model.loss(shard.x, shard.t, self._seed(i)) * len(shard.x)
+        loss = self._model.loss(shard.x, shard.t, self._seed(i), training=self._training)
+        return loss * len(shard.x)
 
     def _seed(self, i: int) -> int:
         if not self._training:
@@ -120,8 +121,9 @@ class OwnPass(ShardedPass):
         _fill_in(shard)
         rows = len(shard.x)
         loss, gradients = self._model.loss_and_gradient(shard.x, shard.t, self._seed(i))
-        for name, place in shard.gradients.items():
-            np.multiply(gradients[name], shard.share, out=place, casting="same_kind")
+        left = [*gradients.values(), *self._model.state()]
+        for each, place in zip(left, shard.gradients.values(), strict=True):
+            np.multiply(each, shard.share, out=place, casting="same_kind")
         return loss * rows
 
     def complex_losses(self, parameters: Array) -> list[complex]:
@@ -131,7 +133,9 @@ class OwnPass(ShardedPass):
         """
         if self._complex is None:
             self._complex = self._model.with_arrays(complex)
-        self._complex.load(list(self._network.views(parameters).values()))
+        weights = list(self._network.views(parameters).values())[: len(self._complex.params)]
+        state = list(self._weights.values())[len(weights) :]
+        self._complex.load([*weights, *state])
         for shard in self._shards:
             _fill_in(shard)
         return [
