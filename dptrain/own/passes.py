@@ -124,6 +124,7 @@ class OwnPass(ShardedPass):
         left = [*gradients.values(), *self._model.state()]
         for each, place in zip(left, shard.gradients.values(), strict=True):
             np.multiply(each, shard.share, out=place, casting="same_kind")
+        self.alive()
         return loss * rows
 
     def complex_losses(self, parameters: Array) -> list[complex]:
