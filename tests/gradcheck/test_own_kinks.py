@@ -32,7 +32,7 @@ def test_many_units_with_kinks_near_every_point(seed: int) -> None:
 def test_differences_step_round_kinks(between: tuple[type, ...], seed: int) -> None:
     found = checked(Chain((12, 6, 4), (Buffered, *between), 0.3), seed)
     assert found.verdict is Verdict.PASS
-    assert COMPLEX in found.remarks[0]
+    assert any(COMPLEX in each for each in found.remarks)
 
 
 class Hinge(Chain):
