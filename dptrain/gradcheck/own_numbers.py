@@ -4,6 +4,7 @@ By the complex step, where the code can do that, which crosses no kinks; otherwi
 Rounding of the loss and of the gradient is measured.
 """
 
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -39,6 +40,8 @@ COARSE = 1e-11
 # Elements that the complex step compares one by one: so many numbers in all, but at least some of
 # each tensor, and no more than a few thousand.
 NUMBERS, EACH, MOST = 100_000_000, 20, 10_000
+# A loss that takes longer is computed for fewer differences, which take some thirty losses each.
+SLOW = 0.03
 # All elements by differences, where there are few and no complex step, at the first point.
 ELEMENTWISE = 300
 
@@ -72,6 +75,8 @@ class OwnNumbers(Numbers):
                 "the loss cannot be computed with complex numbers: differences take their place"
             )
             slopes = [differences(self.direction(1, [span])) for span in self.spans]
+            self.few = self._seconds() > SLOW
+            self.samples = 1 if self.few else self.samples
         else:
             self.oracle = own.oracle()
             self.samples = 1
@@ -110,6 +115,12 @@ class OwnNumbers(Numbers):
                 "the loss is rounded more than float64 would, as where code computes in float32: "
                 "numbers tell no more than that allows"
             )
+
+    def _seconds(self) -> float:
+        """Return how long the loss takes."""
+        began = time.process_time()
+        self.loss(self.parameters)
+        return time.process_time() - began
 
     def _account_for_epsilon(self, slopes: list[Slope]) -> None:
         off = [float(self.gradient @ each.direction) - each.value for each in slopes]
