@@ -61,6 +61,9 @@ class Place(NamedTuple):
 class _Missing:
     """Of an attribute or key that is not there."""
 
+    def __deepcopy__(self, memo: Any) -> "_Missing":
+        return self  # there is only one, which is compared by identity
+
 
 MISSING = _Missing()
 
