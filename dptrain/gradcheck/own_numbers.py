@@ -154,10 +154,25 @@ class OwnNumbers(Numbers):
         along = self.projections()
         each = [c for c in (self.complex_step(along), self.differences()) if c is not None]
         located = any(c.verdict is Verdict.FAIL for c in each)
-        for comparison in (*each, along if located else _unlocated(along)):
+        for comparison in (*each, along if located else self._unlocated(along)):
             yield Number(comparison._replace(remark=remark), evidence=self.evidence)
         comparison, slope = self.taylor()
-        yield Number(comparison if located else _unlocated(comparison), slope, self.evidence)
+        yield Number(comparison if located else self._unlocated(comparison), slope, self.evidence)
+
+    def _unlocated(self, found: Comparison) -> Comparison:
+        """Return what directions have found where no single element is known to be wrong.
+
+        Of a loss that is rounded coarsely, they alone prove nothing.
+        """
+        if found.verdict is Verdict.FAIL and self._unsure > 1:
+            return found._replace(verdict=Verdict.INCONCLUSIVE)
+        names = ", ".join(t.tensor for t in found.tensors if t.failed)
+        what = f"the gradient of {names}" if names else "the gradient"
+        sentence = (
+            f"{what} is wrong along random directions; of the elements that were compared one by "
+            "one, none is"
+        )
+        return found._replace(diagnoses=(Diagnosis("unlocated", sentence, 0.0),))
 
     def findings(self, indices: Array) -> list[Finding]:
         """Return what the loss is like along some elements."""
@@ -282,14 +297,3 @@ class OwnNumbers(Numbers):
             return found, list(range(len(found)))
 
         return rows
-
-
-def _unlocated(found: Comparison) -> Comparison:
-    """Return what directions have found where no single element is known to be wrong."""
-    names = ", ".join(t.tensor for t in found.tensors if t.failed)
-    what = f"the gradient of {names}" if names else "the gradient"
-    sentence = (
-        f"{what} is wrong along random directions; of the elements that were compared one by one, "
-        "none is"
-    )
-    return found._replace(diagnoses=(Diagnosis("unlocated", sentence, 0.0),))
