@@ -17,7 +17,7 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from dptrain.errors import UsageError
 from dptrain.own.blame import own_code_error
@@ -189,25 +189,27 @@ class OwnModel:
         found = self._call(self._both, "loss_and_gradient", x, t, seed=seed, training=training)
         return self._number("loss_and_gradient", self._pair(found)[0])
 
-    def complex_loss(self, weights: Mapping[str, Array], x: Array, t: Array, seed: int) -> complex:
-        """Return the mean loss of some rows, in training, with weights which may be complex.
+    def with_arrays(self, dtype: DTypeLike) -> "OwnModel":
+        """Return a copy of the object in which every array of ``params`` has another dtype.
 
-        The network's code was written for real numbers and may raise anything; or it may not notice
-        the weights, where it has kept the arrays of ``params`` elsewhere too.
+        That is so wherever the object holds it; a view or a copy stays as it is. May raise
+        whatever copying the object raises.
         """
-        params = self.subject.params
-        before = dict(params)
-        try:
-            params.update((name, weights[name]) for name in before)
-            with self._prepared(seed, training=True):
-                if self._loss is not None:
-                    told = self.switch.of("loss", training=True)
-                    return complex(np.asarray(self._loss(x, t, **told)).item())
-                assert self._both is not None
-                told = self.switch.of("loss_and_gradient", training=True)
-                return complex(np.asarray(self._both(x, t, **told)[0]).item())
-        finally:
-            params.update(before)
+        arrays: dict[int, Any] = {id(a): a.astype(dtype) for a in self.params.values()}
+        return copy.deepcopy(self, arrays)
+
+    def complex_loss(self, x: Array, t: Array, seed: int) -> complex:
+        """Return the mean loss of some rows in training, with complex ``params``: `with_arrays`.
+
+        The network's code was written for real numbers and may raise anything.
+        """
+        with self._prepared(seed, training=True):
+            if self._loss is not None:
+                told = self.switch.of("loss", training=True)
+                return complex(np.asarray(self._loss(x, t, **told)).item())
+            assert self._both is not None
+            told = self.switch.of("loss_and_gradient", training=True)
+            return complex(np.asarray(self._both(x, t, **told)[0]).item())
 
     def outputs(self, x: Array, seed: int) -> Array:
         """Return what ``predict`` returns, an array with a first axis as long as that of ``x``."""

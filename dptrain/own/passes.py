@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from dptrain.nn.passes import Arrangement, ShardedPass, Targets, Trouble
 from dptrain.nn.workspace import aligned_empty
+from dptrain.own.model import OwnModel
 from dptrain.own.network import OwnNetwork, Seeds
 
 Array = NDArray[Any]
@@ -61,6 +62,7 @@ class OwnPass(ShardedPass):
         super().__init__(arrangement, gradients)
         self._network = network
         self._model = network.model
+        self._complex: OwnModel | None = None
         self._shards_of_minibatch = arrangement.shards
         self._training = arrangement.training
         self._seeds = seeds
@@ -130,11 +132,15 @@ class OwnPass(ShardedPass):
 
         Raises whatever the network's code raises: it may not be made for complex numbers.
         """
-        weights = self._network.views(parameters)
+        if self._complex is None:
+            self._complex = self._model.with_arrays(complex)
+        weights = list(self._network.views(parameters).values())[: len(self._complex.params)]
+        state = list(self._weights.values())[len(weights) :]
+        self._complex.load([*weights, *state])
         for shard in self._shards:
             _fill_in(shard)
         return [
-            self._model.complex_loss(weights, shard.x, shard.t, self._seed(i))
+            self._complex.complex_loss(shard.x, shard.t, self._seed(i))
             for i, shard in enumerate(self._shards)
         ]
 
@@ -150,11 +156,12 @@ class OwnPass(ShardedPass):
         """
         own = self._shards[shard]
         self._model.load(list(self._weights.values()))
+        now = self._model.params  # which may have fewer digits than what was loaded
+        before = {name: each.copy() for name, each in now.items()}
         _fill_in(own)
         loss, gradients = self._model.loss_and_gradient(own.x, own.t, seed)
         copies = {name: np.array(each) for name, each in gradients.items()}
-        now = self._model.params
-        changed = [n for n, w in now.items() if not np.array_equal(w, self._weights[n])]
+        changed = [name for name, each in before.items() if not np.array_equal(now[name], each)]
         return loss, copies, changed
 
     def backward(self, ready: Callable[[int], None] | None = None) -> None:
