@@ -1,4 +1,4 @@
-"""``dptrain``: the verbs, and what their errors look like."""
+"""``dptrain``: runs a verb, and says what went wrong."""
 
 import os
 import sys
@@ -8,48 +8,17 @@ from collections.abc import Sequence
 for _variable in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ[_variable] = "1"
 
-from cyclopts import App, CycloptsError, Parameter  # noqa: E402 - after the threads are set
-from cyclopts.config import Env  # noqa: E402
+from cyclopts import CycloptsError  # noqa: E402 - after the threads are set
 
-from dptrain import __version__  # noqa: E402
+from dptrain.cli.verbs import program  # noqa: E402
 from dptrain.errors import EXIT_ERROR, EXIT_SIGINT, EXIT_USAGE, DptrainError  # noqa: E402
-
-VERBS = (
-    "train",
-    "verify",
-    "bisect",
-    "evaluate",
-    "predict",
-    "compress",
-    "convert",
-    "plot",
-    "inspect",
-    "scaling",
-    "gradcheck",
-    "tune",
-    "doctor",
-    "worker",
-)
-
-app = App(
-    name="dptrain",
-    help="Data-parallel training on plain CPUs: the same weights, to the last bit, for any number "
-    "of workers.",
-    version=__version__,
-    config=Env("DPTRAIN_", command=False),
-    help_format="markdown",
-    default_parameter=Parameter(show_env_var=False, show_default=False, negative=()),
-    result_action="return_value",
-)
-for _verb in VERBS:
-    app.command(f"dptrain.cli.{_verb}:{_verb}", name=_verb)
-app.register_install_completion_command()
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one verb, by default that of the command line; return the process's exit code."""
+    given = sys.argv[1:] if arguments is None else list(arguments)
     try:
-        code = app(arguments, exit_on_error=False, print_error=False)
+        code = program(given)(given, exit_on_error=False, print_error=False)
         sys.stdout.flush()
     except CycloptsError as error:
         return _complain(str(error), EXIT_USAGE)
