@@ -9,10 +9,10 @@ from typing import Annotated, Any, Literal
 from cyclopts import Parameter
 
 from dptrain.cli.begun import with_saved_network
+from dptrain.cli.experiments import read_experiment
 from dptrain.cli.flags import ExperimentFlags, given, named_code
 from dptrain.cli.output import print_json
 from dptrain.errors import UsageError
-from dptrain.experiment.files import read_toml
 from dptrain.experiment.job import opened_data, prepared_data
 from dptrain.experiment.override import override
 from dptrain.experiment.schema import Experiment
@@ -46,7 +46,7 @@ def gradcheck(
     4: inconclusive.
 
     Args:
-        what: An experiment.toml, or a network of your own: FILE.py:NAME.
+        what: An experiment.toml, the name of an example, or a network of your own: FILE.py:NAME.
         experiment_flags: What decides the numbers; by default minibatches of 13 rows in 5 shards.
         workers: Numbers of workers, such as 2,3.
         exchange: How gradients travel, such as shared,star.
@@ -87,7 +87,7 @@ def _subject(what: str | None, flags: dict[str, Any], seed: int) -> Subject:
     elif what is not None and (meant := code_meant(what)):
         raise UsageError(meant)
     elif what is not None:
-        recorded = read_toml(Path(what))["experiment"]
+        recorded = read_experiment(Path(what))["experiment"]
     settings = with_saved_network(override(_small(recorded) if recorded else {}, flags))
     origin: Origin | None = named_code(flags)
     described = build(Experiment, settings, what or "the command line")

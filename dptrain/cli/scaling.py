@@ -5,10 +5,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 from dptrain.cli.begun import with_saved_network
+from dptrain.cli.experiments import read_experiment
 from dptrain.cli.flags import ExperimentFlags, given, named_code
 from dptrain.cli.output import print_json
 from dptrain.errors import EXIT_CHECK_FAILED, UsageError, suggestion
-from dptrain.experiment.files import read_toml
 from dptrain.experiment.override import override
 from dptrain.experiment.schema import Experiment
 from dptrain.experiment.validate import build
@@ -38,7 +38,7 @@ def scaling(
     of its own. The weights are compared on the way. Exit code 3 if they differ.
 
     Args:
-        experiment: An experiment.toml.
+        experiment: An experiment.toml, or the name of an example.
         experiment_flags: What decides the numbers; --steps are those of one measurement.
         workers: Numbers of workers, such as 1,2,4; by default 1, 2, … up to the cores.
         kind: Of scaling.
@@ -57,7 +57,7 @@ def scaling(
         raise UsageError(f"{out}: cannot draw a picture with the suffix {out.suffix!r}{near}")
     flags = given(experiment_flags) if experiment_flags is not None else {}
     steps = flags.pop("steps", None)
-    recorded = {} if experiment is None else read_toml(experiment)["experiment"]
+    recorded = {} if experiment is None else read_experiment(experiment)["experiment"]
     settings = with_saved_network(override(recorded, flags))
     described = build(Experiment, settings, str(experiment or "the command line"))
     kinds: list[Kind] = ["strong", "weak"] if kind == "both" else [kind]
