@@ -13,6 +13,7 @@ from dptrain.errors import EXIT_CHECK_FAILED, DataError, UsageError
 from dptrain.experiment.models import ACTIVATIONS
 from dptrain.experiment.schema import ActivationName, Experiment
 from dptrain.experiment.validate import build
+from dptrain.invocation import install
 from dptrain.nn.network import Network
 from dptrain.own.origin import is_own
 from dptrain.report.banner import network_line
@@ -100,7 +101,7 @@ def _export(target: Path, trained: TrainedNetwork) -> "Comparison":
     except ImportError as error:
         raise UsageError(
             f"{target}: to write ONNX the package {error.name} is needed; install dptrain with its "
-            "extra: pip install 'dptrain[onnx]'"
+            "extra: " + install("onnx")
         ) from None
     model = onnx_model(trained).SerializeToString(deterministic=True)
     atomic_write(target, model)

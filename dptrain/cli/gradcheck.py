@@ -20,6 +20,7 @@ from dptrain.experiment.validate import build
 from dptrain.gradcheck.checking import Check, Plan
 from dptrain.gradcheck.distributed import Way
 from dptrain.gradcheck.subject import BATCH_SIZE, START, TRAINED, Subject, as_given, shrunk
+from dptrain.invocation import program
 from dptrain.own.origin import Origin, code_meant, is_own
 
 POINTS = {"initial": START, "burnt-in": TRAINED}
@@ -63,7 +64,7 @@ def gradcheck(
         return _zoo(as_json=json)
     subject = _subject(what, flags, seed)
     wanted = list(POINTS.values()) if point == "both" else [POINTS[point]]
-    replay = shlex.join(["dptrain", *_without_seed(sys.argv[1:]), "--check-seed", str(seed)])
+    replay = f"{program()} " + shlex.join([*_without_seed(sys.argv[1:]), "--check-seed", str(seed)])
     from dptrain.report.gradcheck import Progress, as_data, print_report
 
     points = {name: each for name, each in subject.points().items() if name in wanted}

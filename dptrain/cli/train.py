@@ -19,6 +19,7 @@ from dptrain.errors import RunFolderError, UsageError
 from dptrain.experiment.override import override
 from dptrain.experiment.schema import Execution, Experiment
 from dptrain.experiment.validate import build
+from dptrain.invocation import program
 from dptrain.report.artist import Artist
 from dptrain.report.observers import observer_for
 from dptrain.runfolder import RunFolder
@@ -112,7 +113,8 @@ def _resumed(
     if fixed:
         raise UsageError(
             f"--resume {path} continues the recorded experiment, which has its own "
-            f"{', '.join(fixed)}; to change that, train anew: dptrain train {path}/experiment.toml"
+            f"{', '.join(fixed)}; to change that, train anew: {program()} train "
+            f"{path}/experiment.toml"
         )
     from dptrain.coordinator.recorded import recorded
 
@@ -139,7 +141,7 @@ def _check_patience(run: Path, earlier: int | None, later: int | None) -> None:
         had = "no patience" if earlier is None else f"patience={earlier}"
         raise UsageError(
             f"--resume {run} continues a run with {had}, which can only be raised, not be made "
-            f"{later}; train anew: dptrain train {run}/experiment.toml --patience {later}"
+            f"{later}; train anew: {program()} train {run}/experiment.toml --patience {later}"
         )
 
 

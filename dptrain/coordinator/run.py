@@ -43,6 +43,7 @@ from dptrain.experiment.job import Job, check_digest, opened_data, prepared_data
 from dptrain.experiment.rehearsed import rehearsed
 from dptrain.experiment.schema import Execution, Experiment
 from dptrain.experiment.settle import settle
+from dptrain.invocation import program
 from dptrain.launch.local import Crew
 from dptrain.metrics.lines import read_metrics
 from dptrain.metrics.records import ProlongedRecord, steps_in_force
@@ -245,7 +246,7 @@ class Run:
             trainer.save()
             raise WorkersLostError(
                 f"{error}\nstep {trainer.progress.step} is saved; continue with: "
-                f"dptrain train --resume {self._folder.path}{naming(self._experiment.model)}"
+                f"{program()} train --resume {self._folder.path}{naming(self._experiment.model)}"
             ) from None
 
     def _write_timeline(self) -> None:

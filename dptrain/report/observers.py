@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, TextIO
 
 from dptrain.coordinator.observer import Observer
 from dptrain.experiment.schema import Execution
+from dptrain.invocation import program
 from dptrain.metrics.records import EpochRecord
 
 if TYPE_CHECKING:  # an observer is made before the mathematics is imported
@@ -222,7 +223,7 @@ def invitation(address: str, key: Path, missing: int, code: str = "") -> str:
     """Return how to start the workers that a run waits for, and may import ``code``."""
     return (
         f"waiting for {missing} worker{'s' if missing > 1 else ''}; start each with\n"
-        f"  dptrain worker --connect {address} --key {key.resolve()}"
+        f"  {program()} worker --connect {address} --key {key.resolve()}"
         + f" --model {code}"
         * bool(code)
     )

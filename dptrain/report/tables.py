@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from dptrain.coordinator.outcome import Outcome
+from dptrain.invocation import program
 from dptrain.metrics.records import EndRecord
 from dptrain.own.origin import naming
 
@@ -56,7 +57,7 @@ def print_outcome(outcome: Outcome, wall_seconds: float) -> None:
     print_table("finished" if outcome.finished else "stopped", rows)
     if not outcome.finished:
         code = naming(outcome.job.experiment.model)
-        print(f"continue with: dptrain train --resume {outcome.folder.path}{code}")  # noqa: T201
+        print(f"continue with: {program()} train --resume {outcome.folder.path}{code}")  # noqa: T201
 
 
 def end_line(end: EndRecord) -> str:

@@ -64,7 +64,7 @@ def test_settings_stand_in_panels() -> None:
         ("nothing-like-it", "the examples are augmentation, conv, "),
         ("folder", "it is a folder; for that of a run give folder/experiment.toml"),
         ("rows.csv", "it is a data set; give --dataset rows.csv"),
-        ("net.py", "name the class or function in it as well: net.py:net, and give that as"),
+        ("net.py", "name the class or function in it as well: net.py:Net, and give that as"),
     ],
 )
 def test_what_is_no_experiment_is_told_what_it_is(
@@ -74,7 +74,7 @@ def test_what_is_no_experiment_is_told_what_it_is(
     Path("folder").mkdir()
     Path("folder/experiment.toml").touch()
     Path("rows.csv").write_text("a,b\n1,2\n")
-    Path("net.py").write_text("def net(params, x, t): ...\n")
+    Path("net.py").write_text("class Net:\n    def gradient(self, x, t): ...\n")
     with pytest.raises(UsageError) as refused:
         read_experiment(Path(what))
     assert message in str(refused.value)
