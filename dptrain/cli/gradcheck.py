@@ -36,6 +36,8 @@ def gradcheck(
     point: Literal["both", "initial", "burnt-in"] = "both",
     check_seed: int | None = None,
     html: Path | None = None,
+    fail_fast: Annotated[bool, Parameter(negative="")] = False,
+    verbose: Annotated[bool, Parameter(negative="")] = False,
     zoo: Annotated[bool, Parameter(negative="")] = False,
     json: bool = False,
 ) -> int:
@@ -53,7 +55,9 @@ def gradcheck(
         exchange: How gradients travel, such as shared,star.
         point: The weights at which to check: as they begin, or after some training.
         check_seed: Of what the check itself draws; by default a new one, which is printed.
-        html: Where to write a report with pictures.
+        html: Where to write a report with pictures, and with all that --verbose prints.
+        fail_fast: End with the first comparison that does not hold.
+        verbose: Print also how small an error would have been seen, by comparison and tensor.
         zoo: Check the checker: run all deliberate bugs, and print which were found.
         json: Print the result as one JSON object.
     """
@@ -65,11 +69,13 @@ def gradcheck(
     subject = _subject(what, flags, seed)
     wanted = list(POINTS.values()) if point == "both" else [POINTS[point]]
     replay = f"{program()} " + shlex.join([*_without_seed(sys.argv[1:]), "--check-seed", str(seed)])
-    from dptrain.report.gradcheck import Progress, as_data, print_report
+    from dptrain.report.gradcheck import as_data, print_report
+    from dptrain.report.gradcheck_progress import Progress
 
     points = {name: each for name, each in subject.points().items() if name in wanted}
+    plan = Plan(ways, first_only=fail_fast)
     with Progress(quiet=json) as progress:
-        report = Check(subject, Plan(ways), points, progress.tell, replay).run()
+        report = Check(subject, plan, points, progress, replay).run()
     if html is not None:
         from dptrain.report.gradcheck_html import write_html
 
@@ -77,7 +83,7 @@ def gradcheck(
     if json:
         print_json(as_data(report) | {"html": None if html is None else str(html)})
     else:
-        print_report(report)
+        print_report(report, verbose=verbose)
     return report.verdict.exit_code
 
 

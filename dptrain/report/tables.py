@@ -1,6 +1,7 @@
 """Closing tables and listings, on standard output."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 from dptrain.coordinator.outcome import Outcome
@@ -11,23 +12,46 @@ from dptrain.own.origin import naming
 _WIDEST = 500  # characters
 
 
-def print_table(title: str, rows: Sequence[tuple[str, ...]], header: Sequence[str] = ()) -> None:
-    """Print rows in aligned columns; numbers and all are strings already."""
+def print_table(
+    title: str,
+    rows: Sequence[tuple[str, ...]],
+    header: Sequence[str] = (),
+    colours: Mapping[str, str] = MappingProxyType({}),
+) -> None:
+    """Print rows in aligned columns; numbers and all are strings already.
+
+    Args:
+        title: above the table, in one line unless it is wider than the terminal.
+        rows: of cells.
+        header: of the columns, if they have one.
+        colours: of cells in the last column, by their text, where the terminal has colours.
+    """
     from rich import box
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
-    table = Table(title=title or None, title_justify="left", box=box.SIMPLE, pad_edge=False)
+    table = Table(box=box.SIMPLE, pad_edge=False)
     table.show_header = bool(header)
     for i in range(len(rows[0]) if rows else len(header)):
         table.add_column(header[i] if header else "", overflow="fold")
-    for row in rows:
-        table.add_row(*row)
+    for *cells, last in rows:
+        table.add_row(*cells, Text(last, colours.get(last, "")))
     console = Console(markup=False, highlight=False)
     if not console.is_terminal:  # a file has room
         wide = console.options.update(max_width=_WIDEST)
         console.width = max(console.width, console.measure(table, options=wide).maximum)
+    if title:  # not as the table's, which folds it to the width of the table
+        console.print(Text(title, "italic"))
     console.print(table)
+
+
+def print_line(text: str, style: str = "") -> None:
+    """Print a text, in a style and broken between words where it goes to a terminal."""
+    from rich.console import Console
+
+    console = Console(markup=False, highlight=False)
+    console.print(text, style=style, soft_wrap=not console.is_terminal)
 
 
 def print_outcome(outcome: Outcome, wall_seconds: float) -> None:
