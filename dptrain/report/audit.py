@@ -92,7 +92,9 @@ def _recorded(records: Comparison) -> str:
         return f"recorded: the same in all that both tell, {count}"
     tensors = f", in {', '.join(one.tensors)}" if one.tensors else ""
     after = f"the same up to step {one.since}" if one.since else "nothing before is known"
-    return f"recorded: {one.what} differs, step {one.step}{tensors}; {after}"
+    verb = "differ" if one.what.startswith("the tensors") else "differs"
+    step = "" if str(one.step) in one.what.split() else f", step {one.step}"
+    return f"recorded: {one.what} {verb}{step}{tensors}; {after}"
 
 
 def _finding(found: Finding) -> str:
@@ -103,7 +105,8 @@ def _finding(found: Finding) -> str:
         return f"the networks differ: {what}"
     if found.phase == "start":
         return f"they part before their first step, in the weights they begin with: {what}"
-    return f"they part in step {found.step}, counted from 0, in the {PHASES[found.phase]}: {what}"
+    step = found.step + 1  # as records count: step 1 is the first
+    return f"they part in step {step}, in the {PHASES[found.phase]}: {what}"
 
 
 def _stray(found: Bisection, stray: Stray) -> str:
