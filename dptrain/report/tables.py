@@ -8,6 +8,8 @@ from dptrain.coordinator.outcome import Outcome
 from dptrain.invocation import program
 from dptrain.metrics.records import EndRecord
 from dptrain.own.origin import naming
+from dptrain.report.figures import epoch_text, loss_text, rate_text, seconds_text
+from dptrain.report.hints import hints
 
 _WIDEST = 500  # characters
 
@@ -64,8 +66,8 @@ def print_outcome(outcome: Outcome, wall_seconds: float) -> None:
         rows.append(
             (
                 "speed",
-                f"{outcome.steps_per_second:,.0f} steps/s, "
-                f"{outcome.samples_per_second:,.0f} rows/s",
+                f"{rate_text(outcome.steps_per_second)} steps/s, "
+                f"{rate_text(outcome.samples_per_second)} rows/s",
             )
         )
         rows.append(("a step", step_split(outcome)))
@@ -79,6 +81,8 @@ def print_outcome(outcome: Outcome, wall_seconds: float) -> None:
     rows.append(("digest", outcome.digest[:16]))
     rows.append(("run", str(outcome.folder.path)))
     print_table("finished" if outcome.finished else "stopped", rows)
+    for hint in hints(outcome):
+        print_line(f"note: {hint}")
     if not outcome.finished:
         code = naming(outcome.job.experiment.model)
         print(f"continue with: {program()} train --resume {outcome.folder.path}{code}")  # noqa: T201
@@ -86,14 +90,24 @@ def print_outcome(outcome: Outcome, wall_seconds: float) -> None:
 
 def end_line(end: EndRecord) -> str:
     """Return how training with early stopping ended."""
-    ended = f"stopped early at epoch {end.epoch:g}" if end.stopped_early else "after all epochs"
+    ended = (
+        f"stopped early at epoch {epoch_text(end.epoch)}"
+        if end.stopped_early
+        else "after all epochs"
+    )
     if end.best_step == end.step:
         return f"{ended}, the best"
-    return f"{ended}, best epoch {end.best_epoch:g} restored"
+    return f"{ended}, best epoch {epoch_text(end.best_epoch)} restored"
 
 
 def score_rows(summary: dict[str, Any]) -> list[tuple[str, str]]:
-    """Return loss, and accuracy or R², of each split that was evaluated."""
+    """Return loss, and accuracy or R², of each split that was evaluated, and after which step."""
+    evaluated = summary["evaluated_step"]
+    then = (
+        ""
+        if summary["finished"] or evaluated == summary["steps"]
+        else f", after step {evaluated:,}"
+    )
     rows = []
     for split, loss in (
         ("train", summary["loss"]),
@@ -106,10 +120,12 @@ def score_rows(summary: dict[str, Any]) -> list[tuple[str, str]]:
         r2 = summary[f"{split}_r2"]
         right = "" if accuracy is None else f"{accuracy:.2%} correct, "
         right += "" if r2 is None else f"R² {r2:.4f}, "
-        rows.append((split, f"{right}loss {loss:.4f}"))
+        rows.append((split, f"{right}loss {loss_text(loss)}{then}"))
     if gap := summary.get("gap"):
         right = "" if gap["accuracy"] is None else f"{100 * gap['accuracy']:.2f} points, "
-        rows.append(("gap", f"{right}loss {gap['loss']:+.4f}, from train to {gap['unseen']}"))
+        rows.append(
+            ("gap", f"{right}loss {loss_text(gap['loss'], '+')}, from train to {gap['unseen']}")
+        )
     return rows
 
 
@@ -118,5 +134,5 @@ def step_split(outcome: Outcome) -> str:
     split = outcome.step_split._asdict()
     whole = sum(split.values()) or 1.0
     return ", ".join(
-        f"{name} {1e6 * seconds:,.0f} µs ({seconds / whole:.0%})" for name, seconds in split.items()
+        f"{name} {seconds_text(seconds)} ({seconds / whole:.0%})" for name, seconds in split.items()
     )
