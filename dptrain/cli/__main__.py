@@ -10,6 +10,7 @@ for _variable in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
 
 from cyclopts import CycloptsError  # noqa: E402 - after the threads are set
 
+from dptrain.cli.refusals import refusal  # noqa: E402
 from dptrain.cli.verbs import program  # noqa: E402
 from dptrain.errors import EXIT_ERROR, EXIT_SIGINT, EXIT_USAGE, DptrainError  # noqa: E402
 
@@ -21,7 +22,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         code = program(given)(given, exit_on_error=False, print_error=False)
         sys.stdout.flush()
     except CycloptsError as error:
-        return _complain(str(error), EXIT_USAGE)
+        return _complain(refusal(error), EXIT_USAGE)
     except DptrainError as error:
         return _complain(str(error), error.exit_code)
     except KeyboardInterrupt:

@@ -109,3 +109,23 @@ def test_files_are_found_beside_the_experiment(
     assert read_experiment(Path("there/e.toml"))["experiment"] == beside
     Path("rows.csv").write_text("a,b\n3,4\n")  # as a recorded experiment means it
     assert read_experiment(Path("there/e.toml"))["experiment"] == beside | {"dataset": "rows.csv"}
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("predict run", "predict needs --input: A"),
+        ("predict run a.png", "predict needs --input: A"),
+        ("predict", "predict needs RUN: A run folder"),
+        ("bisect run", "bisect needs OTHER: "),
+        ("predict run --input", "--input stands without a value; it is: A"),
+        ("train --epochs", "--epochs stands without a value; it is: Passes over the training rows"),
+        ("predict run --input a --input b", "--input is given more than once; give it once"),
+        ("train a b", "train has no use for 'b'"),
+    ],
+)
+def test_what_is_missing_is_described(
+    line: str, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(line.split()) == 2
+    assert f"dptrain: {message}" in capsys.readouterr().err
