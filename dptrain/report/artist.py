@@ -125,14 +125,20 @@ class Artist:
             raise RunFolderError(said.strip() or f"{self._run}: the curves could not be drawn")
 
 
-def draw_run(run: Path) -> None:
-    """Draw the curves of a run into its folder; errors as of `draw_curves`."""
+def draw_run(run: Path, where: Path | None = None) -> Path:
+    """Draw the curves of a run, by default into its folder; errors as of `draw_curves`.
+
+    Returns:
+        The picture.
+    """
     from dptrain.metrics.lines import read_metrics
     from dptrain.report.curves import draw_curves
     from dptrain.runfolder import RunFolder
 
     folder = RunFolder.open(run)
-    draw_curves([(folder.path.name, read_metrics(folder.metrics))], folder.curves)
+    picture = where or folder.curves
+    draw_curves([(folder.path.name, read_metrics(folder.metrics))], picture)
+    return picture
 
 
 def _start() -> "subprocess.Popen[str]":

@@ -18,6 +18,7 @@ PHASES = {
     "update": "update",
 }
 HEADER = ("window", "steps", "compared", "recorded", "found", "same")
+COLOURS = {"yes": "green", "NO": "bold red"}
 ELSEWHERE = (
     "Another kind of processor, or another NumPy, may differ in the last bits; dptrain doctor "
     "tells both."
@@ -35,7 +36,7 @@ def print_verification(found: Verification) -> None:
     title = f"{found.run}, {len(found.windows)} of {found.there} windows"
     if found.seed is not None:
         title += f", chosen by seed {found.seed}"
-    print_table(title, [_row(each) for each in found.windows], HEADER)
+    print_table(title, [_row(each) for each in found.windows], HEADER, COLOURS)
     for problem in found.damaged.values():
         _say(f"a checkpoint cannot be read: {problem}")
     if found.first is not None:
