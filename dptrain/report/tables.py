@@ -103,11 +103,8 @@ def end_line(end: EndRecord) -> str:
 def score_rows(summary: dict[str, Any]) -> list[tuple[str, str]]:
     """Return loss, and accuracy or R², of each split that was evaluated, and after which step."""
     evaluated = summary["evaluated_step"]
-    then = (
-        ""
-        if summary["finished"] or evaluated == summary["steps"]
-        else f", after step {evaluated:,}"
-    )
+    earlier = not summary["finished"] and evaluated not in (None, summary["steps"])
+    then = f", after step {evaluated:,}" if earlier else ""
     rows = []
     for split, loss in (
         ("train", summary["loss"]),

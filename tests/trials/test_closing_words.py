@@ -44,6 +44,8 @@ def test_scores_of_a_stopped_run_tell_their_step(
     print_outcome(replace(done, steps=12, finished=finished), 1.0)
     (train,) = [line for line in capsys.readouterr().out.splitlines() if "train  " in line]
     assert train.rstrip().endswith(", after step 9") is not finished
+    print_outcome(replace(done, records=[], finished=finished), 1.0)  # before the first epoch
+    assert "train  " not in capsys.readouterr().out
 
 
 def test_a_run_that_has_hardly_begun_says_so(tmp_path: Path) -> None:
