@@ -7,6 +7,8 @@ from cyclopts import (
     UnusedCliTokensError,
 )
 
+from dptrain.invocation import program
+
 
 def refusal(error: CycloptsError) -> str:
     """Return what is wrong with the command line, and what to give instead."""
@@ -18,7 +20,7 @@ def refusal(error: CycloptsError) -> str:
         return f"{verb} needs {name}: {what}"
     if isinstance(error, UnusedCliTokensError) and error.unused_tokens:
         left = ", ".join(map(repr, error.unused_tokens))
-        return f"{verb} has no use for {left}: flags take one value; see dptrain {verb} --help"
+        return f"{verb} has no use for {left}: flags take one value; see {program()} {verb} --help"
     if isinstance(error, RepeatArgumentError):
         return f"{error.token.keyword} is given more than once; give it once"
     return str(error)

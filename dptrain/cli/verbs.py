@@ -9,6 +9,7 @@ from cyclopts import App, Group, Parameter
 from cyclopts.config import Env
 
 from dptrain import __version__
+from dptrain.invocation import program as invoked_as
 
 OVERVIEW = {
     "Train": {
@@ -43,13 +44,13 @@ VERBS = {verb: line for verbs in OVERVIEW.values() for verb, line in verbs.items
 def program(arguments: Sequence[str]) -> App:
     """Return the command line for some arguments; without a verb among them it shows all."""
     seeks = VERBS.keys().isdisjoint(arguments)  # else the line would replace the verb's own help
+    typed = invoked_as()
+    epilogue = f"`{typed} VERB --help` tells more; `{typed} train` alone trains on MNIST."
     app = App(
         name="dptrain",
         help="Data-parallel training on plain CPUs: the same weights, to the last bit, for any "
         "number of workers.",
-        help_epilogue="`dptrain VERB --help` tells more; `dptrain train` alone trains on MNIST."
-        if seeks
-        else None,
+        help_epilogue=epilogue if seeks else None,
         group_commands=Group("Options", sort_key=len(OVERVIEW)),
         version=__version__,
         config=Env("DPTRAIN_", command=False),
