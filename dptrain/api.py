@@ -38,7 +38,6 @@ from dptrain.own.given import Given
 from dptrain.own.model import Params
 from dptrain.own.network import OwnNetwork, drawing_kept
 from dptrain.own.origin import Origin
-from dptrain.report.artist import draw_run
 from dptrain.report.observers import SilentObserver, observer_for
 from dptrain.scratch import scratch_folder
 from dptrain.trained import TrainedNetwork
@@ -131,14 +130,6 @@ class Result:
     def epochs(self) -> list[EpochRecord]:
         """The evaluations at the end of each epoch."""
         return [each for each in self.history if isinstance(each, EpochRecord)]
-
-    def plot(self, out: str | Path | None = None) -> Path:
-        """Draw loss and accuracy over the epochs; return the picture.
-
-        By default it is ``curves.png`` in the run folder; of other names the suffix tells the
-        format: .png, .svg or .pdf.
-        """
-        return draw_run(self.run, None if out is None else Path(out))
 
 
 def fit(

@@ -125,20 +125,14 @@ class Artist:
             raise RunFolderError(said.strip() or f"{self._run}: the curves could not be drawn")
 
 
-def draw_run(run: Path, where: Path | None = None) -> Path:
-    """Draw the curves of a run, by default into its folder; errors as of `draw_curves`.
-
-    Returns:
-        The picture.
-    """
+def draw_run(run: Path) -> None:
+    """Draw the curves of a run into its folder; errors as of `draw_curves`."""
     from dptrain.metrics.lines import read_metrics
     from dptrain.report.curves import draw_curves
     from dptrain.runfolder import RunFolder
 
     folder = RunFolder.open(run)
-    picture = where or folder.curves
-    draw_curves([(folder.path.name, read_metrics(folder.metrics))], picture)
-    return picture
+    draw_curves([(folder.path.name, read_metrics(folder.metrics))], folder.curves)
 
 
 def _start() -> "subprocess.Popen[str]":

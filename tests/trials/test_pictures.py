@@ -2,12 +2,10 @@
 
 from pathlib import Path
 
-import numpy as np
 import pytest
 from matplotlib.font_manager import fontManager
 from matplotlib.ft2font import FT2Font
 
-from dptrain import Dense, Network, fit
 from dptrain.metrics.records import Record
 from dptrain.report.curves import unused
 from dptrain.report.fonts import families
@@ -64,13 +62,3 @@ def test_pictures_are_not_overwritten(tmp_path: Path) -> None:
         (tmp_path / name).touch()
     assert unused(tmp_path / "curves.png") == tmp_path / "curves-3.png"
     assert unused(tmp_path / "scaling.png") == tmp_path / "scaling.png"
-
-
-def test_curves_of_what_was_fitted_from_python(tmp_path: Path) -> None:
-    random = np.random.default_rng(0)
-    data = random.standard_normal((40, 2)), np.arange(40) % 2
-    network = Network(2, [Dense(2)])
-    done = fit(network, data, epochs=2, workers=1, out=tmp_path / "run", progress=False)
-    assert not (tmp_path / "run/curves.png").exists()  # a script may fit hundreds of networks
-    assert done.plot() == tmp_path / "run/curves.png"
-    assert done.plot(tmp_path / "other.svg").read_text(encoding="utf-8").startswith("<?xml")
