@@ -68,6 +68,7 @@ class Drawn(NamedTuple):
         if isinstance(network, Net):
             found += [type(each).__name__ for each in network.layers]
             found += ["named"] * network.named
+            found += ["not training"] * (not getattr(network, "training", True))
             found += [f"penalty {network.penalty}"] * bool(network.penalty)
         else:
             found.append(network.activation)
@@ -103,7 +104,7 @@ class Drawing:
         self.kind = np.float32 if self.chance(0.04) else np.float64
         settings = {
             "batch_size": int(self.random.integers(2, 31)),
-            "shards": self.one_of(1, 1, 1, 2, 5),
+            "shards": self.one_of(1, 1, 1, 1, 2, 5),
             "model_targets": self.one_of("rows", "flat"),
             "lr": self.one_of(0.01, 0.1),
         }
@@ -114,14 +115,14 @@ class Drawing:
         else:
             network = self._of_layers(inputs, targets, loss, image)
         given, params = network, None
-        if getattr(network, "named", True) and not isinstance(network, WithKeyword):
-            if self.chance(0.3):
-                given, params = AsFunction(network), network.params
+        named = getattr(network, "named", True) and not isinstance(network, WithKeyword)
+        if named and not image and self.chance(0.3):
+            given, params = AsFunction(network), network.params
         return Drawn(network, given, params, (inputs, targets), settings)
 
     def _vector(self) -> str:
         where = self.random.random()
-        return "wide" if where < 0.01 else "middle" if where < 0.12 else self.one_of("tiny", "small")
+        return "wide" if where < 0.01 else "middle" if where < 0.2 else self.one_of("tiny", "small")
 
     def _loss(self, targets: str) -> Loss:
         epsilon = self.one_of(0.0, 0.0, 1e-7)
@@ -174,6 +175,8 @@ class Drawing:
         layers.append(Affine(self._weights(size, OUTPUTS[targets]), self._bias(OUTPUTS[targets])))
         form = self.one_of(Plain, WithKeyword, WithAttribute)
         network: Net = form(layers, loss, named=self.chance(0.5))
+        if isinstance(network, WithAttribute):
+            network.training = self.chance(0.7)
         if self.chance(0.35):
             network.penalty = self._penalty(list(network.params))
         return network
@@ -181,7 +184,7 @@ class Drawing:
     def _front(self, shape: tuple[int, ...]) -> tuple[list[Layer], int]:
         channels, rows, columns = shape
         filters, pad = int(self.random.integers(1, 4)), self.one_of(0, 1)
-        kind = self.one_of(Convolution, Convolution, LoopConvolution)
+        kind = LoopConvolution if self.chance(0.15) else Convolution
         layers: list[Layer] = [
             kind(self._weights(filters, channels, 3, 3), self._bias(filters), pad)
         ]

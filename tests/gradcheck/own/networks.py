@@ -29,6 +29,7 @@ class Net:
 
     Attributes:
         layers: in their order; their parameters are called ``W1``, ``b1``, ``gamma2`` …
+        value: the loss that belongs to the last gradient.
     """
 
     def __init__(self, layers: Sequence[Layer], loss: Loss, named: bool) -> None:
@@ -44,6 +45,7 @@ class Net:
                 self.places[f"{name}{number}"] = layer, name
                 self.params[f"{name}{number}"] = getattr(layer, name)
         self.penalty: Penalty | None = None
+        self.value: Array = 0.0
 
     def run(self, x: Array, training: bool) -> Array:
         if self.named:
@@ -58,7 +60,7 @@ class Net:
         return loss + self.penalty.value(self.params) if self.penalty else loss
 
     def gradients(self, x: Array, t: Array, training: bool) -> dict[str, Array]:
-        self.total(x, t, training)
+        self.value = self.total(x, t, training)
         dy = self.last.backward()
         for layer in reversed(self.layers):
             dy = layer.backward(dy)
@@ -105,7 +107,7 @@ class WithKeyword(Net):
 class WithAttribute(Net):
     """Is told by an attribute."""
 
-    training = True
+    training: bool
 
     def predict(self, x: Array) -> Array:
         return self.run(x, self.training)
@@ -129,12 +131,13 @@ class TwoLayers:
         self.params = params
         self.activation = activation
         self.last = loss
+        self.value: Array = 0.0
 
     def hidden(self, x: Array) -> Array:
         z = x.reshape(len(x), -1) @ self.params["W1"] + self.params["b1"]
         if self.activation == "relu":
             return np.maximum(z, 0)
-        return np.tanh(z) if self.activation == "tanh" else 1 / (1 + np.exp(-z))
+        return np.tanh(z) if self.activation == "tanh" else 0.5 * (1 + np.tanh(z / 2))
 
     def slope(self, h: Array) -> Array:
         if self.activation == "relu":
@@ -149,7 +152,7 @@ class TwoLayers:
 
     def gradients(self, x: Array, t: Array, training: bool) -> dict[str, Array]:
         h = self.hidden(x)
-        self.last.forward(h @ self.params["W2"] + self.params["b2"], t)
+        self.value = self.last.forward(h @ self.params["W2"] + self.params["b2"], t)
         dy = self.last.backward()
         dz = dy @ self.params["W2"].T * self.slope(h)
         return {
@@ -171,4 +174,5 @@ class AsFunction:
 
     def __call__(self, params: dict[str, Array], x: Array, t: Array) -> tuple[Any, Any]:
         self.network.params = params
-        return self.network.loss(x, t), self.network.gradient(x, t)
+        gradients = self.network.gradient(x, t)
+        return self.network.value, gradients
