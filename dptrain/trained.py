@@ -224,7 +224,8 @@ def load_run(
         origin = network if isinstance(network, Origin) else Given(network)
         if origin is network:
             origin.check(experiment.model, None)
-        built = built.with_code(origin.make(experiment.model_args, experiment.seed))
+        model = origin.make(experiment.model_args, experiment.seed)
+        built = built.with_code(model.with_state(experiment.model_state or {}))
     parameters = flat_parameters(built, np.dtype(experiment.dtype), checkpoint)
     return TrainedNetwork(built, parameters, experiment, classes), checkpoint
 

@@ -73,7 +73,7 @@ def test_settings_are_the_fields_of_the_schema() -> None:
         "dataset",
     }
     other |= {"dataset_digest", "label", "columns", "listen", "join", "pin", "barrier"}
-    other |= {"model_args", "model_targets", "model_digest"}
+    other |= {"model_args", "model_targets", "model_digest", "model_state"}
     fields = {*Experiment.__struct_fields__, *Execution.__struct_fields__}
     assert set(Settings.__annotations__) == fields - other
 

@@ -5,7 +5,6 @@ import time
 from contextlib import ExitStack
 from pathlib import Path
 
-import numpy as np
 from msgspec.structs import replace
 from threadpoolctl import threadpool_limits
 
@@ -40,6 +39,7 @@ from dptrain.exchange.timeline import COORDINATOR, MOST_STEPS, Timeline
 from dptrain.experiment.code import own_input_shape
 from dptrain.experiment.files import read_toml, to_toml
 from dptrain.experiment.job import Job, check_digest, opened_data, prepared_data
+from dptrain.experiment.rehearsed import rehearsed
 from dptrain.experiment.schema import Execution, Experiment
 from dptrain.experiment.settle import settle
 from dptrain.launch.local import Crew
@@ -50,7 +50,6 @@ from dptrain.metrics.writer import MetricsWriter
 from dptrain.optim.schedules import Cosine
 from dptrain.own.network import OwnNetwork
 from dptrain.own.origin import Origin, naming
-from dptrain.own.rehearsal import rehearse
 from dptrain.protocol.handshake import new_key
 from dptrain.runfolder import RunFolder
 
@@ -146,25 +145,33 @@ class Run:
     def _settled_job(self, data: Path) -> Job:
         dataset = opened_data(self._experiment, data)
         check_digest(self._experiment, dataset)
-        settled = self._settle(dataset)
+        settled, network = self._settle(dataset), None
+        if self._origin is not None:
+            settled, network = self._rehearsed(settled, dataset, self._origin)
         if self._saved is not None:
             settled = replace(
                 settled,
                 init_from=str(Path(str(settled.init_from)).resolve()),
                 init_digest=settled.init_digest or self._saved.digest,
             )
-        job = Job(settled, dataset, self._origin)
-        if isinstance(job.network, OwnNetwork):
-            self._rehearse(job, job.network)
-        return job
+        return Job(settled, dataset, self._origin, network)
 
-    def _rehearse(self, job: Job, network: OwnNetwork) -> None:
+    def _rehearsed(
+        self, settled: Experiment, dataset: Dataset, origin: Origin
+    ) -> tuple[Experiment, OwnNetwork]:
         """Find out here, before anything is written, what workers would stumble over."""
-        if self._execution.exchange != "inline" and job.origin is not None:
-            job.origin.message()
-        rows = np.arange(-(-job.batch_size // job.shards), dtype=np.intp)
-        for warning in rehearse(network, *job.dataset.train.take(rows, job.dtype)):
+        if self._execution.exchange != "inline":
+            origin.message()
+        found = rehearsed(settled, dataset, origin, shards_given=bool(self._experiment.shards))
+        for warning in found.warnings:
             self._observer.warn(warning)
+        workers, shards = int(self._execution.workers or 1), int(found.experiment.shards or 1)
+        if workers > shards:
+            self._observer.warn(
+                f"{workers} workers share {shards} shard{'s' * (shards > 1)}: "
+                f"{workers - shards} of them only update weights and evaluate"
+            )
+        return found.experiment, found.network
 
     def _settle(self, dataset: Dataset) -> Experiment:
         workers = int(self._execution.workers or 1)

@@ -22,7 +22,7 @@ DECIDED_BY_CODE: Mapping[str, object] = {
 
 def only_for_code(experiment: Experiment) -> str:
     """Return a setting of an experiment that only a network of the user's own has, or ``""``."""
-    for name in ("model_args", "model_targets"):
+    for name in ("model_args", "model_targets", "model_state"):
         value = getattr(experiment, name)
         if value is not None:
             return f"{name}={value!r}"
@@ -83,6 +83,8 @@ def own_network(experiment: Experiment, dataset: Dataset, origin: Origin | None)
     origin.check(experiment.model, experiment.model_digest)
     shape = own_input_shape(experiment, dataset.sample_shape)
     model = origin.make(experiment.model_args, experiment.seed)
+    if experiment.model_state is not None:
+        model = model.with_state(experiment.model_state)
     flat = experiment.model_targets == "flat"
     if flat and dataset.target_shape not in ((), (1,)):
         raise ShapeError(
@@ -90,5 +92,4 @@ def own_network(experiment: Experiment, dataset: Dataset, origin: Origin | None)
             f"{dataset.target_shape}; leave it out"
         )
     form = Form(shape, dataset.classes, flat)
-    shapes = {name: array.shape for name, array in model.params.items()}
-    return OwnNetwork(experiment.model, shapes, form, model)
+    return OwnNetwork(experiment.model, model.shapes, form, model)

@@ -54,8 +54,13 @@ class Job:
     """
 
     def __init__(
-        self, experiment: Experiment, dataset: Dataset, origin: Origin | None = None
+        self,
+        experiment: Experiment,
+        dataset: Dataset,
+        origin: Origin | None = None,
+        network: OwnNetwork | None = None,
     ) -> None:
+        """Make the network; ``network`` is one of the user's own that is made already."""
         self.experiment = experiment
         self.dataset = dataset
         self.origin = origin
@@ -63,7 +68,7 @@ class Job:
         self.network: Network | OwnNetwork
         self.loss: AnyLoss | None = None
         if is_own(experiment.model) and experiment.layers is None:
-            self.network = own_network(experiment, dataset, origin)
+            self.network = network or own_network(experiment, dataset, origin)
             self.scores = self.network.scores
         else:
             self.network = build_network(experiment, dataset.sample_shape)

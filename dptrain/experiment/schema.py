@@ -53,6 +53,7 @@ class Experiment(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         ),
     ] = None
     model_digest: str | None = None
+    model_state: dict[str, str] | None = None
     activation: Annotated[
         ActivationName | None, Meta(description="Between the layers of the model.")
     ] = None

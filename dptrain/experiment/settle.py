@@ -48,7 +48,8 @@ def settle(
     """
     preset = preset_of(experiment.model) if experiment.layers is None else {}
     filled: dict[str, Any] = {"dataset_digest": digest}
-    if is_own(experiment.model) and experiment.layers is None:
+    own = is_own(experiment.model) and experiment.layers is None
+    if own:
         filled |= settled_own(experiment)
     else:
         filled |= _settled_network(experiment, preset, classes, targets)
@@ -67,7 +68,7 @@ def settle(
             f"batch_size={experiment.batch_size} is more than the {train_rows} training rows; "
             f"give --batch-size {train_rows} or less"
         )
-    filled["shards"] = _settled_shards(experiment, workers)
+    filled["shards"] = _settled_shards(experiment, workers, own=own)
     return msgspec.structs.replace(experiment, **filled)
 
 
@@ -160,11 +161,11 @@ def _check_patience(experiment: Experiment) -> None:
         )
 
 
-def _settled_shards(experiment: Experiment, workers: int) -> int:
+def _settled_shards(experiment: Experiment, workers: int, *, own: bool) -> int:
     shards = experiment.shards
     if shards is None:
         return default_shards(workers)
-    if workers > shards:
+    if workers > shards and not own:  # of one's own, the minibatch may be a single shard by need
         raise UsageError(
             f"workers={workers} needs at least {workers} shards, but this experiment has "
             f"shards={shards}; use --workers {shards}, or start anew with --shards {workers}"

@@ -17,6 +17,7 @@ from dptrain.gradcheck.numerical import numbers
 from dptrain.gradcheck.own_checks import Checked, check_called, check_float32, check_repeatable
 from dptrain.gradcheck.report import Failure, Report
 from dptrain.gradcheck.subject import BURNT_IN, STEPS, TRAINED, Dtype, Subject, is_own
+from dptrain.gradcheck.widened import narrow, widened
 
 Array = NDArray[Any]
 Found = Iterator[tuple[Comparison, Callable[[], Failure]]]
@@ -44,6 +45,7 @@ class Alone:
         self._workers = workers
         self._report = report
         self._triangles: dict[Dtype, Triangle] = {}
+        self._widened: tuple[Triangle | None] | None = None
 
     def checked(self, dtype: Dtype, point: str) -> Found:
         """This process's gradients, against formulas and numbers."""
@@ -90,22 +92,48 @@ class Alone:
             indices = self._indices(triangle)
             for comparison in triangle.against_complex_step(parameters, step, where, indices):
                 yield comparison, None
-        seed = self._subject.seed
-        for comparison, slope, evidence in numbers(triangle, parameters, step, where, seed, part):
+        seed, wide = self._subject.seed, self._wide(triangle)
+        told = self._told(triangle)
+        found = numbers(wide or triangle, parameters, step, where, seed, part)
+        for comparison, slope, evidence in found:
+            if told and slope is None:
+                remark = "; ".join(filter(None, [told, comparison.remark]))
+                comparison = comparison._replace(remark=remark)
             if slope is not None:
                 points = [(p.h, p.remainder) for p in slope.points if p.remainder > 0]
                 plots = self._report.plots.setdefault("taylor", {})
                 plots[where] = (points, slope.slope)
             explain = None if evidence is None else partial(own_failure, comparison, evidence)
+            if comparison.diagnoses:
+                explain = partial(Failure, comparison, comparison.diagnoses)
             yield comparison, explain
 
     def _own(self, triangle: Triangle, parameters: Array, step: int, where: str) -> Checked:
         yield from check_repeatable(triangle.local, parameters, step, where)
         yield from check_called(triangle.local, parameters, step, where)
-        if triangle.job.dtype != np.float64:
-            exact = self._alone("float64").local
-            seed = self._subject.seed
-            yield from check_float32(triangle.local, exact, parameters, step, where, seed)
+        exact = self._alone("float64")
+        exact = self._wide(exact) or exact
+        if triangle is not exact:
+            weights, seed = parameters.astype("float32"), self._subject.seed
+            yield from check_float32(triangle.local, exact.local, weights, step, where, seed)
+
+    def _wide(self, triangle: Triangle) -> Triangle | None:
+        """Return the float64 job with float64 arrays, where ``params`` has others and takes them."""
+        if not is_own(triangle.job) or not narrow(triangle.job):
+            return None
+        if self._widened is None:
+            job = widened(self._alone("float64").job)
+            self._widened = (None if job is None else Triangle(Local(job)),)
+        return self._widened[0]
+
+    def _told(self, triangle: Triangle) -> str:
+        """Return what is said of ``params`` that are not float64."""
+        few = narrow(triangle.job) if is_own(triangle.job) else []
+        if not few:
+            return ""
+        wide = self._wide(triangle) is not None
+        how = "numbers are made with float64 copies" if wide else "the code takes no others"
+        return f"params are float32 ({', '.join(few)}): {how}"
 
     def _indices(self, triangle: Triangle) -> Array:
         spans = [np.arange(t.start, t.stop) for t in triangle.tensors]

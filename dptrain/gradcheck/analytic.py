@@ -1,5 +1,6 @@
 """The analytic gradient of one process, and its rows: what everything else is compared with."""
 
+from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -53,6 +54,31 @@ class Local:
             rank.backward(found)
         present = len(shard_sizes(found.rows, self.job.shards))
         return found.gradients[:present].copy()
+
+    def with_targets(
+        self, parameters: Array, step: int, targets: Iterable[Array]
+    ) -> Iterator[tuple[Array, Array]]:
+        """Yield what every shard of a step comes to with other targets, one after the other.
+
+        Args:
+            parameters: flat ``(size,)``.
+            step: whose minibatch.
+            targets: each of all rows, ``(rows, *shape)``.
+
+        Yields:
+            The mean loss of each shard's rows ``(present shards,)``, and its part of the gradient
+            ``(present shards, size)``, to be used before the next.
+        """
+        rank = Rank(self.job, [parameters.astype(self.job.dtype)], sums=False)
+        found = rank.gather(Share(step, 0, self.job.shards))
+        sizes = np.array(shard_sizes(found.rows, self.job.shards))
+        cuts = np.cumsum([len(block) for block in found.targets])[:-1]
+        for each in targets:
+            for block, other in zip(found.targets, np.split(each, cuts), strict=True):
+                block[...] = other
+            with np.errstate(all="ignore"):
+                sums = np.array(found.forward(), float)
+            yield sums / sizes, found.gradients[: len(sizes)]
 
     def loss(self, parameters: Array, step: int) -> float:
         """Return the mean loss of the minibatch of a step alone."""

@@ -34,6 +34,7 @@ from dptrain.gradcheck.updates.one_step import check_updates, diagnose_updates
 from dptrain.gradcheck.updates.schedule_slips import checked_rates
 from dptrain.gradcheck.verdict import Verdict
 from dptrain.launch.local import WORKER
+from dptrain.own.network import OwnNetwork
 
 # Whatever fails at an edge of the second kind may do so because one of the first kind has failed;
 # with code of the user's own, of which nothing else is known, also at one of the third.
@@ -328,7 +329,9 @@ def _kind_of(message: str) -> str:
 def _line(subject: Subject) -> str:
     job = subject.job()
     e = job.experiment
-    return (
+    own = job.network.model.traits() if isinstance(job.network, OwnNetwork) else {}
+    line = (
         f"{e.model}, {job.network.size:,} parameters, {e.dataset}: minibatches of "
-        f"{job.batch_size} rows in {job.shards} shards"
+        f"{job.batch_size} rows in {job.shards} shard{'s' * (job.shards > 1)}"
     )
+    return "; ".join([line, *(f"{what}: {told}" for what, told in own.items())])

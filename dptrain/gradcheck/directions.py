@@ -15,6 +15,9 @@ Array = NDArray[Any]
 
 # The probability with which an error of the size named in the report may have gone unseen.
 MISSED = 1e-3
+# An oracle that is less certain than this, relative to a tensor's largest element or to its norm,
+# says nothing.
+RESOLUTION = 1e-3
 
 
 def compare_along_directions(
@@ -47,6 +50,10 @@ def compare_along_directions(
         f"seed {seed}; an error of {unseen:.1e} of a tensor's gradient goes unseen with a "
         f"probability of {MISSED:g}"
     )
+    every = [p for each in found for p in each.all]
+    if left := sum(not p.compared for p in every):
+        note += f"; {left} of {len(every)} directions are not compared, kinks are too near"
+    verdicts = [_verdict(each, s or max(sizes)) for each, s in zip(found, sizes, strict=True)]
     wrong = [
         f"{tensor.name}[{_rows(tensor, block)}]"
         for tensor, own, each in zip(tensors, blocks, found, strict=True)
@@ -57,19 +64,29 @@ def compare_along_directions(
         "analytic = projections",
         edge,
         where,
-        worst([Verdict.PASS if each.fits else Verdict.FAIL for each in found]),
+        worst(verdicts),
         results,
         f"{note}; wrong in {', '.join(wrong)}" if wrong else note,
     )
 
 
 def _result(tensor: Tensor, found: Projected, size: float) -> TensorResult:
-    entries = [Entry((), p.found, p.wanted, p.tolerance) for p in found.all]
-    top = max(entries, key=lambda e: abs(e.found - e.wanted) / (e.tolerance or 1e-300))
+    entries = [Entry((), p.found, p.wanted, p.tolerance) for p in found.all if p.compared]
+    ratios = [abs(e.found - e.wanted) / (e.tolerance or 1e-300) for e in entries]
+    top = entries[int(np.argmax(ratios))] if entries else None
     seen = _seen(found) / size if size else np.nan
     failed = sum(not p.fits for p in found.all)
     elements = tensor.stop - tensor.start
     return TensorResult(tensor.name, elements, len(entries), 0, failed, top, (seen, seen))
+
+
+def _verdict(found: Projected, size: float) -> Verdict:
+    """Return what the projections of a tensor whose gradient has a norm come to."""
+    if not found.fits:
+        return Verdict.FAIL
+    whole = any(each.error <= RESOLUTION * size for each in found.projections)
+    parts = bool(found.blocks) and all(each.error <= RESOLUTION * size for each in found.blocks)
+    return Verdict.PASS if whole or parts else Verdict.INCONCLUSIVE
 
 
 def _rows(tensor: Tensor, block: slice) -> str:
@@ -80,7 +97,10 @@ def _rows(tensor: Tensor, block: slice) -> str:
 
 def _seen(found: Projected) -> float:
     """Return the norm of an error that goes unseen with the probability `MISSED`."""
-    low, high = 0.0, max((p.tolerance for p in found.projections), default=0.0) * 1e6 + 1e-300
+    known = [p.tolerance for p in found.projections if p.gaussian and p.compared]
+    if not known:
+        return np.inf
+    low, high = 0.0, max(known) * 1e6 + 1e-300
     for _ in range(60):
         middle = (low + high) / 2
         low, high = (middle, high) if found.missed(middle) > MISSED else (low, middle)

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -9,11 +10,13 @@ import numpy as np
 from msgspec.structs import replace
 from numpy.typing import NDArray
 
+from dptrain.data.dataset import Dataset
 from dptrain.errors import DptrainError
 from dptrain.exchange.engine import State
 from dptrain.exchange.inline import InlineEngine
 from dptrain.experiment.code import own_input_shape
 from dptrain.experiment.job import Job, check_digest, opened_data, prepared_data
+from dptrain.experiment.rehearsed import Rehearsed, rehearsed
 from dptrain.experiment.schema import Experiment
 from dptrain.experiment.settle import settle
 from dptrain.nn.network import Network
@@ -72,6 +75,18 @@ class Subject:
         Raises:
             DptrainError: the experiment makes no sense, as for training.
         """
+        settled, _ = self._settled(dtype, whole=whole)
+        if self.origin is None:
+            return settled
+        found = self._rehearsal
+        settled = replace(settled, model_state=found.experiment.model_state)
+        return replace(settled, shards=1) if found.whole else settled
+
+    def _settled(self, dtype: Dtype, *, whole: bool = False) -> tuple[Experiment, Dataset]:
+        """Return the experiment with what can be decided without code of the user's, and its data.
+
+        ``whole`` is as of `settled`.
+        """
         given = replace((whole and self.given) or self.experiment, dtype=dtype)
         dataset = opened_data(given, self.data(dtype))
         check_digest(given, dataset)
@@ -87,7 +102,14 @@ class Subject:
         if self.origin is not None:
             shape = own_input_shape(settled, shape)
             settled = replace(settled, model_digest=self.origin.digest)
-        return replace(settled, input_shape=settled.input_shape or list(shape))
+        return replace(settled, input_shape=settled.input_shape or list(shape)), dataset
+
+    @cached_property
+    def _rehearsal(self) -> Rehearsed:
+        """What trying the network of the user's own has come to."""
+        assert self.origin is not None
+        given = (self.given or self.experiment).shards is not None
+        return rehearsed(*self._settled("float64"), self.origin, shards_given=given)
 
     def points(self) -> dict[str, Array]:
         """Return the weights at which gradients are checked, by name, float64.

@@ -207,7 +207,9 @@ class Updater:
 
 def _move(arrays: Arrays, rate: float) -> None:
     """``w += rate (g - w)``; the state of the rule is not touched."""
-    if rate:
+    if rate == 1:
+        np.copyto(arrays.new_w, arrays.g)  # to the last bit
+    elif rate:
         np.subtract(arrays.g, arrays.w, out=arrays.g)
         np.multiply(arrays.g, rate, out=arrays.g)
         np.add(arrays.w, arrays.g, out=arrays.new_w)

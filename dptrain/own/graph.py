@@ -116,6 +116,8 @@ class _Encoder:
             return "attribute", self.term(type(value), path), str(value.name)
         if isinstance(value, np.ufunc):
             return self._ufunc(value, path)
+        if isinstance(value, np.random.Generator | np.random.RandomState):
+            return self._generator(value, path)
         if isinstance(getattr(value, "__qualname__", None), str):
             return self._global(value, path)
         return self._object(value, path)
@@ -140,6 +142,15 @@ class _Encoder:
         if vars(np).get(name) is not value:
             raise _cannot(path, f"{value}, which is not NumPy's own")
         return "attribute", self.term(np, path), name
+
+    def _generator(self, value: Any, path: str) -> tuple[Any, ...]:
+        """Tell what kind it is: every call of the network begins with seeding it."""
+        bits = type(
+            value.bit_generator if hasattr(value, "bit_generator") else value._bit_generator
+        )
+        if vars(np.random).get(bits.__name__) is not bits:
+            raise _cannot(path, f"a generator with bits of a {bits.__name__}")
+        return "generator", type(value).__name__, bits.__name__
 
     def _global(self, value: Any, path: str) -> tuple[Any, ...]:
         module, name = value.__module__, value.__qualname__
@@ -213,6 +224,7 @@ class _Decoder:
             "scalar": lambda dtype, data: np.frombuffer(data, dtype)[0],
             "array": _array,
             "module": _imported,
+            "generator": lambda kind, bits: getattr(np.random, kind)(getattr(np.random, bits)(0)),
             "global": _found,
             "tuple": lambda terms: tuple(map(self.value, terms)),
             "set": lambda terms: set(map(self.value, terms)),

@@ -4,16 +4,26 @@ The protocol is that of the networks in "Deep Learning from Scratch": ``params``
 ``gradient(x, t)``, a dict of their gradients averaged over the rows; ``loss(x, t)``, likewise a
 mean; and, if there are any, ``predict(x)`` and ``accuracy(x, t)``. An object may have
 ``loss_and_gradient(x, t)`` in place of ``gradient``, which saves it a forward pass.
+
+Every call begins alike, whoever makes it and whatever was called before: with the weights and the
+state (`dptrain.own.state`) last loaded, with generators seeded for it, and in the mode that is
+meant (`dptrain.own.switch`).
 """
 
-from collections.abc import Callable, Mapping, Sequence
+import copy
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from dptrain.errors import UsageError
 from dptrain.own.blame import own_code_error
+from dptrain.own.generators import Generators
+from dptrain.own.state import PREFIX, Memory
+from dptrain.own.switch import Switch
 
 Array = NDArray[Any]
 Params = dict[str, Array]
@@ -27,9 +37,10 @@ class Function:
         self.function = function
         self.params = params
 
-    def loss_and_gradient(self, x: Array, t: Array) -> tuple[Any, Mapping[str, Any]]:
-        """Return the mean loss, and its gradient by parameter."""
-        return self.function(self.params, x, t)
+    @property
+    def loss_and_gradient(self) -> Callable[..., tuple[Any, Mapping[str, Any]]]:
+        """What returns the mean loss, and its gradient by parameter."""
+        return partial(self.function, self.params)
 
 
 class PredictingFunction(Function):
@@ -41,9 +52,10 @@ class PredictingFunction(Function):
         super().__init__(function, params)
         self.prediction = prediction
 
-    def predict(self, x: Array) -> Any:
-        """Return the outputs."""
-        return self.prediction(self.params, x)
+    @property
+    def predict(self) -> Callable[..., Any]:
+        """What returns the outputs."""
+        return partial(self.prediction, self.params)
 
 
 class OwnModel:
@@ -55,13 +67,26 @@ class OwnModel:
         params: its arrays, by name. They are written to in place, because its layers hold them.
         predicts: whether it has ``predict``.
         scores: whether the fraction of rows that it classifies correctly can be told.
+        switch: between training and inference.
+        memory: of its state.
     """
 
-    def __init__(self, subject: object, name: str) -> None:
-        """Check the protocol; raise `UsageError` where something is missing or of no use."""
+    def __init__(self, subject: object, name: str, state: Mapping[str, str] | None = None) -> None:
+        """Check the protocol.
+
+        Args:
+            subject: the object.
+            name: of its class or function.
+            state: the form of each value of its state, by path; None where that is not known.
+
+        Raises:
+            UsageError: something is missing or of no use.
+        """
         self.subject: Any = subject
         self.name = name
         self.params = _params_of(subject, name)
+        self.memory = Memory(subject, state or {}, name)
+        self._generators = Generators(subject)
         both = _method(subject, "loss_and_gradient")
         self._both = both
         self._gradient = _method(subject, "gradient")
@@ -75,16 +100,58 @@ class OwnModel:
                 f"{name} has no {' and no '.join(missing)}; a network of your own needs .params, "
                 ".gradient(x, t) and .loss(x, t)"
             )
+        methods = {"loss_and_gradient": both, "gradient": self._gradient, "loss": self._loss}
+        methods |= {"predict": self._predict, "accuracy": self._accuracy}
+        self.switch = Switch(subject, methods)
         self.predicts = self._predict is not None
         self.scores = self.predicts or self._accuracy is not None
 
-    def load(self, weights: Sequence[Array]) -> None:
-        """Put weights into the arrays of ``params``, in their order.
+    def with_state(self, state: Mapping[str, str]) -> "OwnModel":
+        """Return the same network, of which the state is known."""
+        return OwnModel(self.subject, self.name, state)
+
+    def copied(self) -> "OwnModel | None":
+        """Return a copy of the network, with nothing loaded; None where it cannot be copied."""
+        forms = {path: str(form) for path, form in self.memory.forms.items()}
+        try:
+            return OwnModel(copy.deepcopy(self.subject), self.name, forms)
+        except Exception:  # noqa: BLE001 - objects may refuse to be copied in their own ways
+            return None
+
+    def traits(self) -> dict[str, str]:
+        """Return what was found beside the weights, for people: ``mode`` and ``state``, if any."""
+        found, paths = {}, list(self.memory.forms)
+        some = paths if len(paths) <= 4 else [*paths[:3], f"{len(paths) - 3} more"]
+        if str(self.switch):
+            found["mode"] = f"training or inference by {self.switch}"
+        if paths:
+            found["state"] = f"{', '.join(some)}: kept with the weights"
+        return found
+
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """The shapes of weights and state, by name."""
+        return {name: array.shape for name, array in self.params.items()} | self.memory.shapes
+
+    def tensors(self) -> list[Array]:
+        """Return copies of the weights, and the state, as the network has them now."""
+        return [*(array.copy() for array in self.params.values()), *self.memory.initial()]
+
+    def state(self) -> list[Array]:
+        """Return the tensors of the state that the last call has left."""
+        return self.memory.tensors()
+
+    def load(self, tensors: Sequence[Array]) -> None:
+        """Put weights into the arrays of ``params``, in their order; keep the state behind them.
+
+        The state's arrays are not copied: they are read at the beginning of every call.
 
         Raises:
             UsageError: the object has exchanged an array since it was made.
         """
         now = self.subject.params
+        weights = tensors[: len(self.params)]
+        self.memory.hold(tensors[len(self.params) :])
         for (name, array), value in zip(self.params.items(), weights, strict=True):
             if now.get(name) is not array:
                 raise UsageError(
@@ -96,47 +163,53 @@ class OwnModel:
     def loss_and_gradient(self, x: Array, t: Array, seed: int) -> tuple[float, Mapping[str, Array]]:
         """Return the mean loss of some rows, and its gradients, to be used before the next call.
 
+        Both are those of training.
+
         Args:
             x: rows ``(n, *input_shape)``.
             t: their targets.
             seed: of NumPy's global generator, before each call of the object.
         """
         if self._both is not None:
-            found = self._call(self._both, "loss_and_gradient", x, t, seed=seed)
-            if not isinstance(found, tuple) or len(found) != 2:
-                raise UsageError(
-                    f"{self.name}.loss_and_gradient(x, t) returned {_told(found)}; it must return "
-                    "a loss and a dict of gradients"
-                )
-            loss, gradients = found
-            return self._number("loss_and_gradient", loss), self._gradients(gradients)
+            found = self._call(self._both, "loss_and_gradient", x, t, seed=seed, training=True)
+            value, gradients = self._pair(found)
+            return self._number("loss_and_gradient", value), self._gradients(gradients)
         assert self._gradient is not None
-        loss = self.loss(x, t, seed)  # before, as gradients may stand in memory that it uses
-        return loss, self._gradients(self._call(self._gradient, "gradient", x, t, seed=seed))
+        # before, as gradients may stand in memory that it uses
+        loss = self.loss(x, t, seed, training=True)
+        gradients = self._call(self._gradient, "gradient", x, t, seed=seed, training=True)
+        return loss, self._gradients(gradients)
 
-    def loss(self, x: Array, t: Array, seed: int) -> float:
-        """Return the mean loss of some rows."""
-        if self._loss is None:
-            return self.loss_and_gradient(x, t, seed)[0]
-        return self._number("loss", self._call(self._loss, "loss", x, t, seed=seed))
+    def loss(self, x: Array, t: Array, seed: int, *, training: bool = False) -> float:
+        """Return the mean loss of some rows, in training or else in inference."""
+        if self._loss is not None:
+            found = self._call(self._loss, "loss", x, t, seed=seed, training=training)
+            return self._number("loss", found)
+        assert self._both is not None
+        found = self._call(self._both, "loss_and_gradient", x, t, seed=seed, training=training)
+        return self._number("loss_and_gradient", self._pair(found)[0])
 
-    def complex_loss(self, weights: Mapping[str, Array], x: Array, t: Array, seed: int) -> complex:
-        """Return the mean loss of some rows with other weights, which may be complex.
+    def with_arrays(self, dtype: DTypeLike) -> "OwnModel":
+        """Return a copy of the object in which every array of ``params`` has another dtype.
 
-        The network's code was written for real numbers and may raise anything; or it may not notice
-        the weights, where it has kept the arrays of ``params`` elsewhere too.
+        That is so wherever the object holds it; a view or a copy stays as it is. May raise
+        whatever copying the object raises.
         """
-        params = self.subject.params
-        before = dict(params)
-        np.random.seed(seed)
-        try:
-            params.update(weights)
+        arrays: dict[int, Any] = {id(a): a.astype(dtype) for a in self.params.values()}
+        return copy.deepcopy(self, arrays)
+
+    def complex_loss(self, x: Array, t: Array, seed: int) -> complex:
+        """Return the mean loss of some rows, in training, where ``params`` are complex.
+
+        For a copy by `with_arrays`. The code was written for real numbers and may raise anything.
+        """
+        with self._prepared(seed, training=True):
             if self._loss is not None:
-                return complex(np.asarray(self._loss(x, t)).item())
+                told = self.switch.of("loss", training=True)
+                return complex(np.asarray(self._loss(x, t, **told)).item())
             assert self._both is not None
-            return complex(np.asarray(self._both(x, t)[0]).item())
-        finally:
-            params.update(before)
+            told = self.switch.of("loss_and_gradient", training=True)
+            return complex(np.asarray(self._both(x, t, **told)[0]).item())
 
     def outputs(self, x: Array, seed: int) -> Array:
         """Return what ``predict`` returns, an array with a first axis as long as that of ``x``."""
@@ -175,15 +248,38 @@ class OwnModel:
             f"{classes} classes; it must return scores ({len(outputs)}, {classes}) or class numbers"
         )
 
-    def _call(self, method: Callable[..., Any], what: str, *arguments: Array, seed: int) -> Any:
+    @contextmanager
+    def _prepared(self, seed: int, *, training: bool) -> Iterator[None]:
+        """Put everything that a call depends on into its place."""
         np.random.seed(seed)  # the global generator: such networks draw from it
+        self.memory.restore()
+        with self._generators.seeded(seed), self.switch.set(training=training):
+            yield
+
+    def _call(
+        self,
+        method: Callable[..., Any],
+        what: str,
+        *arguments: Array,
+        seed: int,
+        training: bool = False,
+    ) -> Any:
         try:
-            return method(*arguments)
+            with self._prepared(seed, training=training):
+                return method(*arguments, **self.switch.of(what, training=training))
         except Exception as error:
             told = ", ".join(
                 f"{name}: {_told(each)}" for name, each in zip("xt", arguments, strict=False)
             )
             raise own_code_error(f"{self.name}.{what}({told})", error) from error
+
+    def _pair(self, found: Any) -> tuple[Any, Any]:
+        if not isinstance(found, tuple) or len(found) != 2:
+            raise UsageError(
+                f"{self.name}.loss_and_gradient(x, t) returned {_told(found)}; it must return "
+                "a loss and a dict of gradients"
+            )
+        return found
 
     def _number(self, what: str, value: Any) -> float:
         found = np.asarray(value)
@@ -244,7 +340,7 @@ def _params_of(subject: object, name: str) -> Params:
             f"{name}.params is {_told(params)}; a network of your own needs a dict of arrays there"
         )
     for key, array in params.items():
-        if not isinstance(key, str) or not key or key.startswith("optimizer/"):
+        if not isinstance(key, str) or not key or key.startswith(("optimizer/", PREFIX)):
             raise UsageError(f"{name}.params has the key {key!r}; give it a name, such as 'W1'")
         if not isinstance(array, np.ndarray) or array.dtype.kind != "f" or not array.size:
             raise UsageError(

@@ -12,6 +12,7 @@ from dptrain.errors import UsageError
 from dptrain.nn.initializers import Zeros
 from dptrain.nn.network import Layout, Tensor
 from dptrain.own.model import OwnModel, class_numbers
+from dptrain.own.state import PREFIX
 
 Shape = tuple[int, ...]
 PREDICTED_AT_ONCE = 500
@@ -36,6 +37,15 @@ class Form(NamedTuple):
         """Whether targets come as one-hot rows."""
         return bool(self.classes) and not self.flat
 
+    def rows(self, x: NDArray[Any]) -> NDArray[Any]:
+        """Return samples of the data set as the network gets them."""
+        return x.reshape(len(x), *self.inputs)
+
+    def goals(self, t: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
+        """Return targets of the data set as the network gets them."""
+        targets = np.eye(self.classes, dtype=dtype)[t] if self.one_hot else t
+        return targets.reshape(-1) if self.flat else targets
+
 
 class OwnNetwork(Layout):
     """The tensors of a network of the user's own, each a group of its own.
@@ -44,7 +54,9 @@ class OwnNetwork(Layout):
         name: ``FILE.py:NAME``.
         form: of the rows.
         tensors: one for each key of ``params``, in their order, with the keys as names. Weight
-            decay applies to those of two and more axes, as to weights but not to biases.
+            decay applies to those of two and more axes, as to weights but not to biases. Behind
+            them those of the state, which are not trained: what stands in their gradient's place
+            takes their place.
     """
 
     def __init__(
@@ -65,8 +77,10 @@ class OwnNetwork(Layout):
         start = 0
         for key, shape in shapes.items():
             stop = start + int(np.prod(shape, dtype=np.int64))
+            state = key.startswith(PREFIX)
+            decays, average = len(shape) > 1 and not state, 1.0 if state else None
             # the constructor has made the initial values; nothing is drawn here
-            tensors.append((Tensor(key, shape, start, stop, len(shape) > 1, Zeros(), (0, 0)),))
+            tensors.append((Tensor(key, shape, start, stop, decays, Zeros(), (0, 0), average),))
             start = stop
         self.tensors = tensors
         self.size = start
@@ -89,8 +103,7 @@ class OwnNetwork(Layout):
 
     def with_code(self, model: OwnModel) -> "OwnNetwork":
         """Return the network with its code; its tensors are those of the code."""
-        shapes = {name: array.shape for name, array in model.params.items()}
-        return OwnNetwork(self.name, shapes, self.form, model)
+        return OwnNetwork(self.name, model.shapes, self.form, model)
 
     @property
     def scores(self) -> bool:
@@ -98,15 +111,16 @@ class OwnNetwork(Layout):
         return bool(self.form.classes) and self.model.scores
 
     def initial_parameters(self, seed: int, dtype: np.dtype[Any]) -> NDArray[Any]:  # noqa: ARG002
-        """Return the flat vector ``(size,)`` a run begins with: what ``params`` holds now."""
+        """Return the flat vector ``(size,)`` a run begins with: what the network holds now."""
         flat = np.empty(self.size, dtype)
-        for name, view in self.views(flat).items():
-            np.copyto(view, self.model.params[name], casting="same_kind")
+        for view, tensor in zip(self.views(flat).values(), self.model.tensors(), strict=True):
+            np.copyto(view, tensor, casting="same_kind")
         return flat
 
     def load(self, parameters: NDArray[Any]) -> None:
-        """Put a flat vector ``(size,)`` into the network's arrays."""
+        """Put a flat vector ``(size,)`` into the network: weights and state."""
         self.model.load(list(self.views(parameters).values()))
+        self.model.memory.restore()
 
     def outputs(self, parameters: NDArray[Any], samples: NDArray[Any]) -> NDArray[Any]:
         """Return what the network predicts for samples ``(n, *input_shape)``."""

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from dptrain.nn.passes import Arrangement, ShardedPass, Targets, Trouble
 from dptrain.nn.workspace import aligned_empty
+from dptrain.own.model import OwnModel
 from dptrain.own.network import OwnNetwork, Seeds
 
 Array = NDArray[Any]
@@ -26,7 +27,7 @@ class _Shard(NamedTuple):
         t: what the network gets: class numbers, one-hot rows or real targets.
         targets: as the data set has them.
         hot: memory behind ``t`` where that is one-hot rows.
-        gradients: where the gradients go, by name.
+        gradients: where the gradients go, by name, and behind them the state.
         share: of the minibatch's rows.
     """
 
@@ -61,6 +62,7 @@ class OwnPass(ShardedPass):
         super().__init__(arrangement, gradients)
         self._network = network
         self._model = network.model
+        self._complex: OwnModel | None = None
         self._shards_of_minibatch = arrangement.shards
         self._training = arrangement.training
         self._seeds = seeds
@@ -105,7 +107,8 @@ class OwnPass(ShardedPass):
 
     def _loss(self, i: int, shard: _Shard) -> float:
         _fill_in(shard)
-        return self._model.loss(shard.x, shard.t, self._seed(i)) * len(shard.x)
+        loss = self._model.loss(shard.x, shard.t, self._seed(i), training=self._training)
+        return loss * len(shard.x)
 
     def _seed(self, i: int) -> int:
         if not self._training:
@@ -118,8 +121,9 @@ class OwnPass(ShardedPass):
         _fill_in(shard)
         rows = len(shard.x)
         loss, gradients = self._model.loss_and_gradient(shard.x, shard.t, self._seed(i))
-        for name, place in shard.gradients.items():
-            np.multiply(gradients[name], shard.share, out=place, casting="same_kind")
+        left = [*gradients.values(), *self._model.state()]
+        for each, place in zip(left, shard.gradients.values(), strict=True):
+            np.multiply(each, shard.share, out=place, casting="same_kind")
         return loss * rows
 
     def complex_losses(self, parameters: Array) -> list[complex]:
@@ -127,11 +131,18 @@ class OwnPass(ShardedPass):
 
         Raises whatever the network's code raises: it may not be made for complex numbers.
         """
-        weights = self._network.views(parameters)
+        if self._complex is None:
+            self._complex = self._model.with_arrays(complex)
+        weights = self._weights | {
+            name: each
+            for name, each in self._network.views(parameters).items()
+            if name in self._complex.params
+        }
+        self._complex.load(list(weights.values()))
         for shard in self._shards:
             _fill_in(shard)
         return [
-            self._model.complex_loss(weights, shard.x, shard.t, self._seed(i))
+            self._complex.complex_loss(shard.x, shard.t, self._seed(i))
             for i, shard in enumerate(self._shards)
         ]
 
@@ -147,11 +158,12 @@ class OwnPass(ShardedPass):
         """
         own = self._shards[shard]
         self._model.load(list(self._weights.values()))
+        now = self._model.params  # which may have fewer digits than what was loaded
+        before = {name: each.copy() for name, each in now.items()}
         _fill_in(own)
         loss, gradients = self._model.loss_and_gradient(own.x, own.t, seed)
         copies = {name: np.array(each) for name, each in gradients.items()}
-        now = self._model.params
-        changed = [n for n, w in self._weights.items() if not np.array_equal(now[n], w)]
+        changed = [name for name, each in before.items() if not np.array_equal(now[name], each)]
         return loss, copies, changed
 
     def backward(self, ready: Callable[[int], None] | None = None) -> None:

@@ -1,85 +1,205 @@
 """One try of a network of the user's own before a run begins, on a copy of it.
 
 What workers would stumble over is found in the coordinator, once, before anything is written; and
-what would make results differ between executions is warned of.
+what would make results differ between executions, or with the number of shards, is warned of.
 """
 
-import copy
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dptrain.errors import UsageError
+from dptrain.errors import OwnCodeError, UsageError
+from dptrain.own.held import Calls, held
 from dptrain.own.model import OwnModel
-from dptrain.own.network import OwnNetwork, Seeds
+from dptrain.own.network import Form, OwnNetwork, Seeds
+from dptrain.own.row_tests import DIVIDED, MOST, ORDER, SUM, TOGETHER, Finding, row_findings
+
+Array = NDArray[Any]
 
 
-def rehearse(network: OwnNetwork, x: NDArray[Any], t: NDArray[Any]) -> list[str]:
-    """Compute losses and gradients of a few rows; return warnings.
+class Rehearsal(NamedTuple):
+    """What came of it.
+
+    Attributes:
+        warnings: sentences.
+        coupled: why loss or gradient depend on the number of shards, as a clause; ``""`` where
+            both are means over the rows, so that any shards give the same.
+    """
+
+    warnings: list[str]
+    coupled: str
+
+
+def rehearse(network: OwnNetwork, x: Array, t: Array, *, shards: int = 2) -> Rehearsal:
+    """Compute losses, gradients and outputs of a few rows, and of these in other arrangements.
 
     Args:
         network: to try.
         x: rows as the data set has them ``(n, *sample_shape)``.
         t: their targets.
+        shards: of a minibatch; with one, rows may be computed together without a warning.
 
     Raises:
         UsageError: something is missing, has a wrong shape, or does not heed ``params``.
         OwnCodeError: the network raised.
     """
-    model = _copied(network.model)
-    form = network.form
-    rows = x.reshape(len(x), *form.inputs)
-    targets = np.eye(form.classes, dtype=x.dtype)[t] if form.one_hot else t
-    targets = targets.reshape(-1) if form.flat else targets
+    model = network.model.copied() or network.model
+    model.load(model.tensors())
+    rows, targets = network.form.rows(x), network.form.goals(t, x.dtype)
     seed = Seeds(0).evaluation
     with np.errstate(all="ignore"):
-        before = model.loss(rows, targets, seed)
-        first = _gradients(model, rows, targets, seed)
-        second = _gradients(model, rows, targets, seed)
-        slopes = any(map(np.any, first))
+        try:
+            before = model.loss(rows, targets, seed)
+            first = gradients(model, rows, targets, seed)
+        except OwnCodeError as error:
+            raise _with_shape(error, network.form, x) from error.__cause__
+        second = gradients(model, rows, targets, seed)
         after = model.loss(rows, targets, seed)
         if network.scores:
-            model.correct(rows, targets, t, form.classes, seed)
-        if slopes and not _heeds_params(network.model, rows, targets, seed):
-            raise UsageError(
-                f"the loss of {model.name} does not change with its .params, though its gradient "
-                "is not zero; its layers must hold the arrays of params themselves, not copies"
-            )
-    if not all(map(np.array_equal, first, second)) and np.isfinite(before):
+            model.correct(rows, targets, t, network.form.classes, seed)
+        if strange := _not_finite(model, before, first):
+            return Rehearsal([strange], "")
+        warnings = _unsteady(model, before == after, all(map(np.array_equal, first, second)))
+        warnings += _heedless(model, rows[:MOST], targets[:MOST], seed)
+        findings = findings_of(model, rows, targets)
+    told = {each.kind: each for each in reversed(findings)}
+    for kind in [each for each in (SUM, DIVIDED, ORDER, TOGETHER) if each in told]:
+        if shards > 1 or kind in (SUM, DIVIDED):
+            warnings.append(f"{_sentence(told[kind], model)}{_REMEDIES[kind]}")
+    if not findings:
+        return Rehearsal(warnings, "")
+    first_found = findings[0]
+    return Rehearsal(warnings, f"{_sentence(first_found, model).partition(':')[0]}")
+
+
+def gradients(model: OwnModel, x: Array, t: Array, seed: int) -> list[Array]:
+    """Return copies of the gradients, in the order of ``params``."""
+    _, found = model.loss_and_gradient(x, t, seed)
+    return [np.array(each) for each in found.values()]
+
+
+def findings_of(model: OwnModel, x: Array, t: Array) -> list[Finding]:
+    """Return what of loss and gradient is no mean over the rows; see `row_findings`.
+
+    Nothing is said of what draws random numbers, which are others for other rows, nor of code that
+    does not take other rows than it was given.
+
+    Args:
+        model: with the weights at which to look.
+        x: rows as the network gets them.
+        t: their targets.
+    """
+    x, t = x[:MOST], t[:MOST]
+    if x.dtype == np.float32 and all(each.dtype == np.float64 for each in model.params.values()):
+        x = x.astype(np.float64)  # in which more is seen
+    seeds = (Seeds(0).evaluation, 1, 2)
+    try:
+        losses = [model.loss(x, t, seed) for seed in seeds]
+        slopes = [gradients(model, x, t, seed) for seed in seeds]
+        draws = any(not all(map(np.array_equal, each, slopes[0])) for each in slopes)
+        return row_findings(
+            (lambda *of: model.loss(*of, seeds[0])) if len(set(losses)) == 1 else None,
+            None if draws else lambda *of: gradients(model, *of, seeds[0]),
+            x,
+            t,
+            list(model.params),
+        )
+    except OwnCodeError:
+        return []
+
+
+_REMEDIES = {
+    SUM: "; return the mean, or the weights depend on --shards and --batch-size",
+    DIVIDED: "; add it as it is, or the weights depend on --shards and --batch-size",
+    ORDER: "; so the weights depend on --shards; with --shards 1 a minibatch stays in one piece",
+    TOGETHER: "; so the weights depend on --shards; with --shards 1 a minibatch stays in one piece",
+}
+
+
+def _sentence(finding: Finding, model: OwnModel) -> str:
+    whose = f"in {model.name}" if " of " in finding.what else f"of {model.name}"
+    return f"the {finding.what} {whose} is {finding.fact}"
+
+
+def _not_finite(model: OwnModel, loss: float, slopes: Sequence[Array]) -> str:
+    """Return a sentence about infinities or NaN at the start, or ``""``."""
+    wrong = [name for name, g in zip(model.params, slopes, strict=True) if not np.isfinite(g).all()]
+    what = [f"the loss of {model.name} is {loss}"] * (not np.isfinite(loss))
+    what += [f"the gradient of {', '.join(wrong)} in {model.name} is not finite"] * bool(wrong)
+    if not what:
+        return ""
+    return (
+        f"{' and '.join(what)} before the first step, for the first rows of the data: look for "
+        "log(0), 0/0 or an overflow in exp"
+    )
+
+
+def _unsteady(model: OwnModel, same_loss: bool, same_gradients: bool) -> list[str]:
+    """Return what is to be said where the same call twice gives something else."""
+    if not same_gradients:
         return [
             f"{model.name} gives other gradients for the same weights and rows; where it draws "
             "from a generator of its own, let it use np.random, which is seeded for every shard; "
             "as it is, the weights depend on the number of workers"
         ]
-    if before != after and np.isfinite(before):
+    if not same_loss:
         return [
-            f"{model.name} keeps something between calls beside its .params, such as the running "
-            "averages of batch normalisation; each worker keeps its own, so that losses and "
-            "accuracies depend on the number of workers, and checkpoints have none of it"
+            f"{model.name} keeps something between calls that cannot be watched; each worker keeps "
+            "its own, so that losses and accuracies depend on the number of workers, and "
+            "checkpoints have none of it"
         ]
     return []
 
 
-def _gradients(model: OwnModel, x: NDArray[Any], t: NDArray[Any], seed: int) -> list[NDArray[Any]]:
-    _, gradients = model.loss_and_gradient(x, t, seed)
-    return [np.array(gradient) for gradient in gradients.values()]
+def _heedless(model: OwnModel, x: Array, t: Array, seed: int) -> list[str]:
+    """Return what is to be said where layers may hold copies; raise where they surely do."""
+    calls = Calls(
+        _outputs(model, x, seed),
+        lambda: model.loss(x, t, seed),
+        lambda: gradients(model, x, t, seed),
+    )
+    found = held(model, calls, calls.gradient())
+    remedy = "its layers must hold the arrays of params themselves, not copies"
+    if found.slopes and found.idle == found.slopes:
+        told = (
+            f"the loss of {model.name} does not change with its .params, though its gradient is "
+            f"not zero; {remedy}"
+        )
+    elif found.lost:
+        which = ", ".join(f"params[{name!r}]" for name in found.lost)
+        told = (
+            f"{which} of {model.name} is not what its layers compute with: nothing changes with "
+            f"it, though its gradient is not zero; {remedy}"
+        )
+    elif found.aside:
+        which = ", ".join(f"params[{name!r}]" for name in found.aside)
+        return [
+            f"predict(x) of {model.name} does not change with {which}, though the gradient by it "
+            f"is not zero; if that is not meant, {remedy}"
+        ]
+    else:
+        return []
+    if found.certain:
+        raise UsageError(told)
+    return [told]
 
 
-def _heeds_params(model: OwnModel, x: NDArray[Any], t: NDArray[Any], seed: int) -> bool:
-    """Return whether other parameters give another loss; they are put back."""
-    start = [array.copy() for array in model.params.values()]
-    here = model.loss(x, t, seed)
-    try:
-        model.load([array * 1.25 + 0.01 for array in start])
-        return model.loss(x, t, seed) != here
-    finally:
-        model.load(start)
+def _outputs(model: OwnModel, x: Array, seed: int) -> Callable[[], Array] | None:
+    if not model.predicts or model.outputs(x, seed).dtype.kind != "f":
+        return None
+    return lambda: model.outputs(x, seed)
 
 
-def _copied(model: OwnModel) -> OwnModel:
-    """Return a copy; or the model itself, with what it has, where it cannot be copied."""
-    try:
-        return OwnModel(copy.deepcopy(model.subject), model.name)
-    except Exception:  # noqa: BLE001 - objects may refuse to be copied in their own ways
-        return model
+def _with_shape(error: OwnCodeError, form: Form, x: Array) -> OwnCodeError:
+    """Return the error with a word about images that come as flat rows, where that may be why."""
+    fitting = isinstance(error.__cause__, (ValueError, IndexError, TypeError, AssertionError))
+    if not fitting or x.ndim < 3 or len(form.inputs) != 1:
+        return error
+    image = x.shape[1:] if x.ndim > 3 else (1, *x.shape[1:])
+    return OwnCodeError(
+        f"{error.what}; rows come flat, {(len(x), *form.inputs)}: --model.input-shape "
+        f"{','.join(map(str, image))} gives them as images, {(len(x), *image)}",
+        error.traceback,
+    )

@@ -21,6 +21,9 @@ def banner(job: Job, execution: Execution, folder: Path, first_step: int) -> str
         f"minibatch {minibatch_line(job, execution)}",
         f"run       {folder}",
     ]
+    if isinstance(job.network, OwnNetwork):
+        traits = job.network.model.traits().items()
+        lines[1:1] = [f"{what:<9} {told}" for what, told in traits]
     if first_step:
         lines.append(f"resumed   at step {first_step} of {job.total_steps}")
     return "\n".join(lines)

@@ -12,6 +12,7 @@ from dptrain.errors import UsageError
 from dptrain.exchange.engine import StepSplit
 from dptrain.experiment.execution import settle_execution
 from dptrain.experiment.job import Job, opened_data, prepared_data
+from dptrain.experiment.rehearsed import rehearsed
 from dptrain.experiment.schema import Execution, Experiment
 from dptrain.experiment.settle import DEFAULT_BATCH, settle
 from dptrain.own.origin import Origin
@@ -133,6 +134,10 @@ def cases(
                 dataset.digest,
                 sum(dataset.target_shape),
             )
+            if origin is not None:
+                given_shards = experiment.shards is not None
+                tried = rehearsed(settled, dataset, origin, shards_given=given_shards)
+                settled, own = tried.experiment, tried.experiment.shards or own
             job = Job(replace(settled, steps=10 * MOST_STEPS), dataset, origin)
             load = load_of(
                 workers,

@@ -25,6 +25,7 @@ NOT_SEARCHED = (
     "model_args",
     "model_targets",
     "model_digest",
+    "model_state",
     "input_shape",
     "layers",
     "dataset_digest",

@@ -93,25 +93,12 @@ def test_real_targets_that_are_not_single_cannot_be_flat(tmp_path: Path) -> None
         train(EXAMPLE, data, tmp_path / "run", model_targets="flat")
 
 
-AVERAGES = """
-    shift = 0.0
-    def gradient(self, x, t):
-        self.shift += 0.01
-        return super().gradient(x, t)
-    def loss(self, x, t): return super().loss(x, t) + self.shift
-"""
 DRAWS = """
-    random = np.random.default_rng(0)
     def gradient(self, x, t):
-        return super().gradient(x * (self.random.random(x.shape) < 0.5), t)
+        return super().gradient(x * (np.random.default_rng().random(x.shape) < 0.5), t)
 """
 
 
-@pytest.mark.parametrize(
-    ("text", "message"), [(AVERAGES, "Net keeps something"), (DRAWS, "Net gives other gradients")]
-)
-def test_what_depends_on_the_execution_is_warned_of(
-    text: str, message: str, data: Path, tmp_path: Path
-) -> None:
-    with pytest.warns(RuntimeWarning, match=message):
-        assert train(like_the_example(tmp_path, text), data, tmp_path / "run").finished
+def test_what_depends_on_the_execution_is_warned_of(data: Path, tmp_path: Path) -> None:
+    with pytest.warns(RuntimeWarning, match="Net gives other gradients"):
+        assert train(like_the_example(tmp_path, DRAWS), data, tmp_path / "run").finished

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dptrain.gradcheck.comparison import TensorResult
-from dptrain.gradcheck.diagnosis import times
+from dptrain.gradcheck.diagnosis import EXPLAINS, times
 from dptrain.gradcheck.hypotheses.evidence import Evidence, Hypothesis
 from dptrain.nn.network import Tensor
 
@@ -100,7 +100,9 @@ def _scaled(e: Evidence, wrong: Sequence[Tensor]) -> Iterator[Hypothesis]:
         known = e.scale[own] > 0
         found, right = e.found[own][known], e.right[own][known]
         factor = float(found @ right / (right @ right)) if right.any() else 0.0
-        if not np.linalg.norm(found - factor * right) <= EXPLAINED * np.linalg.norm(right):
+        left = np.linalg.norm(found - factor * right)
+        off = np.linalg.norm(found - right)
+        if not left <= min(EXPLAINED * np.linalg.norm(right), EXPLAINS * off):
             return
         predicted[own] = factor * e.right[own]
         factors[tensor.name] = times(factor)
@@ -123,7 +125,7 @@ def _placed(
     kind, sentence = "tensor", f"the gradient of {', '.join(bad)} is wrong, that of {right} right"
     failed = [each for each in results if each.failed]
     few = len(failed) == 1 and failed[0].failed < min(NAMED, failed[0].compared)
-    if few and failed[0].worst is not None:
+    if few and failed[0].worst is not None and failed[0].worst.place:
         place = list(failed[0].worst.place)
         count = "one element is" if failed[0].failed == 1 else f"{failed[0].failed} elements are"
         sentence = f"{count} wrong, {bad[0]}{place}, and everything else is right"

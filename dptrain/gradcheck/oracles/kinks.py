@@ -11,6 +11,7 @@ unit without weights on all rows, it decides for each by itself, and the sum nee
 nor between them: so `Kink.ties` counts them.
 """
 
+import functools
 import math
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
@@ -87,6 +88,13 @@ class Kink(NamedTuple):
         low, high = sorted((self.left, self.right))
         return low - slack <= found <= high + slack
 
+    def decides(self, found: float) -> bool:
+        """Return whether it tells if a derivative is right.
+
+        Of several ties any sum of sides is right; in a black box there may be several.
+        """
+        return self.ties == 1 or (not self.ties and self.accepts(found))
+
 
 class Undecided(NamedTuple):
     """Neither can be told.
@@ -124,11 +132,19 @@ def black_box(f: Function, x: Array, indices: Iterable[int], noise: Noise) -> li
         indices: the elements.
         noise: as of `central`.
     """
-    found = []
-    for index in indices:
-        line, at = along_element(f, x, index), float(x[index])
-        found.append(_black(line, at, step(line, at, noise), noise))
-    return found
+    return [along(along_element(f, x, index), float(x[index]), noise) for index in indices]
+
+
+def along(line: Line, at: float, noise: Noise) -> Finding:
+    """Return what a function of one number is like, as of `black_box`; no point is computed twice.
+
+    Args:
+        line: the function.
+        at: where.
+        noise: as of `central`.
+    """
+    known = functools.cache(line)
+    return _black(known, at, step(known, at, noise), noise)
 
 
 def _white(f: Branched, x: Array, index: int, noise: Noise) -> Finding:

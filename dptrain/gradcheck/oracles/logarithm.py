@@ -1,69 +1,48 @@
 """The ε in a logarithm, which a loss has and its gradient leaves out.
 
 The notes' cross-entropy is ``-log(y + 1e-7)``, so that 0 has a logarithm; their gradient is that of
-``-log y``. No rounding explains the difference, but it is known: with the loss ``L_r`` of row r,
+``-log y``. No rounding explains the difference, but it is known. With the probability ``y_r`` that
+row r is given for its own class,
 
-    d/dθ -log(y_r + ε) = y_r / (y_r + ε) · d/dθ -log y_r = (1 - ε exp(L_r)) · d/dθ -log y_r,
+    d/dθ -log(y_r + ε) = y_r / (y_r + ε) · d/dθ -log y_r = (1 - ε / (y_r + ε)) · d/dθ -log y_r,
 
-so the gradient of the loss follows, row by row, from what the code computes. It is compared
-instead: nothing need be tolerated, and the report says so.
+so the gradient of the loss follows from what the code computes, if a row's part of it can be told
+from the others'. It is compared instead: nothing need be tolerated, and the report says so.
 
-Where both have a penalty ``λ/2 ‖W‖²`` as well, as the notes' larger networks do, it stands in the
-loss of every row and in its part of the gradient, and is taken out of them first:
+Rows cannot be taken by themselves: batch normalisation would have other statistics, dropout another
+mask, and a penalty stands in the loss of each. But their labels can be exchanged, which leaves all
+that as it is. The loss of a shard of n rows changes with row r's label c by
 
-    d/dθ L = Σ_r (1 - ε exp(L_r - λ/2 ‖W‖²)) · (g_r - λ W / N) + λ W.
+    -log(y_rc + ε) / n,  and  Σ_c (y_rc + ε) = 1 + C ε  for C classes,
+
+which gives every ``Q_rc = (y_rc + ε) / (1 + C ε)``. The gradients ``G_rc`` with those labels differ
+by row r's part, ``J (y_r - e_c)``; since ``Σ_c y_rc (y_r - e_c) = 0``, that is
+
+    g_r = G_rt - Σ_c y_rc G_rc,  where t is its own label and  y_rc = (1 + C ε) Q_rc - ε.
 """
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from msgspec.structs import replace
 from numpy.typing import NDArray
 
+from dptrain.arithmetic.shards import shard_sizes
 from dptrain.errors import OwnCodeError, UsageError
-from dptrain.experiment.job import Job
 from dptrain.gradcheck.analytic import Local
-from dptrain.gradcheck.oracles.projections import Oracle
-from dptrain.nn.network import Tensor
+from dptrain.gradcheck.oracles.projections import Slope
 
 Array = NDArray[Any]
 
 # ε is a round number, such as 1e-7: it is estimated, and must come out as one but for this part.
 ROUND = 1e-3
 LARGEST = 1e-4
-# How much better tensors must agree with a penalty than without, for it to be believed.
-CLEARLY = 100
 # How far apart, relatively, tensors may be that agree on an ε which is not round.
 AGREED = 1e-3
-
-
-class Rowwise(NamedTuple):
-    """Every row by itself.
-
-    Attributes:
-        losses: of each row, ``(rows,)``.
-        parts: of the gradient, ``(rows, size)``.
-    """
-
-    losses: Array
-    parts: Array
-
-
-def one_by_one(job: Job, step: int) -> Job:
-    """Return a job each of whose rows is a shard by itself, in a step."""
-    return Job(replace(job.experiment, shards=job.rows(step)), job.dataset, job.origin)
-
-
-def rowwise(job: Job, parameters: Array, step: int) -> Rowwise | None:
-    """Return loss and gradient of each row of a step; None where the code takes no single rows."""
-    local = Local(one_by_one(job, step))
-    try:
-        return Rowwise(local.shard_losses(parameters, step), local.shards(parameters, step))
-    except (OwnCodeError, UsageError):
-        return None
+# Passes over the minibatch with other labels, at most, and numbers of their gradients at a time.
+PASSES, NUMBERS = 500, 50_000_000
 
 
 class Lacking(NamedTuple):
@@ -71,13 +50,93 @@ class Lacking(NamedTuple):
 
     Attributes:
         epsilon: that the loss has in its logarithm.
-        decay: λ of the penalty that both have; 0 where there is none.
         excess: by how much the gradient exceeds that of the loss, ``(size,)``.
     """
 
     epsilon: float
-    decay: float
     excess: Array
+
+
+class Labelled(NamedTuple):
+    """What other labels tell of a minibatch.
+
+    Attributes:
+        classes: C.
+        first: ``Σ_r (G_rt - Σ_c Q_rc G_rc) / Q_rt``, flat ``(size,)``.
+        second: ``Σ_r Σ_c (C Q_rc - 1) G_rc / Q_rt``, likewise.
+    """
+
+    classes: int
+    first: Array
+    second: Array
+
+    def excess(self, epsilon: float) -> Array:
+        """Return by how much the gradient of ``-log y`` exceeds that of ``-log(y + ε)``."""
+        found: Array = epsilon / (1 + self.classes * epsilon) * (self.first - epsilon * self.second)
+        return found
+
+
+def labelled(local: Local, parameters: Array, step: int) -> Labelled | None:
+    """Return what other labels tell of the minibatch of a step.
+
+    None where there are none, or too many, or where the code raises or finds no probabilities.
+    """
+    targets, classes = _targets(local, step)
+    sizes = np.array(shard_sizes(len(targets), local.job.shards))
+    if not 0 < classes * sizes.max(initial=0) <= PASSES:
+        return None
+    if classes * len(sizes) * len(parameters) > NUMBERS:
+        return None
+    first, second = np.zeros((2, len(parameters)))
+    starts = np.cumsum(sizes) - sizes
+    try:
+        for place in range(sizes.max()):
+            there = np.flatnonzero(sizes > place)
+            rows = starts[there] + place
+            passes = local.with_targets(
+                parameters, step, _exchanged(targets, rows, np.arange(classes))
+            )
+            found = [(losses[there] * sizes[there], g[there]) for losses, g in passes]
+            own = targets[rows].reshape(-1).astype(int)
+            _add(found, own, first, second)
+    except (OwnCodeError, UsageError):
+        return None
+    if not np.isfinite(first).all() or not np.isfinite(second).all():
+        return None
+    return Labelled(classes, first, second)
+
+
+def _targets(local: Local, step: int) -> tuple[Array, int]:
+    """Return the targets of a step, and how many classes they stand for; 0 where they are none."""
+    targets = np.concatenate(list(local.batch(step).targets))
+    classes = local.job.dataset.classes
+    if classes:
+        return targets, classes
+    single = targets.size == len(targets)
+    return targets, 2 if single and np.isin(targets, (0, 1)).all() else 0
+
+
+def _exchanged(targets: Array, rows: Array, labels: Array) -> Iterator[Array]:
+    """Yield targets in which some rows have a label, for each label."""
+    for label in labels:
+        other = targets.copy()
+        other[rows] = label
+        yield other
+
+
+def _add(
+    found: Sequence[tuple[Array, Array]], own: Array, first: Array, second: Array
+) -> None:
+    """Add what one row of each shard makes of the sums, given losses and gradients by its label."""
+    losses = np.array([each for each, _ in found])
+    with np.errstate(all="ignore"):
+        power = np.exp(losses.min(axis=0) - losses)
+        q = power / power.sum(axis=0)
+        shard = np.arange(len(own))
+        weight = 1 / q[own, shard]
+        for label, (_, gradients) in enumerate(found):
+            first += (weight * ((own == label) - q[label])) @ gradients
+            second += (weight * (len(found) * q[label] - 1)) @ gradients
 
 
 class _Told(NamedTuple):
@@ -86,24 +145,31 @@ class _Told(NamedTuple):
     Attributes:
         excess: by how much the gradient's is larger.
         error: of it.
-        lever: ``excess = ε exp(-λ/2 ‖W‖²) (lever - λ decayed)``.
-        decayed: see there.
+        first: of `Labelled`, along the direction, as is ``second``.
+        second: see there.
+        classes: C.
     """
 
     excess: float
     error: float
-    lever: float
-    decayed: float
+    first: float
+    second: float
+    classes: int
 
-    def epsilon(self, decay: float) -> tuple[float, float]:
-        """Return ``ε exp(-λ/2 ‖W‖²)`` and its error."""
-        lever = self.lever - decay * self.decayed
-        return (self.excess / lever, self.error / abs(lever)) if lever else (0.0, math.inf)
+    def epsilon(self) -> tuple[float, float]:
+        """Return ε and its error."""
+        found = error = 0.0
+        for _ in range(3):
+            lever = (self.first - found * self.second) / (1 + self.classes * found)
+            if not lever:
+                return 0.0, math.inf
+            found, error = self.excess / lever, self.error / abs(lever)
+            if not 0 < found <= 2 * LARGEST:
+                return 0.0, math.inf
+        return found, error
 
 
-def lacking(
-    rows: Rowwise, parameters: Array, tensors: Sequence[Tensor], oracle: Oracle, seed: int
-) -> Lacking | None:
+def lacking(others: Labelled, gradient: Array, slopes: Sequence[Slope]) -> Lacking | None:
     """Return what the gradient lacks of an ε in the loss; None where there is none.
 
     Every tensor tells it by itself, from the derivative along a random direction; what most of
@@ -111,100 +177,22 @@ def lacking(
     nothing.
 
     Args:
-        rows: every row by itself.
-        parameters: flat ``(size,)``.
-        tensors: those that are compared.
-        oracle: of the loss.
-        seed: of the directions.
+        others: what other labels tell.
+        gradient: that is checked, flat ``(size,)``.
+        slopes: of the loss, along a direction in each tensor.
     """
-    penalised = np.zeros(len(parameters))
-    for tensor in tensors:
-        if tensor.decays:
-            penalised[tensor.start : tensor.stop] = parameters[tensor.start : tensor.stop]
-    power = np.exp(rows.losses)
-    told = _told(rows, power, penalised, tensors, oracle, seed)
-    half = float(penalised @ penalised) / 2
-    # what a penalty adds to a loss is less than the loss, and must make the tensors agree
-    possible = [each for each in _decays(told) if each * half <= rows.losses.min(initial=math.inf)]
-    best, decay = _agreed(told, 0.0, half), 0.0
-    for each in possible:
-        other = _agreed(told, each, half)
-        if (other.voices, -CLEARLY * other.spread) > (best.voices, -best.spread):
-            best, decay = other, each
-    if not best.voices:
-        # a penalty that only the loss has, or not as the gradient, scales ε by what is not known
-        scaled = _free_epsilon(told)
-        return Lacking(scaled, 0.0, scaled * (power @ rows.parts)) if scaled else None
-    scaled = best.epsilon * math.exp(-decay * half)
-    return Lacking(
-        best.epsilon, decay, scaled * (power @ rows.parts - decay * power.mean() * penalised)
-    )
+    told = [_told(others, gradient, each) for each in slopes]
+    estimates = [each.epsilon() for each in told]
+    votes = Counter(each for each in (_round(*e) for e in estimates) if each)
+    epsilon = votes.most_common(1)[0][0] if votes else _unround(estimates)
+    return Lacking(epsilon, others.excess(epsilon)) if epsilon else None
 
 
-def _told(
-    rows: Rowwise,
-    power: Array,
-    penalised: Array,
-    tensors: Sequence[Tensor],
-    oracle: Oracle,
-    seed: int,
-) -> list[_Told]:
-    random = np.random.default_rng(seed)
-    found = []
-    for tensor in tensors:
-        direction = np.zeros(rows.parts.shape[1])
-        direction[tensor.start : tensor.stop] = random.standard_normal(tensor.stop - tensor.start)
-        slope = oracle(direction)
-        parts = rows.parts @ slope.direction
-        error = slope.error + 4 * np.finfo(float).eps * float(np.abs(parts).sum())
-        decayed = float(power.mean() * (penalised @ slope.direction))
-        found.append(_Told(float(parts.sum() - slope.value), error, float(power @ parts), decayed))
-    return found
-
-
-class _Agreed(NamedTuple):
-    """An ε, how many tensors tell it, and how far the farthest of them is off, relative to it."""
-
-    epsilon: float
-    voices: int
-    spread: float
-
-
-def _agreed(told: Sequence[_Told], decay: float, half: float) -> _Agreed:
-    factor = math.exp(decay * half)
-    estimates = [
-        (factor * e, factor * error) for e, error in (each.epsilon(decay) for each in told)
-    ]
-    rounded = [_round(*each) for each in estimates]
-    votes = Counter(each for each in rounded if each)
-    if not votes:
-        return _Agreed(0.0, 0, 0.0)
-    epsilon, voices = votes.most_common(1)[0]
-    near = [
-        abs(e / epsilon - 1) for (e, _), r in zip(estimates, rounded, strict=True) if r == epsilon
-    ]
-    return _Agreed(epsilon, voices, max(near))
-
-
-def _free_epsilon(told: Sequence[_Told]) -> float:
-    """Return what tensors without a penalty agree upon, two at least; 0 where they do not."""
-    free = [each.epsilon(0.0) for each in told if not each.decayed and each.lever]
-    if len(free) < 2:
-        return 0.0
-    middle = float(np.median([e for e, _ in free]))
-    sure = all(error <= AGREED * middle for _, error in free)
-    agreed = all(abs(e - middle) <= 2 * AGREED * middle for e, _ in free)
-    return middle if sure and agreed and 0 < middle <= LARGEST else 0.0
-
-
-def _decays(told: Sequence[_Told]) -> list[float]:
-    """Return each λ that a penalised tensor stands for, given the ε of those that are not."""
-    free = [each.epsilon(0.0) for each in told if not each.decayed]
-    scaled = float(np.median([e for e, _ in free])) if free else 0.0
-    if scaled <= 0:
-        return []
-    found = [(each.lever - each.excess / scaled) / each.decayed for each in told if each.decayed]
-    return sorted({float(f"{each:.1e}") for each in found if each > 0})
+def _told(others: Labelled, gradient: Array, slope: Slope) -> _Told:
+    terms = gradient * slope.direction
+    error = slope.error + 4 * np.finfo(float).eps * float(np.abs(terms).sum())
+    first, second = (float(each @ slope.direction) for each in (others.first, others.second))
+    return _Told(float(terms.sum()) - slope.value, error, first, second, others.classes)
 
 
 def _round(estimate: float, error: float) -> float:
@@ -213,3 +201,13 @@ def _round(estimate: float, error: float) -> float:
         return 0.0
     found = float(f"{estimate:.0e}")
     return found if abs(estimate - found) <= error + ROUND * found else 0.0
+
+
+def _unround(estimates: Sequence[tuple[float, float]]) -> float:
+    """Return what all tensors agree upon, two at least; 0 where they do not."""
+    sure = [(e, error) for e, error in estimates if error < math.inf]
+    if len(sure) < max(2, len(estimates)):
+        return 0.0
+    middle = float(np.median([e for e, _ in sure]))
+    agreed = all(abs(e - middle) <= error + AGREED * middle for e, error in sure)
+    return middle if agreed and all(error <= AGREED * middle for _, error in sure) else 0.0

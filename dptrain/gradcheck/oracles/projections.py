@@ -31,10 +31,9 @@ from dptrain.gradcheck.oracles.differences import (
     Noise,
     checked,
     noise_of,
-    richardson,
     scale,
-    step,
 )
+from dptrain.gradcheck.oracles.kinks import Smooth, along
 from dptrain.gradcheck.reference.network import Reference
 
 Array = NDArray[Any]
@@ -42,6 +41,8 @@ Array = NDArray[Any]
 # A direction costs a forward pass: as many as that locate an error well enough, of tensors that are
 # too large to have all their elements looked at.
 BLOCKS, BLOCK = 8, 64
+# Directions in which it is tried what rounding the places of points does to a function.
+ROUNDED = 2
 
 
 class Slope(NamedTuple):
@@ -49,7 +50,8 @@ class Slope(NamedTuple):
 
     Attributes:
         value: the derivative along ``direction``.
-        error: how far it may be from the true one.
+        error: how far it may be from the true one; infinite where kinks lie so near that
+            nothing can be said.
         direction: the one that was gone, ``(size,)``: what was asked for, but for rounding.
     """
 
@@ -67,19 +69,26 @@ class Projection(NamedTuple):
     Attributes:
         found: of the gradient that is checked.
         wanted: of the oracle.
-        tolerance: how far apart they may be.
+        tolerance: how far apart they may be; infinite where the oracle knows nothing.
         gaussian: whether the direction is of normal numbers, otherwise of signs.
+        error: the oracle's part of the tolerance.
     """
 
     found: float
     wanted: float
     tolerance: float
     gaussian: bool
+    error: float = 0.0
 
     @property
     def fits(self) -> bool:
-        """Whether they agree; what is not finite never does."""
+        """Whether they agree, for all that the oracle knows; what is not finite never does."""
         return abs(self.found - self.wanted) <= self.tolerance
+
+    @property
+    def compared(self) -> bool:
+        """Whether the oracle knows anything."""
+        return self.tolerance < math.inf
 
 
 class Projected(NamedTuple):
@@ -140,6 +149,8 @@ def by_complex_step(reference: Reference, parameters: Array) -> Oracle:
 def by_differences(f: Function, x: Array, noise: Noise) -> Oracle:
     """Return an oracle of central differences along the direction; arguments as of `central`.
 
+    Its steps are so short that no kink shows between them, as of `kinks.black_box`.
+
     The elements of ``x`` are rounded when they are moved. What is compared is the direction that
     was really gone, with the weights of the extrapolation, so that this costs no digits.
     """
@@ -153,14 +164,22 @@ def by_differences(f: Function, x: Array, noise: Noise) -> Oracle:
         def line(at: float) -> float:
             return checked(f(origin + at * unit))
 
-        coarse = abs(line(FIRST) - line(-FIRST)) / (2 * FIRST)
+        random = np.random.default_rng(0)
+        rounded = [unit] + [
+            np.where(direction != 0, origin * random.choice((-1.0, 1.0), origin.shape), 0.0)
+            for _ in range(ROUNDED)
+        ]
+        ends = [[checked(f(origin + k * FIRST * each)) for k in (1, -1)] for each in rounded]
+        coarse = max(abs(right - left) for right, left in ends) / FIRST
 
         def blurred(value: float) -> float:
             """Rounded places look like a rounded function; about as much as this."""
             return noise_of(noise, value) + UNIT * coarse
 
-        h = step(line, 0.0, blurred)
-        found = richardson(line, 0.0, h, noise)
+        found = along(line, 0.0, blurred)
+        if not isinstance(found, Smooth):
+            return Slope(0.0, math.inf, direction)
+        h = found.step
         near, far = (((origin + k * unit) - (origin - k * unit)) / (2 * k) for k in (h, 2 * h))
         return Slope(found.value * length, found.error * length, (4 * near - far) / 3 * length)
 
@@ -238,7 +257,8 @@ def _one(
     found = math.fsum(terms) if np.isfinite(terms).all() else math.nan
     allowed = float(np.abs(slope.direction[span]) @ bounds[span])
     rounding = 4 * UNIT * float(np.abs(terms).sum())
-    return Projection(found, slope.value, allowed + slope.error + rounding, gaussian)
+    tolerance = allowed + slope.error + rounding
+    return Projection(found, slope.value, tolerance, gaussian, slope.error)
 
 
 def sampled(

@@ -357,9 +357,14 @@ def spread(tensors: Sequence[Tensor], size: int, of: Callable[[Tensor], float]) 
 
 
 def _moves(job: Job, tensor: Tensor) -> float:
-    """Return how much of the minibatch's value a running average takes, by its layer's momentum."""
-    if tensor.trained or tensor.frozen or not isinstance(job.network, Network):
+    """Return how much of the minibatch's value a running average takes, by its layer's momentum.
+
+    State of a network of the user's own is what its code makes of it.
+    """
+    if tensor.trained or tensor.frozen:
         return 0.0
+    if not isinstance(job.network, Network):
+        return tensor.average or 0.0
     layer = layer_of(job.network.row, tensor)
     return 1 - layer.momentum if isinstance(layer, BatchNorm) else tensor.average or 0.0
 

@@ -1,0 +1,133 @@
+"""What is settled of an experiment by trying a network of the user's own: its state, and shards."""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from msgspec.structs import replace
+from numpy.typing import NDArray
+
+from dptrain.data.dataset import Dataset
+from dptrain.errors import OwnCodeError, UsageError
+from dptrain.experiment.code import own_network
+from dptrain.experiment.schema import Experiment
+from dptrain.own.model import OwnModel
+from dptrain.own.network import OwnNetwork, Seeds
+from dptrain.own.origin import Origin
+from dptrain.own.rehearsal import rehearse
+from dptrain.own.row_tests import MOST
+from dptrain.own.watching import Watched, merges, watched
+
+ROWS = 8
+SEED = Seeds(0).evaluation
+
+
+class Rehearsed(NamedTuple):
+    """What came of it.
+
+    Attributes:
+        experiment: with what was found.
+        network: with its state known.
+        warnings: of what the user should know before the run.
+        whole: whether the minibatch must be one shard.
+    """
+
+    experiment: Experiment
+    network: OwnNetwork
+    warnings: list[str]
+    whole: bool
+
+
+def rehearsed(
+    settled: Experiment, dataset: Dataset, origin: Origin, *, shards_given: bool
+) -> Rehearsed:
+    """Try the network with a few rows, and settle what depends on it.
+
+    What it keeps from step to step is found by watching it, unless the experiment has it on record.
+    Where the rows of a minibatch are not independent of each other, as in batch normalisation, the
+    minibatch is one shard, so that training is what the code does by itself; unless the user has
+    given a number of shards.
+
+    Args:
+        settled: the experiment.
+        dataset: opened.
+        origin: of the network.
+        shards_given: whether the number of shards is the user's.
+
+    Raises:
+        UsageError: something is missing, or cannot be used as it is.
+        OwnCodeError: the network raised.
+    """
+    network = own_network(settled, dataset, origin)
+    shard, more = _rows(settled, dataset)
+    x, t = network.form.rows(shard[0]), network.form.goals(shard[1], shard[0].dtype)
+    warnings = []
+    if settled.model_state is None:
+        state = _watched(network.model, x, t)
+        warnings += _lost(network, state.lost)
+        if state.forms:
+            network = network.with_code(network.model.with_state(state.forms))
+            settled = replace(settled, model_state=state.forms)
+    shards = int(settled.shards or 1) if shards_given else 1
+    try:
+        found = rehearse(network, *more, shards=shards)
+    except OwnCodeError:  # it may take as many rows as a shard has, and no others
+        found = rehearse(network, *shard, shards=shards)
+    warnings, coupled = warnings or found.warnings, found.coupled
+    if own := network.model.copied() if settled.model_state else None:
+        own.load(own.tensors())
+        merged = merges(own, x, t, SEED)
+        _check_whole_numbers(own, x.dtype)
+        if not merged and not coupled:
+            coupled = f"what {own.name} keeps from step to step goes by the whole minibatch"
+            if shards > 1:
+                warnings.append(
+                    f"{coupled}, so each of the {shards} shards is like a minibatch of its own; "
+                    "--shards 1 trains as the code does by itself"
+                )
+    if coupled and not shards_given:
+        settled = replace(settled, shards=1)
+        warnings.append(f"{coupled}, so a minibatch is one shard, and one worker computes it")
+    return Rehearsed(settled, network, warnings, bool(coupled) and not shards_given)
+
+
+Rows = tuple[NDArray[Any], NDArray[Any]]
+
+
+def _rows(settled: Experiment, dataset: Dataset) -> tuple[Rows, Rows]:
+    """Return the rows of a shard, and as many as it takes to see what rows have to do with others.
+
+    Of shards of a single row, the first two have them.
+    """
+    batch, shards = settled.batch_size or 1, settled.shards or 1
+    shard = min(batch, max(2, -(-batch // shards)))
+    counts = (shard, max(shard, min(batch, MOST)))
+    order, dtype = np.arange(counts[1], dtype=np.intp), np.dtype(settled.dtype)
+    found = [dataset.train.take(order[:count], dtype) for count in counts]
+    return found[0], found[1]
+
+
+def _watched(model: OwnModel, x: NDArray[Any], t: NDArray[Any]) -> Watched:
+    """Watch the network with few rows; with those of a shard where it takes no fewer."""
+    try:
+        return watched(model, x[:ROWS], t[:ROWS], SEED)
+    except OwnCodeError:
+        return watched(model, x, t, SEED)
+
+
+def _lost(network: OwnNetwork, paths: list[str]) -> list[str]:
+    if not paths:
+        return []
+    return [
+        f"{network.model.name} keeps {', '.join(paths)} from call to call, which cannot be kept "
+        "with its weights; let it be an array or a number that is there from the beginning; as it "
+        "is, results depend on the number of workers, and checkpoints lack it"
+    ]
+
+
+def _check_whole_numbers(model: OwnModel, dtype: np.dtype[Any]) -> None:
+    """Raise `UsageError` where the state that the last call has left is too large."""
+    if path := model.memory.exceeding(dtype):
+        raise UsageError(
+            f"{model.name}.{path} holds whole numbers too large for {dtype}, in which it is kept "
+            "with the weights; give --dtype float64, or let np.random draw random numbers"
+        )

@@ -1,0 +1,266 @@
+"""The numerical comparisons of a network of the user's own, of which nothing is known.
+
+By the complex step, where the code can do that, which crosses no kinks; otherwise by differences.
+Rounding of the loss and of the gradient is measured.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+from msgspec.structs import replace
+from numpy.typing import NDArray
+
+from dptrain.arithmetic.shards import shard_sizes
+from dptrain.errors import OwnCodeError, UsageError
+from dptrain.experiment.job import Job
+from dptrain.gradcheck.analytic import Local
+from dptrain.gradcheck.comparison import Comparison, compare
+from dptrain.gradcheck.diagnosis import Diagnosis
+from dptrain.gradcheck.gradients import Triangle
+from dptrain.gradcheck.hypotheses.evidence import Evidence
+from dptrain.gradcheck.oracles.kinks import Finding, black_box
+from dptrain.gradcheck.oracles.logarithm import labelled, lacking
+from dptrain.gradcheck.oracles.noise import measured
+from dptrain.gradcheck.oracles.own_complex import OwnComplexStep
+from dptrain.gradcheck.oracles.projections import Slope, by_differences
+from dptrain.gradcheck.oracles.taylor import Taylor
+from dptrain.gradcheck.pointwise import Number, Numbers
+from dptrain.gradcheck.verdict import Verdict
+
+Array = NDArray[Any]
+
+# Rounding of a few hundred operations, relative to what is rounded; and how many times the measured
+# deviation the error may be.
+ROUNDING, DEVIATIONS = 256 * 2.0**-53, 10.0
+LEAST_NOISE = 16 * 2.0**-53
+# A loss that is rounded to more than this, relatively, is not float64's alone.
+COARSE = 1e-11
+# Elements that the complex step compares one by one: so many numbers in all, but at least some of
+# each tensor, and no more than a few thousand.
+NUMBERS, EACH, MOST = 250_000_000, 20, 10_000
+# All elements by differences, where there are few and no complex step.
+ELEMENTWISE = 300
+
+
+class OwnNumbers(Numbers):
+    """Those of a network of the user's own."""
+
+    def __init__(
+        self,
+        triangle: Triangle,
+        parameters: Array,
+        step: int,
+        where: str,
+        seed: int,
+        part: int,
+    ) -> None:
+        """Begin; ``part`` counts the points and minibatches of a check that has one seed."""
+        super().__init__(triangle, parameters, step, where, seed)
+        self._part = part
+        self._remarks: list[str] = []
+        self._known: tuple[Array, Array] | None = None
+        self._measure()
+        differences = by_differences(self.loss, self.parameters, self.noise)
+        own = OwnComplexStep(triangle.local, self.parameters, step)
+        slopes = own.agreeing([self._tries(span) for span in self.spans], differences)
+        self._complex = None if slopes is None else own
+        self.exact = slopes is not None
+        if slopes is None:
+            self.oracle = differences
+            self._remarks.append(
+                "the loss cannot be computed with complex numbers: differences take their place"
+            )
+            slopes = [differences(self.direction(1, [span])) for span in self.spans]
+        else:
+            self.oracle = own.oracle()
+            self.samples = 1
+        self._account_for_epsilon(slopes)
+
+    def _tries(self, span: slice) -> Iterator[Array]:
+        """Yield directions in a tensor: two of all its elements, then some of its largest alone."""
+        for seed in (1, 2):
+            yield self.direction(seed, [span])
+        for place in np.argsort(-np.abs(self.gradient[span]))[:3]:
+            alone = np.zeros(len(self.parameters))
+            alone[span.start + place] = 1.0
+            yield alone
+
+    def _measure(self) -> None:
+        """Find out how far rounding moves the loss and the gradient."""
+
+        def both(x: Array) -> Array:
+            found = self.triangle.local.analytic(x, self.step)
+            return np.append(found.gradient.astype(float), found.loss)
+
+        noise = measured(both, self.parameters, self.seed)
+        size = max(1.0, abs(self.loss(self.parameters)))
+        self.noise = max(LEAST_NOISE * size, DEVIATIONS * float(noise[-1]))
+        least = ROUNDING * float(np.abs(self.gradient).max(initial=0))
+        self.bounds = np.zeros(len(self.parameters))
+        for span in self.spans:
+            self.bounds[span] = max(least, DEVIATIONS * float(noise[span].max(initial=0))) / 2
+        if not self.noise <= COARSE * size:
+            self._remarks.append(
+                "the loss is rounded more than float64 would, as where code computes in float32: "
+                "numbers tell no more than that allows"
+            )
+
+    def _account_for_epsilon(self, slopes: list[Slope]) -> None:
+        off = [float(self.gradient @ each.direction) - each.value for each in slopes]
+        room = [each.error + float(np.abs(each.direction) @ self.bounds) for each in slopes]
+        if all(abs(a) <= b for a, b in zip(off, room, strict=True)):
+            return
+        others = labelled(self.triangle.local, self.parameters, self.step)
+        found = None if others is None else lacking(others, self.gradient, slopes)
+        if found is not None:
+            self.gradient = self.gradient - found.excess
+            self._remarks.append(
+                f"the loss has log(y + {found.epsilon:g}), and the gradient is that of log(y): "
+                "the difference is known, and accounted for"
+            )
+
+    def all(self) -> Iterator[Number]:
+        """Yield all of them, those that say most first."""
+        remark = "; ".join(self._remarks)
+        along = self.projections()
+        each = [c for c in (self.complex_step(along), self.differences()) if c is not None]
+        located = any(c.verdict is Verdict.FAIL for c in each)
+        for comparison in (*each, along if located else _unlocated(along)):
+            yield Number(comparison._replace(remark=remark), evidence=self.evidence)
+        comparison, slope = self.taylor()
+        yield Number(comparison if located else _unlocated(comparison), slope, self.evidence)
+
+    def findings(self, indices: Array) -> list[Finding]:
+        """Return what the loss is like along some elements."""
+        return black_box(self.loss, self.parameters, indices, self.noise)
+
+    def sampled(self) -> Array:
+        """Return which elements differences compare: all of a few, if nothing else does."""
+        total = sum(span.stop - span.start for span in self.spans)
+        if total <= ELEMENTWISE and not self.exact:
+            return np.concatenate([np.arange(span.start, span.stop) for span in self.spans])
+        return super().sampled()
+
+    def compared_by_differences(self, wanted: Array, compared: Array) -> None:
+        """Take note of what differences have found, where there is nothing better."""
+        if self._known is None:
+            self._known = np.where(compared, wanted, 0.0)[None], compared
+
+    def kinked(self, found: Taylor, direction: Array) -> bool:  # noqa: ARG002 - as of the formulas
+        """Return whether the oracle, which crosses no kinks, finds the gradient's slope."""
+        slope = self.oracle(direction)
+        room = slope.error + 2 * float(np.abs(slope.direction) @ self.bounds)
+        return abs(slope.value - float(self.gradient @ slope.direction)) <= room
+
+    def projections(self) -> Comparison:
+        """Compare along random directions; kinks leave some open, where elements are compared."""
+        found = super().projections()
+        if self.exact and found.verdict is Verdict.INCONCLUSIVE:
+            return found._replace(verdict=Verdict.PASS)
+        return found
+
+    def complex_step(self, projections: Comparison) -> Comparison | None:
+        """Compare elements with the complex step, if the code can do that.
+
+        Args:
+            projections: tensors that they find wrong are compared as far as can be.
+        """
+        own = self._complex
+        if own is None:
+            return None
+        wrong = {each.tensor for each in projections.tensors if each.failed}
+        pairs = zip(self.spans, self.tensors, strict=True)
+        chosen = self._chosen([span for span, t in pairs if t.name in wrong])
+        shards = own.gradients(chosen.tolist())
+        if shards is None:
+            return None
+        compared = np.zeros(len(self.gradient), bool)
+        compared[chosen] = True
+        right = np.where(compared, shards.sum(axis=0), self.gradient)
+        failing = chosen[np.abs(right - self.gradient)[chosen] > 2 * self.bounds[chosen]]
+        tied = own.tied(failing.tolist(), right)
+        compared[tied] = False
+        self._known = shards, compared
+        found = compare(
+            "analytic = complex step",
+            "analytic",
+            self.where,
+            self.tensors,
+            self.gradient,
+            right,
+            2 * self.bounds,
+            compared,
+        )
+        return found._replace(note=f"{len(tied)} kink" if len(tied) else "")
+
+    def _chosen(self, wrong: list[slice]) -> Array:
+        """Return which elements are compared one by one: all where that is quick.
+
+        Otherwise all of wrong tensors, if they are not too many, and of the others a part at each
+        point and minibatch, so that four of them compare up to four times as many.
+        """
+        everything = np.concatenate([np.arange(s.start, s.stop) for s in self.spans])
+        most = max(EACH * len(self.spans), min(MOST, NUMBERS // self.triangle.numbers()))
+        if len(everything) <= most:
+            return everything
+        random = np.random.default_rng(self.seed)
+        found = []
+        for span in self.spans:
+            own = np.arange(span.start, span.stop)
+            share = MOST // len(wrong) if span in wrong else most * len(own) // len(everything)
+            turned = np.roll(random.permutation(own), -self._part * max(EACH, share))
+            found.append(turned[: max(EACH, share)])
+        return np.unique(np.concatenate(found))
+
+    def evidence(self) -> Evidence:
+        """Return what a diagnosis begins with where there are no formulas."""
+        assert self._known is not None
+        shards, compared = self._known
+        right = np.where(compared, shards.sum(axis=0), self.gradient)
+        job = self.triangle.job
+        rows = job.rows(self.step)
+        sizes = shard_sizes(rows, job.shards) if len(shards) > 1 else (rows,)
+        return Evidence(
+            self.tensors,
+            self.gradient,
+            right,
+            shards,
+            sizes,
+            ((0, len(sizes)),),
+            job.batch_size,
+            rows=self._right_rows(compared),
+            compared=compared,
+            parameters=self.parameters,
+        )
+
+    def _right_rows(self, compared: Array) -> Callable[[], tuple[Array, list[int]]] | None:
+        """Return what computes each row's part by the complex step, if that can be."""
+        if self._complex is None:
+            return None
+        job = self.triangle.job
+        each_alone = replace(job.experiment, shards=job.rows(self.step))
+        alone = Local(Job(each_alone, job.dataset, job.origin))
+        try:
+            alone.loss(self.parameters, self.step)
+        except (OwnCodeError, UsageError):
+            return None
+
+        def rows() -> tuple[Array, list[int]]:
+            own = OwnComplexStep(alone, self.parameters, self.step)
+            found = own.gradients(np.flatnonzero(compared).tolist())
+            assert found is not None
+            return found, list(range(len(found)))
+
+        return rows
+
+
+def _unlocated(found: Comparison) -> Comparison:
+    """Return what directions have found where no single element is known to be wrong."""
+    names = ", ".join(t.tensor for t in found.tensors if t.failed)
+    what = f"the gradient of {names}" if names else "the gradient"
+    sentence = (
+        f"{what} is wrong along random directions; of the elements that were compared one by one, "
+        "none is"
+    )
+    return found._replace(diagnoses=(Diagnosis("unlocated", sentence, 0.0),))

@@ -1,0 +1,68 @@
+"""Generators of random numbers that a network of the user's own holds, seeded for every call.
+
+As NumPy's global generator is: what is drawn then depends on the experiment's seed, the step and
+the shard, and neither on who computes it nor on how often something was drawn before.
+"""
+
+import random
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+
+from dptrain.own.places import GENERATORS, walk
+
+Generator = np.random.Generator | np.random.RandomState | random.Random
+
+
+class Generators:
+    """Those of one network: its attributes, those of its classes, and names in their modules."""
+
+    def __init__(self, subject: object) -> None:
+        """Look for them in the network and its layers, in their classes and in these's modules."""
+        values = []
+        classes = dict.fromkeys(type(subject).__mro__)
+        for place, value in walk(subject):
+            classes |= dict.fromkeys(type(place.holder).__mro__)
+            values.append(value)
+        for each in classes:
+            values += vars(each).values()
+            if not each.__module__.startswith(("builtins", "collections", "numpy", "random")):
+                values += vars(sys.modules[each.__module__]).values()
+        found = {id(each): each for each in values if isinstance(each, GENERATORS)}
+        self._all: list[Generator] = list(found.values())
+
+    @contextmanager
+    def seeded(self, seed: int) -> Iterator[None]:
+        """Seed all of them, each differently; afterwards they are as they were."""
+        before = [_state(each) for each in self._all]
+        try:
+            for i, each in enumerate(self._all):
+                if isinstance(each, np.random.Generator):
+                    bits = type(each.bit_generator)(np.random.SeedSequence((seed, i)))
+                    each.bit_generator.state = bits.state
+                else:
+                    each.seed((seed + i) % 2**32)
+            yield
+        finally:
+            for each, state in zip(self._all, before, strict=True):
+                _put(each, state)
+
+
+def _state(generator: Generator) -> Any:
+    if isinstance(generator, np.random.Generator):
+        return generator.bit_generator.state
+    if isinstance(generator, np.random.RandomState):
+        return generator.get_state()
+    return generator.getstate()
+
+
+def _put(generator: Generator, state: Any) -> None:
+    if isinstance(generator, np.random.Generator):
+        generator.bit_generator.state = state
+    elif isinstance(generator, np.random.RandomState):
+        generator.set_state(state)
+    else:
+        generator.setstate(state)

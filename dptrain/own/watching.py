@@ -1,0 +1,184 @@
+"""Which values inside a network of the user's own are state: found by watching copies of it.
+
+Layers leave much behind in a call, such as their inputs, that the next call overwrites unread.
+State is what a later call depends on: put back to what it was, it changes losses, predictions or
+gradients of other rows. Numbers that change again in the same call with the same rows, such as
+counters, are state as well: what depends on them may come later.
+"""
+
+import copy
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dptrain.errors import DptrainError, OwnCodeError
+from dptrain.own.model import OwnModel
+from dptrain.own.places import GENERATORS, MISSING, place, walk
+from dptrain.own.state import Form
+
+Array = NDArray[Any]
+# How near, relatively, the state of a whole minibatch and that of its parts must be.
+NEAR = 1e-5
+
+
+class Watched(NamedTuple):
+    """What was found.
+
+    Attributes:
+        forms: of each value of the state, by its path.
+        lost: paths of what matters as well, but cannot be kept with the weights.
+    """
+
+    forms: dict[str, str]
+    lost: list[str]
+
+
+def watched(model: OwnModel, x: Array, t: Array, seed: int) -> Watched:
+    """Watch copies of a network in a few calls.
+
+    Args:
+        model: the network, without known state; it is left as it is.
+        x: rows ``(n, *input_shape)``.
+        t: their targets.
+        seed: of what it draws.
+
+    Raises:
+        OwnCodeError: the network raised.
+    """
+    fresh, late = model.copied(), model.copied()
+    if fresh is None or late is None:
+        return Watched({}, [])
+    late.loss_and_gradient(x, t, seed)
+    changed = _changed(fresh, late)
+    moving = _moving(late, changed, x, t, seed)
+    others = x[::-1] * 0.5, t, seed  # as many rows: the code may take no other number
+    usual = _answers(late, *others)
+    if _answers(late, *others) != usual:  # it draws what nobody can seed
+        return Watched({}, [])
+
+    def matter(paths: Sequence[str]) -> bool:
+        return _answers(_reverted(late, {path: changed[path] for path in paths}), *others) != usual
+
+    relevant = set(_relevant(sorted(changed.keys() - moving), matter)) | moving
+    values = {p: place(late.subject, p).get() for p in sorted(relevant)}
+    forms = {p: Form.of(v) for p, v in values.items()}
+    kept = {p: str(f) for p, f in forms.items() if f is not None and _stands(fresh, p)}
+    lost = sorted(values.keys() - kept.keys())
+    if not relevant and _answers(fresh, *others) != usual:
+        lost = ["something that is not an attribute"]
+    return Watched(kept, lost)
+
+
+def merges(model: OwnModel, x: Array, t: Array, seed: int) -> bool:
+    """Return whether the mean of what parts of a minibatch leave is what the whole one leaves.
+
+    Args:
+        model: with its state known and held; as `watched`, as are the rest.
+        x: see there.
+        t: see there.
+        seed: see there.
+    """
+    half = len(x) // 2
+    if not half:
+        return True
+    try:
+        whole = _left(model, x, t, seed)
+        parts = [_left(model, x[rows], t[rows], seed) for rows in (slice(half), slice(half, None))]
+    except OwnCodeError:  # it takes no other number of rows
+        return False
+    shares = (half / len(x), 1 - half / len(x))
+    return all(
+        np.allclose(shares[0] * a + shares[1] * b, w, rtol=NEAR, atol=NEAR * np.abs(w).max())
+        for w, a, b in zip(whole, *parts, strict=True)
+    )
+
+
+def _left(model: OwnModel, x: Array, t: Array, seed: int) -> list[Array]:
+    model.loss_and_gradient(x, t, seed)
+    return model.state()
+
+
+def _answers(model: OwnModel, x: Array, t: Array, seed: int) -> list[bytes]:
+    """Return what a copy answers to some rows, as bytes."""
+    model = model.copied() or model
+    found = []
+    for _ in range(2):
+        try:
+            found.append(np.float64(model.loss(x, t, seed)).tobytes())
+            if model.predicts:
+                found.append(model.outputs(x, seed).tobytes())
+            loss, gradients = model.loss_and_gradient(x, t, seed)
+            found += [np.float64(loss).tobytes(), *(g.tobytes() for g in gradients.values())]
+        except DptrainError:  # of a state that cannot be
+            found.append(b"raised")
+    return found
+
+
+def _changed(fresh: OwnModel, late: OwnModel) -> dict[str, Any]:
+    """Return the paths of what a call has changed, and what stood there before."""
+    before = {each.path: value for each, value in walk(fresh.subject)}
+    weights = list(late.params.values())
+    found = {}
+    for each, value in walk(late.subject):
+        was = before.get(each.path, MISSING)
+        if isinstance(value, GENERATORS) or _same(was, value):
+            continue
+        if isinstance(value, np.ndarray) and any(np.may_share_memory(value, w) for w in weights):
+            continue
+        found[each.path] = was
+    return found
+
+
+def _moving(late: OwnModel, changed: Mapping[str, Any], x: Array, t: Array, seed: int) -> set[str]:
+    """Return which numbers the same call changes again, in the same way whenever it is made."""
+    first, second = late.copied(), late.copied()
+    if first is None or second is None:
+        return set()
+    found = set()
+    for each in (first, second):
+        each.loss_and_gradient(x, t, seed)
+    for path in changed:
+        was, now, again = (place(m.subject, path).get() for m in (late, first, second))
+        if isinstance(was, int | float | np.generic) and not _same(was, now) and _same(now, again):
+            found.add(path)
+    return found
+
+
+def _relevant(paths: Sequence[str], matter: Callable[[Sequence[str]], bool]) -> list[str]:
+    """Return those that matter, found by halving."""
+    if not paths or not matter(paths):
+        return []
+    if len(paths) == 1:
+        return list(paths)
+    half = len(paths) // 2
+    found = [*_relevant(paths[:half], matter), *_relevant(paths[half:], matter)]
+    return found or list(paths)  # each stands in for the other
+
+
+def _reverted(late: OwnModel, values: Mapping[str, Any]) -> OwnModel:
+    found = late.copied()
+    assert found is not None
+    for path, value in values.items():
+        place(found.subject, path).put(copy.deepcopy(value) if value is not MISSING else MISSING)
+    return found
+
+
+def _stands(fresh: OwnModel, path: str) -> bool:
+    """Return whether what holds a value is there from the beginning."""
+    try:
+        place(fresh.subject, path)
+    except LookupError:
+        return False
+    return True
+
+
+def _same(one: object, other: object) -> bool:
+    if isinstance(one, np.ndarray | np.generic) and isinstance(other, np.ndarray | np.generic):
+        return one.dtype == other.dtype and np.array_equal(
+            one, other, equal_nan=one.dtype.kind == "f"
+        )
+    if type(one) is not type(other) or isinstance(one, np.ndarray | np.generic):
+        return False
+    return one is other or one == other or (one != one and other != other)
