@@ -45,6 +45,8 @@ class Place(NamedTuple):
 
     def put(self, value: Any) -> None:
         """Put another value there, or take it away where it is `MISSING`."""
+        if isinstance(self.holder, tuple):
+            return  # which nobody writes into
         if isinstance(self.holder, dict | list):
             if value is not MISSING:
                 self.holder[self.key] = value
@@ -64,13 +66,13 @@ MISSING = _Missing()
 
 
 def walk(root: object) -> Iterator[tuple[Place, Any]]:
-    """Yield every value without an inside (numbers, text, arrays, generators) and its place."""
+    """Yield every value without an inside and its place: numbers, text, arrays, tuples of such."""
     seen = {id(root)}
     holders = [("", root)]
     for path, holder in holders:
         for key, value in _inside(holder):
             own = f"{path}{_step(holder, key)}".removeprefix(".")
-            if isinstance(value, _LEAVES + GENERATORS):
+            if isinstance(value, GENERATORS) or _is_leaf(value):
                 yield Place(own, holder, key), value
             elif id(value) not in seen and not isinstance(value, _NO_INSIDE):
                 seen.add(id(value))
@@ -93,6 +95,13 @@ def place(root: object, path: str) -> Place:
         if holder is MISSING:
             raise LookupError(path)
     return Place(path, holder, keys[-1])
+
+
+def _is_leaf(value: object) -> bool:
+    """Return whether a value is exchanged as a whole, as a tuple of numbers and arrays is."""
+    if isinstance(value, tuple):
+        return all(map(_is_leaf, value))
+    return isinstance(value, _LEAVES)
 
 
 def _inside(holder: Any) -> list[tuple[Any, Any]]:
