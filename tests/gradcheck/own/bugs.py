@@ -5,6 +5,7 @@ touches the loss.
 """
 
 from collections.abc import Callable
+from types import MethodType
 from typing import Any
 
 import numpy as np
@@ -26,7 +27,7 @@ from tests.gradcheck.own.layers import (
     TopK,
 )
 from tests.gradcheck.own.losses import BinaryCrossEntropy, Hinge, SoftmaxCrossEntropy, SquaredError
-from tests.gradcheck.own.networks import Net, TwoLayers
+from tests.gradcheck.own.networks import TwoLayers
 
 Plant = Callable[[Any, np.random.Generator], bool]
 BUGS: dict[str, Plant] = {}
@@ -49,46 +50,52 @@ def one(network: Any, random: np.random.Generator, *kinds: type) -> Any:
     return found[random.integers(len(found))] if found else None
 
 
-def backward(layer: Any, change: Callable[[Array], Array]) -> bool:
-    """Let a layer, if there is one, change gradients in another way."""
-    if layer is not None:
-        layer.backward = change
-    return layer is not None
+def method(owner: Any, name: str, change: Callable[..., Any]) -> bool:
+    """Give an object, if there is one, another method; copies of the object have it as well."""
+    if owner is not None:
+        setattr(owner, name, MethodType(change, owner))
+    return owner is not None
 
 
-def behind(layer: Any, change: Callable[[Array], None]) -> bool:
-    """Let something be done behind a layer's own ``backward``, which is given ``dy``."""
-    if layer is None:
-        return False
-    right = layer.backward
+def backward(layer: Any, change: Callable[[Any, Array], Array]) -> bool:
+    """Let a layer change gradients in another way: of the layer and ``dy``."""
+    return method(layer, "backward", change)
 
-    def wrong(dy: Array) -> Array:
-        found = right(dy)
-        change(dy)
+
+def behind(layer: Any, change: Callable[[Any, Array], None]) -> bool:
+    """Let something be done behind a layer's own ``backward``."""
+
+    def wrong(self: Any, dy: Array) -> Array:
+        found = type(self).backward(self, dy)
+        change(self, dy)
         return found
 
     return backward(layer, wrong)
 
 
-def gradients(network: Any, change: Callable[[dict[str, Array], int], dict[str, Array]]) -> bool:
-    """Let a network return other gradients: of a dict and the number of rows."""
-    right = network.gradients
+def gradients(network: Any, change: Callable[[Any, dict[str, Array], int], Any]) -> bool:
+    """Let a network return other gradients: of itself, the right ones and the number of rows."""
 
-    def wrong(x: Array, t: Array, training: bool) -> dict[str, Array]:
-        return change(right(x, t, training), len(x))
+    def wrong(self: Any, x: Array, t: Array, training: bool) -> Any:
+        return change(self, type(self).gradients(self, x, t, training), len(x))
 
-    network.gradients = wrong
-    return True
+    return method(network, "gradients", wrong)
 
 
 def last(network: Any, kinds: Any, change: Callable[[Array, Any], Array]) -> bool:
     """Let a loss of some kinds return another gradient: of the right one and the loss."""
-    loss = network.last
-    if not isinstance(loss, kinds):
+    if not isinstance(network.last, kinds):
         return False
-    right = loss.backward
-    loss.backward = lambda: change(right(), loss)
-    return True
+    return method(network.last, "backward", lambda self: change(type(self).backward(self), self))
+
+
+def by_hand(network: Any, slope: Callable[[Array], Any]) -> bool:
+    """Let a network written by hand have another derivative of its activation."""
+    return method(network, "slope", lambda _, h: slope(h))
+
+
+def unchanged(layer: Any, dy: Array) -> Array:
+    return dy
 
 
 def sigmoid(x: Array) -> Array:
@@ -101,24 +108,21 @@ def sigmoid(x: Array) -> Array:
 @bug
 def derivative_missing(network: Any, random: np.random.Generator) -> bool:
     if isinstance(network, TwoLayers):
-        network.slope = lambda h: 1.0  # type: ignore[method-assign]
-        return True
-    return backward(one(network, random, Masked, Sigmoid, Tanh, Softplus), lambda dy: dy)
+        return by_hand(network, np.ones_like)
+    return backward(one(network, random, Masked, Sigmoid, Tanh, Softplus), unchanged)
 
 
 @bug
 def mask_inverted(network: Any, random: np.random.Generator) -> bool:
     if isinstance(network, TwoLayers):
-        network.slope = lambda h: h <= 0  # type: ignore[method-assign]
-        return network.activation == "relu"
-    layer = one(network, random, Relu, LeakyRelu, Abs, Clip, TopK)
+        return network.activation == "relu" and by_hand(network, lambda h: h <= 0)
 
-    def wrong(dy: Array) -> Array:
+    def wrong(layer: Any, dy: Array) -> Array:
         if isinstance(layer, LeakyRelu):
             return dy * np.where(layer.slope == 1, layer.leak, 1)
         return dy * (-layer.slope if isinstance(layer, Abs) else 1 - layer.slope)
 
-    return backward(layer, wrong)
+    return backward(one(network, random, Relu, LeakyRelu, Abs, Clip, TopK), wrong)
 
 
 @bug
@@ -126,61 +130,59 @@ def mask_of_another_layer(network: Any, random: np.random.Generator) -> bool:
     masked = [each for each in getattr(network, "layers", []) if isinstance(each, Masked)]
     if len(masked) < 2:
         return False
-    first, second = masked[:2]
-    fits = lambda: first.slope.shape == second.slope.shape  # noqa: E731
-    return backward(first, lambda dy: dy * (second.slope if fits() else first.slope))
+    first: Any = masked[0]
+    first.other = masked[1]
+
+    def wrong(layer: Any, dy: Array) -> Array:
+        fits = layer.slope.shape == layer.other.slope.shape
+        return dy * (layer.other.slope if fits else layer.slope)
+
+    return backward(first, wrong)
 
 
 @bug
 def derivative_of_another_activation(network: Any, random: np.random.Generator) -> bool:
     if isinstance(network, TwoLayers):
-        network.slope = {  # type: ignore[method-assign]
-            "relu": lambda h: 1 - h**2,
-            "tanh": lambda h: h * (1 - h),
-            "sigmoid": lambda h: 1 - h**2,
-        }[network.activation]
-        return True
-    layer = one(network, random, Sigmoid, Tanh, Softplus)
+        tanh = network.activation == "tanh"
+        return by_hand(network, lambda h: h * (1 - h) if tanh else 1 - h**2)
 
-    def wrong(dy: Array) -> Array:
+    def wrong(layer: Any, dy: Array) -> Array:
         if isinstance(layer, Softplus):
             return dy * (1 - sigmoid(layer.x))
-        return dy * ((1 - layer.out**2) if isinstance(layer, Sigmoid) else layer.out * (1 - layer.out))
+        out = layer.out
+        return dy * (1 - out**2 if isinstance(layer, Sigmoid) else out * (1 - out))
 
-    return backward(layer, wrong)
+    return backward(one(network, random, Sigmoid, Tanh, Softplus), wrong)
 
 
 @bug
 def derivative_at_the_output(network: Any, random: np.random.Generator) -> bool:
-    layer = one(network, random, Sigmoid, Tanh)
-
-    def wrong(dy: Array) -> Array:
+    def wrong(layer: Any, dy: Array) -> Array:
         if isinstance(layer, Sigmoid):
             return dy * sigmoid(layer.out) * (1 - sigmoid(layer.out))
         return dy * (1 - np.tanh(layer.out) ** 2)
 
-    return backward(layer, wrong)
+    return backward(one(network, random, Sigmoid, Tanh), wrong)
 
 
 @bug
 def leak_forgotten(network: Any, random: np.random.Generator) -> bool:
-    layer = one(network, random, LeakyRelu)
-    return backward(layer, lambda dy: dy * (layer.slope == 1))
+    return backward(one(network, random, LeakyRelu), lambda layer, dy: dy * (layer.slope == 1))
 
 
 @bug
 def sign_of_abs_forgotten(network: Any, random: np.random.Generator) -> bool:
-    return backward(one(network, random, Abs), lambda dy: dy)
+    return backward(one(network, random, Abs), unchanged)
 
 
 @bug
 def passes_outside_the_clip(network: Any, random: np.random.Generator) -> bool:
-    return backward(one(network, random, Clip), lambda dy: dy)
+    return backward(one(network, random, Clip), unchanged)
 
 
 @bug
 def not_only_the_largest(network: Any, random: np.random.Generator) -> bool:
-    return backward(one(network, random, TopK), lambda dy: dy)
+    return backward(one(network, random, TopK), unchanged)
 
 
 # ----------------------------------------------------------------------------- dense layers
@@ -192,7 +194,7 @@ def weights_transposed(network: Any, random: np.random.Generator) -> bool:
     if not square:
         return False
     key = square[random.integers(len(square))]
-    return gradients(network, lambda found, _: found | {key: found[key].T})
+    return gradients(network, lambda _, found, __: found | {key: found[key].T})
 
 
 @bug
@@ -202,10 +204,9 @@ def product_transposed(network: Any, random: np.random.Generator) -> bool:
     if not square:
         return False
     layer = square[random.integers(len(square))]
-    right = layer.backward
 
-    def wrong(dy: Array) -> Array:
-        right(dy)
+    def wrong(layer: Any, dy: Array) -> Array:
+        Affine.backward(layer, dy)
         return np.dot(dy, layer.W).reshape(layer.shape)
 
     return backward(layer, wrong)
@@ -214,12 +215,12 @@ def product_transposed(network: Any, random: np.random.Generator) -> bool:
 def of_bias(network: Any, random: np.random.Generator, change: Callable[..., Array]) -> bool:
     keys = [key for key in network.params if key[0] == "b" and key[:4] != "beta"]
     key = keys[random.integers(len(keys))]
-    return gradients(network, lambda found, n: found | {key: change(found[key], n)})
+    return gradients(network, lambda _, found, n: found | {key: change(found[key], n)})
 
 
 @bug
 def bias_missing(network: Any, random: np.random.Generator) -> bool:
-    return of_bias(network, random, lambda db, n: 0 * db)
+    return of_bias(network, random, lambda db, _: 0 * db)
 
 
 @bug
@@ -229,32 +230,26 @@ def bias_is_a_mean(network: Any, random: np.random.Generator) -> bool:
 
 @bug
 def bias_of_the_first_row(network: Any, random: np.random.Generator) -> bool:
-    layer = one(network, random, Affine)
-
-    def wrong(dy: Array) -> None:
+    def wrong(layer: Any, dy: Array) -> None:
         layer.db = dy[0]
 
-    return behind(layer, wrong)
+    return behind(one(network, random, Affine), wrong)
 
 
 @bug
 def rows_in_another_order(network: Any, random: np.random.Generator) -> bool:
-    layer = one(network, random, Affine)
-
-    def wrong(dy: Array) -> None:
+    def wrong(layer: Any, dy: Array) -> None:
         layer.dW = np.dot(layer.x[::-1].T, dy)
 
-    return behind(layer, wrong)
+    return behind(one(network, random, Affine), wrong)
 
 
 @bug
 def last_row_forgotten(network: Any, random: np.random.Generator) -> bool:
-    layer = one(network, random, Affine)
-
-    def wrong(dy: Array) -> None:
+    def wrong(layer: Any, dy: Array) -> None:
         layer.dW = np.dot(layer.x[:-1].T, dy[:-1])
 
-    return behind(layer, wrong)
+    return behind(one(network, random, Affine), wrong)
 
 
 @bug
@@ -262,38 +257,33 @@ def earlier_layers_forgotten(network: Any, random: np.random.Generator) -> bool:
     later = [e for e in getattr(network, "layers", [])[1:] if isinstance(e, Affine)]
     if not later:
         return False
-    layer: Any = later[random.integers(len(later))]
-    right = layer.backward
-    return backward(layer, lambda dy: 0 * right(dy))
+    layer = later[random.integers(len(later))]
+    return backward(layer, lambda layer, dy: 0 * Affine.backward(layer, dy))
 
 
 @bug
 def input_of_the_call_before(network: Any, random: np.random.Generator) -> bool:
-    layer = one(network, random, Affine)
-    kept: list[Array] = []
+    def wrong(layer: Any, dy: Array) -> None:
+        kept = getattr(layer, "kept", layer.x)
+        if kept.shape == layer.x.shape:
+            layer.dW = np.dot(kept.T, dy)
+        layer.kept = layer.x.copy()
 
-    def wrong(dy: Array) -> None:
-        if kept and kept[0].shape == layer.x.shape:
-            layer.dW = np.dot(kept[0].T, dy)
-        kept[:] = [layer.x.copy()]
-
-    return behind(layer, wrong)
+    return behind(one(network, random, Affine), wrong)
 
 
 @bug
-def weights_of_the_first_call(network: Any, random: np.random.Generator) -> bool:
+def weights_of_the_beginning(network: Any, random: np.random.Generator) -> bool:
     layers = getattr(network, "layers", [])[1:]
     later = [e for e in layers if isinstance(e, Affine)]
     if not later:
         return False
     layer: Any = later[random.integers(len(later))]
-    right, kept = layer.backward, []
+    layer.first = layer.W.copy()
 
-    def wrong(dy: Array) -> Array:
-        right(dy)
-        if not kept:
-            kept.append(layer.W.copy())
-        return np.dot(dy, kept[0].T).reshape(layer.shape)
+    def wrong(layer: Any, dy: Array) -> Array:
+        Affine.backward(layer, dy)
+        return np.dot(dy, layer.first.T).reshape(layer.shape)
 
     return backward(layer, wrong)
 
@@ -303,12 +293,12 @@ def weights_of_the_first_call(network: Any, random: np.random.Generator) -> bool
 
 @bug
 def mean_forgotten(network: Any, random: np.random.Generator) -> bool:
-    return last(network, object, lambda dy, loss: dy * len(dy))
+    return last(network, object, lambda dy, _: dy * len(dy))
 
 
 @bug
 def mean_taken_twice(network: Any, random: np.random.Generator) -> bool:
-    return last(network, object, lambda dy, loss: dy / len(dy))
+    return last(network, object, lambda dy, _: dy / len(dy))
 
 
 @bug
@@ -324,7 +314,7 @@ def sigmoid_counted_twice(network: Any, random: np.random.Generator) -> bool:
 
 @bug
 def factor_of_two(network: Any, random: np.random.Generator) -> bool:
-    return last(network, SquaredError, lambda dy, loss: 2 * dy)
+    return last(network, SquaredError, lambda dy, _: 2 * dy)
 
 
 @bug
@@ -351,7 +341,7 @@ def of_penalty(network: Any, change: Callable[[Any, Array], Array]) -> bool:
     key = penalty.names[0]
     return gradients(
         network,
-        lambda found, _: found | {key: found[key] + change(penalty, network.params[key])},
+        lambda net, found, _: found | {key: found[key] + change(penalty, net.params[key])},
     )
 
 
@@ -372,13 +362,15 @@ def penalty_doubled(network: Any, random: np.random.Generator) -> bool:
 
 @bug
 def penalty_of_what_has_none(network: Any, random: np.random.Generator) -> bool:
-    penalty = getattr(network, "penalty", None)
+    penalty: Any = getattr(network, "penalty", None)
     free = [each for each in network.params if penalty and each not in penalty.names]
     if not free:
         return False
     key = free[0]
-    slope = lambda: penalty.slope(network.params[key])  # noqa: E731
-    return gradients(network, lambda found, _: found | {key: found[key] + slope()})
+    return gradients(
+        network,
+        lambda net, found, _: found | {key: found[key] + penalty.slope(net.params[key])},
+    )
 
 
 # -------------------------------------------------------------------------------------- images
@@ -386,45 +378,43 @@ def penalty_of_what_has_none(network: Any, random: np.random.Generator) -> bool:
 
 @bug
 def all_ties_of_a_pool(network: Any, random: np.random.Generator) -> bool:
-    layer = one(network, random, MaxPool)
-
-    def wrong(dy: Array) -> Array:
+    def wrong(layer: Any, dy: Array) -> Array:
         ties = layer.windows == layer.windows.max(axis=-1, keepdims=True)
         return layer.spread(ties * dy[..., None])
 
-    return backward(layer, wrong)
+    return backward(one(network, random, MaxPool), wrong)
 
 
 @bug
 def first_place_of_a_pool(network: Any, random: np.random.Generator) -> bool:
-    layer = one(network, random, MaxPool)
-    return backward(layer, lambda dy: layer.spread(np.array([1.0, 0, 0, 0]) * dy[..., None]))
+    return backward(
+        one(network, random, MaxPool),
+        lambda layer, dy: layer.spread(np.array([1.0, 0, 0, 0]) * dy[..., None]),
+    )
 
 
 @bug
 def mean_of_a_pool(network: Any, random: np.random.Generator) -> bool:
-    layer = one(network, random, MaxPool)
-    return backward(layer, lambda dy: layer.spread(np.full(4, 0.25) * dy[..., None]))
+    return backward(
+        one(network, random, MaxPool),
+        lambda layer, dy: layer.spread(np.full(4, 0.25) * dy[..., None]),
+    )
 
 
 @bug
 def kernels_turned(network: Any, random: np.random.Generator) -> bool:
-    layer = one(network, random, Convolution, LoopConvolution)
-
-    def wrong(dy: Array) -> None:
+    def wrong(layer: Any, dy: Array) -> None:
         layer.dW = layer.dW[..., ::-1, ::-1]
 
-    return behind(layer, wrong)
+    return behind(one(network, random, Convolution, LoopConvolution), wrong)
 
 
 @bug
 def kernels_with_axes_exchanged(network: Any, random: np.random.Generator) -> bool:
-    layer = one(network, random, Convolution, LoopConvolution)
-
-    def wrong(dy: Array) -> None:
+    def wrong(layer: Any, dy: Array) -> None:
         layer.dW = np.swapaxes(layer.dW, 2, 3)
 
-    return behind(layer, wrong)
+    return behind(one(network, random, Convolution, LoopConvolution), wrong)
 
 
 # ------------------------------------------------------------------ dropout and normalisation
@@ -432,68 +422,58 @@ def kernels_with_axes_exchanged(network: Any, random: np.random.Generator) -> bo
 
 @bug
 def dropout_not_backward(network: Any, random: np.random.Generator) -> bool:
-    return backward(one(network, random, Dropout), lambda dy: dy)
+    return backward(one(network, random, Dropout), unchanged)
 
 
 @bug
 def dropout_drawn_anew(network: Any, random: np.random.Generator) -> bool:
-    layer = one(network, random, Dropout)
-
-    def wrong(dy: Array) -> Array:
+    def wrong(layer: Any, dy: Array) -> Array:
         return dy * (np.random.rand(*dy.shape) > layer.ratio) * layer.scale
 
-    return backward(layer, wrong)
+    return backward(one(network, random, Dropout), wrong)
 
 
 @bug
 def dropout_scaled_otherwise(network: Any, random: np.random.Generator) -> bool:
-    layer = one(network, random, Dropout)
-    return backward(layer, lambda dy: dy * layer.mask / (1 - layer.ratio))
+    return backward(
+        one(network, random, Dropout), lambda layer, dy: dy * layer.mask / (1 - layer.ratio)
+    )
 
 
 @bug
 def mean_taken_for_constant(network: Any, random: np.random.Generator) -> bool:
-    layer = one(network, random, BatchNorm)
-
-    def change(dy: Array) -> Array:
+    def change(layer: Any, dy: Array) -> Array:
         dxn = layer.gamma * dy
         return (dxn - layer.xn * (dxn * layer.xn).mean(axis=0)) / layer.std
 
-    return normalised(layer, change)
+    return normalised(one(network, random, BatchNorm), change)
 
 
 @bug
 def variance_taken_for_constant(network: Any, random: np.random.Generator) -> bool:
-    layer = one(network, random, BatchNorm)
-
-    def change(dy: Array) -> Array:
+    def change(layer: Any, dy: Array) -> Array:
         dxn = layer.gamma * dy
         return (dxn - dxn.mean(axis=0)) / layer.std
 
-    return normalised(layer, change)
+    return normalised(one(network, random, BatchNorm), change)
 
 
-def normalised(layer: Any, change: Callable[[Array], Array]) -> bool:
+def normalised(layer: Any, change: Callable[[Any, Array], Array]) -> bool:
     """Let a batch norm return another gradient of its input, while it trains."""
-    if layer is None:
-        return False
-    right = layer.backward
 
-    def wrong(dy: Array) -> Array:
-        found = right(dy)
-        return change(dy) if layer.training else found
+    def wrong(self: Any, dy: Array) -> Array:
+        found = BatchNorm.backward(self, dy)
+        return change(self, dy) if self.training else found
 
     return backward(layer, wrong)
 
 
 @bug
 def gamma_of_what_is_not_normalised(network: Any, random: np.random.Generator) -> bool:
-    layer = one(network, random, BatchNorm)
-
-    def wrong(dy: Array) -> None:
+    def wrong(layer: Any, dy: Array) -> None:
         layer.dgamma = (dy * layer.x).sum(axis=0)
 
-    return behind(layer, wrong)
+    return behind(one(network, random, BatchNorm), wrong)
 
 
 # ------------------------------------------------------------------------------- all gradients
@@ -501,13 +481,13 @@ def gamma_of_what_is_not_normalised(network: Any, random: np.random.Generator) -
 
 @bug
 def sign_of_all(network: Any, random: np.random.Generator) -> bool:
-    return gradients(network, lambda found, _: {key: -each for key, each in found.items()})
+    return gradients(network, lambda _, found, __: {key: -each for key, each in found.items()})
 
 
 @bug
 def sign_of_one(network: Any, random: np.random.Generator) -> bool:
     key = random.choice(list(network.params))
-    return gradients(network, lambda found, _: found | {key: -found[key]})
+    return gradients(network, lambda _, found, __: found | {key: -found[key]})
 
 
 @bug
@@ -515,7 +495,7 @@ def one_element_by_one_percent(network: Any, random: np.random.Generator) -> boo
     key = random.choice(list(network.params))
     place = random.integers(network.params[key].size)
 
-    def wrong(found: dict[str, Array], _: int) -> dict[str, Array]:
+    def wrong(net: Any, found: dict[str, Array], _: int) -> dict[str, Array]:
         each = np.array(found[key])
         each.flat[place] *= 1.01
         return found | {key: each}
@@ -527,7 +507,7 @@ def one_element_by_one_percent(network: Any, random: np.random.Generator) -> boo
 def last_column_forgotten(network: Any, random: np.random.Generator) -> bool:
     key = random.choice([key for key in network.params if key[0] == "W"])
 
-    def wrong(found: dict[str, Array], _: int) -> dict[str, Array]:
+    def wrong(net: Any, found: dict[str, Array], _: int) -> dict[str, Array]:
         each = np.array(found[key])
         each[..., -1] = 0
         return found | {key: each}
@@ -537,7 +517,7 @@ def last_column_forgotten(network: Any, random: np.random.Generator) -> bool:
 
 @bug
 def rounded_to_float16(network: Any, random: np.random.Generator) -> bool:
-    def wrong(found: dict[str, Array], _: int) -> dict[str, Array]:
+    def wrong(net: Any, found: dict[str, Array], _: int) -> dict[str, Array]:
         with np.errstate(all="ignore"):
             return {key: each.astype(np.float16).astype(float) for key, each in found.items()}
 
@@ -546,12 +526,12 @@ def rounded_to_float16(network: Any, random: np.random.Generator) -> bool:
 
 @bug
 def added_up_over_calls(network: Any, random: np.random.Generator) -> bool:
-    sums: dict[str, Array] = {}
+    network.sums = {}
 
-    def wrong(found: dict[str, Array], _: int) -> dict[str, Array]:
+    def wrong(net: Any, found: dict[str, Array], _: int) -> dict[str, Array]:
         for key, each in found.items():
-            sums[key] = sums.get(key, 0) + each
-        return dict(sums)
+            net.sums[key] = net.sums.get(key, 0) + each
+        return dict(net.sums)
 
     return gradients(network, wrong)
 
@@ -568,7 +548,4 @@ def two_exchanged(network: Any, random: np.random.Generator) -> bool:
     if not pairs:
         return False
     a, b = pairs[random.integers(len(pairs))]
-    return gradients(network, lambda found, _: found | {a: found[b], b: found[a]})
-
-
-__all__ = ["BUGS", "Net", "planted"]
+    return gradients(network, lambda _, found, __: found | {a: found[b], b: found[a]})

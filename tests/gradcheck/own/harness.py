@@ -96,10 +96,12 @@ class Judged(NamedTuple):
         return [each for each in self.comparisons if each.verdict is verdict]
 
     def __str__(self) -> str:
-        told = [f"{self.seed} {self.bug}: {self.verdict.value}; {', '.join(self.traits)}"]
-        for each in self.of(self.verdict):
-            told.append(f"    {each.name} ({each.where}): {each.note} {worst_line(each) or ''}")
-        return "\n".join(told)
+        first = f"{self.seed} {self.bug}: {self.verdict.value}; {', '.join(self.traits)}"
+        lines = (
+            f"    {each.name} ({each.where}): {each.note} {worst_line(each) or ''}"
+            for each in self.of(self.verdict)
+        )
+        return "\n".join([first, *lines])
 
 
 def clean(seed: int, prepared: Prepared) -> Judged:

@@ -20,7 +20,7 @@ class Convolution(Layer):
     def __init__(self, W: Array, b: Array, pad: int) -> None:
         self.W, self.b, self.pad = W, b, pad
 
-    def forward(self, x: Array, training: bool) -> Array:
+    def forward(self, x: Array) -> Array:
         ends = (self.pad, self.pad)
         self.padded = np.pad(x, ((0, 0), (0, 0), ends, ends))
         col = windows(self.padded, self.size, self.size, 1)
@@ -57,7 +57,7 @@ class Convolution(Layer):
 class LoopConvolution(Convolution):
     """The same, position by position."""
 
-    def forward(self, x: Array, training: bool) -> Array:
+    def forward(self, x: Array) -> Array:
         ends = (self.pad, self.pad)
         self.padded = np.pad(x, ((0, 0), (0, 0), ends, ends))
         n, _, rows, columns = self.padded.shape
@@ -87,7 +87,7 @@ class MaxPool(Layer):
 
     size = 2
 
-    def forward(self, x: Array, training: bool) -> Array:
+    def forward(self, x: Array) -> Array:
         self.shape = x.shape
         every = windows(x, self.size, self.size, self.size)
         self.windows = every.reshape(*every.shape[:4], -1)

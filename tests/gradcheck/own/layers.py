@@ -12,7 +12,7 @@ class Layer:
 
     parameters: tuple[str, ...] = ()
 
-    def forward(self, x: Array, training: bool) -> Array:
+    def forward(self, x: Array) -> Array:
         raise NotImplementedError
 
     def backward(self, dy: Array) -> Array:
@@ -27,7 +27,7 @@ class Affine(Layer):
     def __init__(self, W: Array, b: Array) -> None:
         self.W, self.b = W, b
 
-    def forward(self, x: Array, training: bool) -> Array:
+    def forward(self, x: Array) -> Array:
         self.shape = x.shape
         self.x = x.reshape(len(x), -1)
         return np.dot(self.x, self.W) + self.b
@@ -48,7 +48,7 @@ class Masked(Layer):
 
 
 class Relu(Masked):
-    def forward(self, x: Array, training: bool) -> Array:
+    def forward(self, x: Array) -> Array:
         self.slope = x > 0
         return np.where(self.slope, x, 0)
 
@@ -56,13 +56,13 @@ class Relu(Masked):
 class LeakyRelu(Masked):
     leak = 0.1
 
-    def forward(self, x: Array, training: bool) -> Array:
+    def forward(self, x: Array) -> Array:
         self.slope = np.where(x > 0, 1, self.leak)
         return x * self.slope
 
 
 class Abs(Masked):
-    def forward(self, x: Array, training: bool) -> Array:
+    def forward(self, x: Array) -> Array:
         self.slope = np.sign(x)
         return np.abs(x)
 
@@ -70,7 +70,7 @@ class Abs(Masked):
 class Clip(Masked):
     limit = 1.0
 
-    def forward(self, x: Array, training: bool) -> Array:
+    def forward(self, x: Array) -> Array:
         self.slope = (x > -self.limit) & (x < self.limit)
         return np.clip(x, -self.limit, self.limit)
 
@@ -80,14 +80,14 @@ class TopK(Masked):
 
     kept = 2
 
-    def forward(self, x: Array, training: bool) -> Array:
+    def forward(self, x: Array) -> Array:
         self.slope = np.zeros(x.shape)
         np.put_along_axis(self.slope, np.argsort(x, axis=1)[:, -self.kept :], 1.0, axis=1)
         return x * self.slope
 
 
 class Sigmoid(Layer):
-    def forward(self, x: Array, training: bool) -> Array:
+    def forward(self, x: Array) -> Array:
         self.out = 0.5 * (1 + np.tanh(x / 2))
         return self.out
 
@@ -96,7 +96,7 @@ class Sigmoid(Layer):
 
 
 class Tanh(Layer):
-    def forward(self, x: Array, training: bool) -> Array:
+    def forward(self, x: Array) -> Array:
         self.out = np.tanh(x)
         return self.out
 
@@ -105,7 +105,7 @@ class Tanh(Layer):
 
 
 class Softplus(Layer):
-    def forward(self, x: Array, training: bool) -> Array:
+    def forward(self, x: Array) -> Array:
         self.x = x
         return np.logaddexp(0, x)
 
@@ -116,14 +116,21 @@ class Softplus(Layer):
 class Single(Layer):
     """Goes on in float32, as code does that was written for a GPU."""
 
-    def forward(self, x: Array, training: bool) -> Array:
+    def forward(self, x: Array) -> Array:
         return x.astype(np.float32)
 
     def backward(self, dy: Array) -> Array:
         return dy
 
 
-class Dropout(Layer):
+class Moded(Layer):
+    """Does something else while it trains."""
+
+    def forward(self, x: Array, training: bool = True) -> Array:
+        raise NotImplementedError
+
+
+class Dropout(Moded):
     """Scales when it predicts, as the notes' does, or while it trains."""
 
     ratio = 0.3
@@ -131,7 +138,7 @@ class Dropout(Layer):
     def __init__(self, inverted: bool) -> None:
         self.scale = 1 / (1 - self.ratio) if inverted else 1.0
 
-    def forward(self, x: Array, training: bool) -> Array:
+    def forward(self, x: Array, training: bool = True) -> Array:
         if not training:
             self.mask = np.full(x.shape, (1 - self.ratio) * self.scale)
             return x * self.mask
@@ -142,7 +149,7 @@ class Dropout(Layer):
         return dy * self.mask
 
 
-class BatchNorm(Layer):
+class BatchNorm(Moded):
     """By the minibatch while it trains, otherwise by averages; each column of ``(n, d)``."""
 
     parameters = ("gamma", "beta")
@@ -154,7 +161,7 @@ class BatchNorm(Layer):
         self.running_mean: Array = None if made_late else np.zeros(len(gamma))
         self.running_var: Array = None if made_late else np.zeros(len(gamma))
 
-    def forward(self, x: Array, training: bool) -> Array:
+    def forward(self, x: Array, training: bool = True) -> Array:
         if self.running_mean is None:
             self.running_mean, self.running_var = np.zeros(x.shape[1]), np.zeros(x.shape[1])
         self.training = training

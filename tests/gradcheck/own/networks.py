@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tests.gradcheck.own.layers import Array, Layer
+from tests.gradcheck.own.layers import Array, Layer, Moded
 from tests.gradcheck.own.losses import Loss
 
 
@@ -52,7 +52,7 @@ class Net:
             for key, (layer, name) in self.places.items():
                 setattr(layer, name, self.params[key])
         for layer in self.layers:
-            x = layer.forward(x, training)
+            x = layer.forward(x, training) if isinstance(layer, Moded) else layer.forward(x)
         return x
 
     def total(self, x: Array, t: Array, training: bool) -> Array:
@@ -150,7 +150,7 @@ class TwoLayers:
     def loss(self, x: Array, t: Array) -> Array:
         return self.last.forward(self.predict(x), t)
 
-    def gradients(self, x: Array, t: Array, training: bool) -> dict[str, Array]:
+    def gradients(self, x: Array, t: Array, _training: bool) -> dict[str, Array]:
         h = self.hidden(x)
         self.value = self.last.forward(h @ self.params["W2"] + self.params["b2"], t)
         dy = self.last.backward()
