@@ -164,7 +164,7 @@ def warn_of_change(experiment: Experiment, code: Named | None) -> Experiment:
     if code is None or recorded is None or recorded == code.digest:
         return experiment
     print(  # noqa: T201 - the command line's own output
-        f"dptrain: warning: {code.path} is not as it was when the run was trained",
+        f"dptrain: warning: {code.changed()} since the run was trained",
         file=sys.stderr,
     )
     return msgspec.structs.replace(experiment, model_digest=None)

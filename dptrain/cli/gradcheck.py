@@ -20,7 +20,7 @@ from dptrain.experiment.validate import build
 from dptrain.gradcheck.checking import Check, Plan
 from dptrain.gradcheck.distributed import Way
 from dptrain.gradcheck.subject import BATCH_SIZE, START, TRAINED, Subject, as_given, shrunk
-from dptrain.own.origin import Origin, is_own
+from dptrain.own.origin import Origin, code_meant, is_own
 
 POINTS = {"initial": START, "burnt-in": TRAINED}
 
@@ -84,6 +84,8 @@ def _subject(what: str | None, flags: dict[str, Any], seed: int) -> Subject:
     recorded: dict[str, Any] = {}
     if what is not None and is_own(what):
         flags = flags | {"model": what}
+    elif what is not None and (meant := code_meant(what)):
+        raise UsageError(meant)
     elif what is not None:
         recorded = read_toml(Path(what))["experiment"]
     settings = with_saved_network(override(_small(recorded) if recorded else {}, flags))

@@ -18,6 +18,7 @@ from dptrain.nn.losses import LOSSES, AnyLoss
 from dptrain.nn.network import AnyLayer, Network, layers_from
 from dptrain.nn.normalise import Normalise
 from dptrain.nn.rectifiers import LeakyReLU, Softplus
+from dptrain.own.origin import code_meant
 
 ACTIVATIONS: dict[str, AnyLayer] = {
     "sigmoid": Sigmoid(),
@@ -97,6 +98,8 @@ def sizes(model: str) -> tuple[int, ...]:
         return SIZES[model]
     name, colon, rest = model.partition(":")
     if name not in ("mlp", LINEAR) or not colon:
+        if meant := code_meant(model):
+            raise UsageError(meant)
         known = [*SIZES, LINEAR, "mlp:784-100-10"]
         near = suggestion(model, [*SIZES, LINEAR, "mlp"]) or ";"
         raise UsageError(

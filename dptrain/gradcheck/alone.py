@@ -14,7 +14,13 @@ from dptrain.gradcheck.gradients import Triangle
 from dptrain.gradcheck.hypotheses import own
 from dptrain.gradcheck.hypotheses.evidence import Evidence
 from dptrain.gradcheck.numerical import numbers
-from dptrain.gradcheck.own_checks import Checked, check_called, check_float32, check_repeatable
+from dptrain.gradcheck.own_checks import (
+    Checked,
+    check_called,
+    check_float32,
+    check_repeatable,
+    check_rows,
+)
 from dptrain.gradcheck.report import Failure, Report
 from dptrain.gradcheck.subject import BURNT_IN, STEPS, TRAINED, Dtype, Subject, is_own
 from dptrain.gradcheck.widened import narrow, widened
@@ -111,6 +117,8 @@ class Alone:
     def _own(self, triangle: Triangle, parameters: Array, step: int, where: str) -> Checked:
         yield from check_repeatable(triangle.local, parameters, step, where)
         yield from check_called(triangle.local, parameters, step, where)
+        if triangle.job.dtype == np.float64:
+            yield from check_rows(triangle.local, parameters, step, where)
         exact = self._alone("float64")
         exact = self._wide(exact) or exact
         if triangle is not exact:

@@ -1,4 +1,4 @@
-"""What only code of the user's own can have wrong: memory of earlier calls, and float32."""
+"""What only code of the user's own can have wrong: memory, means over rows, and float32."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -13,6 +13,9 @@ from dptrain.gradcheck.oracles.noise import measured
 from dptrain.gradcheck.reference.bounded import UNITS
 from dptrain.gradcheck.verdict import Verdict
 from dptrain.nn.network import Tensor
+from dptrain.own.network import OwnNetwork
+from dptrain.own.rehearsal import findings_of
+from dptrain.own.row_tests import ORDER, TOGETHER
 
 Array = NDArray[Any]
 Checked = Iterator[tuple[Comparison, list[Diagnosis]]]
@@ -75,6 +78,40 @@ def check_called(local: Local, parameters: Array, step: int, where: str) -> Chec
     yield (
         compare_numbers(name, "analytic", where, pairs),
         [Diagnosis("random-gradient", sentence, 0.0)],
+    )
+
+
+def check_rows(local: Local, parameters: Array, step: int, where: str) -> Checked:
+    """Compare the loss of rows that are there twice with that of the rows once.
+
+    Of a mean it is the same. Rows that are computed together, as by batch normalisation, may be
+    meant, and their gradient may be right: that is only remarked upon. A gradient that is no mean
+    while the loss is one fails where it is compared with numbers. Arguments as of
+    `check_repeatable`.
+    """
+    network = local.job.network
+    assert isinstance(network, OwnNetwork)
+    batch = local.batch(step)
+    x, t = (np.concatenate(list(each)) for each in (batch.inputs, batch.targets))
+    model = network.model.copied() or network.model
+    model.load(list(network.views(parameters).values()))
+    with np.errstate(all="ignore"):
+        findings = findings_of(model, network.form.rows(x), network.form.goals(t, x.dtype))
+    meant = [each for each in findings if each.kind in (ORDER, TOGETHER)]
+    wrong = [each for each in findings if each.what == "loss" and each not in meant]
+    pair = (wrong[0].found, wrong[0].wanted) if wrong else (0.0, 0.0)
+    name = "loss of the rows twice over = of the rows"
+    remark = "; ".join(f"{each.sentence}; the weights depend on the shards" for each in meant)
+    yield (
+        compare_numbers(name, "analytic", where, {"loss": pair})._replace(remark=remark),
+        [
+            Diagnosis(
+                f"rows-{each.kind}",
+                f"{each.sentence}; the weights depend on the number of shards and of rows",
+                0.0,
+            )
+            for each in wrong
+        ],
     )
 
 

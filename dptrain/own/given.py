@@ -1,7 +1,5 @@
 """A network that a script of the user's gives as an object, in the script and in its workers."""
 
-import hashlib
-import os
 import sys
 import types
 from collections.abc import Callable, Mapping
@@ -14,6 +12,7 @@ from dptrain.errors import UsageError
 from dptrain.own.graph import decode, encode
 from dptrain.own.model import Function, LossAndGradient, OwnModel, Params, PredictingFunction
 from dptrain.own.origin import Origin
+from dptrain.own.reading import changed, digest_of, shown
 
 
 class Given(Origin):
@@ -41,12 +40,17 @@ class Given(Origin):
         self.model = f"{_short(file)}:{self._name}"
         self.digest = None
         if file is not None and Path(file).is_file():
-            self.digest = hashlib.sha256(Path(file).read_bytes()).hexdigest()
+            self.digest = digest_of(Path(file))
+        self._file = file
         self._message = b""
 
     def make(self, arguments: Mapping[str, Any] | None, seed: int) -> OwnModel:  # noqa: ARG002
         """Return the object, as it is."""
         return OwnModel(self._subject, self._name)
+
+    def changed(self) -> str:
+        """Name the file in which the network's class or function stands, and what that imports."""
+        return super().changed() if self._file is None else changed(Path(self._file))
 
     def message(self) -> bytes:
         """Tell everything about the object as it is at the first call.
@@ -109,5 +113,4 @@ def _short(file: str | None) -> str:
     """Return a file's path as somebody in the present folder would write it."""
     if file is None or not file.endswith(".py"):
         return "__main__.py"  # a notebook, or standard input
-    path = Path(file).resolve()
-    return os.path.relpath(path) if path.is_relative_to(Path.cwd()) else str(path)
+    return shown(Path(file))

@@ -65,9 +65,11 @@ def held(model: OwnModel, calls: Calls, gradients: Sequence[Array]) -> Held:
         for name, size in zip(model.params, sizes, strict=True)
         if size > SMALL * max(sizes) and size > 0
     ]
+    start = model.tensors()
+    model.load(start)
     same = _answers(calls)
     changed = {
-        name: _changed(model, i, gradients[i], calls, same)
+        name: _changed(model, start, i, gradients[i], calls, same)
         for i, name in enumerate(model.params)
         if name in slopes
     }
@@ -78,18 +80,23 @@ def held(model: OwnModel, calls: Calls, gradients: Sequence[Array]) -> Held:
 
 
 def _changed(
-    model: OwnModel, place: int, gradient: Array, calls: Calls, here: dict[str, Any]
+    model: OwnModel,
+    start: list[Array],
+    place: int,
+    gradient: Array,
+    calls: Calls,
+    here: dict[str, Any],
 ) -> set[str]:
     """Return what changes with a tensor: of outputs, loss and gradient, at best the outputs."""
-    start = [array.copy() for array in model.params.values()]
+    count = len(model.params)
     best = next(iter(here))
     found: set[str] = set()
     try:
-        for weights in _points(start):
-            model.load(weights)
-            same = here if weights is start else _answers(calls)
-            for moved in _moves(weights[place], gradient):
-                model.load([*weights[:place], moved, *weights[place + 1 :]])
+        for tensors in _points(start, count):
+            model.load(tensors)
+            same = here if tensors is start else _answers(calls)
+            for moved in _moves(tensors[place], gradient):
+                model.load([*tensors[:place], moved, *tensors[place + 1 :]])
                 for what, answer in _asked(calls):
                     if not _equal(answer(), same[what]):
                         found.add(what)
@@ -102,12 +109,13 @@ def _changed(
     return found
 
 
-def _points(start: list[Array]) -> Iterator[list[Array]]:
-    """Yield weights: those at hand, and others, at which other units are dead."""
+def _points(start: list[Array], count: int) -> Iterator[list[Array]]:
+    """Yield weights and state: those at hand, and other weights, at which other units are dead."""
     yield start
     random = np.random.default_rng(1)
     for _ in range(3):
-        yield [each + _size(each) * random.standard_normal(each.shape) for each in start]
+        others = [each + _size(each) * random.standard_normal(each.shape) for each in start[:count]]
+        yield [*others, *start[count:]]
 
 
 def _moves(array: Array, gradient: Array) -> Iterator[Array]:

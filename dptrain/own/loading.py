@@ -2,9 +2,12 @@
 
 import importlib.util
 import inspect
+import os
 import random
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from importlib.abc import MetaPathFinder
+from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -15,6 +18,7 @@ from dptrain.arithmetic.randomness import Purpose, generator
 from dptrain.errors import UsageError, suggestion
 from dptrain.own.blame import own_code_error
 from dptrain.own.model import Function, OwnModel, PredictingFunction
+from dptrain.own.reading import folder_with
 
 INITIAL = "initial_params"
 
@@ -49,8 +53,48 @@ def made(path: Path, name: str, arguments: Mapping[str, Any], seed: int) -> OwnM
     return OwnModel(subject, name)
 
 
+class _Beside(MetaPathFinder):
+    """Finds modules that a user's file imports and that nothing else has found.
+
+    ``sys.path.append("..")`` means the folder above the present one, and so works only where the
+    present folder is the file's own. Here it means the folder above that of the file as well; and
+    the present folder is searched at last, as by ``python -m``.
+
+    Attributes:
+        folders: of the files that were loaded.
+    """
+
+    def __init__(self) -> None:
+        self.folders: dict[Path, None] = {}
+
+    def find_spec(
+        self,
+        fullname: str,
+        path: Sequence[str] | None,
+        target: ModuleType | None = None,  # noqa: ARG002 - the protocol's signature
+    ) -> ModuleSpec | None:
+        """Return where a module is; None for parts of packages, whose own folders tell that."""
+        if path is not None:
+            return None
+        relative = [each for each in sys.path if not os.path.isabs(each)]  # noqa: PTH117 - texts
+        places = [os.path.normpath(file / each) for file in self.folders for each in relative]
+        found = PathFinder.find_spec(fullname, [*places, str(Path.cwd())])
+        if found is None or found.origin is not None:
+            return found
+        # a folder that only happens to have the name holds no code
+        inside = found.submodule_search_locations or []
+        return found if any(any(Path(each).glob("*.py")) for each in inside) else None
+
+
+_beside = _Beside()
+
+
 def load(path: Path) -> ModuleType:
-    """Return a file as a module, imported once, with its folder searched first as by ``python``."""
+    """Return a file as a module, imported once, with its folder searched first as by ``python``.
+
+    Raises:
+        OwnCodeError: the file raised.
+    """
     path = path.resolve()
     name = path.stem
     if name in sys.modules and not _is_of(name, path):
@@ -64,16 +108,34 @@ def load(path: Path) -> ModuleType:
     sys.modules[name] = module
     folder = str(path.parent)
     sys.path.insert(0, folder)
+    _beside.folders[path.parent] = None
+    if _beside not in sys.meta_path:
+        sys.meta_path.append(_beside)
     try:
         spec.loader.exec_module(module)
     except (Exception, SystemExit) as error:
         del sys.modules[name]
-        raise own_code_error(f"the import of {path}", error) from error
+        remedy = _where_to_start(path, error) if isinstance(error, ImportError) else ""
+        raise own_code_error(f"the import of {path}", error, remedy) from error
     finally:
         # behind everything from now on, so that dptrain's own later imports are not taken over
         sys.path.remove(folder)
         sys.path.append(folder)
     return module
+
+
+def _where_to_start(path: Path, error: ImportError) -> str:
+    """Return what to do where a module of the user's own is not found, or ``""``."""
+    if "no known parent package" in str(error):
+        package = path.parent.name
+        return (
+            f"{path.name} is part of a package: name a file beside the folder {package} that has "
+            f"the line: from {package}.{path.stem} import ..."
+        )
+    folder = folder_with(path, error.name) if error.name and not error.path else None
+    if folder is None:
+        return ""
+    return f"{error.name} lies in {folder}: start there (cd {folder}), or set PYTHONPATH={folder}"
 
 
 def _is_of(name: str, path: Path) -> bool:

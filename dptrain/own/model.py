@@ -98,7 +98,7 @@ class OwnModel:
         if missing:
             raise UsageError(
                 f"{name} has no {' and no '.join(missing)}; a network of your own needs .params, "
-                ".gradient(x, t) and .loss(x, t)"
+                f".gradient(x, t) and .loss(x, t){'' if self._gradient else _nearly(subject)}"
             )
         methods = {"loss_and_gradient": both, "gradient": self._gradient, "loss": self._loss}
         methods |= {"predict": self._predict, "accuracy": self._accuracy}
@@ -282,6 +282,12 @@ class OwnModel:
         return found
 
     def _number(self, what: str, value: Any) -> float:
+        if isinstance(value, tuple) and len(value) == 2 and isinstance(value[1], Mapping):
+            raise UsageError(
+                f"{self.name}.{what}(x, t) returned a loss and a dict; that is what "
+                "loss_and_gradient(x, t) is for: call it so, and let loss(x, t) return the loss "
+                "alone, or leave it out"
+            )
         found = np.asarray(value)
         if found.size != 1 or found.dtype.kind not in "fiu":
             raise UsageError(
@@ -331,6 +337,23 @@ def class_numbers(outputs: Array, classes: int) -> NDArray[np.intp] | None:
 def _method(subject: object, name: str) -> Callable[..., Any] | None:
     found = getattr(subject, name, None)
     return found if callable(found) else None
+
+
+def _nearly(subject: object) -> str:
+    """Return how a network that is written in another form fits in, as the end of a sentence."""
+    if _method(subject, "numerical_gradient"):
+        return (
+            "; numerical_gradient computes the loss twice for every weight: to train with it all "
+            "the same, add gradient = numerical_gradient"
+        )
+    if _method(subject, "backward"):
+        return "; let gradient(x, t) call backward, and return a dict of what it has computed"
+    if _method(subject, "loss"):
+        return (
+            "; if loss(x, t) returns both the loss and a dict of gradients, let "
+            "loss_and_gradient(x, t) return them"
+        )
+    return ""
 
 
 def _params_of(subject: object, name: str) -> Params:

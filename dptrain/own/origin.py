@@ -6,7 +6,6 @@ workers that this script starts through a pipe they inherit. What an experiment,
 message over the network says about code is compared with that, and never obeyed.
 """
 
-import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,9 +14,13 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from dptrain.errors import UsageError, suggestion
+from dptrain.own.reading import changed, definitions, digest_of
 
 if TYPE_CHECKING:
     from dptrain.own.model import OwnModel
+
+
+_NO_CODE = "model={!r} does not name code; give FILE.py:NAME, such as my_net.py:TwoLayerNet"
 
 
 def is_own(model: str) -> bool:
@@ -28,6 +31,25 @@ def is_own(model: str) -> bool:
 def own_name(model: str) -> str:
     """Return what ``FILE.py:NAME`` names in its file."""
     return model.rpartition(":")[2]
+
+
+def code_meant(model: str) -> str:
+    """Return what to say of a model's name that is not ``FILE.py:NAME``, but seems to mean code.
+
+    ``""`` where it does not.
+    """
+    stem = model.rstrip(":")
+    file, _, name = model.rpartition(":")
+    for path in (Path(stem), Path(f"{stem}.py")):
+        if path.suffix == ".py" and path.is_file():
+            found = [f"{path}:{each}" for each in definitions(path)] or [f"{path}:NAME"]
+            return (
+                f"model={model!r} is a file; name the class or function in it as well: "
+                f"{' or '.join(found)}"
+            )
+    if name and Path(f"{file}.py").is_file():  # written like a module
+        return f"model={model!r} lacks the end of the file's name: {file}.py:{name}"
+    return _NO_CODE.format(model) if ".py" in model else ""
 
 
 def naming(model: str) -> str:
@@ -52,7 +74,8 @@ class Origin(ABC):
 
     Attributes:
         model: its name, ``FILE.py:NAME``, as experiments record it.
-        digest: SHA-256, in hex, of the file; None where there is none.
+        digest: SHA-256, in hex, of the file and of what it imports from its own tree; None where
+            there is no file. See `dptrain.own.reading.digest_of`.
     """
 
     model: str
@@ -84,10 +107,14 @@ class Origin(ABC):
             )
         if digest is not None and self.digest is not None and digest != self.digest:
             raise UsageError(
-                f"{self.model.rpartition(':')[0]} has changed: the experiment was recorded with "
-                f"SHA-256 {digest[:12]}, now it is {self.digest[:12]}; restore the file, or remove "
-                "model_digest from an experiment.toml to train anew with what is there"
+                f"{self.changed()}: the experiment was recorded with SHA-256 {digest[:12]}, now it "
+                f"is {self.digest[:12]}; restore the file, or remove model_digest from an "
+                "experiment.toml to train anew with what is there"
             )
+
+    def changed(self) -> str:
+        """Return how a sentence begins where the digest is not what it was."""
+        return f"{self.model.rpartition(':')[0]} has changed"
 
 
 class Named(Origin):
@@ -110,15 +137,12 @@ class Named(Origin):
         """
         file, _, self.name = model.rpartition(":")
         if not is_own(model) or not self.name.isidentifier():
-            raise UsageError(
-                f"model={model!r} does not name code; give FILE.py:NAME, such as "
-                "my_net.py:TwoLayerNet"
-            )
+            raise UsageError(code_meant(model) or _NO_CODE.format(model))
         self.model = model
         self.path = Path(file)
         self._arguments = arguments
         try:
-            self.digest = hashlib.sha256(self.path.read_bytes()).hexdigest()
+            self.digest = digest_of(self.path)
         except OSError as error:
             reason = error.strerror or "it cannot be read"
             near = suggestion(self.path.name, (p.name for p in self.path.parent.glob("*.py")))
@@ -129,6 +153,10 @@ class Named(Origin):
         from dptrain.own.loading import made  # here, because it imports NumPy
 
         return made(self.path, self.name, self._arguments or arguments or {}, seed)
+
+    def changed(self) -> str:
+        """Name the file, and of what it imports the file that was written last."""
+        return changed(self.path)
 
     def message(self) -> bytes:
         """Name the file by its whole path."""

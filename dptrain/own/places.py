@@ -44,9 +44,9 @@ class Place(NamedTuple):
         return getattr(self.holder, self.key, MISSING)
 
     def put(self, value: Any) -> None:
-        """Put another value there, or take it away where it is `MISSING`."""
+        """Put another value there, or take it away where it is `MISSING`; a tuple stays as it is."""
         if isinstance(self.holder, tuple):
-            return  # which nobody writes into
+            return
         if isinstance(self.holder, dict | list):
             if value is not MISSING:
                 self.holder[self.key] = value
@@ -66,13 +66,13 @@ MISSING = _Missing()
 
 
 def walk(root: object) -> Iterator[tuple[Place, Any]]:
-    """Yield every value without an inside and its place: numbers, text, arrays, tuples of such."""
+    """Yield every value without an inside (numbers, text, arrays, generators) and its place."""
     seen = {id(root)}
     holders = [("", root)]
     for path, holder in holders:
         for key, value in _inside(holder):
             own = f"{path}{_step(holder, key)}".removeprefix(".")
-            if isinstance(value, GENERATORS) or _is_leaf(value):
+            if isinstance(value, _LEAVES + GENERATORS):
                 yield Place(own, holder, key), value
             elif id(value) not in seen and not isinstance(value, _NO_INSIDE):
                 seen.add(id(value))
@@ -95,13 +95,6 @@ def place(root: object, path: str) -> Place:
         if holder is MISSING:
             raise LookupError(path)
     return Place(path, holder, keys[-1])
-
-
-def _is_leaf(value: object) -> bool:
-    """Return whether a value is exchanged as a whole, as a tuple of numbers and arrays is."""
-    if isinstance(value, tuple):
-        return all(map(_is_leaf, value))
-    return isinstance(value, _LEAVES)
 
 
 def _inside(holder: Any) -> list[tuple[Any, Any]]:

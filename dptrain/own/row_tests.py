@@ -113,8 +113,8 @@ def _told(computed: list[_Rows], what: str, names: Sequence[str] = ()) -> list[F
     findings = []
     for kind, parts in kinds.items():
         which = f" of {', '.join(names[i] for i, *_ in parts)}" if names and len(kinds) > 1 else ""
-        _, found, wanted = max(parts, key=lambda each: abs(each[1] - each[2]))
-        findings.append(Finding(kind, what + which, _FACTS.get(kind, ""), found, wanted))
+        _, *pair = max(parts, key=lambda each: abs(each[1] - each[2]))
+        findings.append(Finding(kind, what + which, _FACTS.get(kind, ""), *pair))
     return [each for each in findings if each.kind]
 
 

@@ -181,6 +181,4 @@ def _same(one: object, other: object) -> bool:
         )
     if type(one) is not type(other) or isinstance(one, np.ndarray | np.generic):
         return False
-    if isinstance(one, tuple) and isinstance(other, tuple):
-        return len(one) == len(other) and all(map(_same, one, other))
     return one is other or one == other or (one != one and other != other)

@@ -242,9 +242,31 @@ class Stale(TwoLayers):
         return {"W1": x.T @ dz, "b1": dz.sum(axis=0), "W2": hidden.T @ dy, "b2": dy.sum(axis=0)}
 
 
+class SummedAltogether(Summed):
+    """The gradient is right: that of a loss which is no mean."""
+
+    epsilon = 0.0
+
+    def loss(self, x: Any, t: Any) -> Any:
+        return super().loss(x, t) * len(x)
+
+
+class Divided(Exact):
+    """The gradient of the penalty is right; but 1 / n of it counts n times over the shards."""
+
+    def loss(self, x: Any, t: Any) -> Any:
+        return super().loss(x, t) + np.sum(self.params["W1"] ** 2) / 2 / len(x)
+
+    def gradient(self, x: Any, t: Any) -> dict[str, Any]:
+        found = super().gradient(x, t)
+        return found | {"W1": found["W1"] + self.params["W1"] / len(x)}
+
+
 @pytest.mark.parametrize(
     ("network", "kind", "words"),
     [
+        (SummedAltogether, "rows-sum", "the loss is a sum over the rows: with twice the rows"),
+        (Divided, "rows-divided", "is divided by the number of rows"),
         (LastRow, "rows-lost", "rows 2, 5, 8, 10, 12 are not counted"),
         (Penalised, "weight-decay-missing", "0.02 W1, 0.02 W2 is missing: the loss has a penalty"),
         (Accumulating, "not-repeatable", "another gradient: the code keeps something"),
@@ -270,6 +292,36 @@ def test_what_is_wrong_is_named(network: type[TwoLayers], kind: str, words: str)
     assert all(each.kind == "follows" for each in others)
     assert likeliest.kind == kind
     assert words in likeliest.sentence
+
+
+class Hardest(Exact):
+    """The loss of the hardest row: no mean, but meant, and with the right gradient."""
+
+    def loss(self, x: Any, t: Any) -> Any:
+        return -np.log(np.sum(t * self.predict(x), axis=1).min())
+
+    def gradient(self, x: Any, t: Any) -> dict[str, Any]:
+        i = int(np.sum(t * self.predict(x), axis=1).argmin())
+        return super().gradient(x[i : i + 1], t[i : i + 1])
+
+
+class Centred(Exact):
+    """Sees each row beside the others, as batch normalisation does."""
+
+    def forward(self, x: Any) -> tuple[Any, Any]:
+        return super().forward(x - x.mean(axis=0))
+
+    def gradient(self, x: Any, t: Any) -> dict[str, Any]:
+        return super().gradient(x, t) | {
+            "W1": super().gradient(x - x.mean(axis=0), t)["W1"],
+        }
+
+
+@pytest.mark.parametrize("network", [Hardest, Centred])
+def test_rows_that_are_computed_together_are_told_of(network: type[TwoLayers]) -> None:
+    found = check(network(), rows(), **NUMBERS)
+    assert found.verdict is Verdict.PASS
+    assert any("the loss is no mean over the rows, which are computed" in r for r in found.remarks)
 
 
 def test_an_assertion_tells_it() -> None:

@@ -80,9 +80,12 @@ def test_settings(settings: dict[str, Any], message: str, data: Path, tmp_path: 
 
 def test_a_loss_that_becomes_no_number(data: Path, tmp_path: Path) -> None:
     text = "    def loss(self, x, t): return super().loss(x, t) * np.nan"
-    with pytest.raises(
-        DptrainError, match=r"step 0 .* not finite: rank 0, shard 0, first in the loss"
-    ) as caught:
+    with (
+        pytest.warns(RuntimeWarning, match="the loss of Net is nan before the first step"),
+        pytest.raises(
+            DptrainError, match=r"step 0 .* not finite: rank 0, shard 0, first in the loss"
+        ) as caught,
+    ):
         train(like_the_example(tmp_path, text), data, tmp_path / "run")
     assert caught.value.exit_code == 5
 

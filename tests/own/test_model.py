@@ -58,6 +58,34 @@ def test_what_is_missing(changes: dict[str, Any], message: str) -> None:
         OwnModel(net(**changes), "Net")
 
 
+@pytest.mark.parametrize(
+    ("other", "hint"),
+    [
+        ("backward", r"; let gradient\(x, t\) call backward, and return a dict"),
+        ("numerical_gradient", "; numerical_gradient computes the loss twice for every weight"),
+        (
+            "other",
+            r"; if loss\(x, t\) returns both the loss and a dict of gradients, let loss_and_",
+        ),
+    ],
+)
+def test_networks_in_other_forms(other: str, hint: str) -> None:
+    subject = net(gradient=None, **{other: lambda *_: {}})
+    with pytest.raises(UsageError, match=rf"has no gradient\(x, t\); .*{hint}"):
+        OwnModel(subject, "Net")
+    with pytest.raises(UsageError, match=r"and \.loss\(x, t\)$"):
+        OwnModel(net(loss=None, **{other: lambda *_: {}}), "Net")
+
+
+def test_a_loss_that_returns_the_gradients_too() -> None:
+    subject = Net()
+    both = net(loss=lambda x, t: (subject.loss(x, t), subject.gradient(x, t)))
+    with pytest.raises(UsageError, match=r"loss\(x, t\) returned a loss and a dict; that is what "):
+        OwnModel(both, "Net").loss(X, T, 0)
+    called_so = net(loss=None, loss_and_gradient=both.loss)
+    assert OwnModel(called_so, "Net").loss(X, T, 0) == subject.loss(X, T)
+
+
 def test_parameters_that_are_the_same_memory() -> None:
     w = np.zeros((4, 4))
     with pytest.raises(UsageError, match=r"params\['a'\] and params\['b'\] are the same memory"):

@@ -11,7 +11,7 @@ CLASSES = 3
 # Shapes of a sample; "sparse" images are 0 for the most part, as scanned digits are.
 INPUTS: dict[str, tuple[int, ...]] = {
     "tiny": (2,), "small": (5,), "middle": (30,), "wide": (200,),
-    "image": (2, 5, 5), "sparse": (1, 6, 6),
+    "image": (2, 4, 5), "sparse": (1, 5, 5),
 }  # fmt: skip
 OUTPUTS = {"classes": CLASSES, "binary": 1, "numbers": 2}
 

@@ -95,7 +95,7 @@ class Drawing:
 
     def drawn(self) -> Drawn:
         """Return everything of it."""
-        image = self.chance(0.2)
+        image = self.chance(0.15)
         inputs = self.one_of("image", "sparse") if image else self._vector()
         targets = self.one_of("classes", "classes", "classes", "binary", "numbers")
         loss = self._loss(targets)
@@ -122,7 +122,7 @@ class Drawing:
 
     def _vector(self) -> str:
         where = self.random.random()
-        return "wide" if where < 0.01 else "middle" if where < 0.2 else self.one_of("tiny", "small")
+        return "wide" if where < 0.006 else "middle" if where < 0.15 else self.one_of("tiny", "small")
 
     def _loss(self, targets: str) -> Loss:
         epsilon = self.one_of(0.0, 0.0, 1e-7)
@@ -132,7 +132,7 @@ class Drawing:
         return BinaryCrossEntropy(epsilon) if targets == "binary" else SquaredError()
 
     def _width(self, inputs: str) -> int:
-        low, high = {"middle": (8, 41), "wide": (50, 401)}.get(inputs, (2, 8))
+        low, high = {"middle": (8, 31), "wide": (50, 171)}.get(inputs, (2, 8))
         return int(self.random.integers(low, high))
 
     def _weights(self, *shape: int) -> Array:
