@@ -162,7 +162,7 @@ class Drawing:
         if image:
             front, size = self._front(INPUTS[inputs])
             layers += front
-        single = self.chance(0.05)
+        single = self.chance(0.04)
         layers += [Single()] * (single and self.chance(0.5))
         for _ in range(self.one_of(0, 1, 1, 1, 2, 2, 3)):
             width = self._width(inputs)
