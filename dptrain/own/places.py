@@ -61,6 +61,9 @@ class Place(NamedTuple):
 class _Missing:
     """Of an attribute or key that is not there."""
 
+    def __deepcopy__(self, _: object) -> "_Missing":
+        return self  # there is only one
+
 
 MISSING = _Missing()
 

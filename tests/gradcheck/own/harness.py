@@ -16,6 +16,7 @@ from msgspec.structs import replace
 from threadpoolctl import threadpool_limits
 
 from dptrain.data.prepared import prepare_arrays
+from dptrain.errors import UsageError
 from dptrain.experiment.code import MEMORY
 from dptrain.experiment.schema import Experiment
 from dptrain.experiment.validate import build
@@ -81,16 +82,18 @@ class Judged(NamedTuple):
         bug: that was planted, or ``""``.
         traits: of the network.
         comparisons: all of them.
+        refused: what was said instead, of a network that cannot be checked.
     """
 
     seed: int
     bug: str
     traits: list[str]
     comparisons: list[Comparison]
+    refused: str = ""
 
     @property
     def verdict(self) -> Verdict:
-        return Report("", 0, "", self.comparisons).verdict
+        return Verdict.FAIL if self.refused else Report("", 0, "", self.comparisons).verdict
 
     def of(self, verdict: Verdict) -> list[Comparison]:
         return [each for each in self.comparisons if each.verdict is verdict]
@@ -101,7 +104,7 @@ class Judged(NamedTuple):
             f"    {each.name} ({each.where}): {each.note} {worst_line(each) or ''}"
             for each in self.of(self.verdict)
         )
-        return "\n".join([first, *lines])
+        return "\n".join([first, *[f"    refused: {self.refused}"] * bool(self.refused), *lines])
 
 
 def clean(seed: int, prepared: Prepared) -> Judged:
@@ -124,7 +127,10 @@ def with_bug(seed: int, prepared: Prepared, name: str = "") -> Judged | None:
     if bug is None:
         return None
     subject = prepared.subject(drawn, seed)
-    points = subject.points()
+    try:
+        points = subject.points()
+    except UsageError as error:  # such as of what a call leaves to the next
+        return Judged(seed, bug, drawn.traits, [], str(error))
     right = prepared.subject(network(seed), seed)
     if not visible(subject, right, points):
         return None
@@ -134,13 +140,17 @@ def with_bug(seed: int, prepared: Prepared, name: str = "") -> Judged | None:
 def visible(subject: Subject, right: Subject, points: Mapping[str, Array]) -> bool:
     """Return whether gradients differ from the right ones anywhere that is checked."""
     found, wanted = Local(subject.job()), Local(right.job())
+    places = {t.name: slice(t.start, t.stop) for t in found.job.network.all_tensors()}
+    tensors = wanted.job.network.all_tensors()  # the bug may keep more beside the weights
     for point, parameters in points.items():
         step = first_step(point)
-        a, b = (each.analytic(parameters, step).gradient for each in (found, wanted))
-        rounding = ROUNDING * np.abs(b).max()
-        for tensor in found.job.network.all_tensors():
-            own = slice(tensor.start, tensor.stop)
-            if not np.abs(a[own] - b[own]).max() <= max(VISIBLE * np.abs(b[own]).max(), rounding):
+        a = found.analytic(parameters, step).gradient
+        same = np.concatenate([parameters[places[t.name]] for t in tensors])
+        b = wanted.analytic(same, step).gradient
+        for t in tensors:
+            own = b[t.start : t.stop]
+            least = max(VISIBLE * np.abs(own).max(), ROUNDING * np.abs(b).max())
+            if t.trained and not np.abs(a[places[t.name]] - own).max() <= least:
                 return True
     return False
 
