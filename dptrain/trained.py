@@ -15,6 +15,7 @@ from dptrain.data.inputs import normalise_inputs
 from dptrain.errors import CheckpointError, DptrainError, ShapeError, UsageError
 from dptrain.evaluation.classification import Classification, classification
 from dptrain.evaluation.regression import Regression, regression
+from dptrain.experiment.code import evaluation_rows
 from dptrain.experiment.files import parse_toml
 from dptrain.experiment.models import build_loss, build_network
 from dptrain.experiment.schema import Experiment
@@ -28,8 +29,7 @@ from dptrain.runfolder import RunFolder
 from dptrain.weights.model_file import SUFFIX, is_model_file, load_model
 from dptrain.weights.params import PICKLES
 
-ROWS = 500
-PIECE = 20 * ROWS  # rows of a split that are in memory at once
+PIECES = 20  # of a split's evaluation, whose rows are in memory at once
 
 
 @dataclass(frozen=True)
@@ -87,15 +87,15 @@ class TrainedNetwork:
             DataError: a value is not finite.
             UsageError: the network is the user's own, and its code is not at hand.
         """
-        samples = self._samples(np.asarray(x))
+        samples, rows = self._samples(np.asarray(x)), evaluation_rows(self.experiment)
         if isinstance(self.network, OwnNetwork):
-            return self.network.outputs(self.parameters, samples)
+            return self.network.outputs(self.parameters, samples, rows)
         dtype = self.parameters.dtype
         targets = Targets(self.network.output_shape, dtype)
         replica = Replica(self.network, SumOfSquares(), [self.parameters], targets)
         found = np.empty((len(samples), *self.network.output_shape), dtype)
-        for start in range(0, len(samples), ROWS):
-            part = samples[start : start + ROWS]
+        for start in range(0, len(samples), rows):
+            part = samples[start : start + rows]
             each = replica.pass_over(evaluation(len(part)))
             each.inputs[0][...] = part
             with np.errstate(over="ignore"):
@@ -139,8 +139,9 @@ class TrainedNetwork:
     def evaluate_split(self, split: Split) -> Classification | Regression:
         """Return the same of a split of a data set, of which few rows are in memory at once."""
         answers, targets = [], []
-        for start in range(0, len(split), PIECE):
-            rows = np.arange(start, min(start + PIECE, len(split)))
+        at_once = PIECES * evaluation_rows(self.experiment)
+        for start in range(0, len(split), at_once):
+            rows = np.arange(start, min(start + at_once, len(split)))
             x, t = split.take(rows, self.parameters.dtype)
             answers.append(self._answers(x))
             targets.append(t)

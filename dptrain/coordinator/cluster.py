@@ -11,7 +11,7 @@ import zmq
 from dptrain.arithmetic.digest import fingerprint
 from dptrain.coordinator.endpoint import Endpoint
 from dptrain.errors import Interrupted, ProtocolError
-from dptrain.exchange.engine import Score, State, StepsDone, Stop, score
+from dptrain.exchange.engine import Alive, Score, State, StepsDone, Stop, score, unheard
 from dptrain.exchange.timeline import Timeline
 from dptrain.experiment.job import Job, plain_job
 from dptrain.experiment.schema import Execution
@@ -24,6 +24,7 @@ from dptrain.protocol.events import (
     Commit,
     Committed,
     End,
+    Evaluating,
     EvaluationAsked,
     Event,
     Garbled,
@@ -64,6 +65,7 @@ class Setting:
         first_step: the first to be trained.
         stop: tells whether the user wants the run to end.
         timeline: where to note what was done when, or None.
+        expected: seconds that a step, or a piece of an evaluation, may take as far as was tried.
     """
 
     job: Job
@@ -74,6 +76,7 @@ class Setting:
     first_step: int
     stop: Stop
     timeline: Timeline | None = None
+    expected: float = 0.0
 
     @property
     def workers(self) -> int:
@@ -111,6 +114,7 @@ class Cluster(ABC):
         self._machine = CoordinatorMachine(self._terms(buckets), time.monotonic())
         self._frames: list[zmq.Frame] = []
         self._results: list[Commit | Committed | Scored | Broadcast] = []
+        self._alive: Alive = unheard
         self._pinged = time.monotonic()
         # last: whoever gets a cluster closes it, but nobody gets one whose making has failed
         self._endpoint = Endpoint(setting.execution, self._max_frame, 4 * buckets + 64)
@@ -138,6 +142,7 @@ class Cluster(ABC):
             first_step=setting.first_step,
             fingerprint=fingerprint(),
             timeout=setting.execution.worker_timeout,
+            expected=setting.expected,
             logs=tuple(str(worker.log) for worker in self._launched),
         )
 
@@ -174,8 +179,9 @@ class Cluster(ABC):
     def _ask_to_train(self, begin: int, end: int) -> None:
         self._tell(TrainAsked(begin, end, self.job.rows, time.monotonic()))
 
-    def evaluate(self, split: str) -> Score:
+    def evaluate(self, split: str, alive: Alive = unheard) -> Score:
         """Evaluate the present weights, the pieces spread over the ranks."""
+        self._alive = alive
         losses: list[float] = []
         correct: list[int] = []
         pieces = self.job.pieces(split)
@@ -258,6 +264,8 @@ class Cluster(ABC):
                     self._send(peer, encode(message))
                 case Scored():
                     self._results.append(each)
+                case Evaluating(pieces):
+                    self._alive(pieces)
                 case End(error):
                     raise error
                 case _:

@@ -22,6 +22,9 @@ class Observer(Protocol):
     def step(self, done: "StepsDone") -> None:
         """A step is committed, or several."""
 
+    def evaluating(self, split: str, done: int, rows: int) -> None:
+        """At the end of an epoch, ``done`` of the rows of a split are evaluated."""
+
     def epoch(self, record: "EpochRecord") -> None:
         """An epoch is done and evaluated."""
 

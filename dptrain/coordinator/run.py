@@ -82,6 +82,7 @@ class Run:
         self._prepared = prepared
         self._origin = origin
         self._timeline = Timeline() if execution.trace else None
+        self._expected = 0.0
         # a run that is continued has begun already: what it began with may be gone
         begins = experiment.init_from if not resumes else None
         self._saved = saved_weights(begins) if begins else None
@@ -162,7 +163,10 @@ class Run:
         """Find out here, before anything is written, what workers would stumble over."""
         if self._execution.exchange != "inline":
             origin.message()
+        began = time.monotonic()
         found = rehearsed(settled, dataset, origin, shards_given=bool(self._experiment.shards))
+        # more than any rank needs for a minibatch: every shard's rows are computed several times
+        self._expected = time.monotonic() - began
         for warning in found.warnings:
             self._observer.warn(warning)
         workers, shards = int(self._execution.workers or 1), int(found.experiment.shards or 1)
@@ -209,6 +213,7 @@ class Run:
             first_step,
             self._stop,
             self._timeline,
+            self._expected,
         )
         if self._execution.exchange == "inline":
             return inline_engine(setting, state)

@@ -213,10 +213,7 @@ class Trainer:
     def _close_epoch(self) -> None:
         interval, self._epoch = self._epoch, Interval()
         with self._span("evaluate"):
-            scores = {
-                split: self.engine.evaluate(split) if len(self.job.split(split)) else None
-                for split in SPLITS
-            }
+            scores = {split: self._evaluated(split) for split in SPLITS}
         step = self.progress.step
         if not all(s is None or math.isfinite(s.loss) for s in scores.values()):
             raise NonFiniteError(f"the evaluation after step {step} has a loss that is not finite")
@@ -244,6 +241,15 @@ class Trainer:
         merit = _merit([scores["validation"], scores["test"], scores["train"]])
         self.save(best=self.progress.judge(merit, self.job.experiment.min_improvement))
         self._observer.epoch(record)
+
+    def _evaluated(self, split: str) -> Score | None:
+        rows = len(self.job.split(split))
+
+        def alive(pieces: int = 0) -> None:
+            done = min(rows, pieces * self.job.evaluation_rows)
+            self._observer.evaluating(split, done, rows)
+
+        return self.engine.evaluate(split, alive) if rows else None
 
     def save(self, *, best: bool = False) -> None:
         """Write the checkpoint ``last``, and ``best`` as well where asked.

@@ -80,6 +80,18 @@ class Stop(Protocol):
         ...
 
 
+class Alive(Protocol):
+    """Is told now and then that somebody is at work."""
+
+    def __call__(self, pieces: int = 0) -> None:
+        """Hear that so many pieces of an evaluation are done."""
+        ...
+
+
+def unheard(pieces: int = 0) -> None:
+    """Tell nobody."""
+
+
 class Engine(Protocol):
     """Carries out steps and evaluations."""
 
@@ -94,8 +106,8 @@ class Engine(Protocol):
         """
         ...
 
-    def evaluate(self, split: str) -> Score:
-        """Evaluate the present weights."""
+    def evaluate(self, split: str, alive: Alive = unheard) -> Score:
+        """Evaluate the present weights; ``alive`` is told how far it has come, now and then."""
         ...
 
     def state(self) -> State:

@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 import numpy as np
 from numpy.typing import NDArray
 
-from dptrain.exchange.engine import Score, State, StepsDone, Stop, score
+from dptrain.exchange.engine import Alive, Score, State, StepsDone, Stop, score, unheard
 from dptrain.exchange.marks import Marks
 from dptrain.exchange.rank import Rank, Share
 from dptrain.exchange.timeline import Timeline
@@ -92,11 +92,13 @@ class InlineEngine:
             raise non_finite_error(step, "rank 0", "sum over the shards", "value")
         raise non_finite_error(step, f"rank 0, shard {trouble.shard}", trouble.layer, trouble.what)
 
-    def evaluate(self, split: str) -> Score:
+    def evaluate(self, split: str, alive: Alive = unheard) -> Score:
         """Evaluate the present weights."""
+        self._rank.alive = alive
         began = time.perf_counter()
         with np.errstate(all="ignore"):
             found = self._rank.evaluate(split, 0, self.job.pieces(split))
+        self._rank.alive = unheard  # of steps, every one is yielded
         if self._timeline is not None:
             self._timeline.add(0, "evaluate", began, time.perf_counter(), None)
         return score(self.job, split, *found)

@@ -25,6 +25,7 @@ from dptrain.arithmetic.tree import Addition, remaining_additions
 from dptrain.errors import DptrainError
 from dptrain.exchange.barrier import Barrier
 from dptrain.exchange.collective import Collective, SharedMeeting
+from dptrain.exchange.engine import Alive, unheard
 from dptrain.exchange.marks import Marks
 from dptrain.exchange.rank import Rank, Share
 from dptrain.exchange.segment import RING, Segment, floats
@@ -66,7 +67,25 @@ class _Shape(NamedTuple):
 class LockstepRank:
     """One rank of the shared exchange."""
 
-    def __init__(self, job: Job, shared: Segment, barrier: Barrier, rank: int, ranks: int) -> None:
+    def __init__(
+        self,
+        job: Job,
+        shared: Segment,
+        barrier: Barrier,
+        rank: int,
+        ranks: int,
+        alive: Alive = unheard,
+    ) -> None:
+        """Bind.
+
+        Args:
+            job: of the run.
+            shared: memory of all ranks.
+            barrier: where they meet.
+            rank: this one.
+            ranks: how many there are.
+            alive: as of `Rank`.
+        """
         self.job = job
         self.rank = rank
         self._shared = shared
@@ -79,7 +98,7 @@ class LockstepRank:
         own = shared.gradients[self._first : self._last]
         meeting = SharedMeeting(shared.tables, self._collective)
         self._waits = meeting.waits
-        self._computes = Rank(job, versions, own, meeting)
+        self._computes = Rank(job, versions, own, meeting, alive=alive)
         self._shapes: dict[tuple[int, int], _Shape] = {}
         self._losses = floats(shared.losses)
         self._step_losses = floats(shared.step_losses)

@@ -7,7 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dptrain.data.dataset import Split
-from dptrain.experiment.job import EVALUATION_ROWS, Job
+from dptrain.exchange.engine import Alive, unheard
+from dptrain.experiment.job import Job
 from dptrain.nn.context import Meeting
 from dptrain.nn.passes import Arrangement, ShardedPass, Trouble, evaluation
 
@@ -27,6 +28,7 @@ class Rank:
 
     Attributes:
         versions: the flat vectors that the replica computes with.
+        alive: called after every piece of an evaluation, and within long steps.
     """
 
     def __init__(
@@ -37,10 +39,21 @@ class Rank:
         meeting: Meeting | None = None,
         *,
         sums: bool = True,
+        alive: Alive = unheard,
     ) -> None:
-        """Make the replica; arguments as of `Job.replica`, and ``sums`` as of `Arrangement`."""
+        """Make the replica.
+
+        Args:
+            job: of the run.
+            versions: as of `Job.replica`; so are ``gradients`` and ``meeting``.
+            gradients: as there.
+            meeting: as there.
+            sums: as of `Arrangement`.
+            alive: see the class.
+        """
         self.job = job
         self._sums = sums
+        self.alive = alive
         self.versions = tuple(versions)
         self._replica = job.replica(versions, gradients, meeting)
         self._passes: dict[tuple[int, int, int, int], ShardedPass] = {}
@@ -73,6 +86,7 @@ class Rank:
             found = self._passes[place] = self._replica.pass_over(arrangement, version)
         self._fill(found, self.job.dataset.train, order)
         found.moment.step = share.step
+        found.alive = self.alive
         return found
 
     def augment(self, share: Share, found: ShardedPass) -> None:
@@ -112,12 +126,13 @@ class Rank:
         losses: list[float] = []
         correct: list[int] = []
         for piece in range(first, last):
-            start = piece * EVALUATION_ROWS
-            rows = min(EVALUATION_ROWS, len(source) - start)
+            start = piece * self.job.evaluation_rows
+            rows = min(self.job.evaluation_rows, len(source) - start)
             found = self._replica.pass_over(evaluation(rows), version)
             self._fill(found, source, np.arange(start, start + rows))
             losses += found.forward()
             correct += found.correct() if self.job.scores else [0]
+            self.alive(piece + 1 - first)
         return losses, correct
 
 

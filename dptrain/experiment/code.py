@@ -8,8 +8,9 @@ from dptrain.data.dataset import Dataset
 from dptrain.errors import ShapeError, UsageError
 from dptrain.experiment.schema import LOSS_FIELDS, MODEL_FIELDS, Experiment
 from dptrain.own.network import Form, OwnNetwork
-from dptrain.own.origin import Origin, demand
+from dptrain.own.origin import Origin, demand, is_own
 
+ROWS = 500
 MEMORY = "memory"  # stands for arrays that were given to the Python API
 
 # Settings of networks made of layers and of their losses, with what they are when not given.
@@ -18,6 +19,17 @@ DECIDED_BY_CODE: Mapping[str, object] = {
     "normalise": "none",
     "gradient": "backprop",
 }
+
+
+def evaluation_rows(experiment: Experiment) -> int:
+    """Return how many rows of an evaluation, or of inputs to predict, are computed at once.
+
+    It belongs to the experiment, so that the losses of an evaluation have the same bits whoever
+    computes which of its pieces. A network of the user's own gets no more rows than in a minibatch:
+    for as many its code has the memory.
+    """
+    own = is_own(experiment.model) and experiment.layers is None
+    return min(ROWS, experiment.batch_size or ROWS) if own else ROWS
 
 
 def only_for_code(experiment: Experiment) -> str:

@@ -15,7 +15,7 @@ from dptrain.data.prepared import prepare
 from dptrain.data.sampling import epoch_order
 from dptrain.errors import DataError
 from dptrain.evaluation.regression import determination, variance
-from dptrain.experiment.code import MEMORY, own_network
+from dptrain.experiment.code import MEMORY, evaluation_rows, own_network
 from dptrain.experiment.models import build_loss, build_network
 from dptrain.experiment.normalisation import check_normalisation, fit_normalisation
 from dptrain.experiment.schema import Experiment
@@ -33,9 +33,6 @@ from dptrain.own.origin import Origin, demand, is_own
 from dptrain.own.passes import OwnReplica
 
 SPLITS = ("train", "validation", "test")
-# Rows of one piece of an evaluation. Fixed, so that the reported losses have the same bits
-# whoever computes which pieces.
-EVALUATION_ROWS = 500
 
 
 class Job:
@@ -51,6 +48,7 @@ class Job:
         augmentation: of the training samples; possibly none.
         steps_per_epoch: the last of them may have fewer rows.
         total_steps: of the whole run.
+        evaluation_rows: of one piece of an evaluation; the last piece may have fewer.
     """
 
     def __init__(
@@ -81,6 +79,7 @@ class Job:
         self.augmentation.check(dataset.sample_shape)
         self.batch_size = experiment.batch_size or 1
         self.shards = experiment.shards or 1
+        self.evaluation_rows = evaluation_rows(experiment)
         self.steps_per_epoch = -(-len(dataset.train) // self.batch_size)
         self.total_steps = experiment.steps or (experiment.epochs or 1) * self.steps_per_epoch
         self._variances: dict[str, float] = {}
@@ -116,7 +115,7 @@ class Job:
 
     def pieces(self, name: str) -> int:
         """Return into how many pieces the evaluation of a split is cut."""
-        return -(-len(self.split(name)) // EVALUATION_ROWS)
+        return -(-len(self.split(name)) // self.evaluation_rows)
 
     def r2(self, split: str, loss: float) -> float | None:
         """Return the coefficient of determination of a split, where its mean loss tells it."""

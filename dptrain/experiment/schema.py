@@ -267,7 +267,11 @@ class Execution(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         Meta(description="Write a timeline, trace.json in the run folder, for ui.perfetto.dev."),
     ] = None
     worker_timeout: Annotated[
-        Positive, Meta(description="Seconds without a word after which a worker is given up.")
+        Positive,
+        Meta(
+            description="Seconds without a word after which a worker is given up, or ten times as "
+            "long as such work took before."
+        ),
     ] = 60.0
     log_every: Annotated[Count, Meta(description="Steps between lines of metrics.jsonl.")] = 100
     checkpoint_every: Annotated[

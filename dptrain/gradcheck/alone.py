@@ -126,7 +126,7 @@ class Alone:
             yield from check_float32(triangle.local, exact.local, weights, step, where, seed)
 
     def _wide(self, triangle: Triangle) -> Triangle | None:
-        """Return the float64 job with float64 arrays, where ``params`` has others and takes them."""
+        """Return the float64 job with float64 arrays, where ``params`` has others."""
         if not is_own(triangle.job) or not narrow(triangle.job):
             return None
         if self._widened is None:

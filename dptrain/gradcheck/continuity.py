@@ -14,7 +14,7 @@ from msgspec.structs import replace
 from dptrain.exchange.engine import Score, State
 from dptrain.exchange.inline import InlineEngine
 from dptrain.experiment.code import MEMORY
-from dptrain.experiment.job import EVALUATION_ROWS, Job, opened_data
+from dptrain.experiment.job import Job, opened_data
 from dptrain.gradcheck.comparison import Array, Comparison, compare_numbers
 from dptrain.gradcheck.distributed import Way, engine
 from dptrain.gradcheck.evaluation import check_score
@@ -85,7 +85,7 @@ def _with_rows_for(job: Job, data: Path, workers: int, folder: Path) -> tuple[Jo
     """Return a job with training rows for every rank to evaluate some, and where they lie."""
     if job.pieces("train") >= workers:
         return job, data
-    rows = np.arange(EVALUATION_ROWS * workers - EVALUATION_ROWS // 2)
+    rows = np.arange(job.evaluation_rows * workers - job.evaluation_rows // 2)
     write_rows(job, folder, taken(job, rows))
     experiment = replace(
         job.experiment,

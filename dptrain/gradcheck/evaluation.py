@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dptrain.exchange.engine import Score
-from dptrain.experiment.job import EVALUATION_ROWS, Job
+from dptrain.experiment.job import Job
 from dptrain.gradcheck.comparison import Comparison, compare_numbers
 from dptrain.gradcheck.diagnosis import Diagnosis, times
 from dptrain.gradcheck.reference.bounded import UNITS
@@ -171,7 +171,7 @@ def _why(job: Job, score: Score, by_row: Rowwise, wanted: Expected) -> Diagnosis
     """Return what a wrong evaluation looks like."""
     if abs(score.loss - wanted.loss) <= wanted.loss_bound:
         return _miscounted(score, by_row, wanted)
-    for kind, sentence, loss in _mistakes(by_row.losses):
+    for kind, sentence, loss in _mistakes(by_row.losses, job.evaluation_rows):
         if abs(score.loss - loss) <= wanted.loss_bound * max(1.0, abs(loss / wanted.loss)):
             return Diagnosis(kind, sentence, 0.0)
     kinds = {layer.kind for _, _, layer in leaves(job.network.row)}  # type: ignore[union-attr]
@@ -211,10 +211,15 @@ def _miscounted(score: Score, by_row: Rowwise, wanted: Expected) -> Diagnosis:
     return Diagnosis("accuracy-miscounted", sentence, 0.0)
 
 
-def _mistakes(losses: Array) -> Iterator[tuple[str, str, float]]:
-    """Yield kinds of mistakes, with a sentence, and mean losses as they would have them."""
+def _mistakes(losses: Array, piece: int) -> Iterator[tuple[str, str, float]]:
+    """Yield kinds of mistakes, with a sentence, and mean losses as they would have them.
+
+    Args:
+        losses: of the rows.
+        piece: rows of one piece of the evaluation.
+    """
     n = len(losses)
-    pieces = np.split(losses, np.arange(EVALUATION_ROWS, n, EVALUATION_ROWS))
+    pieces = np.split(losses, np.arange(piece, n, piece))
     means = [float(each.mean()) for each in pieces]
     summed = "The loss is a sum over the rows, not their mean."
     yield "sum-not-mean", summed, float(losses.sum())
@@ -222,10 +227,10 @@ def _mistakes(losses: Array) -> Iterator[tuple[str, str, float]]:
     yield "mean-of-means", of_means, float(np.mean(means))
     if len(pieces) > 1:
         full = "The loss of every piece is divided by a full piece's rows, also the last."
-        yield "wrong-divisor", full, float(losses.sum()) / (len(pieces) * EVALUATION_ROWS)
+        yield "wrong-divisor", full, float(losses.sum()) / (len(pieces) * piece)
     first = np.concatenate([losses[: len(each)] for each in pieces])
     yield "same-rows", "Every piece of the evaluation takes the first rows.", float(first.mean())
-    whole = losses[: n // EVALUATION_ROWS * EVALUATION_ROWS]
+    whole = losses[: n // piece * piece]
     if 0 < len(whole) < n:
         lost = "The last piece of the evaluation is lost."
         yield "rows-lost", lost, float(whole.sum()) / n

@@ -32,14 +32,14 @@ Array = NDArray[Any]
 
 # Rounding of a few hundred operations, relative to what is rounded; and how many times the measured
 # deviation the error may be.
-ROUNDING, DEVIATIONS = 256 * 2.0**-53, 10.0
+ROUNDING, DEVIATIONS = 256 * 2.0**-53, 16.0
 LEAST_NOISE = 16 * 2.0**-53
 # A loss that is rounded to more than this, relatively, is not float64's alone.
 COARSE = 1e-11
 # Elements that the complex step compares one by one: so many numbers in all, but at least some of
 # each tensor, and no more than a few thousand.
-NUMBERS, EACH, MOST = 250_000_000, 20, 10_000
-# All elements by differences, where there are few and no complex step.
+NUMBERS, EACH, MOST = 100_000_000, 20, 10_000
+# All elements by differences, where there are few and no complex step, at the first point.
 ELEMENTWISE = 300
 
 
@@ -88,18 +88,23 @@ class OwnNumbers(Numbers):
 
     def _measure(self) -> None:
         """Find out how far rounding moves the loss and the gradient."""
+        trained = np.concatenate([np.arange(span.start, span.stop) for span in self.spans])
+        moved = self.parameters.copy()
 
         def both(x: Array) -> Array:
-            found = self.triangle.local.analytic(x, self.step)
-            return np.append(found.gradient.astype(float), found.loss)
+            moved[trained] = x
+            found = self.triangle.local.analytic(moved, self.step)
+            return np.append(found.gradient.astype(float)[trained], found.loss)
 
-        noise = measured(both, self.parameters, self.seed)
+        gradient = np.zeros(len(self.parameters))
+        found = measured(both, self.parameters[trained], self.seed)
+        gradient[trained], noise = found[:-1], found[-1]
         size = max(1.0, abs(self.loss(self.parameters)))
-        self.noise = max(LEAST_NOISE * size, DEVIATIONS * float(noise[-1]))
-        least = ROUNDING * float(np.abs(self.gradient).max(initial=0))
+        self.noise = max(LEAST_NOISE * size, DEVIATIONS * float(noise))
+        least = ROUNDING * float(np.abs(self.gradient[trained]).max(initial=0))
         self.bounds = np.zeros(len(self.parameters))
         for span in self.spans:
-            self.bounds[span] = max(least, DEVIATIONS * float(noise[span].max(initial=0))) / 2
+            self.bounds[span] = max(least, DEVIATIONS * float(gradient[span].max(initial=0))) / 2
         if not self.noise <= COARSE * size:
             self._remarks.append(
                 "the loss is rounded more than float64 would, as where code computes in float32: "
@@ -138,14 +143,9 @@ class OwnNumbers(Numbers):
     def sampled(self) -> Array:
         """Return which elements differences compare: all of a few, if nothing else does."""
         total = sum(span.stop - span.start for span in self.spans)
-        if total <= ELEMENTWISE and not self.exact:
+        if total <= ELEMENTWISE and not self.exact and not self._part:
             return np.concatenate([np.arange(span.start, span.stop) for span in self.spans])
         return super().sampled()
-
-    def compared_by_differences(self, wanted: Array, compared: Array) -> None:
-        """Take note of what differences have found, where there is nothing better."""
-        if self._known is None:
-            self._known = np.where(compared, wanted, 0.0)[None], compared
 
     def kinked(self, found: Taylor, direction: Array) -> bool:  # noqa: ARG002 - as of the formulas
         """Return whether the oracle, which crosses no kinks, finds the gradient's slope."""
@@ -215,8 +215,11 @@ class OwnNumbers(Numbers):
 
     def evidence(self) -> Evidence:
         """Return what a diagnosis begins with where there are no formulas."""
-        assert self._known is not None
-        shards, compared = self._known
+        if self._known is None:
+            wanted, compared = self.by_differences
+            shards = np.where(compared, wanted, 0.0)[None]
+        else:
+            shards, compared = self._known
         right = np.where(compared, shards.sum(axis=0), self.gradient)
         job = self.triangle.job
         rows = job.rows(self.step)

@@ -46,6 +46,7 @@ class Numbers(ABC):
         oracle: of derivatives along directions.
         exact: whether something compares the elements that is more exact than differences.
         edge: that is to blame where a projection is wrong.
+        by_differences: what they say that elements should be ``(size,)``, and of which, bool.
         samples: of each tensor, differences compare so many of the largest elements, of the
             smallest and of the others.
     """
@@ -53,6 +54,7 @@ class Numbers(ABC):
     bounds: Array
     noise: float
     oracle: Oracle
+    by_differences: Sequence[Array]
     exact = True
     edge = "numerical"
     samples = 3
@@ -97,16 +99,12 @@ class Numbers(ABC):
     def differences(self) -> Comparison:
         """Compare with central differences, element by element."""
         indices = self.sampled()
-        found, wanted, compared = self.judged(indices, self.findings(indices))
-        self.compared_by_differences(wanted, compared)
+        found, *self.by_differences = self.judged(indices, self.findings(indices))
         return found
-
-    def compared_by_differences(self, wanted: Array, compared: Array) -> None:
-        """Take note of what differences have found, where something is made of it."""
 
     def projections(self) -> Comparison:
         """Compare along random directions, tensor by tensor."""
-        found = compare_along_directions(
+        return compare_along_directions(
             self.edge,
             self.where,
             self.tensors,
@@ -115,7 +113,6 @@ class Numbers(ABC):
             2 * self.bounds,
             self.seed,
         )
-        return found
 
     def taylor(self) -> tuple[Comparison, Taylor]:
         """Test whether what the gradient leaves over falls with slope 2."""
@@ -176,7 +173,7 @@ class Numbers(ABC):
 
         Where that is 0 but for rounding, as of biases before a batch norm, the largest of all.
         """
-        overall = float(np.abs(self.gradient).max(initial=0))
+        overall = max(float(np.abs(self.gradient[span]).max(initial=0)) for span in self.spans)
         found = {}
         for tensor in self.tensors:
             own = slice(tensor.start, tensor.stop)

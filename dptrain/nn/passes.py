@@ -77,6 +77,7 @@ class ShardedPass(ABC):
         first: the first local shard's index in the minibatch.
         additions: the tree's additions among the local shards.
         moment: to be set before the pass is computed.
+        alive: called now and then by passes that may take long.
     """
 
     inputs: Sequence[NDArray[Any]]
@@ -94,6 +95,7 @@ class ShardedPass(ABC):
             self.additions = [(a.into - self.first, a.other - self.first) for a in pairs]
         self.gradients = gradients
         self.moment = Moment()
+        self.alive: Callable[[], None] = _unheard
 
     @abstractmethod
     def forward(self) -> list[float]:
@@ -121,6 +123,10 @@ class ShardedPass(ABC):
         for into, other in self.additions:
             shares[into] += shares[other]
         return [shares[i] for i in self.roots]
+
+
+def _unheard() -> None:
+    """Tell nobody."""
 
 
 class Pass(ShardedPass):

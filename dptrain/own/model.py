@@ -199,9 +199,9 @@ class OwnModel:
         return copy.deepcopy(self, arrays)
 
     def complex_loss(self, x: Array, t: Array, seed: int) -> complex:
-        """Return the mean loss of some rows, in training, where ``params`` are complex.
+        """Return the mean loss of some rows in training, with complex ``params``: `with_arrays`.
 
-        For a copy by `with_arrays`. The code was written for real numbers and may raise anything.
+        The network's code was written for real numbers and may raise anything.
         """
         with self._prepared(seed, training=True):
             if self._loss is not None:

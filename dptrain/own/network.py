@@ -15,7 +15,6 @@ from dptrain.own.model import OwnModel, class_numbers
 from dptrain.own.state import PREFIX
 
 Shape = tuple[int, ...]
-PREDICTED_AT_ONCE = 500
 
 
 class Form(NamedTuple):
@@ -122,14 +121,16 @@ class OwnNetwork(Layout):
         self.model.load(list(self.views(parameters).values()))
         self.model.memory.restore()
 
-    def outputs(self, parameters: NDArray[Any], samples: NDArray[Any]) -> NDArray[Any]:
-        """Return what the network predicts for samples ``(n, *input_shape)``."""
+    def outputs(
+        self, parameters: NDArray[Any], samples: NDArray[Any], at_once: int
+    ) -> NDArray[Any]:
+        """Return what the network predicts for samples ``(n, *input_shape)``, some rows at once."""
         self.load(parameters)
         seeds = Seeds(0)
         with np.errstate(all="ignore"), drawing_kept():
             parts = [
-                self.model.outputs(samples[start : start + PREDICTED_AT_ONCE], seeds.evaluation)
-                for start in range(0, len(samples), PREDICTED_AT_ONCE)
+                self.model.outputs(samples[start : start + at_once], seeds.evaluation)
+                for start in range(0, len(samples), at_once)
             ]
         return np.concatenate(parts)
 

@@ -124,6 +124,7 @@ class OwnPass(ShardedPass):
         left = [*gradients.values(), *self._model.state()]
         for each, place in zip(left, shard.gradients.values(), strict=True):
             np.multiply(each, shard.share, out=place, casting="same_kind")
+        self.alive()
         return loss * rows
 
     def complex_losses(self, parameters: Array) -> list[complex]:
@@ -133,12 +134,9 @@ class OwnPass(ShardedPass):
         """
         if self._complex is None:
             self._complex = self._model.with_arrays(complex)
-        weights = self._weights | {
-            name: each
-            for name, each in self._network.views(parameters).items()
-            if name in self._complex.params
-        }
-        self._complex.load(list(weights.values()))
+        weights = list(self._network.views(parameters).values())[: len(self._complex.params)]
+        state = list(self._weights.values())[len(weights) :]
+        self._complex.load([*weights, *state])
         for shard in self._shards:
             _fill_in(shard)
         return [

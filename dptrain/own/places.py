@@ -44,7 +44,7 @@ class Place(NamedTuple):
         return getattr(self.holder, self.key, MISSING)
 
     def put(self, value: Any) -> None:
-        """Put another value there, or take it away where it is `MISSING`; a tuple stays as it is."""
+        """Put another value there, or take it away where it is `MISSING`; not into a tuple."""
         if isinstance(self.holder, tuple):
             return
         if isinstance(self.holder, dict | list):

@@ -26,7 +26,8 @@ class Terms:
         exchange: ``star`` or ``shared``.
         first_step: how many steps are done already.
         fingerprint: of the coordinator's arithmetic.
-        timeout: seconds of silence after which a rank is given up.
+        timeout: seconds for which every rank may be silent.
+        expected: seconds that the first step or piece of an evaluation may take.
         logs: where each launched rank writes, for messages.
     """
 
@@ -43,6 +44,7 @@ class Terms:
     first_step: int
     fingerprint: str
     timeout: float
+    expected: float
     logs: tuple[str, ...]
 
 

@@ -27,7 +27,10 @@ from dptrain.protocol.events import (
     Advanced,
     Broadcast,
     Clock,
+    Commit,
+    Committed,
     End,
+    Evaluating,
     EvaluationAsked,
     Event,
     Garbled,
@@ -44,6 +47,7 @@ from dptrain.protocol.events import (
 )
 from dptrain.protocol.lockstep import Lockstep
 from dptrain.protocol.messages import (
+    Alive,
     Answer,
     Evaluate,
     Evaluated,
@@ -58,6 +62,7 @@ from dptrain.protocol.messages import (
     Rows,
     Stop,
 )
+from dptrain.protocol.patience import MULTIPLE, Patience
 
 Instructions = list[Instruction]
 
@@ -76,7 +81,7 @@ class CoordinatorMachine:
         self.bounds = assign(terms.shards, terms.world_size)
         self.generation = 1
         self.request = 0
-        self._heard = [now] * terms.world_size
+        self._patience = Patience(terms.timeout, terms.expected, terms.world_size, now)
         self._ready: set[int] = set()
         self.training: Collecting | Lockstep = (
             Lockstep(terms.world_size)
@@ -84,6 +89,7 @@ class CoordinatorMachine:
             else Collecting(self.bounds, terms.buckets, terms.tables)
         )
         self._pieces: dict[int, tuple[int, int]] = {}
+        self._done: dict[int, int] = {}
         self._scores: dict[int, Evaluated] = {}
 
     def handle(self, event: Event) -> Instructions:
@@ -123,7 +129,7 @@ class CoordinatorMachine:
     def train(self, event: Any) -> Instructions:
         """Send every rank its first plans."""
         self.state = State.TRAINING
-        self._heard = [event.now] * self.terms.world_size
+        self._patience.begin(self.state, event.now)
         return self._planned(self.training.begin(self.generation, event))
 
     def _planned(self, found: Sequence[Instruction | Span]) -> Instructions:
@@ -148,15 +154,23 @@ class CoordinatorMachine:
             found = self.training.take(rank, event)
         except ProtocolError as error:
             return self._broke(rank, str(error))
+        for each in found:
+            if isinstance(each, Commit | Committed):
+                self._patience.together(each.steps)
         if self.training.step is None:
             self.state = State.IDLE
         return self._planned(found)
+
+    def at_work(self, event: Any) -> Instructions:
+        """Take a sign of life in the middle of a step."""
+        self._member(event)
+        return []
 
     def advanced(self, event: Any) -> Instructions:
         """Take movement in shared memory for a sign of life."""
         if isinstance(self.training, Lockstep):
             for rank in self.training.advanced(event.arrivals):
-                self._heard[rank] = event.now
+                self._patience.heard(rank, event.now)
         return []
 
     def halt(self, event: Any) -> Instructions:  # noqa: ARG002 - one signature for all handlers
@@ -175,16 +189,31 @@ class CoordinatorMachine:
             for rank, (low, high) in enumerate(shares)
             if low < high
         }
-        self._scores = {}
-        self._heard = [event.now] * self.terms.world_size
+        self._done, self._scores = {}, {}
+        self._patience.begin(self.state, event.now)
         return [
             Send(self.admission.members[rank], Evaluate(self.request, event.split, low, high))
             for rank, (low, high) in self._pieces.items()
         ]
 
+    def evaluating(self, event: Any) -> Instructions:
+        """Take a sign of life in the middle of an evaluation, and tell how far all have come."""
+        rank = self._scored(event)
+        if rank is None:
+            return []
+        self._done[rank] = event.message.pieces
+        first, _ = self._pieces[0]
+        return [Evaluating(first + sum(self._done.values()))]
+
+    def _scored(self, event: Heard) -> int | None:
+        rank = self.admission.rank_of(event.peer)
+        if rank is not None:
+            self._patience.took(self._patience.heard(rank, event.now))
+        return rank
+
     def evaluated(self, event: Any) -> Instructions:
         """Collect a rank's pieces; the last rank's complete the evaluation."""
-        rank = self._member(event)
+        rank = self._scored(event)
         if rank is None:
             return []
         message: Evaluated = event.message
@@ -196,6 +225,7 @@ class CoordinatorMachine:
                 f"evaluation {message.request} of {len(message.losses)} pieces does not answer "
                 f"request {self.request} for {high - low}",
             )
+        self._done[rank] = high - low
         self._scores[rank] = message
         if len(self._scores) < len(self._pieces):
             return []
@@ -243,14 +273,9 @@ class CoordinatorMachine:
 
     def clock(self, event: Any) -> Instructions:
         """Give up whoever has been silent for too long; show the others a sign of life."""
-        for rank in self._awaited():
-            if event.now - self._heard[rank] > self.terms.timeout:
-                return self._fail(
-                    WorkersLostError(
-                        f"rank {rank} has not been heard of for {self.terms.timeout:g} s"
-                        f"{self._where(rank)}; if its work takes that long, raise --worker-timeout"
-                    )
-                )
+        lost = self._patience.lost(self._awaited(), event.now)
+        if lost is not None:
+            return self._fail(WorkersLostError(self._silent(lost)))
         return [Send(name, Ping()) for name in self.admission.members.values()]
 
     def stop(self, event: Any) -> Instructions:
@@ -267,7 +292,7 @@ class CoordinatorMachine:
     def _member(self, event: Heard) -> int | None:
         rank = self.admission.rank_of(event.peer)
         if rank is not None:
-            self._heard[rank] = event.now
+            self._patience.heard(rank, event.now)
         return rank
 
     def _awaited(self) -> list[int]:
@@ -279,6 +304,16 @@ class CoordinatorMachine:
         if self.state is State.EVALUATING:
             return [rank for rank in self._pieces if rank not in self._scores]
         return self.training.awaited()
+
+    def _silent(self, rank: int) -> str:
+        allowed = self._patience.allowed
+        longer = f", {MULTIPLE:g} times as long as anything of the kind took before,"
+        lives = "its process lives; " * (rank < self.terms.launched)
+        return (
+            f"rank {rank} has not been heard of for {round(allowed, 1):g} s"
+            f"{longer * (allowed > self.terms.timeout)}{self._where(rank)}; "
+            f"{lives}if its work takes that long, raise --worker-timeout"
+        )
 
     def _where(self, rank: int) -> str:
         doing = {
@@ -337,10 +372,12 @@ TRANSITIONS: dict[tuple[State, type], Handler] = {
     (State.TRAINING, Gradient): M.contribution,
     (State.TRAINING, Rows): M.contribution,
     (State.TRAINING, Progress): M.contribution,
+    (State.TRAINING, Alive): M.at_work,
     (State.TRAINING, Advanced): M.advanced,
     (State.TRAINING, HaltAsked): M.halt,
     (State.TRAINING, NonFinite): M.non_finite,
     (State.EVALUATING, Hello): M.latecomer,
+    (State.EVALUATING, Alive): M.evaluating,
     (State.EVALUATING, Evaluated): M.evaluated,
     (State.OVER, Hello): M.latecomer,
 } | {

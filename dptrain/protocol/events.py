@@ -137,6 +137,11 @@ class Commit(NamedTuple):
     loss: float
     marks: list[list[float]]
 
+    @property
+    def steps(self) -> int:
+        """How many steps are committed."""
+        return 1
+
 
 class Committed(NamedTuple):
     """The ranks have carried out the steps ``begin`` to ``end - 1`` in shared memory."""
@@ -144,12 +149,23 @@ class Committed(NamedTuple):
     begin: int
     end: int
 
+    @property
+    def steps(self) -> int:
+        """How many steps are committed."""
+        return self.end - self.begin
+
 
 class Span(NamedTuple):
     """Steps ``begin`` to ``end - 1`` that every rank shall carry out."""
 
     begin: int
     end: int
+
+
+class Evaluating(NamedTuple):
+    """So many pieces of the split are done, in this evaluation and those before of the same."""
+
+    pieces: int
 
 
 class Scored(NamedTuple):
@@ -173,7 +189,17 @@ Event = (
     Heard | Garbled | Gone | Clock | TrainAsked | Advanced | HaltAsked | EvaluationAsked | StopAsked
 )
 Instruction = (
-    Send | Broadcast | Take | TakeRows | Spread | Reduce | Commit | Committed | Scored | End
+    Send
+    | Broadcast
+    | Take
+    | TakeRows
+    | Spread
+    | Reduce
+    | Commit
+    | Committed
+    | Evaluating
+    | Scored
+    | End
 )
 
 

@@ -20,6 +20,7 @@ Rows          worker to coordinator    the rank's rows of a table, in the next f
 Table         coordinator to worker    all ranks' rows of a table, in the next frame
 Progress      worker to coordinator    the steps of a plan are done, in shared memory
 Evaluate      coordinator to worker    compute these pieces of a split
+Alive         worker to coordinator    I am at work
 Evaluated     worker to coordinator    their losses and correct rows
 NonFinite     worker to coordinator    an infinity or NaN, and where it first stood
 Failed        worker to coordinator    an exception, with its traceback
@@ -36,7 +37,7 @@ from msgspec import Meta, Struct
 
 from dptrain.errors import ProtocolError
 
-VERSION = 4
+VERSION = 5
 
 Count = Annotated[int, Meta(ge=0, le=2**53)]
 Text = Annotated[str, Meta(max_length=65536)]
@@ -176,6 +177,12 @@ class Evaluate(Message, frozen=True):
     last: Count
 
 
+class Alive(Message, frozen=True):
+    """A sign of life in the middle of long work: so many pieces of an evaluation are done."""
+
+    pieces: Count
+
+
 class Evaluated(Message, frozen=True):
     """The losses and correct rows of each piece, and when the worker computed them."""
 
@@ -216,7 +223,9 @@ class Stop(Message, frozen=True):
     reason: Text
 
 
-FromWorker = Hello | Answer | Ready | Gradient | Rows | Progress | Evaluated | NonFinite | Failed
+FromWorker = (
+    Hello | Answer | Ready | Gradient | Rows | Progress | Alive | Evaluated | NonFinite | Failed
+)
 FromCoordinator = Challenge | Welcome | Refused | Plan | Weights | Table | Evaluate | Ping | Stop
 
 

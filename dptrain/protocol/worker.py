@@ -28,6 +28,7 @@ from dptrain.protocol.messages import (
     Weights,
     Welcome,
 )
+from dptrain.protocol.patience import Silence
 
 
 class State(enum.Enum):
@@ -151,7 +152,7 @@ class WorkerMachine:
         self._hello = hello
         self._fingerprint = fingerprint
         self._nonces = (hello.nonce, b"")
-        self._heard = now
+        self._silence = Silence(1, now)
         self._timeout = JOIN_TIMEOUT
         self._plan: Plan | None = None
         self._buckets = 0
@@ -167,7 +168,7 @@ class WorkerMachine:
     def handle(self, event: Event) -> Instructions:
         """Return what to do about an event."""
         if isinstance(event, Heard):
-            self._heard = event.now
+            self._silence.heard(0, event.now)
         subject = event.message if isinstance(event, Heard) else event
         handler = TRANSITIONS.get((self.state, type(subject)))
         if handler is not None:
@@ -202,7 +203,7 @@ class WorkerMachine:
         """Report for work."""
         self.state = State.WAITING
         self._buckets = event.buckets
-        self._heard = event.now
+        self._silence.heard(0, event.now)
         return [Send(Ready(event.parameters))]
 
     def plan(self, event: Any) -> Instructions:
@@ -220,7 +221,7 @@ class WorkerMachine:
     def ran(self, event: Any) -> Instructions:
         """Report the end of the plan."""
         self._step = event.plan.end
-        self._heard = event.now  # nothing could be heard meanwhile
+        self._silence.heard(0, event.now)  # nothing could be heard meanwhile
         return [Send(Progress(event.plan.generation, event.plan.end))]
 
     def weights(self, event: Any) -> Instructions:
@@ -275,8 +276,13 @@ class WorkerMachine:
         return []
 
     def clock(self, event: Any) -> Instructions:
-        """Give the coordinator up when it has been silent for too long."""
-        if event.now - self._heard <= self._timeout:
+        """Give the coordinator up when it has been silent for too long.
+
+        Not where the coordinator started this process: it is told of its death, and a live
+        coordinator that says nothing may be stopped, and go on later.
+        """
+        self._silence.listen(event.now)
+        if self._hello.rank >= 0 or self._silence.of(0) <= self._timeout:
             return []
         return self._exit(
             f"nothing has been heard of the coordinator for {self._timeout:g} s", expected=False

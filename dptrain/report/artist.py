@@ -79,6 +79,10 @@ class Artist:
                 self._process = _start()
         self.observer.step(done)
 
+    def evaluating(self, split: str, done: int, rows: int) -> None:
+        """An evaluation goes on."""
+        self.observer.evaluating(split, done, rows)
+
     def epoch(self, record: EpochRecord) -> None:
         """An epoch is done and evaluated."""
         self.observer.epoch(record)

@@ -17,6 +17,9 @@ if TYPE_CHECKING:  # an observer is made before the mathematics is imported
     from dptrain.experiment.job import Job
 
 REFRESH_SECONDS = 0.1
+# after which an evaluation is worth a word: in a bar, and again and again in lines of their own
+LONG_SECONDS = 2.0
+LINE_SECONDS = 30.0
 
 
 def observer_for(stream: TextIO) -> Observer:
@@ -34,6 +37,9 @@ class SilentObserver:
         """Show nothing."""
 
     def step(self, done: "StepsDone") -> None:
+        """Show nothing."""
+
+    def evaluating(self, split: str, done: int, rows: int) -> None:
         """Show nothing."""
 
     def epoch(self, record: EpochRecord) -> None:
@@ -56,6 +62,7 @@ class LineObserver:
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
         self._code = ""
+        self._evaluates_since: float | None = None
 
     def begin(self, job: "Job", execution: Execution, folder: Path, first_step: int) -> None:
         """Print the banner."""
@@ -71,8 +78,18 @@ class LineObserver:
     def step(self, done: "StepsDone") -> None:
         """Print nothing: a log file wants epochs."""
 
+    def evaluating(self, split: str, done: int, rows: int) -> None:
+        """Print how far a long evaluation has come, now and then."""
+        now = time.monotonic()
+        if self._evaluates_since is None:
+            self._evaluates_since = now
+        if now - self._evaluates_since > LINE_SECONDS:
+            self._evaluates_since = None
+            self._print(evaluation_line(split, done, rows))
+
     def epoch(self, record: EpochRecord) -> None:
         """Print what the epoch came to."""
+        self._evaluates_since = None
         self._print(epoch_line(record))
 
     def note(self, message: str) -> None:
@@ -110,6 +127,16 @@ class TerminalObserver(LineObserver):
         if self._bar is not None and now - self._shown > REFRESH_SECONDS:
             self._shown = now
             self._bar.move(done.end, f"loss {done.loss:.4f}{self._accuracy}")
+
+    def evaluating(self, split: str, done: int, rows: int) -> None:
+        """Show in the bar how far a long evaluation has come."""
+        now = time.monotonic()
+        if self._evaluates_since is None:
+            self._evaluates_since = now
+        long = now - self._evaluates_since > LONG_SECONDS
+        if self._bar is not None and long and now - self._shown > REFRESH_SECONDS:
+            self._shown = now
+            self._bar.tell(evaluation_line(split, done, rows))
 
     def epoch(self, record: EpochRecord) -> None:
         """Print what the epoch came to above the bar, and show its accuracy in it."""
@@ -163,6 +190,15 @@ class Bar:
         """Show that ``step`` steps are done."""
         rate = (step - self._first) * self._batch / max(1e-9, time.monotonic() - self._started)
         self.progress.update(self._task, completed=step, numbers=f"{numbers}  {rate:,.0f} rows/s")
+
+    def tell(self, text: str) -> None:
+        """Show a text in place of the numbers."""
+        self.progress.update(self._task, numbers=text)
+
+
+def evaluation_line(split: str, done: int, rows: int) -> str:
+    """Return how far the evaluation of a split has come, on one line."""
+    return f"evaluating {split}: {done:,} of {rows:,} rows"
 
 
 def epoch_line(record: EpochRecord) -> str:

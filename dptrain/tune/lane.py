@@ -112,6 +112,9 @@ class Teller:
     def step(self, done: "StepsDone") -> None:
         """Tell nothing."""
 
+    def evaluating(self, split: str, done: int, rows: int) -> None:
+        """Tell nothing."""
+
     def epoch(self, record: EpochRecord) -> None:
         """Tell the evaluation, and wait for the decision unless it has come already."""
         self.tell(Evaluated(self._number, record))

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from dptrain.errors import ProtocolError
 from dptrain.exchange.buckets import buckets
+from dptrain.exchange.engine import Alive
 from dptrain.exchange.rank import Rank, Share
 from dptrain.experiment.job import Job
 from dptrain.nn.context import Meet, Waits
@@ -94,7 +95,7 @@ class StarRank:
     """
 
     def __init__(
-        self, job: Job, connection: "zmq.Socket[bytes]", listen: Callable[[], None]
+        self, job: Job, connection: "zmq.Socket[bytes]", listen: Callable[[], None], alive: Alive
     ) -> None:
         """Bind.
 
@@ -102,13 +103,14 @@ class StarRank:
             job: of the run.
             connection: to the coordinator.
             listen: handles the next message, from within a pass; raises `Recalled` at the end.
+            alive: as of `Rank`.
         """
         self._socket = connection
         self._buckets = buckets(job.network, job.dtype.itemsize)
         self.buckets = len(self._buckets)
         self._weights: NDArray[Any] = np.empty(job.network.size, job.dtype)
         self._meeting = StarMeeting(connection, listen)
-        self._rank = Rank(job, [self._weights], meeting=self._meeting)
+        self._rank = Rank(job, [self._weights], meeting=self._meeting, alive=alive)
 
     def take_table(self, number: int) -> None:
         """Receive the frame of a table; see `StarMeeting.take`."""

@@ -1,5 +1,6 @@
 """The worker around its state machine: one socket, one replica, one loop."""
 
+import contextlib
 import os
 import socket
 import sys
@@ -26,6 +27,7 @@ from dptrain.own.origin import Origin, demand
 from dptrain.protocol.handshake import new_nonce
 from dptrain.protocol.messages import (
     VERSION,
+    Alive,
     Evaluated,
     Failed,
     Hello,
@@ -56,6 +58,8 @@ from dptrain.protocol.worker import (
 from dptrain.worker.gradients import StarRank
 
 TICK_MS = 1000
+# At the least between two signs of life, which cost a fast evaluation nothing then.
+ALIVE_SECONDS = 0.1
 FAREWELL_MS = 1000
 
 
@@ -117,6 +121,7 @@ class WorkerShell:
         self._star: StarRank | None = None
         self._lockstep: LockstepRank | None = None
         self._exit: Exit | None = None
+        self._showed_life = 0.0
 
     def run(self) -> int:
         """Serve until the run is over; return the process's exit code."""
@@ -198,6 +203,14 @@ class WorkerShell:
     def _send(self, message: Message) -> None:
         self._socket.send(encode(message))
 
+    def _alive(self, pieces: int = 0) -> None:
+        """Show the coordinator that this rank is at work."""
+        now = time.monotonic()
+        if now - self._showed_life > ALIVE_SECONDS:
+            self._showed_life = now
+            with contextlib.suppress(zmq.Again):  # a coordinator that is stopped reads none of it
+                self._socket.send(encode(Alive(pieces)), zmq.NOBLOCK)
+
     def _evaluate(self, order: Score) -> None:
         request = order.request
         where = (request.split, request.first, request.last)
@@ -223,7 +236,7 @@ class WorkerShell:
         if welcome.exchange == "shared":
             self._lockstep = self._share_memory(job, welcome)
         else:
-            self._star = StarRank(job, self._socket, self._wait_in_pass)
+            self._star = StarRank(job, self._socket, self._wait_in_pass, self._alive)
         self._tell_log(
             f"joined {self._connection.endpoint} as one of {welcome.world_size}, pid {os.getpid()}"
         )
@@ -247,7 +260,7 @@ class WorkerShell:
             barrier = EventBarrier(words, rank, inherited.bells, recalled)
         else:
             barrier = FlagBarrier(words, rank, ranks, inherited.cores, recalled)
-        return LockstepRank(job, shared, barrier, rank, ranks)
+        return LockstepRank(job, shared, barrier, rank, ranks, self._alive)
 
     def _run(self, plan: Plan) -> None:
         assert self._lockstep is not None

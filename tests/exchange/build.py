@@ -210,6 +210,16 @@ def never() -> bool:
     return False
 
 
+class Told:
+    """Keeps how many pieces were said to be done."""
+
+    def __init__(self) -> None:
+        self.pieces: list[int] = []
+
+    def __call__(self, pieces: int = 0) -> None:
+        self.pieces.append(pieces)
+
+
 def lockstep_digests(
     make_job: Callable[[], Job], workers: int, kind: str, random: Random
 ) -> list[str]:

@@ -1,6 +1,7 @@
 """Networks as people write them, layer upon layer, with what makes a gradient hard to check."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -105,7 +106,7 @@ class Chain:
         random = np.random.default_rng(3)
         self.params: dict[str, Any] = {}
         self.layers: list[Any] = []
-        for i, (n, m) in enumerate(zip(widths, widths[1:], strict=False), 1):
+        for i, (n, m) in enumerate(pairwise(widths), 1):
             halved = i < len(widths) - 1 and any(issubclass(kind, Pairs) for kind in between)
             out = 2 * m if halved else m
             self._hold(f"W{i}", random.standard_normal((n, out)) * spread)

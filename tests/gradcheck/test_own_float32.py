@@ -20,8 +20,8 @@ class Narrow(Chain):
 def test_float64_copies_take_their_place(between: tuple[type, ...]) -> None:
     found = checked(Narrow((6, 5, 3), between))
     assert found.verdict is Verdict.PASS
-    assert all("params are float32 (W1, b1, " in each for each in found.remarks)
-    assert all("numbers are made with float64 copies" in each for each in found.remarks)
+    told = next(each for each in found.remarks if "params are float32 (W1, b1, " in each)
+    assert "numbers are made with float64 copies" in told
     assert "analytic in float32 = in float64" in {each.name for each in found.comparisons}
 
 
@@ -46,7 +46,7 @@ class Strict(Narrow):
 def test_what_float32_does_not_resolve_is_inconclusive(network: Chain) -> None:
     found = checked(network)
     assert found.verdict is Verdict.INCONCLUSIVE
-    assert "the loss is rounded more than float64 would" in found.remarks[0]
+    assert any("the loss is rounded more than float64 would" in each for each in found.remarks)
 
 
 class Tenth(Strict):

@@ -49,7 +49,7 @@ def test_a_row_whose_loss_is_less_than_the_penalty() -> None:
     network = Decayed((6, 5, 3), (Relu,))
     network.layers[-1].b[...] = (40, 0, 0)
     x, t = np.random.default_rng(0).standard_normal((60, 6)), np.zeros(60, int)
-    t[::7] = 1
+    t[::7], t[3::7] = 1, 2
     assert network.loss(x[1:2], t[1:2]) < network.penalty()
     found = check(network, (x, t), workers=(), check_seed=1)
     assert found.verdict is not Verdict.FAIL

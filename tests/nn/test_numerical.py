@@ -55,6 +55,17 @@ def test_differences_are_backpropagations_gradients(shards: int, first: int, las
             np.testing.assert_allclose(found[:, part], expected[:, part], rtol=1e-6, atol=1e-8)
 
 
+def test_a_long_step_shows_life_after_every_parameter() -> None:
+    w, calls = np.ones(NETWORK.size), []
+    replica = Replica(NETWORK, CLASSIFY, [w], Targets((), np.dtype(np.int64)), kind=NumericalPass)
+    found = replica.pass_over(Arrangement(ROWS, 2, 0, 1))
+    found.alive = lambda: calls.append(1)
+    found.forward()
+    assert not calls
+    found.backward()
+    assert len(calls) == sum(t.stop - t.start for t in NETWORK.all_tensors() if t.trained)
+
+
 def test_running_averages_have_no_difference() -> None:
     with pytest.raises(UsageError, match="running averages"):
         numerical.check(Network(4, [Dense(3), BatchNorm()]))

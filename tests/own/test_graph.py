@@ -205,7 +205,7 @@ def test_what_a_script_defines_and_cannot_be_sent(
 
 
 def test_generators_are_made_anew() -> None:
-    kinds = [
+    kinds: list[Any] = [
         np.random.default_rng(3),
         np.random.Generator(np.random.SFC64(1)),
         np.random.RandomState(2),

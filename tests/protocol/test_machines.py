@@ -62,6 +62,7 @@ def terms(
         first_step=0,
         fingerprint="f",
         timeout=10.0,
+        expected=0.0,
         logs=tuple(f"rank-{rank}.log" for rank in range(world_size)),
     )
 
@@ -267,18 +268,6 @@ def test_two_plans_are_with_the_ranks_until_the_last() -> None:
     assert handed_out[-2:] == [0, 0]
 
 
-def test_who_moves_in_shared_memory_is_alive_and_who_is_behind_is_named() -> None:
-    run = ready_run(exchange="shared")
-    handle = run.machine.handle
-    handle(events.TrainAsked(0, 5, lambda _: 8, 0.0))
-    assert handle(events.Advanced([1, 0], 5.0)) == []
-    assert handle(events.Advanced([1, 1], 9.0)) == []
-    assert not any(isinstance(each, events.End) for each in handle(events.Clock(14.0)))
-    handle(events.Advanced([2, 1], 14.5))
-    with pytest.raises(WorkersLostError, match="rank 1 has not been heard of for 10 s in step 0"):
-        run.at_coordinator(handle(events.Clock(19.1)))
-
-
 def test_a_plan_of_other_steps_than_the_next_ends_the_worker() -> None:
     run = ready_run(1, "shared")
     (out,) = run.workers[0].handle(worker.Heard(Plan(1, 3, 4, 0, 4), 0.0))
@@ -395,15 +384,6 @@ def test_a_death_ends_the_run_whenever_it_comes(when: str) -> None:
     with pytest.raises(WorkersLostError, match=r"rank 1 was killed.*; see rank-1\.log"):
         run.at_coordinator(run.machine.handle(events.Gone(1, "was killed")))
     assert run.machine.handle(events.Gone(0, "was killed")) == []
-
-
-def test_silence_is_given_up_only_where_something_is_due() -> None:
-    run = ready_run()
-    run.at_coordinator(run.machine.handle(events.Clock(1000.0)))
-    run.at_coordinator(run.machine.handle(events.TrainAsked(0, 5, lambda _: 8, 1000.0)))
-    run.at_coordinator(run.machine.handle(events.Clock(1009.0)))
-    with pytest.raises(WorkersLostError, match="not been heard of for 10 s in step 0"):
-        run.at_coordinator(run.machine.handle(events.Clock(1011.0)))
 
 
 class Joining:

@@ -12,6 +12,7 @@ from dptrain.errors import ProtocolError
 from dptrain.protocol.messages import (
     MAX_HEADER,
     MAX_LIST,
+    Alive,
     Evaluate,
     Evaluated,
     Failed,
@@ -33,6 +34,7 @@ EXAMPLES: list[Message] = [
     Gradient(1, 41, 0, [0.25, -1.5], [1.0, 1.5, 2.0, 2.0, 2.5, 2.5]),
     Progress(1, 42),
     Evaluated(3, [1.0], [2], 1.0, 1.5),
+    Alive(3),
     Failed(True, "no", ""),
     Welcome(b"p" * 32, 0, 2, 60.0, {"layers": [{"units": 3}], "lr": None}, "/data", "star", 7),
     Evaluate(3, "train", 0, 7),

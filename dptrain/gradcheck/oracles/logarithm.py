@@ -124,9 +124,7 @@ def _exchanged(targets: Array, rows: Array, labels: Array) -> Iterator[Array]:
         yield other
 
 
-def _add(
-    found: Sequence[tuple[Array, Array]], own: Array, first: Array, second: Array
-) -> None:
+def _add(found: Sequence[tuple[Array, Array]], own: Array, first: Array, second: Array) -> None:
     """Add what one row of each shard makes of the sums, given losses and gradients by its label."""
     losses = np.array([each for each, _ in found])
     with np.errstate(all="ignore"):

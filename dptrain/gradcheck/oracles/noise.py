@@ -19,7 +19,7 @@ Array = NDArray[Any]
 
 # Spacing, relative to each element: some neighbours of float64, and one or two of float32.
 SPACINGS = (2.0**-48, 2.0**-23)
-POINTS, ORDERS = 6, (3, 4)
+POINTS, ORDERS = 8, (3, 4)
 # A kink among the points of a direction looks like noise; not in all directions at once.
 DIRECTIONS = 3
 
@@ -41,7 +41,9 @@ def measured(f: Callable[[Array], Array], x: Array, seed: int) -> Array:
     for spacing in SPACINGS:
         estimates = []
         for _ in range(DIRECTIONS):
-            step = spacing * np.maximum(np.abs(x), np.abs(x).mean()) * random.uniform(0.5, 1, len(x))
+            step = (
+                spacing * np.maximum(np.abs(x), np.abs(x).mean()) * random.uniform(0.5, 1, len(x))
+            )
             step *= random.choice((-1.0, 1.0), len(x))
             values = np.array([f(x + k * step) for k in range(POINTS)], float)
             estimates.append(_deviation(values))

@@ -51,9 +51,7 @@ class OwnComplexStep:
         slopes: Array = found.imag / STEP
         return slopes
 
-    def agreeing(
-        self, tries: Sequence[Iterable[Array]], differences: Oracle
-    ) -> list[Slope] | None:
+    def agreeing(self, tries: Sequence[Iterable[Array]], differences: Oracle) -> list[Slope] | None:
         """Return derivatives along directions, if they are those that differences find.
 
         Args:

@@ -95,6 +95,9 @@ class Watcher:
         if self._leg.last == "killed" and done.end > self._leg.stop:
             raise KilledError
 
+    def evaluating(self, split: str, done: int, rows: int) -> None:
+        """Nothing is shown."""
+
     def epoch(self, record: EpochRecord) -> None:
         """Keep the checkpoint that was just written."""
         copyfile(self._folder.last, evaluated(self._copies, record.step))

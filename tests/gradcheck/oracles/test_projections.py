@@ -1,6 +1,7 @@
 """Projections: what they accept, what they see, and how often they miss, against the formula."""
 
 import math
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -209,3 +210,23 @@ def test_a_comparison_names_the_rows_of_the_blocks_that_are_wrong() -> None:
     assert other.note.endswith("; wrong in dense1.W[25:30]")
     assert [t.failed > 0 for t in other.tensors] == [True, False, False, False]
     assert [t.compared for t in other.tensors] == [11, 3, 3, 3]
+
+
+def _bent(f: Smooth, across: Array, there: float, jump: float, x: Array) -> float:
+    return f.value(x) + jump * max(float(across @ x) - there, 0.0)
+
+
+@pytest.mark.parametrize("distance", [1e-9, 1e-8, 1e-7, 1e-6, 1e-5])
+def test_differences_along_a_direction_step_round_kinks(distance: float) -> None:
+    """Beyond a kink that is near, both central differences are wrong by the same half jump."""
+    for seed in range(20):
+        f = Smooth(seed)
+        random = np.random.default_rng(seed)
+        across, jump = random.standard_normal(len(f.x)), 10 ** random.uniform(-3, 0)
+        there = float(across @ f.x) + distance
+
+        bent = partial(_bent, f, across, there, jump)
+        oracle = by_differences(bent, f.x, f.noise + 8 * UNIT)
+        for _ in range(5):
+            slope = oracle(random.standard_normal(len(f.x)))
+            assert abs(slope.value - f.gradient(f.x) @ slope.direction) <= slope.error

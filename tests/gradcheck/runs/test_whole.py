@@ -18,7 +18,7 @@ from dptrain.coordinator.progress import Progress
 from dptrain.coordinator.run import Run
 from dptrain.coordinator.shared import SharedCluster
 from dptrain.coordinator.trainer import Trainer
-from dptrain.exchange.engine import State
+from dptrain.exchange.engine import Alive, State, unheard
 from dptrain.exchange.inline import InlineEngine
 from dptrain.gradcheck.comparison import Comparison
 from dptrain.gradcheck.diagnosis import Diagnosis
@@ -184,11 +184,11 @@ class Behind(InlineEngine):
         self.before = self.parameters.copy()
         return super()._step(step)
 
-    def evaluate(self, split: str) -> Any:
+    def evaluate(self, split: str, alive: Alive = unheard) -> Any:
         """Evaluate those."""
         now = self.parameters.copy()
         self.parameters[:] = self.before
-        found = super().evaluate(split)
+        found = super().evaluate(split, alive)
         self.parameters[:] = now
         return found
 
