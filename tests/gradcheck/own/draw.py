@@ -122,7 +122,9 @@ class Drawing:
 
     def _vector(self) -> str:
         where = self.random.random()
-        return "wide" if where < 0.006 else "middle" if where < 0.15 else self.one_of("tiny", "small")
+        return (
+            "wide" if where < 0.006 else "middle" if where < 0.15 else self.one_of("tiny", "small")
+        )
 
     def _loss(self, targets: str) -> Loss:
         epsilon = self.one_of(0.0, 0.0, 1e-7)
