@@ -134,7 +134,12 @@ def with_bug(seed: int, prepared: Prepared, name: str = "") -> Judged | None:
     right = prepared.subject(network(seed), seed)
     if not visible(subject, right, points):
         return None
-    return Judged(seed, bug, drawn.traits, list(compared(subject, points)))
+    found: list[Comparison] = []
+    for each in compared(subject, points):
+        found.append(each)
+        if each.verdict is Verdict.FAIL:  # which nothing can change any more
+            break
+    return Judged(seed, bug, drawn.traits, found)
 
 
 def visible(subject: Subject, right: Subject, points: Mapping[str, Array]) -> bool:
