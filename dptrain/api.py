@@ -79,6 +79,7 @@ class Settings(TypedDict, total=False):
     epsilon: float
     weight_decay: float
     l1: float
+    decayed: list[str]
     clip_norm: float
     schedule: ScheduleName
     warmup: int

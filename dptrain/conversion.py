@@ -1,4 +1,4 @@
-"""Trained networks from and to the book's parameter files."""
+"""Trained networks from and to the book's parameter files; of a network of one's own, to them."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,49 +10,63 @@ from numpy.typing import NDArray
 
 from dptrain.arithmetic.digest import digest
 from dptrain.checkpoint.checkpoint import Checkpoint
-from dptrain.data.dataset import Dataset, open_dataset
+from dptrain.data.dataset import Dataset
 from dptrain.errors import DataError
 from dptrain.experiment.files import to_toml
-from dptrain.experiment.job import Job, prepared_data
+from dptrain.experiment.job import Job, opened_data, prepared_data
 from dptrain.experiment.schema import ActivationName, Experiment
 from dptrain.experiment.settle import settle
 from dptrain.nn.network import Network
+from dptrain.own.network import OwnNetwork
 from dptrain.trained import TrainedNetwork
-from dptrain.weights.book import book_names, layer_sizes
+from dptrain.weights.book import book_tensors, check_params, layer_sizes
+
+
+def dense_experiment(
+    params: Mapping[str, NDArray[Any]], activation: ActivationName, dataset: str
+) -> Experiment:
+    """Return an experiment whose network is the dense one that parameters tell of.
+
+    Args:
+        params: ``W1``, ``b1``, ``W2``, ``b2`` and so on.
+        activation: between its layers; behind the last one stands none, as in the book.
+        dataset: what it was trained on, such as ``"mnist"``.
+
+    Raises:
+        DataError: these are no parameters of a dense network.
+    """
+    model = "mlp:" + "-".join(map(str, layer_sizes(params)))
+    return Experiment(model=model, activation=activation, dataset=dataset)
 
 
 def network_from(
-    params: Mapping[str, NDArray[Any]], activation: ActivationName, dataset: str
+    params: Mapping[str, NDArray[Any]], described: Experiment
 ) -> tuple[TrainedNetwork, Checkpoint]:
     """Return a network with the book's parameters, and what a model file of it is made of.
 
     Args:
-        params: ``W1``, ``b1``, ``W2``, ``b2`` and so on, of a dense network.
-        activation: between its layers; behind the last one stands none, as in the book.
-        dataset: what it was trained on, such as ``"mnist"``: it tells the shape of a sample, the
-            names of the classes, and on what to evaluate. Grey values are divided by 255, as the
-            book's ``normalize=True`` does.
+        params: ``W1``, ``b1``, ``W2``, ``b2`` and so on, in the book's form.
+        described: with the layers of the network, and what it was trained on: that tells the shape
+            of a sample, the names of the classes, and on what to evaluate. Grey values are divided
+            by 255, as the book's ``normalize=True`` does. Numbers are float32 if all are.
 
     Raises:
-        DataError: these are no parameters of a dense network, or the data set cannot be read.
+        DataError: the parameters are not those of the network, or the data set cannot be read.
+        UsageError: the network has parameters that the book has no names for.
         ShapeError: the network does not fit the data.
     """
-    sizes = layer_sizes(params)
     all_float32 = all(array.dtype == np.float32 for array in params.values())
-    described = Experiment(
-        model="mlp:" + "-".join(map(str, sizes)),
-        activation=activation,
-        dataset=dataset,
-        dtype="float32" if all_float32 else "float64",
-    )
-    opened = open_dataset(prepared_data(described), validation=0, test=described.test, seed=0)
+    described = replace(described, init_from=None, dtype="float32" if all_float32 else "float64")
+    opened = opened_data(described, prepared_data(described))
     experiment = _settled(described, opened)
     network = Job(experiment, opened).network
     assert isinstance(network, Network)
+    tensors = book_tensors(network)
+    check_params(params, tensors)
     flat = np.empty(network.size, experiment.dtype)
     views = network.views(flat)
-    for name, own in book_names(network).items():
-        views[own][...] = params[name]
+    for each in tensors:
+        views[each.own][...] = each.to_own(params[each.name], flat.dtype)
     if not np.isfinite(flat).all():
         raise DataError("the parameters hold values that are not finite")
     saved = Checkpoint(
@@ -68,14 +82,21 @@ def network_from(
 
 
 def book_params(trained: TrainedNetwork) -> dict[str, NDArray[Any]]:
-    """Return a network's parameters under the book's names; raises `UsageError` as `book_names`."""
-    names = book_names(trained.layered("parameters as the book names them"))
-    return {name: trained.weights[own] for name, own in names.items()}
+    """Return a network's parameters as the book's files have them, or those of its own code.
+
+    Raises:
+        UsageError: as `book_tensors`.
+    """
+    weights = trained.weights
+    if isinstance(trained.network, OwnNetwork):
+        return weights
+    return {each.name: each.to_book(weights[each.own]) for each in book_tensors(trained.network)}
 
 
 def _settled(experiment: Experiment, opened: Dataset) -> Experiment:
     """Write down what goes with the data, and the training as it would be by default."""
-    settled = settle(experiment, 1, opened.classes, len(opened.train), opened.digest)
+    targets = sum(opened.target_shape)
+    settled = settle(experiment, 1, opened.classes, len(opened.train), opened.digest, targets)
     path = Path(settled.dataset)
     return replace(
         settled,

@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from dptrain.checkpoint.checkpoint import Checkpoint, load_checkpoint
 from dptrain.data.dataset import Split
 from dptrain.data.inputs import normalise_inputs
+from dptrain.data.pickled import PICKLES
 from dptrain.errors import CheckpointError, DptrainError, ShapeError, UsageError
 from dptrain.evaluation.classification import Classification, classification
 from dptrain.evaluation.regression import Regression, regression
@@ -26,8 +27,9 @@ from dptrain.nn.passes import Replica, Targets, evaluation
 from dptrain.own.network import Form, OwnNetwork
 from dptrain.own.origin import Origin, is_own
 from dptrain.runfolder import RunFolder
-from dptrain.weights.model_file import SUFFIX, is_model_file, load_model
-from dptrain.weights.params import PICKLES
+from dptrain.weights.book import command_for
+from dptrain.weights.model_file import is_model_file, load_model
+from dptrain.weights.params import load_params
 
 PIECES = 20  # of a split's evaluation, whose rows are in memory at once
 
@@ -67,7 +69,7 @@ class TrainedNetwork:
             raise UsageError(
                 f"the run's network is code, {self.network.name}, of which dptrain knows the "
                 f"arrays but no layers, so that it cannot give {wanted}; the arrays are "
-                "load_run(...)[0].weights in Python"
+                "load_run(...)[0].weights in Python, and `dptrain convert` writes them as a .pkl"
             )
         return self.network
 
@@ -202,7 +204,7 @@ def load_run(
     if path.suffix in PICKLES:
         raise UsageError(
             f"{path}: holds parameters without a network; make a model of it first, with "
-            f"`dptrain convert {path} {path.with_suffix(SUFFIX).name} --activation …`"
+            f"{command_for(path, load_params(path))}"
         )
     if is_model_file(path):
         if which == "best":

@@ -44,7 +44,7 @@ def train(
 
     The systems of the study notes are ready as `dptrain train examples/NAME.toml`: two-layer,
     two-layer-numerical, three-layer, multi-layer-batchnorm, conv, linear, multiple-linear,
-    logistic, svm, search, overfitting, augmentation, transfer, mnist-97.
+    logistic, svm, search, overfitting, augmentation, transfer, mnist-97, deep-conv.
 
     Without arguments it trains a two-layer net on MNIST with two workers. Flags stand above
     environment variables (DPTRAIN_LR for --lr, and so on), these above the file, the file above

@@ -37,6 +37,7 @@ from dptrain.errors import (
 from dptrain.exchange.engine import Engine, State
 from dptrain.exchange.timeline import COORDINATOR, MOST_STEPS, Timeline
 from dptrain.experiment.code import own_input_shape
+from dptrain.experiment.doubts import doubts
 from dptrain.experiment.files import read_toml, to_toml
 from dptrain.experiment.job import Job, check_digest, opened_data, prepared_data
 from dptrain.experiment.rehearsed import rehearsed
@@ -155,7 +156,10 @@ class Run:
                 init_from=str(Path(str(settled.init_from)).resolve()),
                 init_digest=settled.init_digest or self._saved.digest,
             )
-        return Job(settled, dataset, self._origin, network)
+        job = Job(settled, dataset, self._origin, network)
+        for doubt in doubts(job):
+            self._observer.warn(doubt)
+        return job
 
     def _rehearsed(
         self, settled: Experiment, dataset: Dataset, origin: Origin

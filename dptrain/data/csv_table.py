@@ -25,12 +25,14 @@ class Table:
     """A CSV file with its label column set apart.
 
     ``features``: float64 (rows, columns to learn from). ``labels``: the label column's text, one a
-    row. ``lines``: the line of the file on which each row ends, counting from 1.
+    row. ``lines``: the line of the file on which each row ends, counting from 1. ``names``: of the
+    columns to learn from.
     """
 
     features: NDArray[np.float64]
     labels: list[str]
     lines: list[int]
+    names: tuple[str, ...]
 
 
 def read_csv(path: Path, label: str | None, columns: Sequence[str] | None = None) -> RawData:
@@ -57,7 +59,7 @@ def read_csv(path: Path, label: str | None, columns: Sequence[str] | None = None
         except csv.Error as error:
             raise DataError(f"{file}: line {reader.line_num}: {error}") from None
     targets, names = _targets(file, table)
-    return RawData(table.features, targets, class_names=names)
+    return RawData(table.features, targets, class_names=names, input_names=table.names)
 
 
 def _read_table(
@@ -103,7 +105,7 @@ def _split(file: str, rows: Iterable[_Row], columns: Columns) -> Table:
         if "_" in "".join(inputs):  # float() takes 2024_01; a table's cell is not Python
             raise _not_a_number(file, line, inputs, columns)
     matrix = np.frombuffer(features).reshape(len(lines), len(columns.inputs))
-    return Table(matrix, labels, lines)
+    return Table(matrix, labels, lines, columns.features)
 
 
 def _not_a_number(file: str, line: int, cells: list[str], columns: Columns) -> DataError:

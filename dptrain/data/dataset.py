@@ -10,6 +10,7 @@ from numpy.typing import DTypeLike, NDArray
 from dptrain.arithmetic.randomness import Purpose, generator
 from dptrain.data.folder import open_folder
 from dptrain.data.inputs import scale_grey
+from dptrain.data.rounding import Rounded
 from dptrain.errors import UsageError
 
 # They enter the random streams that choose the rows: never renumber.
@@ -76,7 +77,8 @@ class Dataset:
 
     ``digest`` (hex) names the contents of the source. ``classes`` is 0 for regression.
     ``class_names`` has one name per class. ``target_shape`` is () for class labels, (k,) for
-    regression. ``validation`` and ``test`` may be empty.
+    regression. ``rounded`` tells of inputs and targets that have lost digits. ``validation`` and
+    ``test`` may be empty.
     """
 
     name: str
@@ -86,6 +88,7 @@ class Dataset:
     sample_shape: tuple[int, ...]
     target_shape: tuple[int, ...]
     dtype: np.dtype[Any]
+    rounded: tuple[Rounded, ...]
     train: Split
     validation: Split
     test: Split
@@ -125,6 +128,7 @@ def open_dataset(
         sample_shape=inputs.shape[1:],
         target_shape=targets.shape[1:],
         dtype=np.dtype(meta.dtype),
+        rounded=meta.rounded,
         train=Split(inputs, targets, None if len(rows) == len(inputs) else rows),
         validation=Split(inputs, targets, held_out),
         test=test_split,

@@ -14,9 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dptrain.data.npy import DAMAGE
+from dptrain.data.rounding import Rounded
 from dptrain.errors import DataError
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 META = "meta.json"
 _TRAIN_FILES = {"x_train.npy", "t_train.npy"}
 _ALL_FILES = _TRAIN_FILES | {"x_test.npy", "t_test.npy"}
@@ -26,7 +27,8 @@ class Meta(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The contents of meta.json.
 
     ``digest`` (hex) names the source's contents, ``source`` says where they were read from.
-    ``classes`` is 0 for regression. ``files`` holds the size in bytes of each .npy file.
+    ``classes`` is 0 for regression. ``rounded`` tells of inputs and targets that have lost digits.
+    ``files`` holds the size in bytes of each .npy file.
     """
 
     version: int
@@ -36,6 +38,7 @@ class Meta(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     dtype: Literal["float32", "float64"]
     classes: int
     class_names: tuple[str, ...]
+    rounded: tuple[Rounded, ...]
     files: dict[str, int]
 
 

@@ -14,7 +14,7 @@ class RawData:
     """Arrays as they were read: rows first, of any dtype, not yet checked.
 
     ``x_test`` and ``t_test`` are None when the data set brings no test part. ``class_names`` is
-    empty unless the source names its classes.
+    empty unless the source names its classes, and ``input_names`` unless it names its columns.
     """
 
     x_train: NDArray[Any]
@@ -22,6 +22,7 @@ class RawData:
     x_test: NDArray[Any] | None = None
     t_test: NDArray[Any] | None = None
     class_names: tuple[str, ...] = ()
+    input_names: tuple[str, ...] = ()
 
 
 def check_raw(data: RawData) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from dptrain.data.csv_table import read_csv
 from dptrain.data.idx_folder import find_idx_files, read_embedded_mnist, read_idx_files
 from dptrain.data.npz import read_npz
+from dptrain.data.pickled import PICKLES
 from dptrain.data.raw import RawData
 from dptrain.errors import DataError, UsageError, suggestion
 
@@ -18,7 +19,7 @@ PACKAGED = (MNIST, *TABLES)  # the data sets that come with the package, by name
 
 _UNDERSTOOD = (
     f"understood are: {', '.join(PACKAGED)}, a folder of IDX files, an .npz with x_train, t_train, "
-    "x_test, t_test, and a .csv or .csv.gz with a label column"
+    "x_test, t_test, the book's mnist.pkl, and a .csv or .csv.gz with a label column"
 )
 
 
@@ -29,6 +30,7 @@ class Kind(Enum):
     IDX = "folder of IDX files"
     NPZ = ".npz"
     CSV = ".csv"
+    PICKLE = ".pkl"
 
 
 @dataclass(frozen=True)
@@ -78,6 +80,8 @@ def _find_path(reference: str, path: Path) -> Source:
         return Source(path.stem, Kind.NPZ, (path,))
     if name.endswith((".csv", ".csv.gz")):
         return Source(path.name[: name.rindex(".csv")], Kind.CSV, (path,))
+    if name.endswith(PICKLES):
+        return Source(path.stem, Kind.PICKLE, (path,))
     raise DataError(f"{path}: a file of unknown kind; {_UNDERSTOOD}")
 
 
@@ -100,5 +104,9 @@ def read(source: Source, label: str | None, columns: Sequence[str] | None = None
             return read_idx_files(source.files)
         case Kind.NPZ:
             return read_npz(source.files[0])
+        case Kind.PICKLE:
+            from dptrain.data.book_pickle import read_book_pickle  # here, because it is rare
+
+            return read_book_pickle(source.files[0])
         case Kind.CSV:
             return read_csv(source.files[0], label, columns)

@@ -113,9 +113,15 @@ def _labels(t: NDArray[Any], name: str, classes: int | None) -> NDArray[np.int64
         known = "upwards" if classes is None else f"to {classes - 1}, the largest of t_train"
         raise DataError(
             f"{name} holds the label {t[row]} in row {row} (counting from 0), which is out of "
-            f"range: class labels are whole numbers from 0 {known}"
+            f"range: class labels are whole numbers from 0 {known}{_of_signs(t)}"
         )
     return t.astype(np.int64)
+
+
+def _of_signs(t: NDArray[Any]) -> str:
+    """Return what to do where two classes are called -1 and 1, as in books on large margins."""
+    signs = t.dtype.kind == "i" and bool((np.abs(t) == 1).all())
+    return "; make 0 and 1 of -1 and 1 by (t + 1) // 2" if signs else ""
 
 
 def _check_plausible(classes: int, rows: int) -> None:
@@ -157,6 +163,8 @@ def _regression(t: NDArray[Any], dtype: np.dtype[Any], name: str) -> NDArray[Any
         raise DataError(
             f"{name} of dtype {t.dtype} and shape {t.shape} cannot be trained on: give whole "
             "numbers of shape (n,) for classes, one-hot rows (n, k), or floats (n,) or (n, k)"
+            + "; t.astype(float) makes floats of these, also of rows with several 1s"
+            * (t.dtype.kind != "f" and t.ndim == 2)
         )
     with np.errstate(over="ignore"):  # what is too large for float32 is reported below
         converted = t.astype(dtype)

@@ -19,7 +19,8 @@ from dptrain.data.folder import FORMAT_VERSION, META, Meta, meta_if_whole
 from dptrain.data.inputs import normalise_inputs
 from dptrain.data.npy import npy_header
 from dptrain.data.raw import RawData, check_raw
-from dptrain.data.targets import Task, normalise_targets
+from dptrain.data.rounding import TARGETS, Rounded, worst_rounded
+from dptrain.data.targets import Targets, Task, normalise_targets
 from dptrain.errors import DataError
 
 DtypeName = Literal["float32", "float64"]
@@ -74,7 +75,10 @@ def write_folder(
         for key, values in outputs.items():
             files[f"{key}.npy"] = _write_npy(temporary / f"{key}.npy", len(values), iter([values]))
         names = data.class_names or tuple(str(index) for index in range(targets.classes))
-        meta = Meta(FORMAT_VERSION, digest, name, source, dtype, targets.classes, names, files)
+        rounded = tuple(_rounded(data, scalar, targets))
+        meta = Meta(
+            FORMAT_VERSION, digest, name, source, dtype, targets.classes, names, rounded, files
+        )
         _write_synced(temporary / META, [msgspec.json.encode(meta)])
         _publish(temporary, folder, meta)
     except OSError as error:
@@ -89,6 +93,15 @@ def write_folder(
         ) from None
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _rounded(data: RawData, dtype: np.dtype[Any], targets: Targets) -> Iterator[Rounded]:
+    """Yield the columns that lose most digits: of the inputs, and of targets to predict."""
+    found = [worst_rounded(data.x_train, dtype, "x_train", data.input_names)]
+    if not targets.classes:
+        t = data.t_train[:, 0] if data.t_train.shape[1:] == (1,) else data.t_train
+        found.append(worst_rounded(t, dtype, TARGETS))
+    yield from (each for each in found if each is not None)
 
 
 def _normalised(values: NDArray[Any], dtype: np.dtype[Any], name: str) -> Iterator[NDArray[Any]]:

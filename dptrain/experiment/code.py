@@ -15,7 +15,7 @@ MEMORY = "memory"  # stands for arrays that were given to the Python API
 
 # Settings of networks made of layers and of their losses, with what they are when not given.
 DECIDED_BY_CODE: Mapping[str, object] = {
-    **dict.fromkeys((*MODEL_FIELDS, "freeze", "loss", *LOSS_FIELDS)),
+    **dict.fromkeys((*MODEL_FIELDS, "loss", *LOSS_FIELDS)),
     "normalise": "none",
     "gradient": "backprop",
 }
@@ -34,7 +34,7 @@ def evaluation_rows(experiment: Experiment) -> int:
 
 def only_for_code(experiment: Experiment) -> str:
     """Return a setting of an experiment that only a network of the user's own has, or ``""``."""
-    for name in ("model_args", "model_targets", "model_state"):
+    for name in ("model_args", "model_targets", "model_state", "decayed"):
         value = getattr(experiment, name)
         if value is not None:
             return f"{name}={value!r}"
@@ -45,7 +45,7 @@ def settled_own(experiment: Experiment) -> dict[str, Any]:
     """Return what is filled in where the network is the user's own.
 
     Raises:
-        UsageError: a setting that the code decides itself.
+        UsageError: a setting that the code decides itself, or that means nothing.
     """
     for name, nothing in DECIDED_BY_CODE.items():
         value = getattr(experiment, name)
@@ -54,6 +54,10 @@ def settled_own(experiment: Experiment) -> dict[str, Any]:
                 f"{name}={value} means nothing to {experiment.model}, whose code decides it; "
                 f"leave out --{name.replace('_', '-')}"
             )
+    if experiment.decayed is not None and not (experiment.weight_decay or experiment.l1):
+        raise UsageError(
+            f"decayed={experiment.decayed} means nothing without --weight-decay or --l1; give one"
+        )
     return {"model_targets": experiment.model_targets or "rows"}
 
 
@@ -104,4 +108,5 @@ def own_network(experiment: Experiment, dataset: Dataset, origin: Origin | None)
             f"{dataset.target_shape}; leave it out"
         )
     form = Form(shape, dataset.classes, flat)
-    return OwnNetwork(experiment.model, model.shapes, form, model)
+    freeze, decayed = experiment.freeze or (), experiment.decayed
+    return OwnNetwork(experiment.model, model.shapes, form, model, freeze, decayed)

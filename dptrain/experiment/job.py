@@ -92,7 +92,8 @@ class Job:
         if self.experiment.gradient == "numerical":
             numerical.check(network)
         if not self.dataset.classes:
-            loss.check_values(self.dataset.train.targets)
+            for name in ("train", "test"):  # validation rows are of the training part
+                loss.check_values(self.split(name).targets, name)
 
     def rows(self, step: int) -> int:
         """Return how many rows the minibatch of a step has."""

@@ -9,13 +9,8 @@ from dptrain.own.origin import is_own, own_name
 # What a setting that is given anew makes void among the earlier ones.
 VOIDS: dict[str, tuple[str, ...]] = {
     "model": (
-        "layers",
-        "input_shape",
-        "freeze",
-        "model_args",
-        "model_targets",
-        "model_digest",
-        "model_state",
+        *("layers", "input_shape", "freeze", "decayed"),
+        *("model_args", "model_targets", "model_digest", "model_state"),
     ),
     "layers": MODEL_FIELDS,
     "optimizer": RULE_FIELDS,

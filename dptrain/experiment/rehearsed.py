@@ -13,7 +13,7 @@ from dptrain.experiment.schema import Experiment
 from dptrain.own.model import OwnModel
 from dptrain.own.network import OwnNetwork, Seeds
 from dptrain.own.origin import Origin
-from dptrain.own.rehearsal import rehearse
+from dptrain.own.rehearsal import rehearse, with_shape
 from dptrain.own.row_tests import MOST
 from dptrain.own.watching import Watched, merges, watched
 
@@ -62,7 +62,10 @@ def rehearsed(
     x, t = network.form.rows(shard[0]), network.form.goals(shard[1], shard[0].dtype)
     warnings = []
     if settled.model_state is None:
-        state = _watched(network.model, x, t)
+        try:
+            state = _watched(network.model, x, t)
+        except OwnCodeError as error:
+            raise with_shape(error, network.form, shard[0]) from error.__cause__
         warnings += _lost(network, state.lost)
         if state.forms:
             network = network.with_code(network.model.with_state(state.forms))
@@ -72,7 +75,9 @@ def rehearsed(
         found = rehearse(network, *more, shards=shards)
     except OwnCodeError:  # it may take as many rows as a shard has, and no others
         found = rehearse(network, *shard, shards=shards)
-    warnings, coupled = warnings or found.warnings, found.coupled
+    if found.unsteady and not warnings:  # or it has been told why
+        warnings.append(found.unsteady)
+    warnings, coupled = warnings + found.warnings, found.coupled
     if own := network.model.copied() if settled.model_state else None:
         own.load(own.tensors())
         merged = merges(own, x, t, SEED)

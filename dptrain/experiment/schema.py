@@ -63,7 +63,10 @@ class Experiment(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     ] = None
     dropout: Annotated[
         Fraction | None,
-        Meta(description="Fraction left out behind each activation of the model."),
+        Meta(
+            description="Fraction left out behind each activation of the model; in training what "
+            "stays is divided by what is left."
+        ),
     ] = None
     init: Annotated[InitName | None, Meta(description="Initial weights.")] = None
     init_std: Annotated[
@@ -80,7 +83,10 @@ class Experiment(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     init_digest: str | None = None
     freeze: Annotated[
         list[str] | None,
-        Meta(description="Layers or tensors that stay as they are, such as dense1,dense2.W."),
+        Meta(
+            description="Layers or tensors that stay as they are, such as dense1,dense2.W, or "
+            "W1,b1 of a network of your own."
+        ),
     ] = None
     normalise: Annotated[
         NormaliseName,
@@ -103,7 +109,10 @@ class Experiment(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     ] = None
     class_weights: Annotated[
         list[Positive] | None,
-        Meta(description="One for each class, as 1,1,5; for softmax-cross-entropy."),
+        Meta(
+            description="One for each class, as 1,1,5; for softmax-cross-entropy, whose sum is "
+            "divided by the rows, not by their weights."
+        ),
     ] = None
     positive_weight: Annotated[
         Positive | None,
@@ -116,7 +125,7 @@ class Experiment(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         str,
         Meta(
             description="mnist, iris, penguins, breast-cancer, a folder of IDX files, an .npz "
-            "file or a .csv file."
+            "file, a .csv file, or the mnist.pkl of the book."
         ),
     ] = "mnist"
     dataset_digest: str | None = None
@@ -182,8 +191,17 @@ class Experiment(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         Annotated[float, Meta(ge=0)],
         Meta(description="What a score must gain for --patience to begin anew."),
     ] = 0.0
-    optimizer: Annotated[OptimizerName | None, Meta(description="The update rule.")] = None
-    lr: Annotated[Positive | None, Meta(description="The learning rate.")] = None
+    optimizer: Annotated[
+        OptimizerName | None,
+        Meta(description="The update rule; adam, or sgd for two-layer and linear, unless given."),
+    ] = None
+    lr: Annotated[
+        Positive | None,
+        Meta(
+            description="The learning rate; unless given, or brought along by the model, 0.1 for "
+            "sgd, 0.01 for momentum, nesterov and adagrad, 0.001 for the others."
+        ),
+    ] = None
     momentum: Annotated[
         Fraction | None, Meta(description="For momentum and nesterov; 0.9 unless given.")
     ] = None
@@ -197,24 +215,46 @@ class Experiment(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         Fraction | None, Meta(description="For adam and adamw; 0.999 unless given.")
     ] = None
     epsilon: Annotated[
-        Positive | None, Meta(description="For adagrad, rmsprop, adam and adamw.")
+        Positive | None,
+        Meta(
+            description="What is added to the root; unless given 1e-7 for adagrad and rmsprop, "
+            "1e-8 for adam and adamw."
+        ),
     ] = None
     weight_decay: Annotated[
         Annotated[float, Meta(ge=0)],
-        Meta(description="Of the weights, not the biases; decoupled for adamw."),
+        Meta(
+            description="Adds weight_decay w to the gradient of the weights, not the biases, and "
+            "nothing to reported losses; decoupled for adamw."
+        ),
     ] = 0.0
     l1: Annotated[
         Annotated[float, Meta(ge=0)],
-        Meta(description="Of the weights, not the biases: adds l1 sign(w) to the gradient."),
+        Meta(
+            description="Adds l1 sign(w) to the gradient of the weights, not the biases, and "
+            "nothing to reported losses."
+        ),
     ] = 0.0
+    decayed: Annotated[
+        list[str] | None,
+        Meta(
+            description="Tensors of your own network that --weight-decay and --l1 apply to, as "
+            "W1,W2; by default those with more than one axis that are no rows of biases (1, n)."
+        ),
+    ] = None
     clip_norm: Annotated[
-        Positive | None, Meta(description="Largest global norm of the gradient.")
+        Positive | None,
+        Meta(description="Largest global norm of the gradient, before --l1 and --weight-decay."),
     ] = None
     schedule: Annotated[
         ScheduleName, Meta(description="How the learning rate changes over the steps.")
     ] = "constant"
     warmup: Annotated[
-        Annotated[int, Meta(ge=0)], Meta(description="Steps of linear rise before the schedule.")
+        Annotated[int, Meta(ge=0)],
+        Meta(
+            description="Steps of linear rise before the schedule: step s = 0, 1, … has "
+            "lr (s + 1) / (warmup + 1)."
+        ),
     ] = 0
     decay_rate: Annotated[
         Annotated[float, Meta(gt=0, le=1)] | None,

@@ -20,6 +20,7 @@ from dptrain.gradcheck.own_checks import (
     check_float32,
     check_repeatable,
     check_rows,
+    check_state,
 )
 from dptrain.gradcheck.report import Failure, Report
 from dptrain.gradcheck.subject import BURNT_IN, STEPS, TRAINED, Dtype, Subject, is_own
@@ -117,6 +118,7 @@ class Alone:
     def _own(self, triangle: Triangle, parameters: Array, step: int, where: str) -> Checked:
         yield from check_repeatable(triangle.local, parameters, step, where)
         yield from check_called(triangle.local, parameters, step, where)
+        yield from check_state(triangle.local, parameters, step, where)
         if triangle.job.dtype == np.float64:
             yield from check_rows(triangle.local, parameters, step, where)
         exact = self._alone("float64")

@@ -28,6 +28,8 @@ def compare_along_directions(
     oracle: Oracle,
     bounds: Array,
     seed: int,
+    *,
+    few: bool = False,
 ) -> Comparison:
     """Compare a gradient with an oracle: tensor by tensor, and large ones block by block as well.
 
@@ -39,10 +41,12 @@ def compare_along_directions(
         oracle: what it is compared with.
         bounds: for each element how far both may be apart by rounding, ``(size,)``.
         seed: of the directions.
+        few: only one direction for each tensor, and none for blocks.
     """
     spans = [slice(tensor.start, tensor.stop) for tensor in tensors]
-    blocks = [blocks_of(s, t.shape) for s, t in zip(spans, tensors, strict=True)]
-    _, found = projected(spans, gradient, oracle, bounds, blocks=blocks, seed=seed)
+    blocks = [[] if few else blocks_of(s, t.shape) for s, t in zip(spans, tensors, strict=True)]
+    many = {"gaussian": 1, "signs": 0} if few else {}
+    _, found = projected(spans, gradient, oracle, bounds, blocks=blocks, seed=seed, **many)
     sizes = [float(np.linalg.norm(gradient[span])) for span in spans]
     results = tuple(map(_result, tensors, found, sizes))
     unseen = max((_seen(e) / s for e, s in zip(found, sizes, strict=True) if s), default=np.nan)

@@ -88,9 +88,46 @@ def _draws(local: Local, parameters: Array, step: int) -> bool:
 
     Where large ones saturate every row, it may be the same with any mask.
     """
-    return any(
-        local.called(parameters * part, step, 0)[0] != local.called(parameters * part, step, 1)[0]
-        for part in SMALLER
+    for part in SMALLER:
+        moved = parameters.copy()
+        for t in local.job.network.all_tensors():
+            if t.trained:
+                moved[t.start : t.stop] *= part
+        if local.called(moved, step, 0)[0] != local.called(moved, step, 1)[0]:
+            return True
+    return False
+
+
+def check_state(local: Local, parameters: Array, step: int, where: str) -> Checked:
+    """Compare gradients of two calls of which the second has the state that the first has left.
+
+    Where the loss is the same, as with the running averages of batch normalisation, which are not
+    used in training, the gradient must be, too. Arguments as of `check_repeatable`.
+    """
+    network = local.job.network
+    assert isinstance(network, OwnNetwork)
+    memory = network.model.memory
+    if not memory.shapes:
+        return
+    loss, gradients, _ = local.called(parameters, step, 0)
+    later = parameters.copy()
+    for view, value in zip(
+        [network.views(later)[name] for name in memory.shapes], network.model.state(), strict=True
+    ):
+        np.copyto(view, value, casting="same_kind")
+    other, others, _ = local.called(later, step, 0)
+    if loss != other:
+        return
+    moved = [name for name, g in gradients.items() if not np.array_equal(g, others[name])]
+    pairs = {name: (float(name in moved), 0.0) for name in gradients}
+    name = "gradient after another call = before, as the loss is"
+    sentence = (
+        f"the gradient of {', '.join(moved)} depends on what an earlier call has left in "
+        f"{', '.join(memory.forms)}, and the loss does not: is it added up instead of replaced?"
+    )
+    yield (
+        compare_numbers(name, "analytic", where, pairs),
+        [Diagnosis("stale-gradient", sentence, 0.0)],
     )
 
 

@@ -4,6 +4,7 @@ By the complex step, where the code can do that, which crosses no kinks; otherwi
 Rounding of the loss and of the gradient is measured.
 """
 
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -39,6 +40,8 @@ COARSE = 1e-11
 # Elements that the complex step compares one by one: so many numbers in all, but at least some of
 # each tensor, and no more than a few thousand.
 NUMBERS, EACH, MOST = 100_000_000, 20, 10_000
+# A loss that takes longer is computed for fewer differences, which take some thirty losses each.
+SLOW = 0.03
 # All elements by differences, where there are few and no complex step, at the first point.
 ELEMENTWISE = 300
 
@@ -72,6 +75,8 @@ class OwnNumbers(Numbers):
                 "the loss cannot be computed with complex numbers: differences take their place"
             )
             slopes = [differences(self.direction(1, [span])) for span in self.spans]
+            self.few = self._seconds() > SLOW
+            self.samples = 1 if self.few else self.samples
         else:
             self.oracle = own.oracle()
             self.samples = 1
@@ -111,6 +116,12 @@ class OwnNumbers(Numbers):
                 "numbers tell no more than that allows"
             )
 
+    def _seconds(self) -> float:
+        """Return how long the loss takes."""
+        began = time.process_time()
+        self.loss(self.parameters)
+        return time.process_time() - began
+
     def _account_for_epsilon(self, slopes: list[Slope]) -> None:
         off = [float(self.gradient @ each.direction) - each.value for each in slopes]
         room = [each.error + float(np.abs(each.direction) @ self.bounds) for each in slopes]
@@ -129,7 +140,8 @@ class OwnNumbers(Numbers):
         """Yield all of them, those that say most first."""
         remark = "; ".join(self._remarks)
         along = self.projections()
-        each = [c for c in (self.complex_step(along), self.differences()) if c is not None]
+        by_differences = _left_to(along, self.differences())
+        each = [c for c in (self.complex_step(along), by_differences) if c is not None]
         located = any(c.verdict is Verdict.FAIL for c in each)
         for comparison in (*each, along if located else _unlocated(along)):
             yield Number(comparison._replace(remark=remark), evidence=self.evidence)
@@ -256,6 +268,17 @@ class OwnNumbers(Numbers):
             return found, list(range(len(found)))
 
         return rows
+
+
+def _left_to(along: Comparison, found: Comparison) -> Comparison:
+    """Return what differences have found; directions compare the elements that they leave open.
+
+    An error in such an element is seen as one in its whole tensor is.
+    """
+    settled = along.verdict is Verdict.PASS and found.compared > 0
+    if settled and found.verdict is Verdict.INCONCLUSIVE:
+        return found._replace(verdict=Verdict.PASS)
+    return found
 
 
 def _unlocated(found: Comparison) -> Comparison:

@@ -45,6 +45,7 @@ class Numbers(ABC):
         noise: bound of the loss's rounding error.
         oracle: of derivatives along directions.
         exact: whether something compares the elements that is more exact than differences.
+        few: whether only few directions are affordable.
         edge: that is to blame where a projection is wrong.
         by_differences: what they say that elements should be ``(size,)``, and of which, bool.
         samples: of each tensor, differences compare so many of the largest elements, of the
@@ -56,6 +57,7 @@ class Numbers(ABC):
     oracle: Oracle
     by_differences: Sequence[Array]
     exact = True
+    few = False
     edge = "numerical"
     samples = 3
 
@@ -112,6 +114,7 @@ class Numbers(ABC):
             self.oracle,
             2 * self.bounds,
             self.seed,
+            few=self.few,
         )
 
     def taylor(self) -> tuple[Comparison, Taylor]:

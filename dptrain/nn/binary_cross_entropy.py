@@ -23,14 +23,14 @@ class BinaryCrossEntropy(Loss, frozen=True, tag="binary-cross-entropy"):
     binary = True
     probabilistic = True
 
-    def check_values(self, targets: Array) -> None:
+    def check_values(self, targets: Array, part: str) -> None:
         """Demand targets from 0 to 1."""
         fits = ((targets >= 0) & (targets <= 1)).all(axis=-1)
         if not fits.all():
             row = int(np.argmin(fits))
             raise DataError(
                 f"binary-cross-entropy needs targets from 0 to 1, but row {row} (counting from 0) "
-                f"has {targets[row]}; use --loss mean-squared-error"
+                f"of the {part} part has {targets[row]}; use --loss mean-squared-error"
             )
 
     def bind(

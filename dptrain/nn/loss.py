@@ -102,10 +102,15 @@ class Loss(Struct, frozen=True, tag_field="loss", forbid_unknown_fields=True):
         if output_shape == wanted or (single and self.binary):
             return
         what = f"{classes} classes" if classes else f"targets of shape {target_shape}"
+        # what targets are was told by their kind, which may not be what was meant
+        hint = ", or use --loss binary-cross-entropy" if single else ""
+        if not classes and target_shape == (1,):
+            hint = "; where they are whole numbers of classes, give task=classification"
+        elif classes > 2 and output_shape == (1,):
+            hint = "; where they are numbers to predict, give task=regression"
         raise ShapeError(
             f"the network's output has shape {output_shape}, but the data set has {what}; "
-            f"end the network with {wanted[0] if wanted else 1} units"
-            + (", or use --loss binary-cross-entropy" if single else "")
+            f"end the network with {wanted[0] if wanted else 1} units{hint}"
         )
 
     def check_labelled(self, classes: int, target_shape: Shape) -> None:
@@ -116,8 +121,11 @@ class Loss(Struct, frozen=True, tag_field="loss", forbid_unknown_fields=True):
                 f"{target_shape}; use --loss sum-of-squares"
             )
 
-    def check_values(self, targets: Array) -> None:
-        """Raise `DataError` where real targets ``(n, k)`` lie outside what the loss is for."""
+    def check_values(self, targets: Array, part: str) -> None:
+        """Raise `DataError` where real targets ``(n, k)`` lie outside what the loss is for.
+
+        ``part`` of the data is ``"train"`` or ``"test"``.
+        """
 
     def predictions(self, outputs: Array) -> Array:
         """Return what a network trained with this loss predicts, from its outputs ``(n, k)``."""

@@ -1,9 +1,10 @@
-"""Generators of random numbers that a network of the user's own holds, seeded for every call.
+"""Generators of random numbers that a network of the user's own uses, seeded for every call.
 
 As NumPy's global generator is: what is drawn then depends on the experiment's seed, the step and
 the shard, and neither on who computes it nor on how often something was drawn before.
 """
 
+import builtins
 import random
 import sys
 from collections.abc import Iterator
@@ -13,8 +14,6 @@ from typing import Any
 import numpy as np
 
 from dptrain.own.places import GENERATORS, walk
-
-Generator = np.random.Generator | np.random.RandomState | random.Random
 
 
 class Generators:
@@ -30,9 +29,11 @@ class Generators:
         for each in classes:
             values += vars(each).values()
             if not each.__module__.startswith(("builtins", "collections", "numpy", "random")):
-                values += vars(sys.modules[each.__module__]).values()
-        found = {id(each): each for each in values if isinstance(each, GENERATORS)}
-        self._all: list[Generator] = list(found.values())
+                values += vars(sys.modules.get(each.__module__, builtins)).values()
+        found: dict[int, Any] = {id(e): e for e in values if isinstance(e, GENERATORS)}
+        if any(each is random for each in values):
+            found[id(random)] = random  # Python's global generator
+        self._all: list[Any] = list(found.values())
 
     @contextmanager
     def seeded(self, seed: int) -> Iterator[None]:
@@ -51,7 +52,7 @@ class Generators:
                 _put(each, state)
 
 
-def _state(generator: Generator) -> Any:
+def _state(generator: Any) -> Any:
     if isinstance(generator, np.random.Generator):
         return generator.bit_generator.state
     if isinstance(generator, np.random.RandomState):
@@ -59,7 +60,7 @@ def _state(generator: Generator) -> Any:
     return generator.getstate()
 
 
-def _put(generator: Generator, state: Any) -> None:
+def _put(generator: Any, state: Any) -> None:
     if isinstance(generator, np.random.Generator):
         generator.bit_generator.state = state
     elif isinstance(generator, np.random.RandomState):

@@ -1,6 +1,6 @@
 """A network of the user's own as a description: which tensors stand where in the flat vector."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
@@ -9,10 +9,9 @@ from numpy.typing import NDArray
 
 from dptrain.arithmetic.randomness import Purpose, generator
 from dptrain.errors import UsageError
-from dptrain.nn.initializers import Zeros
-from dptrain.nn.network import Layout, Tensor
+from dptrain.nn.network import Layout
 from dptrain.own.model import OwnModel, class_numbers
-from dptrain.own.state import PREFIX
+from dptrain.own.tensors import own_tensors
 
 Shape = tuple[int, ...]
 
@@ -52,14 +51,18 @@ class OwnNetwork(Layout):
     Attributes:
         name: ``FILE.py:NAME``.
         form: of the rows.
-        tensors: one for each key of ``params``, in their order, with the keys as names. Weight
-            decay applies to those of two and more axes, as to weights but not to biases. Behind
-            them those of the state, which are not trained: what stands in their gradient's place
-            takes their place.
+        tensors: one for each key of ``params``, in their order, with the keys as names, and behind
+            them those of the state; see `own_tensors`.
     """
 
     def __init__(
-        self, name: str, shapes: Mapping[str, Shape], form: Form, model: OwnModel | None = None
+        self,
+        name: str,
+        shapes: Mapping[str, Shape],
+        form: Form,
+        model: OwnModel | None = None,
+        freeze: Sequence[str] = (),
+        decayed: Sequence[str] | None = None,
     ) -> None:
         """Lay out.
 
@@ -68,21 +71,15 @@ class OwnNetwork(Layout):
             shapes: of its tensors.
             form: of the rows.
             model: the network itself; None where only its weights are at hand.
+            freeze: names of tensors that are not trained.
+            decayed: names of those to which penalties apply; by default the weights.
         """
         self.name = name
         self.form = form
         self._model = model
-        tensors = []
-        start = 0
-        for key, shape in shapes.items():
-            stop = start + int(np.prod(shape, dtype=np.int64))
-            state = key.startswith(PREFIX)
-            decays, average = len(shape) > 1 and not state, 1.0 if state else None
-            # the constructor has made the initial values; nothing is drawn here
-            tensors.append((Tensor(key, shape, start, stop, decays, Zeros(), (0, 0), average),))
-            start = stop
-        self.tensors = tensors
-        self.size = start
+        self._settings = freeze, decayed
+        self.tensors = own_tensors(shapes, freeze, decayed)
+        self.size = self.tensors[-1][-1].stop
 
     @property
     def input_shape(self) -> Shape:
@@ -102,7 +99,7 @@ class OwnNetwork(Layout):
 
     def with_code(self, model: OwnModel) -> "OwnNetwork":
         """Return the network with its code; its tensors are those of the code."""
-        return OwnNetwork(self.name, model.shapes, self.form, model)
+        return OwnNetwork(self.name, model.shapes, self.form, model, *self._settings)
 
     @property
     def scores(self) -> bool:

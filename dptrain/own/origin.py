@@ -49,7 +49,10 @@ def code_meant(model: str) -> str:
             )
     if name and Path(f"{file}.py").is_file():  # written like a module
         return f"model={model!r} lacks the end of the file's name: {file}.py:{name}"
-    return _NO_CODE.format(model) if ".py" in model else ""
+    if stem.endswith(".py"):
+        near = suggestion(Path(stem).name, (each.name for each in Path(stem).parent.glob("*.py")))
+        return f"model={model!r}: there is no file {stem}{near}"
+    return ""
 
 
 def naming(model: str) -> str:

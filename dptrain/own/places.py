@@ -61,8 +61,8 @@ class Place(NamedTuple):
 class _Missing:
     """Of an attribute or key that is not there."""
 
-    def __deepcopy__(self, _: object) -> "_Missing":
-        return self  # there is only one
+    def __deepcopy__(self, memo: Any) -> "_Missing":
+        return self  # there is only one, which is compared by identity
 
 
 MISSING = _Missing()

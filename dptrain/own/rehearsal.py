@@ -26,10 +26,12 @@ class Rehearsal(NamedTuple):
         warnings: sentences.
         coupled: why loss or gradient depend on the number of shards, as a clause; ``""`` where
             both are means over the rows, so that any shards give the same.
+        unsteady: a sentence where the same call twice gives something else; otherwise ``""``.
     """
 
     warnings: list[str]
     coupled: str
+    unsteady: str = ""
 
 
 def rehearse(network: OwnNetwork, x: Array, t: Array, *, shards: int = 2) -> Rehearsal:
@@ -54,26 +56,26 @@ def rehearse(network: OwnNetwork, x: Array, t: Array, *, shards: int = 2) -> Reh
             before = model.loss(rows, targets, seed)
             first = gradients(model, rows, targets, seed)
         except OwnCodeError as error:
-            raise _with_shape(error, network.form, x) from error.__cause__
+            raise with_shape(error, network.form, x) from error.__cause__
         second = gradients(model, rows, targets, seed)
         after = model.loss(rows, targets, seed)
         if network.scores:
             model.correct(rows, targets, t, network.form.classes, seed)
         if strange := _not_finite(model, before, first):
             return Rehearsal([strange], "")
-        warnings = _unsteady(model, before == after, all(map(np.array_equal, first, second)))
+        unsteady = _unsteady(model, before == after, all(map(np.array_equal, first, second)))
         try:
-            warnings += _heedless(model, rows[:MOST], targets[:MOST], seed)
+            warnings = _heedless(model, rows[:MOST], targets[:MOST], seed)
         except OwnCodeError:  # it takes so many rows and no others
-            warnings += _heedless(model, rows, targets, seed)
+            warnings = _heedless(model, rows, targets, seed)
         findings = findings_of(model, rows, targets)
     told = {each.kind: each for each in reversed(findings)}
     for kind in [each for each in (SUM, DIVIDED, ORDER, TOGETHER) if each in told]:
         if shards > 1 or kind in (SUM, DIVIDED):
             warnings.append(f"{_sentence(told[kind], model)}{_REMEDIES[kind]}")
     if not findings:
-        return Rehearsal(warnings, "")
-    return Rehearsal(warnings, _sentence(findings[0], model).partition(":")[0])
+        return Rehearsal(warnings, "", unsteady)
+    return Rehearsal(warnings, _sentence(findings[0], model).partition(":")[0], unsteady)
 
 
 def gradients(model: OwnModel, x: Array, t: Array, seed: int) -> list[Array]:
@@ -140,21 +142,21 @@ def _not_finite(model: OwnModel, loss: float, slopes: Sequence[Array]) -> str:
     )
 
 
-def _unsteady(model: OwnModel, same_loss: bool, same_gradients: bool) -> list[str]:
+def _unsteady(model: OwnModel, same_loss: bool, same_gradients: bool) -> str:
     """Return what is to be said where the same call twice gives something else."""
     if not same_gradients:
-        return [
+        return (
             f"{model.name} gives other gradients for the same weights and rows; where it draws "
             "from a generator of its own, let it use np.random, which is seeded for every shard; "
             "as it is, the weights depend on the number of workers"
-        ]
+        )
     if not same_loss:
-        return [
+        return (
             f"{model.name} keeps something between calls that cannot be watched; each worker keeps "
             "its own, so that losses and accuracies depend on the number of workers, and "
             "checkpoints have none of it"
-        ]
-    return []
+        )
+    return ""
 
 
 def _heedless(model: OwnModel, x: Array, t: Array, seed: int) -> list[str]:
@@ -196,14 +198,19 @@ def _outputs(model: OwnModel, x: Array, seed: int) -> Callable[[], Array] | None
     return lambda: model.outputs(x, seed)
 
 
-def _with_shape(error: OwnCodeError, form: Form, x: Array) -> OwnCodeError:
+def with_shape(error: OwnCodeError, form: Form, x: Array) -> OwnCodeError:
     """Return the error with a word about images that come as flat rows, where that may be why."""
     fitting = isinstance(error.__cause__, (ValueError, IndexError, TypeError, AssertionError))
     if not fitting or x.ndim < 3 or len(form.inputs) != 1:
         return error
     image = x.shape[1:] if x.ndim > 3 else (1, *x.shape[1:])
+    without = f" (or {_joined(x.shape[1:])}, without channels)" * (x.ndim == 3)
     return OwnCodeError(
         f"{error.what}; rows come flat, {(len(x), *form.inputs)}: --model.input-shape "
-        f"{','.join(map(str, image))} gives them as images, {(len(x), *image)}",
+        f"{_joined(image)} gives them as images, {(len(x), *image)}{without}",
         error.traceback,
     )
+
+
+def _joined(shape: tuple[int, ...]) -> str:
+    return ",".join(map(str, shape))

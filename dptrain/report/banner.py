@@ -18,6 +18,7 @@ def banner(job: Job, execution: Execution, folder: Path, first_step: int) -> str
         f"network   {network_line(job.network)}, {size_line(job)}, {job.dtype}",
         f"data      {data_line(job)}",
         f"training  {training_line(job)}",
+        *decay_lines(job),
         f"minibatch {minibatch_line(job, execution)}",
         f"run       {folder}",
     ]
@@ -83,6 +84,22 @@ def training_line(job: Job) -> str:
     length = f"{_count(e.epochs, 'epoch')}, " if e.epochs else ""
     parts.append(length + _count(job.total_steps, "step"))
     return ", ".join(parts)
+
+
+def decay_lines(job: Job) -> list[str]:
+    """Return to which tensors penalties apply, where the user's own network has no layers to tell.
+
+    One line, or none.
+    """
+    e = job.experiment
+    if not isinstance(job.network, OwnNetwork) or not (e.weight_decay or e.l1):
+        return []
+    trained = [t for t in job.network.all_tensors() if t.trained]
+    decayed, others = ([t.name for t in trained if t.decays is each] for each in (True, False))
+    what = " and ".join(["weight decay"] * bool(e.weight_decay) + ["l1"] * bool(e.l1))
+    verb = "apply" if e.weight_decay and e.l1 else "applies"
+    but = f"; not to {', '.join(others)}" if others else ""
+    return [f"penalty   {what} {verb} to {', '.join(decayed) or 'nothing'}{but}"]
 
 
 def _count(number: int, what: str) -> str:

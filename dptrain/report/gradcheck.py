@@ -159,7 +159,7 @@ def failure_lines(failure: Failure) -> list[str]:
     if (worst_element := worst_line(comparison)) is not None:
         lines.append(f"  {worst_element}")
     lines += [
-        f"  {each.tensor}: {each.failed:,} of {each.compared:,} elements are wrong"
+        f"  {each.tensor}: {each.failed:,} of {each.compared:,} {_what(each)} are wrong"
         for each in comparison.tensors
         if each.failed
     ]
@@ -218,3 +218,9 @@ def _failure_data(failure: Failure) -> dict[str, Any]:
         ],
         "verdict": Verdict.FAIL.value,
     }
+
+
+def _what(result: TensorResult) -> str:
+    """Return what was compared of a tensor: its elements, or derivatives along directions."""
+    along = result.worst is not None and not result.worst.place and result.size > 1
+    return "directions" if along else "elements"

@@ -122,7 +122,8 @@ def _check_names(path: Path, names: list[str]) -> None:
     if ABOUT not in names:
         raise CheckpointError(
             f"{path}: is no model of dptrain: it has no array {ABOUT!r}; parameters such as W1, b1 "
-            f"become one with `dptrain convert {path} MODEL{SUFFIX} --activation …`"
+            f"become one with `dptrain convert {path} MODEL{SUFFIX} --activation …`, or --model "
+            "FILE.toml where convolutions are among them"
         )
 
 

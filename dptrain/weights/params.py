@@ -10,14 +10,14 @@ from numpy.typing import ArrayLike, NDArray
 
 from dptrain.checkpoint.atomic import atomic_write
 from dptrain.data.npz import read_arrays
+from dptrain.data.pickled import PICKLES
+from dptrain.data.pickled.reading import read_pickle
+from dptrain.data.pickled.writing import pickled
 from dptrain.errors import DataError, UsageError
 from dptrain.weights.npz import npz_bytes
-from dptrain.weights.pickled.reading import read_pickled
-from dptrain.weights.pickled.writing import pickled
 
 Params = dict[str, NDArray[Any]]
 
-PICKLES = (".pkl", ".pickle")
 SUFFIXES = (".npz", *PICKLES)
 
 _NUMBERS = "buif"
@@ -38,12 +38,7 @@ def load_params(path: str | Path) -> Params:
     """
     path = Path(path)
     if _suffix(path) in PICKLES:
-        try:
-            return read_pickled(path.read_bytes())
-        except OSError as error:
-            raise DataError(f"{path}: cannot be read: {error.strerror or error}") from None
-        except DataError as error:
-            raise DataError(f"{path}: {error}") from None
+        return read_pickle(path)
     arrays = read_arrays(path, lambda *_: None)
     for name, array in arrays.items():
         if array.dtype.kind not in _NUMBERS:

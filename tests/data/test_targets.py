@@ -56,6 +56,10 @@ def test_the_training_part_decides_what_the_test_part_is() -> None:
     ("train", "test", "problem"),
     [
         (np.array([0, -2, -3]), None, "t_train holds the label -2 in row 1 .*from 0 upwards"),
+        (np.array([-1, 1]), None, r"-1 in row 0 .* 0 upwards; make 0 and 1 .* by \(t \+ 1\) // 2"),
+        (np.array([-1, 0, 1]), None, "-1 in row 0 .* from 0 upwards$"),
+        (np.array([[1, 0, 1]]), None, r"cannot be trained on.*; t.astype\(float\) makes .* 1s"),
+        (np.array([[True, True]]), None, r"cannot be trained on.*; t.astype\(float\) makes"),
         (np.array([0, 1]), np.array([1, 2]), "t_test holds the label 2 in row 1 .*from 0 to 1"),
         (np.array([0, 1]), np.array([-1]), "t_test holds the label -1 in row 0"),
         (np.array([0, 10**9]), None, "labels up to 1000000000, which would make 1000000001"),

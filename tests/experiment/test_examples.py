@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from dptrain.cli.train import train
@@ -10,12 +11,18 @@ from tests.commands import result
 EXAMPLES = sorted((Path(__file__).parents[2] / "examples").glob("*.toml"))
 
 # two forward passes a parameter: what is left of them with a row for each worker
-SHORTER = {"two-layer-numerical": ["--batch-size", 2, "--shards", 2]}
+SHORTER: dict[str, list[object]] = {
+    "two-layer-numerical": ["--batch-size", 2, "--shards", 2],
+}
 
 
 @pytest.mark.parametrize("file", EXAMPLES, ids=[file.stem for file in EXAMPLES])
 def test_an_example(file: Path, tmp_path: Path) -> None:
-    shorter = SHORTER.get(file.stem, [])
+    shorter = list(SHORTER.get(file.stem, []))
+    if file.stem == "deep-conv":  # all of MNIST takes it minutes to evaluate
+        images = np.random.default_rng(1).integers(0, 256, (120, 28, 28), np.uint8)
+        np.savez(tmp_path / "few.npz", x_train=images, t_train=np.arange(120) % 10)
+        shorter = ["--dataset", tmp_path / "few.npz", "--batch-size", 20]
     found = result("train", file, "--steps", 1, *shorter, "--out", tmp_path / "run")
     assert found["steps"] == 1
 

@@ -267,9 +267,9 @@ class Divided(Exact):
     [
         (SummedAltogether, "rows-sum", "the loss is a sum over the rows: with twice the rows"),
         (Divided, "rows-divided", "is divided by the number of rows"),
-        (LastRow, "rows-lost", "rows 2, 5, 8, 10, 12 are not counted"),
+        (LastRow, "rows-lost", "rows 12 are not counted"),
         (Penalised, "weight-decay-missing", "0.02 W1, 0.02 W2 is missing: the loss has a penalty"),
-        (Accumulating, "not-repeatable", "another gradient: the code keeps something"),
+        (Accumulating, "stale-gradient", "W1, b1, W2, b2 depends on what an earlier call has left"),
         (Unseeded, "not-repeatable", "another loss"),
         (Shrinking, "weights-changed", "the code changes the weights W1 itself"),
         (Dropping, "random-gradient", "the gradient of W1, b1 depends on random numbers"),

@@ -92,13 +92,13 @@ def test_what_fits() -> None:
     LOSS.check((2,), 2, ())
     LOSS.check((5,), 5, ())
     LOSS.check((3,), 0, (3,))
-    LOSS.check_values(np.array([[0.0, 1.0], [0.5, 1e-9]]))
+    LOSS.check_values(np.array([[0.0, 1.0], [0.5, 1e-9]]), "train")
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (((1,), 3, ()), r"shape \(1,\).*3 classes; end .* with 3 units$"),
+        (((1,), 3, ()), r"shape \(1,\).*3 classes; end .* with 3 units; .* give task=regression"),
         (((3,), 2, ()), r"shape \(3,\).*2 classes"),
         (((1,), 0, (2,)), r"targets of shape \(2,\)"),
     ],
@@ -118,4 +118,4 @@ def test_one_output_for_two_classes_leads_here() -> None:
 def test_targets_out_of_range(bad: float) -> None:
     targets = np.array([[0.0, 1.0], [0.2, bad]])
     with pytest.raises(DataError, match=r"from 0 to 1, but row 1 .*mean-squared-error"):
-        LOSS.check_values(targets)
+        LOSS.check_values(targets, "train")

@@ -32,6 +32,11 @@ def train(model: str, data: Path, out: Path, **settings: Any) -> Outcome:
     return session.run(handle_signals=False)
 
 
+IMAGES = """
+    def gradient(self, x, t):
+        rows, channels, height, width = x.shape
+        return super().gradient(x.reshape(rows, -1), t)
+"""
 SCORES = """
     def predict(self, x): return x
     def loss(self, x, t): return -np.sum(t * np.log(self._forward(x)[1]))
@@ -50,6 +55,7 @@ CONSTANT = """
         ("    def gradient(self, x, t): raise KeyError(3)", 1, "raised KeyError: 3"),
         ("    def __init__(self, *a, **k): pass", 2, "Net.params is None"),
         ("    def __init__(self, *a, **k): self.x", 1, "raised AttributeError"),
+        (IMAGES, 1, r"\(8, 20\): --model.input-shape 1,4,5 gives them as images, \(8, 1, 4, 5\)"),
         (SCORES, 2, "must return scores"),
         (CONSTANT, 2, "does not change with its .params"),
     ],

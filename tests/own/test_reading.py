@@ -140,6 +140,8 @@ def test_what_a_file_defines(text: str, found: list[str], tmp_path: Path) -> Non
     assert code_meant(f"{file.with_suffix('')}:Net").endswith(f"file's name: {file}:Net")
 
 
-def test_what_means_no_code() -> None:
+def test_what_means_no_code(tmp_path: Path) -> None:
     assert [*map(code_meant, ("mlp:4-3", "two_layer", "run/experiment.toml"))] == ["", "", ""]
-    assert "does not name code; give FILE.py:NAME" in code_meant("nowhere.py")
+    (tmp_path / "network.py").touch()
+    missing = f"{tmp_path / 'netwrk.py'}"
+    assert code_meant(missing).endswith(f"no file {missing}; did you mean 'network.py'?")

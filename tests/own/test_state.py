@@ -1,5 +1,6 @@
 """What a network of the user's own keeps beside ``params``, and its training mode."""
 
+import random
 from pathlib import Path
 from typing import Any
 
@@ -194,3 +195,17 @@ def test_what_cannot_be_kept_is_told(tmp_path: Path) -> None:
         dptrain.fit(
             Remembering(), (X, HOT), steps=2, workers=1, out=tmp_path / "run", progress=False
         )
+
+
+class Shaken(Base):
+    """Adds what Python's global generator draws to the gradient, as it should not be done."""
+
+    def gradient(self, x: Any, t: Any) -> Any:
+        found = super().gradient(x, t)
+        found["b1"] = found["b1"] + 1e-3 * random.random()
+        return found
+
+
+def test_pythons_generator_is_seeded(tmp_path: Path) -> None:
+    done = [fit(seeded(Shaken), tmp_path / str(w), (X, HOT), workers=w) for w in (1, 2)]
+    assert done[0].digest == done[1].digest

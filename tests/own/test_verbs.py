@@ -13,6 +13,7 @@ from dptrain.experiment.code import DECIDED_BY_CODE
 from dptrain.experiment.schema import Experiment
 from dptrain.experiment.settle import settle
 from dptrain.trained import load_run
+from dptrain.weights.params import load_params
 from tests.commands import dptrain, result
 from tests.own.nets import EXAMPLE, like_the_example
 from tests.sessions import write_dataset
@@ -42,10 +43,20 @@ def refused(*arguments: object) -> str:
     return done.stderr
 
 
-@pytest.mark.parametrize("name", ["small.npz", "small.pkl", "small.onnx"])
+@pytest.mark.parametrize("name", ["small.npz", "small.onnx"])
 def test_it_has_no_layers_to_convert(name: str, run: Path, tmp_path: Path) -> None:
     assert "knows the arrays but no layers" in refused("convert", run, tmp_path / name)
     assert not list(tmp_path.iterdir())
+
+
+def test_its_arrays_are_written_as_the_book_does(run: Path, tmp_path: Path) -> None:
+    target = tmp_path / "params.pkl"
+    result("convert", run, target)
+    found = load_params(target)  # what pickle.load would make of it: tests/data/test_pickled.py
+    weights = load_run(run, "last")[0].weights
+    assert list(found) == ["W1", "b1", "W2", "b2"]
+    for name, array in found.items():
+        np.testing.assert_array_equal(array, weights[name], strict=True)
 
 
 def test_it_has_no_layers_to_compress(run: Path, tmp_path: Path) -> None:
@@ -100,7 +111,6 @@ GIVEN: dict[str, object] = {
     "dropout": 0.1,
     "init": "he",
     "init_std": 0.1,
-    "freeze": ["W1"],
     "loss": "hinge",
     "label_smoothing": 0.1,
     "class_weights": [1.0, 1.0, 2.0],

@@ -7,12 +7,13 @@ import numpy as np
 import pytest
 
 from dptrain.errors import DataError, UsageError
-from dptrain.nn.activations import Sigmoid
+from dptrain.nn.activations import ReLU, Sigmoid
 from dptrain.nn.dense import Dense, Flatten
+from dptrain.nn.dropout import Dropout
 from dptrain.nn.initializers import Zeros
 from dptrain.nn.layer import Layer, Operation, Parameter, Shape, Site
-from dptrain.nn.network import Network
-from dptrain.weights.book import book_names, layer_sizes
+from dptrain.nn.network import AnyLayer, Network
+from dptrain.weights.book import book_tensors, layer_sizes
 
 
 def params(*sizes: int, **changes: Any) -> dict[str, Any]:
@@ -26,7 +27,7 @@ def params(*sizes: int, **changes: Any) -> dict[str, Any]:
 
 def test_names_number_the_layers_with_parameters() -> None:
     network = Network((4, 5), [Flatten(), Dense(7), Sigmoid(), Sigmoid(), Dense(3), Dense(2)])
-    assert book_names(network) == {
+    assert {each.name: each.own for each in book_tensors(network)} == {
         "W1": "dense1.W", "b1": "dense1.b", "W2": "dense2.W", "b2": "dense2.b",
         "W3": "dense3.W", "b3": "dense3.b",
     }  # fmt: skip
@@ -44,7 +45,7 @@ def test_sizes_in_any_order_of_names() -> None:
         ({"b1": None}, "b1 is missing among W1, W2, b2"),
         ({"W3": np.ones((3, 2))}, "b3 is missing"),
         ({"b3": np.ones(2)}, "its W and its b"),
-        ({"W1": np.ones((30, 1, 5, 5))}, r"\(30, 1, 5, 5\).*convolutions cannot be converted"),
+        ({"W1": np.ones((30, 1, 5, 5))}, r"\(30, 1, 5, 5\).*--model FILE.toml"),
         ({"W2": np.ones((8, 3))}, r"W2 has shape \(8, 3\), but the layer before it has 7 units"),
         ({"b2": np.ones(4)}, r"b2 has shape \(4,\), but W2 has shape \(7, 3\)"),
         ({"b2": np.ones((1, 3))}, r"b2 has shape \(1, 3\)"),
@@ -72,4 +73,21 @@ def test_layers_that_the_book_has_no_names_for() -> None:
     with pytest.raises(
         UsageError, match="scale1 has parameters that the book's files have no name"
     ):
-        book_names(network)
+        book_tensors(network)
+
+
+def test_a_factor_of_dropout_goes_where_it_changes_nothing_else() -> None:
+    layers: list[AnyLayer] = [
+        Dense(7),
+        ReLU(),
+        Dropout(0.25),
+        Dense(6),
+        Dropout(0.5),
+        ReLU(),
+        Dense(2),
+        Dropout(),
+    ]
+    factors = {each.name: each.factor for each in book_tensors(Network(4, layers))}
+    assert factors == {"W1": 1, "b1": 1, "W2": 0.75, "b2": 1, "W3": 0.25, "b3": 0.5}
+    with pytest.raises(UsageError, match="sigmoid1 stands between a dropout layer and the weights"):
+        book_tensors(Network(4, [Dense(7), Dropout(), Sigmoid(), Dense(2)]))

@@ -12,8 +12,8 @@ from hypothesis import given, settings
 import dptrain
 from dptrain.errors import DataError, RunFolderError, UsageError
 from dptrain.weights.params import load_params, save_params
-from tests.weights.pickles import values
-from tests.weights.test_pickled import ARRAYS, assert_same
+from tests.data.pickles import values
+from tests.data.test_pickled import ARRAYS, assert_same
 
 
 @settings(max_examples=25)  # each waits for the disk four times

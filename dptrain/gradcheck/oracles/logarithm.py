@@ -41,8 +41,8 @@ ROUND = 1e-3
 LARGEST = 1e-4
 # How far apart, relatively, tensors may be that agree on an ε which is not round.
 AGREED = 1e-3
-# Passes over the minibatch with other labels, at most, and numbers of their gradients at a time.
-PASSES, NUMBERS = 500, 50_000_000
+# Passes over the minibatch with other labels, at most.
+PASSES = 5000
 
 
 class Lacking(NamedTuple):
@@ -85,20 +85,20 @@ def labelled(local: Local, parameters: Array, step: int) -> Labelled | None:
     sizes = np.array(shard_sizes(len(targets), local.job.shards))
     if not 0 < classes * sizes.max(initial=0) <= PASSES:
         return None
-    if classes * len(sizes) * len(parameters) > NUMBERS:
-        return None
     first, second = np.zeros((2, len(parameters)))
     starts = np.cumsum(sizes) - sizes
     try:
         for place in range(sizes.max()):
             there = np.flatnonzero(sizes > place)
             rows = starts[there] + place
-            passes = local.with_targets(
-                parameters, step, _exchanged(targets, rows, np.arange(classes))
+            found = (
+                (losses[there] * sizes[there], gradients[there])
+                for losses, gradients in local.with_targets(
+                    parameters, step, _exchanged(targets, rows, classes)
+                )
             )
-            found = [(losses[there] * sizes[there], g[there]) for losses, g in passes]
-            own = targets[rows].reshape(-1).astype(int)
-            _add(found, own, first, second)
+            with np.errstate(all="ignore"):
+                _add(found, first, second)
     except (OwnCodeError, UsageError):
         return None
     if not np.isfinite(first).all() or not np.isfinite(second).all():
@@ -116,25 +116,36 @@ def _targets(local: Local, step: int) -> tuple[Array, int]:
     return targets, 2 if single and np.isin(targets, (0, 1)).all() else 0
 
 
-def _exchanged(targets: Array, rows: Array, labels: Array) -> Iterator[Array]:
-    """Yield targets in which some rows have a label, for each label."""
-    for label in labels:
+def _exchanged(targets: Array, rows: Array, classes: int) -> Iterator[Array]:
+    """Yield the targets, and then those in which some rows have a label, for each label."""
+    yield targets
+    for label in range(classes):
         other = targets.copy()
         other[rows] = label
         yield other
 
 
-def _add(found: Sequence[tuple[Array, Array]], own: Array, first: Array, second: Array) -> None:
-    """Add what one row of each shard makes of the sums, given losses and gradients by its label."""
-    losses = np.array([each for each, _ in found])
-    with np.errstate(all="ignore"):
-        power = np.exp(losses.min(axis=0) - losses)
-        q = power / power.sum(axis=0)
-        shard = np.arange(len(own))
-        weight = 1 / q[own, shard]
-        for label, (_, gradients) in enumerate(found):
-            first += (weight * ((own == label) - q[label])) @ gradients
-            second += (weight * (len(found) * q[label] - 1)) @ gradients
+def _add(found: Iterator[tuple[Array, Array]], first: Array, second: Array) -> None:
+    """Add what one row of each shard makes of the sums of `Labelled`.
+
+    ``Q_rc / Q_rt`` is known from the losses at once, and ``1 / Q_rt`` is the sum of those.
+
+    Args:
+        found: losses and gradients of the shards: with their own labels, then by label.
+        first: added to, as is ``second``.
+        second: see there.
+    """
+    own_losses, own = next(found)
+    inverse, classes = np.zeros(len(own)), 0
+    weighted, total = np.zeros_like(own, float), np.zeros_like(own, float)
+    for losses, gradients in found:
+        ratio = np.exp(own_losses - losses)
+        inverse += ratio
+        weighted += ratio[:, None] * gradients
+        total += gradients
+        classes += 1
+    first += (inverse[:, None] * own - weighted).sum(axis=0)
+    second += (classes * weighted - inverse[:, None] * total).sum(axis=0)
 
 
 class _Told(NamedTuple):

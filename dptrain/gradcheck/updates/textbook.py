@@ -372,12 +372,12 @@ def _moves(job: Job, tensor: Tensor) -> float:
 def is_weight(job: Job, tensor: Tensor) -> bool:
     """Return whether penalties apply, by what a tensor is and not by what the updater is told.
 
-    To weights, which are called W; in a network of the user's own to all that is no vector. Not to
-    biases, scales and shifts.
+    To weights, which are called W, and not to biases, scales and shifts. In a network of the user's
+    own nobody but its layout tells them apart.
     """
     if isinstance(job.network, Network):
         return tensor.name.endswith(".W")
-    return len(tensor.shape) > 1
+    return tensor.decays
 
 
 def _rest(beta: float, t: int) -> Bounded:

@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from dptrain.weights.pickled.arrays import Arrays, Refused, text_of
+from dptrain.data.pickled.arrays import Arrays, Refused, text_of
 
 INSTRUCTIONS = 1_000_000  # enough for ten thousand arrays; each may take up 100 bytes
 

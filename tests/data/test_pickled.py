@@ -13,11 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from dptrain.data.pickled.machine import INSTRUCTIONS
+from dptrain.data.pickled.reading import read_pickled
+from dptrain.data.pickled.writing import pickled
 from dptrain.errors import DataError
-from dptrain.weights.pickled.machine import INSTRUCTIONS
-from dptrain.weights.pickled.reading import read_pickled
-from dptrain.weights.pickled.writing import pickled
-from tests.weights.pickles import (
+from tests.data.pickles import (
     EMPTY,
     FLOAT64,
     by_python2_binary,

@@ -12,13 +12,24 @@ takes, and bytes made out of others add up to no more than twice the file, as th
 are written as text first (protocols 0 to 2). The number of instructions is limited.
 """
 
+from pathlib import Path
 from typing import Any
 
 from numpy.typing import NDArray
 
+from dptrain.data.pickled.arrays import Array, Arrays, Refused
+from dptrain.data.pickled.machine import Machine
 from dptrain.errors import DataError
-from dptrain.weights.pickled.arrays import Array, Arrays, Refused
-from dptrain.weights.pickled.machine import Machine
+
+
+def read_pickle(path: Path) -> dict[str, NDArray[Any]]:
+    """Return the arrays in a pickle file; as `read_pickled`, with messages that name the file."""
+    try:
+        return read_pickled(path.read_bytes())
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror or error}") from None
+    except DataError as error:
+        raise DataError(f"{path}: {error}") from None
 
 
 def read_pickled(data: bytes) -> dict[str, NDArray[Any]]:

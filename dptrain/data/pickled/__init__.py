@@ -1,0 +1,3 @@
+"""Arrays in pickle files, read and written without the pickle module."""
+
+PICKLES = (".pkl", ".pickle")

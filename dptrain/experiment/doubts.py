@@ -1,0 +1,76 @@
+"""What a run is warned of before it begins: it can be computed, but hardly what is wanted."""
+
+from collections.abc import Iterator, Sequence
+
+from dptrain.arithmetic.shards import shard_sizes
+from dptrain.data.dataset import Dataset
+from dptrain.data.rounding import TARGETS
+from dptrain.experiment.job import Job
+from dptrain.nn.batchnorm import BatchNorm
+from dptrain.nn.composite import Residual
+from dptrain.nn.network import Network
+from dptrain.nn.row import Placed, place
+
+
+def doubts(job: Job) -> list[str]:
+    """Return a sentence for each: digits that rounding takes, and batch norms of single rows."""
+    return [*_rounding(job.dataset), *_single_rows(job)]
+
+
+def _rounding(dataset: Dataset) -> Iterator[str]:
+    for each in dataset.rounded:
+        # float64 would hold such targets, but a network begins near 0, and has a long way to them
+        remedy = "" if each.name.endswith(TARGETS) else "give --dtype float64, or "
+        others = f" and of {each.others} more" if each.others else ""
+        yield (
+            f"{dataset.dtype} takes most digits of {each.name}{others}: its mean is "
+            f"{each.mean:g}, its deviation {each.deviation:g}, and there numbers lie "
+            f"{each.spacing:g} apart; {remedy}take the mean off the data"
+        )
+
+
+def _single_rows(job: Job) -> Iterator[str]:
+    """Look for batch norms that take mean and variance of one row, which leave nothing of it."""
+    if not isinstance(job.network, Network):
+        return
+    frozen = {t.name for t in job.network.all_tensors() if t.frozen}
+    found = [
+        (name, layer)
+        for name, layer in _batch_norms(job.network.row, "")
+        if f"{name}.mean" not in frozen
+    ]
+    over_all = [name for name, layer in found if layer.sync]
+    over_shards = [name for name, layer in found if not layer.sync]
+    if over_shards and 1 in shard_sizes(job.batch_size, job.shards):
+        yield (
+            f"{over_shards[0]} normalises every shard by itself, and of {job.batch_size} rows in "
+            f"{job.shards} shards some have one row, of which it leaves nothing but its shift; "
+            f"give --batch-size {2 * job.shards} or more, or fewer --shards"
+        )
+    if not over_all:
+        return
+    last = job.rows(job.steps_per_epoch - 1)
+    if job.batch_size == 1:
+        yield (
+            f"{over_all[0]} normalises minibatches of one row, of which it leaves nothing but its "
+            "shift; give --batch-size 2 or more"
+        )
+    elif last == 1 and job.total_steps >= job.steps_per_epoch:
+        rows = len(job.dataset.train)
+        yield (
+            f"the last minibatch of an epoch has one row, as {rows} rows in minibatches of "
+            f"{job.batch_size} have it: {over_all[0]} leaves nothing of it but its shift, and "
+            f"takes its variance, 0, for one; give another --batch-size, or --train-rows {rows - 1}"
+        )
+
+
+def _batch_norms(row: Sequence[Placed], prefix: str) -> Iterator[tuple[str, BatchNorm]]:
+    """Yield those over flat samples; over images, positions count like rows."""
+    for each in row:
+        name = prefix + each.name
+        if isinstance(each.layer, BatchNorm) and len(each.input_shape) == 1:
+            yield name, each.layer
+        elif isinstance(each.layer, Residual):
+            yield from _batch_norms(place(each.layer.layers, each.input_shape), f"{name}.")
+            shortcut = place(each.layer.shortcut, each.input_shape)
+            yield from _batch_norms(shortcut, f"{name}.shortcut.")
