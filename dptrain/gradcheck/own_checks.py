@@ -223,10 +223,12 @@ def _float32_room(
             return local.analytic(x.astype(parameters.dtype), step).gradient.astype(float)
 
         spread = np.maximum(spread, measured(rounded, weights, seed))
-    # what is 0 but for rounding in float64 has none to measure
-    rounded_too = SAFETY * UNITS["float64"] * np.abs(right).max(initial=0)
+    largest = float(np.abs(right).max(initial=0))
     room = np.zeros(len(right))
     for t in tensors:
         own = slice(t.start, t.stop)
-        room[own] = SAFETY * (spread[own].max() + unit * np.abs(right[own]).max()) + rounded_too
+        size = float(np.abs(right[own]).max())
+        if size <= SAFETY * UNITS["float64"] * largest:  # a sum that cancels has no size
+            size = largest
+        room[own] = SAFETY * (spread[own].max() + unit * size)
     return room
