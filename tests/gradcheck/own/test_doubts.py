@@ -57,10 +57,10 @@ class Cancelling:
     def shares(self, x: Array) -> Array:
         return np.resize(self.parts, len(x)).astype(x.dtype)[:, None] * np.ones(2, x.dtype)
 
-    def loss(self, x: Array, t: Array) -> Array:
+    def loss(self, x: Array, _t: Array) -> Array:
         return np.mean((x @ self.params["W"]) ** 2 + self.shares(x) @ self.params["b"][:, None])
 
-    def gradient(self, x: Array, t: Array) -> dict[str, Array]:
+    def gradient(self, x: Array, _t: Array) -> dict[str, Array]:
         dy = 2 * (x @ self.params["W"]) / len(x)
         return {"W": x.T @ dy, "b": (self.shares(x) / len(x)).sum(axis=0)}
 
@@ -77,10 +77,10 @@ class Flat:
     def __init__(self) -> None:
         self.params = {"W": np.full((4, 2), 0.5), "b": np.zeros(2)}
 
-    def loss(self, x: Array, t: Array) -> Array:
+    def loss(self, x: Array, _t: Array) -> Array:
         return np.mean(np.maximum(0.0, -1.0 - (x @ self.params["W"] + self.params["b"]) ** 2))
 
-    def gradient(self, x: Array, t: Array) -> dict[str, Array]:
+    def gradient(self, x: Array, _t: Array) -> dict[str, Array]:
         return {name: np.zeros(each.shape) for name, each in self.params.items()}
 
 
