@@ -20,11 +20,11 @@ from dptrain.gradcheck.comparison import Comparison, compare
 from dptrain.gradcheck.diagnosis import Diagnosis
 from dptrain.gradcheck.gradients import Triangle
 from dptrain.gradcheck.hypotheses.evidence import Evidence
-from dptrain.gradcheck.oracles.kinks import Finding, black_box
+from dptrain.gradcheck.oracles.kinks import Finding, Smooth, black_box
 from dptrain.gradcheck.oracles.logarithm import labelled, lacking
 from dptrain.gradcheck.oracles.noise import measured
 from dptrain.gradcheck.oracles.own_complex import OwnComplexStep
-from dptrain.gradcheck.oracles.projections import Slope, by_differences
+from dptrain.gradcheck.oracles.projections import Oracle, Slope, by_differences
 from dptrain.gradcheck.oracles.taylor import Taylor
 from dptrain.gradcheck.pointwise import Number, Numbers
 from dptrain.gradcheck.verdict import Verdict
@@ -37,6 +37,8 @@ ROUNDING, DEVIATIONS = 256 * 2.0**-53, 16.0
 LEAST_NOISE = 16 * 2.0**-53
 # A loss that is rounded to more than this, relatively, is not float64's alone.
 COARSE = 1e-11
+# Its steps are so long that kinks between them drown: differences err by so many times as much.
+DROWNED = 10.0
 # Elements that the complex step compares one by one: so many numbers in all, but at least some of
 # each tensor, and no more than a few thousand.
 NUMBERS, EACH, MOST = 100_000_000, 20, 10_000
@@ -64,7 +66,7 @@ class OwnNumbers(Numbers):
         self._remarks: list[str] = []
         self._known: tuple[Array, Array] | None = None
         self._measure()
-        differences = by_differences(self.loss, self.parameters, self.noise)
+        differences = self._differences()
         own = OwnComplexStep(triangle.local, self.parameters, step)
         slopes = own.agreeing([self._tries(span) for span in self.spans], differences)
         self._complex = None if slopes is None else own
@@ -110,11 +112,21 @@ class OwnNumbers(Numbers):
         self.bounds = np.zeros(len(self.parameters))
         for span in self.spans:
             self.bounds[span] = max(least, DEVIATIONS * float(gradient[span].max(initial=0))) / 2
-        if not self.noise <= COARSE * size:
+        self._unsure = 1.0 if self.noise <= COARSE * size else DROWNED
+        if self._unsure > 1:
             self._remarks.append(
                 "the loss is rounded more than float64 would, as where code computes in float32: "
                 "numbers tell no more than that allows"
             )
+
+    def _differences(self) -> Oracle:
+        found = by_differences(self.loss, self.parameters, self.noise)
+
+        def slope(direction: Array) -> Slope:
+            one = found(direction)
+            return one._replace(error=self._unsure * one.error)
+
+        return slope
 
     def _seconds(self) -> float:
         """Return how long the loss takes."""
@@ -143,14 +155,32 @@ class OwnNumbers(Numbers):
         by_differences = _left_to(along, self.differences())
         each = [c for c in (self.complex_step(along), by_differences) if c is not None]
         located = any(c.verdict is Verdict.FAIL for c in each)
-        for comparison in (*each, along if located else _unlocated(along)):
+        for comparison in (*each, along if located else self._unlocated(along)):
             yield Number(comparison._replace(remark=remark), evidence=self.evidence)
         comparison, slope = self.taylor()
-        yield Number(comparison if located else _unlocated(comparison), slope, self.evidence)
+        yield Number(comparison if located else self._unlocated(comparison), slope, self.evidence)
+
+    def _unlocated(self, found: Comparison) -> Comparison:
+        """Return what directions have found where no single element is known to be wrong.
+
+        Of a loss that is rounded coarsely, they alone prove nothing.
+        """
+        if found.verdict is Verdict.FAIL and self._unsure > 1:
+            return found._replace(verdict=Verdict.INCONCLUSIVE)
+        names = ", ".join(t.tensor for t in found.tensors if t.failed)
+        what = f"the gradient of {names}" if names else "the gradient"
+        sentence = (
+            f"{what} is wrong along random directions; of the elements that were compared one by "
+            "one, none is"
+        )
+        return found._replace(diagnoses=(Diagnosis("unlocated", sentence, 0.0),))
 
     def findings(self, indices: Array) -> list[Finding]:
         """Return what the loss is like along some elements."""
-        return black_box(self.loss, self.parameters, indices, self.noise)
+        found = black_box(self.loss, self.parameters, indices, self.noise)
+        return [
+            f._replace(error=self._unsure * f.error) if isinstance(f, Smooth) else f for f in found
+        ]
 
     def sampled(self) -> Array:
         """Return which elements differences compare: all of a few, if nothing else does."""
@@ -279,14 +309,3 @@ def _left_to(along: Comparison, found: Comparison) -> Comparison:
     if settled and found.verdict is Verdict.INCONCLUSIVE:
         return found._replace(verdict=Verdict.PASS)
     return found
-
-
-def _unlocated(found: Comparison) -> Comparison:
-    """Return what directions have found where no single element is known to be wrong."""
-    names = ", ".join(t.tensor for t in found.tensors if t.failed)
-    what = f"the gradient of {names}" if names else "the gradient"
-    sentence = (
-        f"{what} is wrong along random directions; of the elements that were compared one by one, "
-        "none is"
-    )
-    return found._replace(diagnoses=(Diagnosis("unlocated", sentence, 0.0),))

@@ -49,6 +49,13 @@ def test_what_float32_does_not_resolve_is_inconclusive(network: Chain) -> None:
     assert any("the loss is rounded more than float64 would" in each for each in found.remarks)
 
 
+def test_an_epsilon_that_float32_shows_only_coarsely_is_no_error() -> None:
+    """Where rows are surely wrong, 1e-7 in the logarithm changes the gradient as a whole."""
+    found = checked(Chain((6, 5, 3), (Relu, Single), 4.0), 3)
+    assert found.verdict is Verdict.INCONCLUSIVE
+    assert any("the loss has log(y + 1e-07)" in each for each in found.remarks)
+
+
 class Tenth(Strict):
     def changed(self, gradients: dict[str, Any]) -> dict[str, Any]:
         return gradients | {"b2": gradients["b2"] * 1.1}

@@ -193,7 +193,7 @@ def lacking(others: Labelled, gradient: Array, slopes: Sequence[Slope]) -> Lacki
     told = [_told(others, gradient, each) for each in slopes]
     estimates = [each.epsilon() for each in told]
     votes = Counter(each for each in (_round(*e) for e in estimates) if each)
-    epsilon = votes.most_common(1)[0][0] if votes else _unround(estimates)
+    epsilon = votes.most_common(1)[0][0] if votes else _unround(estimates) or _power(estimates)
     return Lacking(epsilon, others.excess(epsilon)) if epsilon else None
 
 
@@ -220,3 +220,13 @@ def _unround(estimates: Sequence[tuple[float, float]]) -> float:
     middle = float(np.median([e for e, _ in sure]))
     agreed = all(abs(e - middle) <= error + AGREED * middle for e, error in sure)
     return middle if agreed and all(error <= AGREED * middle for _, error in sure) else 0.0
+
+
+def _power(estimates: Sequence[tuple[float, float]]) -> float:
+    """Return the power of ten that all agree with where they are uncertain; 0 if there is none."""
+    sure = [(e, error) for e, error in estimates if error < math.inf]
+    best, least = min(sure, key=lambda each: each[1], default=(0.0, math.inf))
+    if not least < best:
+        return 0.0
+    found = float(10.0 ** round(math.log10(best)))
+    return found if all(abs(e - found) <= error for e, error in sure) else 0.0

@@ -80,7 +80,7 @@ class Flat:
     def loss(self, x: Array, _t: Array) -> Array:
         return np.mean(np.maximum(0.0, -1.0 - (x @ self.params["W"] + self.params["b"]) ** 2))
 
-    def gradient(self, x: Array, _t: Array) -> dict[str, Array]:
+    def gradient(self, _x: Array, _t: Array) -> dict[str, Array]:
         return {name: np.zeros(each.shape) for name, each in self.params.items()}
 
 
