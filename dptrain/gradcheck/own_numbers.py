@@ -37,8 +37,9 @@ ROUNDING, DEVIATIONS = 256 * 2.0**-53, 16.0
 LEAST_NOISE = 16 * 2.0**-53
 # A loss that is rounded to more than this, relatively, is not float64's alone.
 COARSE = 1e-11
-# Its steps are so long that kinks between them drown: differences err by so many times as much.
-DROWNED = 10.0
+# Its steps are so long that kinks between them drown: differences err by so many times as much,
+# and directions alone are believed only where they are off by so many times that.
+DROWNED, FAR = 10.0, 4.0
 # Elements that the complex step compares one by one: so many numbers in all, but at least some of
 # each tensor, and no more than a few thousand.
 NUMBERS, EACH, MOST = 100_000_000, 20, 10_000
@@ -176,9 +177,11 @@ class OwnNumbers(Numbers):
     def _unlocated(self, found: Comparison) -> Comparison:
         """Return what directions have found where no single element is known to be wrong.
 
-        Of a loss that is rounded coarsely, they alone prove nothing.
+        Of a loss that is rounded coarsely, they alone prove nothing unless they are far off.
         """
-        if found.verdict is Verdict.FAIL and self._unsure > 1:
+        worst = [t.worst for t in found.tensors if t.worst is not None]
+        far = any(abs(e.found - e.wanted) > FAR * e.tolerance for e in worst)
+        if found.verdict is Verdict.FAIL and self._unsure > 1 and not far:
             return found._replace(verdict=Verdict.INCONCLUSIVE)
         names = ", ".join(t.tensor for t in found.tensors if t.failed)
         what = f"the gradient of {names}" if names else "the gradient"
