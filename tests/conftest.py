@@ -6,11 +6,15 @@ import tempfile
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import hypothesis
 import pytest
 
 from tests import leaks
+
+if TYPE_CHECKING:
+    from dptrain.launch.local import Program
 
 # Read once, when NumPy loads, so they stand before anything that imports it. Float32 products
 # differ in their last bits between one and two BLAS threads; see docs/architecture.md. Set rather
@@ -66,6 +70,16 @@ def no_survivors(temporary_folder: Path) -> Iterator[None]:
     survivors = leaks.survivors(session, patience=3.0)
     if survivors:
         pytest.fail("processes outlived the tests:\n" + "\n".join(survivors), pytrace=False)
+
+
+@pytest.fixture(scope="module")
+def workers() -> Iterator["Program"]:
+    """Workers for the tests of a file that do not ask how one is started: forked, for a tenth."""
+    from dptrain.launch.local import WORKER  # here, because it imports what reads the variables
+    from dptrain.launch.nursery import nursery
+
+    with nursery(WORKER) as found:
+        yield found
 
 
 @pytest.fixture(autouse=True)

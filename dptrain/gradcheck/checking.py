@@ -3,6 +3,7 @@
 import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -33,7 +34,8 @@ from dptrain.gradcheck.subject import STEPS, UPDATES, Dtype, Subject, is_own
 from dptrain.gradcheck.updates.one_step import check_updates, diagnose_updates
 from dptrain.gradcheck.updates.schedule_slips import checked_rates
 from dptrain.gradcheck.verdict import Verdict
-from dptrain.launch.local import WORKER
+from dptrain.launch.local import WORKER, Program
+from dptrain.launch.nursery import Nursery, nursery
 from dptrain.own.network import OwnNetwork
 
 # Whatever fails at an edge of the second kind may do so because one of the first kind has failed;
@@ -123,12 +125,20 @@ class Check:
         self.plan = plan
         self._tell = tell
         self._points = points
+        self._workers: Program = plan.program
         self.report = Report(_line(subject), subject.seed, replay)
 
-    def run(self) -> Report:
-        """Check everything."""
+    def run(self, workers: Nursery | None = None) -> Report:
+        """Check everything.
+
+        Args:
+            workers: forks them; by default a nursery of the check's own does.
+        """
         # more BLAS threads would change the last bits of float32 products
-        with threadpool_limits(limits=1, user_api="blas"):
+        program = workers or self.plan.program
+        forks = any(way.exchange != "inline" for way in self.plan.ways)
+        forked = nursery(program) if forks else nullcontext(program)
+        with threadpool_limits(limits=1, user_api="blas"), forked as self._workers:
             self._run()
         return self.report
 
@@ -232,7 +242,7 @@ class Check:
         where = f"{dtype}, {point} weights, {way}"
         done: list[Step] = []
         data, first = self.subject.data(dtype), first_step(point)
-        with engine(job, data, way, state, first, worker=self.plan.program) as found:
+        with engine(job, data, way, state, first, worker=self._workers) as found:
             for step in steps(found, first, first + STEPS):
                 for comparison in triangle.against_processes(step, f"{where}, step {step.number}"):
                     yield (
@@ -266,7 +276,7 @@ class Check:
         state = self._come_to(dtype, first)
         slots = [each.copy() for each in state.slots]
         data = self.subject.data(dtype)
-        with engine(job, data, way, state, first, worker=self.plan.program) as found:
+        with engine(job, data, way, state, first, worker=self._workers) as found:
             done = list(steps(found, first, first + UPDATES))
         of: dict[str, Any] = {"workers": way.workers, "exchange": way.exchange, "slots": slots}
         for comparison in check_updates(job, done, where, **of, explain=False):
@@ -288,7 +298,7 @@ class Check:
     def _beyond(self, dtype: Dtype, way: Way) -> Found:
         """The ledger of rows, masks, the order of arrival, replicas, and resuming."""
         job, data = self.subject.job(dtype), self.subject.data(dtype)
-        state, program = self._come_to(dtype, 0), self.plan.program
+        state, program = self._come_to(dtype, 0), self._workers
         ways: list[Callable[[], Iterable[Comparison]]] = [
             lambda: check_ledger(job.experiment, way, worker=program),
             lambda: check_order(job, data, way, state, seed=self.subject.seed, worker=program),

@@ -5,7 +5,6 @@ bit, and with the formulas.
 """
 
 import tempfile
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +19,7 @@ from dptrain.gradcheck.distributed import Way, engine
 from dptrain.gradcheck.evaluation import check_score
 from dptrain.gradcheck.taken import taken, write_rows
 from dptrain.gradcheck.verdict import Verdict
-from dptrain.launch.local import WORKER
+from dptrain.launch.local import WORKER, Program
 
 
 def check_replicas(
@@ -30,7 +29,7 @@ def check_replicas(
     state: State,
     *,
     count: int = 2,
-    worker: Sequence[str] = WORKER,
+    worker: Program = WORKER,
     timeout: float = 30.0,
 ) -> list[Comparison]:
     """Compare evaluations by all ranks with this process and the formulas, after each step.

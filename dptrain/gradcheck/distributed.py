@@ -2,7 +2,7 @@
 
 import contextlib
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,7 +21,7 @@ from dptrain.experiment.execution import settle_execution
 from dptrain.experiment.job import Job
 from dptrain.experiment.schema import Execution, Experiment
 from dptrain.gradcheck.deadline import Deadline
-from dptrain.launch.local import WORKER, Crew
+from dptrain.launch.local import WORKER, Crew, Program
 from dptrain.protocol.handshake import new_key
 
 Array = NDArray[Any]
@@ -87,7 +87,7 @@ def engine(
     state: State,
     first_step: int = 0,
     *,
-    worker: Sequence[str] = WORKER,
+    worker: Program = WORKER,
     timeout: float = 30.0,
     joined: Callable[[Crew], None] | None = None,
     barrier: Kind | None = None,

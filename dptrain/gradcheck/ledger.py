@@ -32,7 +32,7 @@ from dptrain.gradcheck.probe import probe, weight_gradients
 from dptrain.gradcheck.reference.bounded import UNITS
 from dptrain.gradcheck.reference.minibatches import Visits, visits
 from dptrain.gradcheck.verdict import Verdict
-from dptrain.launch.local import WORKER
+from dptrain.launch.local import WORKER, Program
 
 Array = NDArray[Any]
 
@@ -94,7 +94,7 @@ def check_ledger(
     experiment: Experiment,
     way: Way,
     *,
-    worker: Sequence[str] = WORKER,
+    worker: Program = WORKER,
     timeout: float = 30.0,
 ) -> list[Comparison]:
     """Compare for every step of four epochs which rows have counted, and with which weight.
@@ -112,7 +112,7 @@ def seen(
     experiment: Experiment,
     way: Way,
     *,
-    worker: Sequence[str] = WORKER,
+    worker: Program = WORKER,
     timeout: float = 30.0,
 ) -> Ledger:
     """Return what four epochs of a probe show; arguments as of `check_ledger`.

@@ -30,7 +30,7 @@ from dptrain.gradcheck.probe import probe, weight_gradients
 from dptrain.gradcheck.reference.bounded import UNITS
 from dptrain.gradcheck.reference.setting import Setting
 from dptrain.gradcheck.verdict import Verdict
-from dptrain.launch.local import WORKER
+from dptrain.launch.local import WORKER, Program
 from dptrain.nn.composite import Residual
 from dptrain.nn.dropout import Dropout
 from dptrain.nn.network import Network
@@ -85,7 +85,7 @@ def check_masks(
     job: Job,
     way: Way,
     *,
-    worker: Sequence[str] = WORKER,
+    worker: Program = WORKER,
     timeout: float = 30.0,
 ) -> list[Comparison]:
     """Check the masks of real workers, once for every rate that a job's network has.
@@ -126,7 +126,7 @@ def seen(
     way: Way,
     rate: float,
     *,
-    worker: Sequence[str] = WORKER,
+    worker: Program = WORKER,
     timeout: float = 30.0,
 ) -> Masks:
     """Return the masks that a probe shows; arguments as of `check_masks`."""

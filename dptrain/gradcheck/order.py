@@ -9,7 +9,6 @@ share memory wait for each other by events in the one, in the other as in traini
 import signal
 import threading
 import time
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,7 +21,7 @@ from dptrain.gradcheck.comparison import Comparison, compare, entry, told_of
 from dptrain.gradcheck.distributed import Way, copied, engine
 from dptrain.gradcheck.states import equal_states
 from dptrain.gradcheck.verdict import Verdict
-from dptrain.launch.local import WORKER, Crew
+from dptrain.launch.local import WORKER, Crew, Program
 
 # Steps of the run that is left alone, and how many are ordered at once while workers are held up.
 STEPS, AT_ONCE = 24, 8
@@ -56,7 +55,7 @@ def check_order(
     state: State,
     *,
     seed: int = 0,
-    worker: Sequence[str] = WORKER,
+    worker: Program = WORKER,
     timeout: float = 30.0,
 ) -> list[Comparison]:
     """Compare runs of many steps at once, left alone and held up, with this process alone.

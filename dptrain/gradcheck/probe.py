@@ -18,7 +18,7 @@ from dptrain.experiment.job import Job, opened_data
 from dptrain.experiment.schema import Experiment
 from dptrain.experiment.settle import settle
 from dptrain.gradcheck.distributed import Way, begin, engine, gradient_of, recording, steps
-from dptrain.launch.local import WORKER
+from dptrain.launch.local import WORKER, Program
 from dptrain.nn.dense import Dense
 from dptrain.nn.initializers import Zeros
 from dptrain.nn.network import AnyLayer, Network
@@ -78,7 +78,7 @@ def weight_gradients(
     folder: Path,
     way: Way,
     *,
-    worker: Sequence[str] = WORKER,
+    worker: Program = WORKER,
     timeout: float = 30.0,
 ) -> Array:
     """Return the gradient of the linear layer's weights, ``(steps, inputs, outputs)``.

@@ -19,23 +19,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-import dptrain
 from dptrain.exchange.barrier import Kind
 from dptrain.exchange.memory import SharedMemory
+from dptrain.launch.environment import worker_environment
+from dptrain.launch.nursery import Forked, Nursery
 
-ONE_THREAD = dict.fromkeys(
-    (
-        "OPENBLAS_NUM_THREADS",
-        "OMP_NUM_THREADS",
-        "MKL_NUM_THREADS",
-        "BLIS_NUM_THREADS",
-        "VECLIB_MAXIMUM_THREADS",
-    ),
-    "1",
-)
 GRACE = 2.0
 # what a worker process runs, as arguments of Python
 WORKER = ("-m", "dptrain.worker")
+# the same, or who forks processes that do
+Program = Sequence[str] | Nursery
 
 
 @dataclass(frozen=True)
@@ -67,22 +60,11 @@ class LocalWorker:
         pidfd: readable once the process has ended; -1 where the system has no pidfds.
     """
 
-    def __init__(
-        self, rank: int, log: Path, inherited: "Inheritance", program: Sequence[str]
-    ) -> None:
+    def __init__(self, rank: int, log: Path, inherited: "Inheritance", program: Program) -> None:
         self.rank = rank
         self.log = log
         self._inherited = inherited
-        with log.open("ab") as sink:
-            self._process = subprocess.Popen(
-                [sys.executable, "-P", *program],
-                stdin=subprocess.PIPE,
-                stdout=sink,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-                pass_fds=inherited.descriptors,
-                env=worker_environment(),
-            )
+        self._process = _process(log, inherited.descriptors, program)
         self.pidfd = os.pidfd_open(self._process.pid) if hasattr(os, "pidfd_open") else -1
 
     def order(self, orders: Orders) -> None:
@@ -140,11 +122,25 @@ class LocalWorker:
                 self._process.stdin.close()
 
 
-def worker_environment() -> dict[str, str]:
-    """Return the environment of a worker: one BLAS thread, and this very package on the path."""
-    package = str(Path(dptrain.__file__).resolve().parent.parent)
-    paths = [package, *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
-    return os.environ | ONE_THREAD | {"PYTHONPATH": os.pathsep.join(paths)}
+def _process(
+    log: Path, descriptors: Sequence[int], program: Program
+) -> subprocess.Popen[bytes] | Forked:
+    """Start a process; arguments as of `Nursery.fork`."""
+    if isinstance(program, Nursery):
+        forked = program.fork(log, descriptors)
+        if forked is not None:
+            return forked
+        program = program.program  # whose log will tell what is wrong with it
+    with log.open("ab") as sink:
+        return subprocess.Popen(
+            [sys.executable, "-P", *program],
+            stdin=subprocess.PIPE,
+            stdout=sink,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            pass_fds=descriptors,
+            env=worker_environment(),
+        )
 
 
 class Inheritance:
@@ -189,7 +185,7 @@ class Crew:
         self,
         logs: Sequence[Path],
         barrier: Kind | None = None,
-        program: Sequence[str] = WORKER,
+        program: Program = WORKER,
     ) -> None:
         """Start a worker for every log file; with shared memory where a barrier is given."""
         self.workers: list[LocalWorker] = []

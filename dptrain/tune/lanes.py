@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Self
 
 from dptrain.errors import EXIT_WORKERS_LOST
-from dptrain.launch.local import worker_environment
+from dptrain.launch.environment import worker_environment
 from dptrain.tune.messages import (
     Ended,
     FromLane,

@@ -23,7 +23,7 @@ from dptrain.exchange.rank import initial_state
 from dptrain.experiment.execution import settle_execution
 from dptrain.experiment.job import Job
 from dptrain.experiment.schema import Execution
-from dptrain.launch.local import Crew
+from dptrain.launch.local import WORKER, Crew, Program
 from dptrain.protocol.handshake import new_key
 from tests.exchange.build import Data, experiments, inline_digests, lockstep_digests, never
 
@@ -41,12 +41,13 @@ def cluster(
     exchange: str,
     workers: int,
     state: State | None = None,
+    worker: Program = WORKER,
     **ways: Any,
 ) -> Iterator[tuple[Cluster, Crew]]:
     """Start workers for a job, by default with its initial state; end them with the block."""
     execution = settle_execution(Execution(workers=workers, exchange=exchange, **ways), job.shards)  # type: ignore[arg-type]
     barrier = (execution.barrier or "flags") if exchange == "shared" else None
-    with Crew([logs / f"{rank}.log" for rank in range(workers)], barrier) as crew:
+    with Crew([logs / f"{rank}.log" for rank in range(workers)], barrier, worker) as crew:
         setting = Setting(job, execution, str(folder), new_key(), crew, 0, never)
         kind = SharedCluster if exchange == "shared" else StarCluster
         found: Cluster = kind(setting, state or State(*initial_state(job)))
@@ -113,7 +114,7 @@ def test_processes_of_any_number_and_exchange_equal_inline(
     ("exchange", "barrier"), [("shared", "flags"), ("shared", "events"), ("star", None)]
 )
 def test_workers_that_are_held_up_at_random_change_nothing(
-    exchange: str, barrier: str | None, data: Data, tmp_path: Path
+    exchange: str, barrier: str | None, data: Data, tmp_path: Path, workers: Program
 ) -> None:
     experiment = {
         "dataset": "classes", "dtype": "float32", "model": "mlp:20-9-3", "optimizer": "adam",
@@ -130,10 +131,8 @@ def test_workers_that_are_held_up_at_random_change_nothing(
             worker.signal_group(signal.SIGCONT)
             time.sleep(random.random() * 0.002)
 
-    with cluster(job, data.folder(experiment), tmp_path, exchange, 3, barrier=barrier) as (
-        found,
-        crew,
-    ):
+    ways: dict[str, Any] = {"barrier": barrier, "worker": workers}
+    with cluster(job, data.folder(experiment), tmp_path, exchange, 3, **ways) as (found, crew):
         thread = threading.Thread(target=disturb, args=[crew])
         thread.start()
         try:
@@ -164,10 +163,10 @@ NORMAL: list[dict[str, Any]] = [
 
 
 @pytest.mark.parametrize("exchange", ["shared", "star"])
-@pytest.mark.parametrize("workers", [2, 3, 5])
+@pytest.mark.parametrize("world", [2, 3, 5])
 @pytest.mark.parametrize("batch_size", [25, 4])
 def test_ranks_meet_in_the_middle_of_a_pass_also_those_without_rows(
-    exchange: str, workers: int, batch_size: int, data: Data, tmp_path: Path
+    exchange: str, world: int, batch_size: int, data: Data, tmp_path: Path, workers: Program
 ) -> None:
     experiment = {
         "dataset": "classes", "dtype": "float32", "layers": NORMAL, "input_shape": [4, 5],
@@ -175,7 +174,8 @@ def test_ranks_meet_in_the_middle_of_a_pass_also_those_without_rows(
         "weight_decay": 0.01, "steps": 20,
     }  # fmt: skip
     job = data.job(experiment)
-    with cluster(job, data.folder(experiment), tmp_path, exchange, workers) as (found, _):
+    folder = data.folder(experiment)
+    with cluster(job, folder, tmp_path, exchange, world, worker=workers) as (found, _):
         assert digests(found, job) == inline_digests(data.job(experiment))
 
 

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from dptrain.arithmetic.shards import blocks
 from dptrain.exchange.engine import State
 from dptrain.experiment.job import Job
+from dptrain.launch.local import Program
 from dptrain.nn.passes import Arrangement
 from tests.exchange.build import LOSSES, UNITS, Data
 from tests.exchange.test_contract import cluster
@@ -110,13 +111,14 @@ def differences(job: Job, w: NDArray[Any]) -> NDArray[Any]:
     return slopes
 
 
-def assert_gradient(data: Data, described: dict[str, Any], logs: Path, exchange: str) -> None:
+def assert_gradient(
+    data: Data, described: dict[str, Any], logs: Path, exchange: str, workers: Program
+) -> None:
     job = data.job(described)
     random = np.random.default_rng(8)
     w = job.initial_parameters() + 0.1 * random.standard_normal(job.network.size)
-    with cluster(
-        job, data.folder(described), logs, exchange, WORKERS, state=State(w.copy(), [])
-    ) as (found, _):
+    folder, state = data.folder(described), State(w.copy(), [])
+    with cluster(job, folder, logs, exchange, WORKERS, state, workers) as (found, _):
         list(found.train(0, 1, lambda: False, 1))
         applied = gradient(job, w, found.state().parameters)
     np.testing.assert_allclose(applied, differences(job, w), rtol=1e-6, atol=2e-9)
@@ -124,15 +126,19 @@ def assert_gradient(data: Data, described: dict[str, Any], logs: Path, exchange:
 
 @pytest.mark.parametrize("exchange", ["shared", "star"])
 @pytest.mark.parametrize("name", list(NETWORKS))
-def test_every_layer(name: str, exchange: str, data: Data, tmp_path: Path) -> None:
+def test_every_layer(
+    name: str, exchange: str, data: Data, tmp_path: Path, workers: Program
+) -> None:
     described = experiment(NETWORKS[name], "softmax-cross-entropy", "classes")
-    assert_gradient(data, described, tmp_path, exchange)
+    assert_gradient(data, described, tmp_path, exchange, workers)
 
 
 @pytest.mark.parametrize(
     ("dataset", "settings"), [(name, each) for name, some in LOSSES.items() for each in some]
 )
-def test_every_loss(dataset: str, settings: dict[str, Any], data: Data, tmp_path: Path) -> None:
+def test_every_loss(
+    dataset: str, settings: dict[str, Any], data: Data, tmp_path: Path, workers: Program
+) -> None:
     layers = [FLAT, dense(5), {"layer": "tanh"}, dense(UNITS[dataset])]
     described = experiment(layers, "hinge", dataset) | settings
-    assert_gradient(data, described, tmp_path, "shared")
+    assert_gradient(data, described, tmp_path, "shared", workers)

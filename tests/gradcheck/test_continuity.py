@@ -11,6 +11,7 @@ from dptrain.gradcheck.distributed import Way, begin
 from dptrain.gradcheck.ledger import check_ledger
 from dptrain.gradcheck.masks import check_masks
 from dptrain.gradcheck.verdict import Verdict
+from dptrain.launch.local import Program
 from tests.exchange.build import Data
 from tests.gradcheck.build import FLAT, PLAIN, dense, experiment, weights
 from tests.gradcheck.build import data as data
@@ -34,12 +35,12 @@ def case(data: Data, **described: Any) -> tuple[Job, Any, State]:
 
 @pytest.mark.parametrize("way", [*WAYS, INLINE], ids=str)
 @pytest.mark.parametrize("dataset", ["classes", "regression"])
-def test_evaluations_by_all_ranks(way: Way, dataset: str, data: Data) -> None:
+def test_evaluations_by_all_ranks(way: Way, dataset: str, data: Data, workers: Program) -> None:
     layers, loss = [FLAT, dense(3)], "softmax-cross-entropy"
     if dataset == "regression":
         layers, loss = [FLAT, dense(2)], "mean-squared-error"
     job, folder, state = case(data, dataset=dataset, layers=layers, loss=loss, dtype="float32")
-    found = check_replicas(job, folder, way, state)
+    found = check_replicas(job, folder, way, state, worker=workers)
     assert [c.verdict for c in found] == [Verdict.PASS] * 6
     assert [c.where for c in found[::2]] == [f"{way}, after {k} steps" for k in range(3)]
     assert [c.edge for c in found] == ["replicas", "evaluation"] * 3

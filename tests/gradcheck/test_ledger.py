@@ -12,6 +12,7 @@ from dptrain.experiment.schema import Experiment
 from dptrain.gradcheck.distributed import Way
 from dptrain.gradcheck.ledger import Ledger, check_ledger, diagnose_ledger, judged, seen
 from dptrain.gradcheck.verdict import Verdict
+from dptrain.launch.local import Program
 from tests.exchange.build import Data
 from tests.gradcheck.build import data as data
 from tests.gradcheck.build import experiment
@@ -33,9 +34,11 @@ def right(settled: Experiment) -> Ledger:
 
 @pytest.mark.parametrize("exchange", ["shared", "star"])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_real_workers_count_every_row_once(exchange: str, dtype: str, data: Data) -> None:
+def test_real_workers_count_every_row_once(
+    exchange: str, dtype: str, data: Data, workers: Program
+) -> None:
     job = data.job(experiment(dtype=dtype, augment_noise=0.1, weight_decay=0.1, clip_norm=0.1))
-    found = check_ledger(job.experiment, Way(exchange, WORKERS))
+    found = check_ledger(job.experiment, Way(exchange, WORKERS), worker=workers)
     assert [c.verdict for c in found] == [Verdict.PASS] * 16  # steps 0 to 11, and four epochs
     assert {c.edge for c in found} == {"ledger"}
     assert [c.where.rpartition(", ")[2] for c in found[10:14]] == [

@@ -9,6 +9,7 @@ from dptrain.arithmetic.randomness import Purpose, SteppedUniform
 from dptrain.gradcheck.distributed import Way
 from dptrain.gradcheck.masks import Masks, check_masks, diagnose_masks, hoeffding, judged, seen
 from dptrain.gradcheck.verdict import Verdict
+from dptrain.launch.local import Program
 from tests.exchange.build import Data
 from tests.gradcheck.build import FLAT, dense, experiment
 from tests.gradcheck.build import data as data
@@ -31,9 +32,9 @@ NAMES = [
 
 
 @pytest.mark.parametrize("exchange", ["shared", "star"])
-def test_masks_of_real_workers(exchange: str, data: Data) -> None:
+def test_masks_of_real_workers(exchange: str, data: Data, workers: Program) -> None:
     job = data.job(experiment(layers=LAYERS, dtype="float32"))
-    found = check_masks(job, Way(exchange, 3))
+    found = check_masks(job, Way(exchange, 3), worker=workers)
     assert [c.verdict for c in found] == [Verdict.PASS] * 8
     assert [c.name for c in found] == NAMES * 2
     assert [c.where for c in found[::4]] == [

@@ -8,6 +8,7 @@ import pytest
 from dptrain.gradcheck.distributed import Step, Way, begin, engine, steps
 from dptrain.gradcheck.statistics import check_statistics, diagnose_statistics
 from dptrain.gradcheck.verdict import Verdict
+from dptrain.launch.local import Program
 from tests.exchange.build import Data
 from tests.gradcheck.build import (
     FLAT,
@@ -34,10 +35,13 @@ IMAGES = [
 
 @pytest.mark.parametrize("exchange", ["shared", "star"])
 @pytest.mark.parametrize("batch_size", [13, 3])  # shards of 3 or 2 rows; of 1 or none
-def test_statistics_of_real_workers(exchange: str, batch_size: int, data: Data) -> None:
+def test_statistics_of_real_workers(
+    exchange: str, batch_size: int, data: Data, workers: Program
+) -> None:
     described = experiment(dtype="float32", batch_size=batch_size)
     job = data.job(described)
-    with engine(job, data.folder(described), Way(exchange, 3), begin(job, weights(job))) as found:
+    way, state = Way(exchange, 3), begin(job, weights(job))
+    with engine(job, data.folder(described), way, state, worker=workers) as found:
         done = list(steps(found, 0, 3))
     compared = check_statistics(job, done, exchange)
     assert [c.verdict for c in compared] == [Verdict.PASS] * 3
@@ -100,14 +104,13 @@ def still(engine: Wrong) -> None:
     found.moving = [(low, high, 0.0) for low, high, _ in found.moving]
 
 
-def test_workers_with_statistics_of_their_own(data: Data) -> None:
+def test_workers_with_statistics_of_their_own(data: Data, workers: Program) -> None:
     """A network whose batch norm is not synchronised, taken for one whose batch norm is."""
     apart = [*LAYERS[:2], {"layer": "batchnorm", "sync": False}, *LAYERS[3:]]
     described = experiment(layers=apart)
     ghost, job = data.job(described), data.job(experiment())
-    with engine(
-        ghost, data.folder(described), Way("shared", 3), begin(ghost, weights(ghost))
-    ) as found:
+    way, state = Way("shared", 3), begin(ghost, weights(ghost))
+    with engine(ghost, data.folder(described), way, state, worker=workers) as found:
         done = list(steps(found, 0, 2))
     compared = check_statistics(job, done, "shared")
     assert [c.verdict for c in compared] == [Verdict.FAIL] * 2

@@ -18,7 +18,7 @@ from dptrain.gradcheck.runs.lapses import arrays_of, lapses
 from dptrain.gradcheck.runs.went_on import went_on
 from dptrain.gradcheck.states import equal_states
 from dptrain.gradcheck.updates.one_step import diagnose_updates
-from dptrain.launch.local import WORKER
+from dptrain.launch.local import WORKER, Program
 from dptrain.trained import flat_parameters
 
 
@@ -30,7 +30,7 @@ def check_resume(
     *,
     stop: int = 3,
     end: int = 5,
-    worker: Sequence[str] = WORKER,
+    worker: Program = WORKER,
     timeout: float = 30.0,
 ) -> Iterator[tuple[Comparison, Callable[[], Failure]]]:
     """Compare weights and optimizer state of both, bit by bit.

@@ -14,7 +14,8 @@ from dptrain.gradcheck.verdict import Verdict
 from dptrain.gradcheck.zoo.bug import Bug, Patches
 from dptrain.gradcheck.zoo.catalogue import BUGS
 from dptrain.gradcheck.zoo.habitats import AFTER_THE_REDUCE, HABITATS, RESUMED, weights
-from dptrain.launch.local import WORKER
+from dptrain.launch.local import WORKER, Program
+from dptrain.launch.nursery import Nursery, nursery
 
 WORKERS = 3
 # What the zoo must reach: of the bugs that change anything, so many found, so many named rightly.
@@ -80,14 +81,20 @@ def _fraction(found: Iterable[bool]) -> float:
 def run_zoo(tell: Callable[[Caught], None], names: Sequence[str] = ()) -> Zoo:
     """Run bugs, all unless some are named, each in the experiment in which it shows."""
     caught = []
-    for bug in (BUGS[name] for name in names) if names else BUGS.values():
-        caught.append(catch(bug))
-        tell(caught[-1])
+    with nursery(WORKER) as right, nursery(PROGRAM) as wrong:
+        for bug in (BUGS[name] for name in names) if names else BUGS.values():
+            caught.append(catch(bug, right if bug.place == "coordinator" else wrong))
+            tell(caught[-1])
     return Zoo(caught)
 
 
-def catch(bug: Bug) -> Caught:
-    """Check an experiment with a bug in it."""
+def catch(bug: Bug, forks: Program | None = None) -> Caught:
+    """Check an experiment with a bug in it.
+
+    Args:
+        bug: let loose.
+        forks: what forks its workers, if anything: they get the bug's name.
+    """
     began = time.perf_counter()
     subject = Subject(build(Experiment, HABITATS[bug.habitat], bug.habitat))
     dtype = subject.experiment.dtype
@@ -105,8 +112,11 @@ def catch(bug: Bug) -> Caught:
     patches = Patches()
     if bug.place != "worker":
         bug.patch(patches)
+    workers = forks if isinstance(forks, Nursery) else None
+    if workers is not None and bug.place != "coordinator":
+        workers = workers.given(bug.name)
     try:
-        report = Check(subject, plan, points).run()
+        report = Check(subject, plan, points).run(workers)
     finally:
         patches.undo()
     diagnoses = report.failures[0].diagnoses if report.failures else ()

@@ -15,23 +15,24 @@ from dptrain.gradcheck.distributed import Way
 from dptrain.gradcheck.runs import resume
 from dptrain.gradcheck.runs.resume import check_resume
 from dptrain.gradcheck.verdict import Verdict
+from dptrain.launch.local import WORKER, Program
 from tests.exchange.build import OPTIMIZERS, Data
 from tests.gradcheck.build import LAYERS
 from tests.gradcheck.build import data as data
 from tests.gradcheck.test_continuity import INLINE, WAYS, case
 
 
-def compared(*arguments: Any) -> tuple[list[Comparison], list[Diagnosis]]:
+def compared(*arguments: Any, worker: Program = WORKER) -> tuple[list[Comparison], list[Diagnosis]]:
     """Return all comparisons, and what the first that failed is put down to."""
-    found = list(check_resume(*arguments))
+    found = list(check_resume(*arguments, worker=worker))
     failed = [explain for each, explain in found if each.verdict is Verdict.FAIL]
     return [each for each, _ in found], list(failed[0]().diagnoses) if failed else []
 
 
 @pytest.mark.parametrize("way", WAYS, ids=str)
-def test_workers_resume(way: Way, data: Data) -> None:
+def test_workers_resume(way: Way, data: Data, workers: Program) -> None:
     job, folder, state = case(data, clip_norm=0.5, schedule="cosine")
-    found, _ = compared(job, folder, way, state)
+    found, _ = compared(job, folder, way, state, worker=workers)
     assert [(c.name, c.edge, c.verdict, c.compared) for c in found] == [
         (f"{what} resumed after step 3 = not interrupted", "resume", Verdict.PASS, job.network.size)
         for what in ("weights", "mean", "squares")
@@ -79,7 +80,7 @@ def test_a_state_that_is_rounded(data: Data, monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_a_state_that_is_put_where_no_step_reads_it(
-    data: Data, monkeypatch: pytest.MonkeyPatch
+    data: Data, monkeypatch: pytest.MonkeyPatch, workers: Program
 ) -> None:
     begin = SharedCluster.__init__
 
@@ -92,7 +93,7 @@ def test_a_state_that_is_put_where_no_step_reads_it(
 
     monkeypatch.setattr(SharedCluster, "__init__", begun)
     job, folder, state = case(data)
-    _, diagnoses = compared(job, folder, WAYS[0], state)
+    _, diagnoses = compared(job, folder, WAYS[0], state, worker=workers)
     assert diagnoses[0].kind == "resumed-elsewhere"
     assert diagnoses[0].sentence.startswith("The run that was resumed after step 3 went on with ze")
 

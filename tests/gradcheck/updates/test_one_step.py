@@ -17,6 +17,7 @@ from dptrain.gradcheck.distributed import Step, Way, begin, engine, steps
 from dptrain.gradcheck.updates.one_step import check_updates, diagnose_updates
 from dptrain.gradcheck.updates.textbook import Textbook
 from dptrain.gradcheck.verdict import Verdict
+from dptrain.launch.local import Program
 from dptrain.optim.rules import RULES, Arrays, Momentum
 from dptrain.own.origin import Named
 from tests.exchange.build import OPTIMIZERS, Data
@@ -46,9 +47,11 @@ SCHEDULES: list[dict[str, Any]] = [
 
 @pytest.mark.parametrize("exchange", ["shared", "star"])
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
-def test_real_workers_update_by_the_book(optimizer: str, exchange: str, data: Data) -> None:
+def test_real_workers_update_by_the_book(
+    optimizer: str, exchange: str, data: Data, workers: Program
+) -> None:
     layers = {} if exchange == "shared" else {"layers": PLAIN}
-    job, done = real_steps(data, exchange, optimizer=optimizer, **layers)
+    job, done = real_steps(data, exchange, workers, optimizer=optimizer, **layers)
     compared = check_updates(job, done, exchange, workers=WORKERS)
     assert [c.verdict for c in compared] == [Verdict.PASS] * 3 * (1 + len(RULES[optimizer]().slots))
     assert all(c.edge == "update" and c.compared == job.network.size for c in compared)
@@ -56,24 +59,26 @@ def test_real_workers_update_by_the_book(optimizer: str, exchange: str, data: Da
 
 
 def test_what_is_not_trained_has_no_state_in_the_star(
-    data: Data, monkeypatch: pytest.MonkeyPatch
+    data: Data, monkeypatch: pytest.MonkeyPatch, workers: Program
 ) -> None:
     monkeypatch.setattr(np, "empty_like", lambda array: np.full_like(array, 7))
-    job, done = real_steps(data, "star", optimizer="adam")
+    job, done = real_steps(data, "star", workers, optimizer="adam")
     monkeypatch.undo()
     found = check_updates(job, done, "star", workers=WORKERS)
     assert {c.verdict for c in found} == {Verdict.PASS}
 
 
-def real_steps(data: Data, exchange: str, **described: Any) -> tuple[Job, list[Step]]:
+def real_steps(
+    data: Data, exchange: str, workers: Program, **described: Any
+) -> tuple[Job, list[Step]]:
     """Return three steps of real workers, with every penalty."""
     experimental = experiment(
         lr=0.01, weight_decay=0.1, l1=0.01, clip_norm=0.5, dtype="float32", schedule="cosine",
         warmup=1, **described,
     )  # fmt: skip
     job = data.job(experimental)
-    way = Way(exchange, WORKERS)
-    with engine(job, data.folder(experimental), way, begin(job, weights(job))) as found:
+    way, state = Way(exchange, WORKERS), begin(job, weights(job))
+    with engine(job, data.folder(experimental), way, state, worker=workers) as found:
         return job, list(steps(found, 0, 3))
 
 
@@ -135,7 +140,7 @@ def test_small_deviations_show(data: Data) -> None:
 
 
 @pytest.mark.parametrize("exchange", ["shared", "star"])
-def test_a_network_of_the_users_own(exchange: str, data: Data) -> None:
+def test_a_network_of_the_users_own(exchange: str, data: Data, workers: Program) -> None:
     folder = data.folders["classes", "float64"]
     dataset = open_dataset(folder, validation=0, test=0, seed=0)
     sizes = {"input_size": 20, "hidden_size": 7, "output_size": 3, "weight_init_std": 0.3}
@@ -146,7 +151,7 @@ def test_a_network_of_the_users_own(exchange: str, data: Data) -> None:
     settled = settle(described, 1, 3, len(dataset.train), dataset.digest)
     job = Job(settled, dataset, Named(EXAMPLE))
     state = begin(job, job.initial_parameters())
-    with engine(job, folder, Way(exchange, WORKERS), state) as found:
+    with engine(job, folder, Way(exchange, WORKERS), state, worker=workers) as found:
         done = list(steps(found, 0, 3))
     compared = check_updates(job, done, exchange, workers=WORKERS)
     assert [c.verdict for c in compared] == [Verdict.PASS] * 9
