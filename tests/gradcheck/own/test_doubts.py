@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 
 from dptrain.gradcheck.calls import check
+from dptrain.gradcheck.oracles.logarithm import Labelled, lacking
+from dptrain.gradcheck.oracles.projections import Slope
 from dptrain.gradcheck.verdict import Verdict
-from tests.gradcheck.own.layers import Abs, Affine, Array, BatchNorm, Dropout, Layer, Relu
+from tests.gradcheck.own.layers import Abs, Affine, Array, BatchNorm, Dropout, Layer, Relu, Single
 from tests.gradcheck.own.losses import SoftmaxCrossEntropy
 from tests.gradcheck.own.networks import Plain
 
@@ -86,3 +88,27 @@ class Flat:
 
 def test_a_flat_loss_is_not_doubted() -> None:
     assert check(Flat(), data(), **NUMBERS).verdict is Verdict.PASS
+
+
+@pytest.mark.parametrize("scale", [0.003, 0.01])
+def test_what_an_absolute_value_takes_from_complex_numbers_is_no_error(scale: float) -> None:
+    layers = affine(4, 5, scale), Abs(), Single(), affine(5, 3, scale)
+    found = check(network(*layers), data(), batch_size=22, lr=0.1, **NUMBERS)
+    assert found.verdict is not Verdict.FAIL
+
+
+@pytest.mark.parametrize(
+    ("estimates", "told"),
+    [
+        ((1.002e-7, 1.0e-7, 1.004e-7, 1.003e-7), 1e-7),
+        ((1.2e-7, 0.9e-7, 1.004e-7, 1.003e-7), None),  # as far apart as chance would have it
+        ((1.0e-7, 1.0e-7), None),
+    ],
+)
+def test_uncertain_tensors_that_agree_tell_an_epsilon(
+    estimates: tuple[float, ...], told: float | None
+) -> None:
+    count = len(estimates)
+    slopes = [Slope(-e, 1.1e-7, d) for e, d in zip(estimates, np.eye(count), strict=True)]
+    found = lacking(Labelled(3, np.ones(count), np.zeros(count)), np.zeros(count), slopes)
+    assert (found and found.epsilon) == told
