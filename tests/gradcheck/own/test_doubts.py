@@ -112,3 +112,40 @@ def test_uncertain_tensors_that_agree_tell_an_epsilon(
     slopes = [Slope(-e, 1.1e-7, d) for e, d in zip(estimates, np.eye(count), strict=True)]
     found = lacking(Labelled(3, np.ones(count), np.zeros(count)), np.zeros(count), slopes)
     assert (found and found.epsilon) == told
+
+
+class OneMinus:
+    """Logistic regression whose loss has lost digits where ``1 - p`` is all but 0."""
+
+    def __init__(self, scale: float, factor: float) -> None:
+        self.params = {"w": scale * np.array([9.0, -8.0, 7.0, 6.0]), "b": np.zeros(1)}
+        self.factor = factor
+
+    def chance(self, x: Array) -> Array:
+        return 1 / (1 + np.exp(-(x @ self.params["w"] + self.params["b"])))
+
+    def loss(self, x: Array, t: Array) -> Any:
+        p = self.chance(x)
+        return -np.mean(np.log(np.where(t == 1, p, 1 - p)))
+
+    def gradient(self, x: Array, t: Array) -> dict[str, Array]:
+        d = (self.chance(x) - t) / len(x)
+        return {"w": self.factor * (x.T @ d), "b": d.sum(keepdims=True)}
+
+
+@pytest.mark.parametrize(
+    ("scale", "factor", "verdict"),
+    [
+        (0.4, 1.0, Verdict.PASS),
+        (0.4, 1.001, Verdict.FAIL),
+        (1.0, 1.0, Verdict.INCONCLUSIVE),
+        (1.0, 1.001, Verdict.FAIL),
+    ],
+)
+def test_digits_that_the_loss_has_lost_are_no_error(
+    scale: float, factor: float, verdict: Verdict
+) -> None:
+    x, t = data()
+    with np.errstate(all="ignore"):
+        found = check(OneMinus(scale, factor), (x, t % 2), **NUMBERS)
+    assert found.verdict is verdict
