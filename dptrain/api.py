@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Literal, TypedDict, Unpack
 
 import numpy as np
-from msgspec.structs import replace
+from msgspec.structs import asdict, replace
 from numpy.typing import ArrayLike, NDArray
 
 from dptrain.coordinator.observer import Observer
@@ -224,10 +224,12 @@ def train(
     """
     if experiment.dataset == MEMORY:
         raise UsageError(f"dataset={MEMORY!r} is for fit, which has the arrays; name a data set")
+    experiment = build(Experiment, asdict(experiment), "Experiment")
+    execution = build(Execution, asdict(execution or Execution()), "Execution")
     origin = None if network is None else Given(network)
     if origin is not None:
         experiment = replace(experiment, model=origin.model)
-    return _trained(experiment, execution or Execution(), out, progress, origin=origin)
+    return _trained(experiment, execution, out, progress, origin=origin)
 
 
 def _trained(

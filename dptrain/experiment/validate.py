@@ -1,5 +1,6 @@
 """From plain values to the schema, with messages that name the key, the value and the remedy."""
 
+import os
 from collections.abc import Mapping
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
@@ -15,7 +16,7 @@ def build(schema: type[S], values: Mapping[str, Any], origin: str) -> S:
 
     Args:
         schema: `Experiment` or `Execution`.
-        values: plain values by key.
+        values: plain values by key; a path may be a `Path`.
         origin: where they come from, for the messages, such as a file's path.
 
     Raises:
@@ -26,8 +27,9 @@ def build(schema: type[S], values: Mapping[str, Any], origin: str) -> S:
         if key not in known:
             near = suggestion(key, known) or ";"
             raise UsageError(f"{origin}: unknown key {key!r}{near} known keys: {', '.join(known)}")
+    values = {k: os.fspath(v) if isinstance(v, os.PathLike) else v for k, v in values.items()}
     try:
-        return msgspec.convert(dict(values), schema)
+        return msgspec.convert(values, schema)
     except msgspec.ValidationError as error:
         raise UsageError(f"{origin}: {_explain(schema, values, str(error))}") from None
 
