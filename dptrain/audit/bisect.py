@@ -6,6 +6,7 @@ from typing import Any
 
 from threadpoolctl import threadpool_limits
 
+from dptrain.arithmetic.kind import Arithmetic, arithmetic
 from dptrain.audit.history import History
 from dptrain.audit.lockstep import (
     Finding,
@@ -40,6 +41,8 @@ class Bisection:
         end: how many steps were done then.
         finding: what the re-executions compute differently first.
         strays: runs that recorded something else than they compute.
+        foreign: runs that recorded something else, but may have computed it on their arithmetic.
+        here: how the re-executions were computed.
         note: why nothing was re-executed, where records alone do not decide.
     """
 
@@ -50,16 +53,20 @@ class Bisection:
     end: int | None = None
     finding: Finding | None = None
     strays: tuple[Stray, ...] = ()
+    foreign: tuple[tuple[Stray, Arithmetic], ...] = ()
+    here: Arithmetic | None = None
     note: str = ""
 
     @property
     def same(self) -> bool:
         """Whether nothing differs, as far as that is known."""
-        return not (self.finding or self.strays or self.records.first)
+        return not (self.finding or self.strays or self.foreign or self.records.first)
 
     @property
     def inconclusive(self) -> bool:
-        """Whether nothing differs, but not all could be looked at."""
+        """Whether nothing is known to differ, but not all could be looked at, or looked at here."""
+        if self.foreign:
+            return not (self.finding or self.strays)
         return self.same and bool(self.note)
 
     def plain(self) -> dict[str, Any]:
@@ -76,6 +83,7 @@ class Bisection:
             "end": self.end,
             "finding": self.finding.plain() if self.finding else None,
             "strays": [each.plain() for each in self.strays],
+            "foreign": [each.plain() | {"made_on": str(made)} for each, made in self.foreign],
             "note": self.note,
         }
 
@@ -118,10 +126,21 @@ def bisect(one: History, other: History, origin: Origin | None = None) -> Bisect
         if begin == 0 and (unlike := unlike_states(replays[0].job.network, sides, 0)):
             return Bisection(runs, settings, records, 0, 0, unlike)
         end, finding = _lockstep(sides, begin)
-    strays = tuple(
-        Stray(run, side.agreed, side.stray) for run, side in enumerate(sides) if side.stray
+        here = arithmetic()
+    strays: list[Stray] = []
+    foreign: list[tuple[Stray, Arithmetic]] = []
+    for run, side in enumerate(sides):
+        if side.stray is None:
+            continue
+        stray = Stray(run, side.agreed, side.stray)
+        elsewhere = side.history.foreign(here, begin, side.stray.step)
+        if elsewhere is None or side.stray.within:
+            strays.append(stray)
+        else:
+            foreign.append((stray, elsewhere[1]))
+    return Bisection(
+        runs, settings, records, begin, end, finding, tuple(strays), tuple(foreign), here
     )
-    return Bisection(runs, settings, records, begin, end, finding, strays)
 
 
 def _lockstep(sides: tuple[Side, Side], begin: int) -> tuple[int, Finding | None]:

@@ -16,7 +16,8 @@ def bisect(one: Path, other: Path, /, *, code: CodeFlags | None = None, json: bo
 
     First by what they recorded; where that differs, both are re-executed in one process, in
     lockstep. Exits with 0 where they are the same, with 3 where they differ, with 4 where the
-    records do not tell and the data to re-execute with are gone. To find the step by the records
+    records do not tell and the data to re-execute with are gone, or where a run was computed with
+    another processor or NumPy. To find the step by the records
     alone, train with --record-digests --log-every 1.
 
     Args:

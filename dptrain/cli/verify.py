@@ -13,7 +13,7 @@ from dptrain.audit.verify import Verified
 from dptrain.audit.verify import verify as verified
 from dptrain.cli.flags import CodeFlags, warn_of_change, whole_number
 from dptrain.cli.output import print_json
-from dptrain.errors import EXIT_CHECK_FAILED, UsageError
+from dptrain.errors import EXIT_CHECK_FAILED, EXIT_INCONCLUSIVE, UsageError
 from dptrain.own.origin import Named
 from dptrain.report.audit import print_verification, window_line
 
@@ -32,7 +32,8 @@ def verify(
     """Re-execute a run in one process, and compare it with what it recorded.
 
     Every digest and loss in metrics.jsonl, and the weights and the optimizer's state in every
-    checkpoint. Exits with 0 where all is the same to the last bit, with 3 where something differs.
+    checkpoint. Exits with 0 where all is the same to the last bit, with 3 where something differs,
+    with 4 where it may do so because the run was computed with another processor or NumPy.
 
     Args:
         run: A run folder.
@@ -54,6 +55,8 @@ def verify(
         print_json(found.plain())
     else:
         print_verification(found)
+    if found.inconclusive:
+        return EXIT_INCONCLUSIVE
     return 0 if found.same else EXIT_CHECK_FAILED
 
 

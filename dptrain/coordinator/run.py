@@ -9,6 +9,7 @@ from msgspec.structs import replace
 from threadpoolctl import threadpool_limits
 
 from dptrain.arithmetic.digest import digest
+from dptrain.arithmetic.kind import arithmetic
 from dptrain.checkpoint.atomic import atomic_write
 from dptrain.checkpoint.checkpoint import Checkpoint, load_checkpoint
 from dptrain.coordinator.beginning import (
@@ -45,7 +46,12 @@ from dptrain.experiment.schema import Execution, Experiment
 from dptrain.experiment.settle import settle
 from dptrain.launch.local import Crew
 from dptrain.metrics.lines import read_metrics
-from dptrain.metrics.records import ProlongedRecord, steps_in_force
+from dptrain.metrics.records import (
+    ArithmeticRecord,
+    ProlongedRecord,
+    arithmetic_in_force,
+    steps_in_force,
+)
 from dptrain.metrics.trace import write_trace
 from dptrain.metrics.writer import MetricsWriter
 from dptrain.optim.schedules import Cosine
@@ -123,6 +129,8 @@ class Run:
             folder.discard_kept_after(checkpoint.epoch)
             if prolonged := _prolonged(job, folder, checkpoint.step):
                 metrics.write(prolonged)
+        if not has_ended:
+            self._record_arithmetic(job, metrics, progress.step)
         stack.callback(self._write_timeline)
         engine = self._engine(stack, job, data, state, progress.step)
         trainer = Trainer(
@@ -143,6 +151,19 @@ class Run:
         startup = time.perf_counter() - self._began
         finished = self._trained(trainer)
         return self._outcome(trainer, startup, finished=finished)
+
+    def _record_arithmetic(self, job: Job, metrics: MetricsWriter, step: int) -> None:
+        """Record how the steps to come are computed; say so where that has changed."""
+        now, before = arithmetic(), arithmetic_in_force(read_metrics(self._folder.metrics))
+        if before is not None and before.fingerprint == now.fingerprint:
+            return
+        if before is not None:
+            self._observer.warn(
+                f"the run goes on with other arithmetic: the steps up to {step} were computed with "
+                f"{before}, from here on it is {now}; the last bits will differ from those of a "
+                "run on one machine, which is recorded in metrics.jsonl"
+            )
+        metrics.write(ArithmeticRecord(step, step / job.steps_per_epoch, *now))
 
     def _settled_job(self, data: Path) -> Job:
         dataset = opened_data(self._experiment, data)
