@@ -185,7 +185,7 @@ def _labels(t: ArrayLike) -> NDArray[Any]:
 
 
 def load_run(
-    path: Path, which: Literal["last", "best"], network: object | None = None
+    path: str | Path, which: Literal["last", "best"] = "last", network: object | None = None
 ) -> tuple[TrainedNetwork, Checkpoint]:
     """Return the network of a run's checkpoint, or of a model file.
 
@@ -201,7 +201,8 @@ def load_run(
         UsageError: the best score of a model file, or a file of bare parameters; or the network
             lacks something.
     """
-    if path.suffix in PICKLES:
+    path = Path(path)
+    if path.suffix in PICKLES and not path.is_dir():
         raise UsageError(
             f"{path}: holds parameters without a network; make a model of it first, with "
             f"{command_for(path, load_params(path))}"

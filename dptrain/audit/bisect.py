@@ -60,13 +60,14 @@ class Bisection:
     @property
     def same(self) -> bool:
         """Whether nothing differs, as far as that is known."""
-        return not (self.finding or self.strays or self.foreign or self.records.first)
+        known = self.finding or self.strays or self.foreign
+        return not (known or self.records.first or self.records.damaged)
 
     @property
     def inconclusive(self) -> bool:
         """Whether nothing is known to differ, but not all could be looked at, or looked at here."""
         if self.foreign:
-            return not (self.finding or self.strays)
+            return not (self.finding or self.strays or self.records.damaged)
         return self.same and bool(self.note)
 
     def plain(self) -> dict[str, Any]:
@@ -79,6 +80,7 @@ class Bisection:
             "compared": self.records.compared,
             "until": self.records.until,
             "recorded": first._asdict() if first else None,
+            "damaged": list(self.records.damaged),
             "begin": self.begin,
             "end": self.end,
             "finding": self.finding.plain() if self.finding else None,

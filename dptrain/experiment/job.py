@@ -178,7 +178,7 @@ class Job:
         return Updater(
             self._rule(),
             self._schedule(),
-            weight_decay=self.experiment.weight_decay,
+            weight_decay=self.experiment.decay_in_force,
             l1=self.experiment.l1,
             clip_norm=self.experiment.clip_norm,
             decaying=[(t.start, t.stop) for t in self.network.all_tensors() if t.decays],

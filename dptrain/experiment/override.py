@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from dptrain.experiment.schema import LOSS_FIELDS, MODEL_FIELDS, RULE_FIELDS
+from dptrain.experiment.schema import DEFAULT_DECAY, LOSS_FIELDS, MODEL_FIELDS, RULE_FIELDS
 from dptrain.own.origin import is_own, own_name
 
 # What a setting that is given anew makes void among the earlier ones.
@@ -35,6 +35,12 @@ def _same(key: str, earlier: Any, later: Any) -> bool:
     return bool(earlier == later)
 
 
+def _is_default_decay(earlier: Mapping[str, Any]) -> bool:
+    """Return whether the weight decay may be there only because of the optimizer."""
+    rule = earlier.get("optimizer")
+    return rule is not None and earlier.get("weight_decay") == DEFAULT_DECAY.get(rule, 0.0)
+
+
 def override(earlier: Mapping[str, Any], later: Mapping[str, Any]) -> dict[str, Any]:
     """Return the earlier values with the later ones over them.
 
@@ -46,4 +52,6 @@ def override(earlier: Mapping[str, Any], later: Mapping[str, Any]) -> dict[str, 
         if not _same(key, earlier.get(key), value):
             for void in VOIDS.get(key, ()):
                 merged.pop(void, None)
+            if key == "optimizer" and _is_default_decay(earlier):
+                merged.pop("weight_decay", None)
     return merged | dict(later)

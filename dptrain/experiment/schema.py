@@ -222,12 +222,12 @@ class Experiment(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         ),
     ] = None
     weight_decay: Annotated[
-        Annotated[float, Meta(ge=0)],
+        Annotated[float, Meta(ge=0)] | None,
         Meta(
             description="Adds weight_decay w to the gradient of the weights, not the biases, and "
-            "nothing to reported losses; decoupled for adamw."
+            "nothing to reported losses; decoupled for adamw, for which it is 0.01 unless given."
         ),
-    ] = 0.0
+    ] = None
     l1: Annotated[
         Annotated[float, Meta(ge=0)],
         Meta(
@@ -267,6 +267,11 @@ class Experiment(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         Annotated[int, Meta(ge=0)], Meta(description="Of everything that is drawn at random.")
     ] = 0
     dtype: Annotated[Dtype, Meta(description="Of weights, data and gradients.")] = "float32"
+
+    @property
+    def decay_in_force(self) -> float:
+        """Weight decay of a settled experiment."""
+        return self.weight_decay or 0.0
 
 
 class Execution(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -340,3 +345,6 @@ RULE_FIELDS = ("momentum", "decay", "beta1", "beta2", "epsilon")
 
 # Settings that mean something for one kind of loss only.
 LOSS_FIELDS = ("label_smoothing", "class_weights", "positive_weight", "huber_delta")
+
+# Weight decay where none is given: without any, adamw would be adam to the last bit.
+DEFAULT_DECAY = {"adamw": 0.01}

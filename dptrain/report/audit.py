@@ -80,7 +80,8 @@ def print_bisection(found: Bisection) -> None:
 
 
 def _lines(found: Bisection) -> list[str]:
-    lines = [_recorded(found.records)]
+    lines = [f"a checkpoint cannot be read: {each}" for each in found.records.damaged]
+    lines.append(_recorded(found.records))
     if found.note:
         return [*lines, f"nothing was re-executed: {found.note}"]
     if found.end:
