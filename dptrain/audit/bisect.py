@@ -90,7 +90,9 @@ class Bisection:
         }
 
 
-def bisect(one: History, other: History, origin: Origin | None = None) -> Bisection:
+def bisect(
+    one: History, other: History, origin: Origin | None = None, data: str | None = None
+) -> Bisection:
     """Return where two runs part.
 
     Nothing is re-executed where their records agree in all that both tell, and that reaches to the
@@ -100,6 +102,7 @@ def bisect(one: History, other: History, origin: Origin | None = None) -> Bisect
         one: run.
         other: run.
         origin: where a network of the user's own comes from.
+        data: where the data set lies, that of both, unless it is where the runs found it.
 
     Raises:
         UsageError: the network is code that the user has not named.
@@ -111,8 +114,10 @@ def bisect(one: History, other: History, origin: Origin | None = None) -> Bisect
     if records.first is None and records.until == min(one.end, other.end):
         return Bisection(runs, settings, records)
     try:
-        replays = Replay(one, origin), Replay(other, origin)
+        replays = Replay(one, origin, data), Replay(other, origin, data)
     except DataError as error:
+        if data is not None:
+            raise
         return Bisection(runs, settings, records, note=str(error))
     if unlike := unlike_networks(*replays):
         return Bisection(runs, settings, records, finding=unlike)

@@ -26,6 +26,7 @@ def verify(
     *,
     windows: Whole = None,
     seed: Whole = None,
+    dataset: str | None = None,
     code: CodeFlags | None = None,
     json: bool = False,
 ) -> int:
@@ -39,6 +40,7 @@ def verify(
         run: A run folder.
         windows: Re-execute only so many of the windows between checkpoints, chosen at random.
         seed: Chooses the windows; drawn, and told, unless given.
+        dataset: Where the data lie that the run was trained on, unless they are where they were.
         code: Of a network of your own.
         json: Print the result as one JSON object.
     """
@@ -50,7 +52,8 @@ def verify(
         _tell(f"windows   {windows}, chosen by --seed {seed}")
     named = code.named() if code is not None else None
     history = accepted(read_history(run), named)
-    found = verified(history, Replay(history, named), count=windows, seed=seed, tell=_tell_window)
+    replay = Replay(history, named, dataset)
+    found = verified(history, replay, count=windows, seed=seed, tell=_tell_window)
     if json:
         print_json(found.plain())
     else:

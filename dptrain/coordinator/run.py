@@ -23,6 +23,7 @@ from dptrain.coordinator.engines import cluster_of, inline_engine
 from dptrain.coordinator.observer import Observer
 from dptrain.coordinator.outcome import Outcome
 from dptrain.coordinator.progress import Progress
+from dptrain.coordinator.recorded import way_on
 from dptrain.coordinator.signals import StopSignal
 from dptrain.coordinator.trainer import Trainer
 from dptrain.data.dataset import Dataset
@@ -56,9 +57,10 @@ from dptrain.metrics.trace import write_trace
 from dptrain.metrics.writer import MetricsWriter
 from dptrain.optim.schedules import Cosine
 from dptrain.own.network import OwnNetwork
-from dptrain.own.origin import Origin, naming
+from dptrain.own.origin import Origin
 from dptrain.protocol.handshake import new_key
 from dptrain.runfolder import RunFolder
+from dptrain.weights.model_file import save_model
 
 
 class Run:
@@ -77,7 +79,10 @@ class Run:
         resumes: bool,
         prepared: Path | None,
         origin: Origin | None,
+        begins: Checkpoint | None = None,
     ) -> None:
+        if begins is not None:
+            experiment = replace(experiment, init_from=str(folder.begun), init_digest=begins.digest)
         self._experiment = experiment
         self._execution = execution
         self._observer = observer
@@ -90,9 +95,11 @@ class Run:
         self._origin = origin
         self._timeline = Timeline() if execution.trace else None
         self._expected = 0.0
+        self._given = begins
+        self._saved = begins
         # a run that is continued has begun already: what it began with may be gone
-        begins = experiment.init_from if not resumes else None
-        self._saved = saved_weights(begins) if begins else None
+        if begins is None and experiment.init_from and not resumes:
+            self._saved = saved_weights(experiment.init_from)
 
     def carry_out(self) -> Outcome:
         """Train to the end or until stopped."""
@@ -111,6 +118,8 @@ class Run:
             state, beginning = first_state(job, self._saved)
             progress = Progress()
             begins = description(job, beginning) if beginning else ""
+            if self._given is not None:
+                save_model(folder.begun, self._given, {})
             atomic_write(folder.experiment, text.encode())
         else:
             state = saved_state(job, checkpoint)
@@ -266,7 +275,7 @@ class Run:
             trainer.save()
             raise WorkersLostError(
                 f"{error}\nstep {trainer.progress.step} is saved; continue with: "
-                f"dptrain train --resume {self._folder.path}{naming(self._experiment.model)}"
+                f"{way_on(self._experiment, self._folder.path)}"
             ) from None
 
     def _write_timeline(self) -> None:

@@ -28,7 +28,7 @@ VOIDS: dict[str, tuple[str, ...]] = {
 }
 
 
-def _same(key: str, earlier: Any, later: Any) -> bool:
+def same(key: str, earlier: Any, later: Any) -> bool:
     """Return whether nothing has changed; code may be named by another path to its file."""
     if key == "model" and isinstance(earlier, str) and is_own(earlier) and is_own(later):
         return own_name(earlier) == own_name(later)
@@ -49,7 +49,7 @@ def override(earlier: Mapping[str, Any], later: Mapping[str, Any]) -> dict[str, 
     """
     merged = dict(earlier)
     for key, value in later.items():
-        if not _same(key, earlier.get(key), value):
+        if not same(key, earlier.get(key), value):
             for void in VOIDS.get(key, ()):
                 merged.pop(void, None)
             if key == "optimizer" and _is_default_decay(earlier):

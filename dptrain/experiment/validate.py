@@ -8,6 +8,7 @@ import msgspec
 
 from dptrain.errors import UsageError, suggestion
 
+SHOWN = 80
 S = TypeVar("S", bound=msgspec.Struct)
 
 
@@ -44,7 +45,14 @@ def _explain(schema: type[msgspec.Struct], values: Mapping[str, Any], reason: st
     if choices and isinstance(value, str):
         near = suggestion(value, choices) or ";"
         return f"{key}={value!r} is unknown{near} choose from: {', '.join(choices)}"
-    return f"{key}={value!r} is not allowed: {what[0].lower()}{what[1:]}".replace("`", "")
+    reason = f"{what[0].lower()}{what[1:]}".replace("`", "")
+    return f"{key}={_shown(value)} is not allowed: {reason}"
+
+
+def _shown(value: object) -> str:
+    """Return a value as its text, or its type where that would fill a page."""
+    text = repr(value)
+    return text if len(text) <= SHOWN else f"an object of type {type(value).__name__}"
 
 
 def choices_of(hint: Any) -> list[str]:

@@ -267,7 +267,7 @@ def test_other_data_are_refused(tmp_path: Path) -> None:
     data = write_dataset(tmp_path / "own.npz")
     out = epochs(data, tmp_path / "run", 1)
     write_dataset(data, rows=138)
-    with pytest.raises(DataError, match="has changed: the experiment was recorded with digest"):
+    with pytest.raises(DataError, match="is not what the experiment was recorded with"):
         verified(out)
 
 
