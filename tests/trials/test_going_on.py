@@ -133,7 +133,7 @@ def test_data_that_have_moved(tmp_path: Path) -> None:
     )
     for verb, code in zip(verbs, (0, 0, 3, 0), strict=True):
         if verb[0] != "bisect":
-            with pytest.raises(DataError, match="no longer at .*name where .* with --dataset"):
+            with pytest.raises(DataError, match=r"no longer at .*name where .* with --dataset"):
                 cli(*verb)
         assert cli(*verb, "--dataset", moved) == code
     wrong = tmp_path / "wrong.npz"
