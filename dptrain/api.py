@@ -31,7 +31,7 @@ from dptrain.data.prepared import prepare_arrays
 from dptrain.errors import UsageError
 from dptrain.experiment.code import MEMORY
 from dptrain.experiment.override import override
-from dptrain.experiment.python_words import in_python
+from dptrain.experiment.python_words import as_python, in_python
 from dptrain.experiment.schema import (
     Dtype,
     Execution,
@@ -120,6 +120,7 @@ class Result:
         digest: SHA-256 of the weights: equal for any number of workers.
         run: the run folder.
         steps_per_second: of the training steps alone.
+        notes: sentences about the scores, such as that they are no better than guessing.
     """
 
     network: TrainedNetwork
@@ -127,6 +128,7 @@ class Result:
     digest: str
     run: Path
     steps_per_second: float
+    notes: Sequence[str] = ()
 
     @property
     def steps(self) -> list[StepRecord]:
@@ -374,7 +376,11 @@ def _trained(
     if not outcome.finished:
         way = way_on(outcome.job.experiment, outcome.folder.path)
         raise KeyboardInterrupt(f"stopped after step {outcome.steps}; continue with: {way}")
-    return _result(outcome)
+    found = _result(outcome)
+    if progress:
+        for note in found.notes:
+            print(note, file=sys.stderr)  # noqa: T201 - as the progress is shown
+    return found
 
 
 def _result(outcome: Outcome) -> Result:
@@ -388,4 +394,5 @@ def _result(outcome: Outcome) -> Result:
         digest=outcome.digest,
         run=outcome.folder.path,
         steps_per_second=outcome.steps_per_second,
+        notes=[as_python(note) for note in outcome.notes],
     )

@@ -204,7 +204,8 @@ def load_run(
 
     Args:
         path: the run folder, or an .npz file that `compress` or `convert` wrote.
-        which: the newest checkpoint, or the one with the best score; of a file always "last".
+        which: the newest checkpoint, or the one with the best score on validation rows, or on the
+            test rows where none were held out; of a file always "last".
         network: where it is one of the user's own, such a network to put the weights into, or what
             was named on the command line (`dptrain.own.origin.Named`). Without it the weights can
             be read, but nothing computed.

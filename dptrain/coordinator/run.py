@@ -24,6 +24,7 @@ from dptrain.coordinator.observer import Observer
 from dptrain.coordinator.outcome import Outcome
 from dptrain.coordinator.progress import Progress
 from dptrain.coordinator.recorded import way_on
+from dptrain.coordinator.remarks import large_numbers, remarks
 from dptrain.coordinator.signals import StopSignal
 from dptrain.coordinator.trainer import Trainer
 from dptrain.data.dataset import Dataset
@@ -51,6 +52,7 @@ from dptrain.metrics.records import (
     ArithmeticRecord,
     ProlongedRecord,
     arithmetic_in_force,
+    result_of,
     steps_in_force,
 )
 from dptrain.metrics.trace import write_trace
@@ -267,10 +269,11 @@ class Run:
             trainer.save()
             return False
         except NonFiniteError as error:
+            hints = [*large_numbers(trainer.job), "try a smaller --lr, or --clip-norm 1"]
+            if trainer.job.experiment.dtype != "float64":
+                hints[-1] = "try a smaller --lr, --clip-norm 1, or --dtype float64"
             last = _last_good(self._folder)
-            raise NonFiniteError(
-                f"{error}\n{last}try a smaller --lr, --clip-norm 1, or --dtype float64"
-            ) from None
+            raise NonFiniteError(f"{error}\n{last}{'; '.join(hints)}") from None
         except WorkersLostError as error:
             trainer.save()
             raise WorkersLostError(
@@ -293,15 +296,19 @@ class Run:
     def _outcome(self, trainer: Trainer, startup: float, *, finished: bool) -> Outcome:
         parameters, end = trainer.parameters, trainer.end
         total = trainer.total
+        steps = end.step if end else trainer.progress.step
+        records = read_metrics(self._folder.metrics)
+        notes = remarks(trainer.job, result_of(records), trainer.progress.best_step, steps)
         return Outcome(
             folder=self._folder,
             digest=digest(parameters),
             parameters=parameters,
             job=trainer.job,
             execution=self._execution,
-            steps=end.step if end else trainer.progress.step,
+            steps=steps,
             end=end,
-            records=read_metrics(self._folder.metrics),
+            records=records,
+            notes=notes,
             seconds=total.seconds,
             steps_per_second=total.steps / total.seconds if total.seconds else 0.0,
             samples_per_second=total.rate(),
