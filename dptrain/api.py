@@ -50,6 +50,7 @@ from dptrain.own.model import Params
 from dptrain.own.network import OwnNetwork, drawing_kept
 from dptrain.own.origin import Origin
 from dptrain.report.observers import SilentObserver, observer_for
+from dptrain.report.telling import OnEpoch, telling
 from dptrain.runfolder import RunFolder
 from dptrain.scratch import scratch_folder
 from dptrain.trained import TrainedNetwork
@@ -65,7 +66,7 @@ class Settings(TypedDict, total=False):
     init_from: "str | Path | Result"
     freeze: list[str]
     label_smoothing: float
-    class_weights: list[float]
+    class_weights: list[float] | dict[int, float] | Literal["balanced"]
     positive_weight: float
     huber_delta: float
     task: TaskName
@@ -156,6 +157,7 @@ def fit(
     out: str | Path | None = None,
     resume: "str | Path | Result | None" = None,
     progress: bool = True,
+    on_epoch: OnEpoch | None = None,
     **settings: Unpack[Settings],
 ) -> Result:
     """Train a network on arrays, with several workers.
@@ -184,6 +186,7 @@ def fit(
             network, the same arrays and its own settings, of which ``epochs``, ``steps`` and
             ``patience`` may be raised.
         progress: whether to show it on standard error.
+        on_epoch: is called in this process with the `EpochRecord` of every epoch that is done.
         settings: any field of `Experiment` or `Execution`, such as ``epochs=5, lr=0.1, workers=2``.
 
     Raises:
@@ -203,6 +206,7 @@ def fit(
             out=out,
             resume=None if resume is None else _run_of(resume),
             progress=progress,
+            on_epoch=on_epoch,
         )
 
 
@@ -217,6 +221,7 @@ def _fit(
     out: str | Path | None,
     resume: Path | None,
     progress: bool,
+    on_epoch: OnEpoch | None,
 ) -> Result:
     begins = None
     if isinstance(network, Result):
@@ -250,6 +255,7 @@ def _fit(
             origin=origin,
             resumed=resumed,
             begins=begins,
+            on_epoch=on_epoch,
         )
 
 
@@ -267,8 +273,12 @@ def _prepared(folder: Path, data: Arrays, test_data: Arrays | None, experiment: 
 
 
 def _plain(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Return settings with a run's folder in place of its result."""
-    return {k: str(v.run) if isinstance(v, Result) else v for k, v in settings.items()}
+    """Return settings with a run's folder in place of its result, and weights by class as a list."""
+    found = {k: str(v.run) if isinstance(v, Result) else v for k, v in settings.items()}
+    weights = found.get("class_weights")
+    if isinstance(weights, dict) and sorted(weights) == list(range(len(weights))):
+        found["class_weights"] = [weights[i] for i in range(len(weights))]
+    return found
 
 
 def _run_of(run: "str | Path | Result") -> Path:
@@ -318,6 +328,7 @@ def train(
     network: object | None = None,
     out: str | Path | None = None,
     progress: bool = True,
+    on_epoch: OnEpoch | None = None,
 ) -> Result:
     """Carry out an experiment, as ``dptrain train`` does.
 
@@ -327,6 +338,7 @@ def train(
         network: an object of your own, as for `fit`, in place of the experiment's model.
         out: the run folder; by default a new one under ``logs/``.
         progress: whether to show it on standard error.
+        on_epoch: as for `fit`.
 
     Raises:
         As `fit`.
@@ -339,7 +351,7 @@ def train(
         origin = None if network is None else Given(network)
         if origin is not None:
             experiment = replace(experiment, model=origin.model)
-        return _trained(experiment, execution, out, progress, origin=origin)
+        return _trained(experiment, execution, out, progress, origin=origin, on_epoch=on_epoch)
 
 
 def _trained(
@@ -351,6 +363,7 @@ def _trained(
     origin: Origin | None = None,
     resumed: RunFolder | None = None,
     begins: Checkpoint | None = None,
+    on_epoch: OnEpoch | None = None,
 ) -> Result:
     if origin is not None and execution.join:
         raise UsageError(
@@ -358,6 +371,8 @@ def _trained(
             "script; name the network on both command lines, --model FILE.py:NAME"
         )
     observer: Observer = observer_for(sys.stderr) if progress else SilentObserver()
+    if on_epoch is not None:
+        observer = telling(observer, on_epoch)
     where = None if out is None else Path(out)
     session = Session(
         experiment,

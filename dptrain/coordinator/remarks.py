@@ -1,4 +1,4 @@
-"""What a reader of a run's scores should know of them, and what numbers too large do to training."""
+"""What a reader of a run's scores should know of them, and numbers too large to train on."""
 
 from collections.abc import Iterator
 from typing import Any

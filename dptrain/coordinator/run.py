@@ -39,6 +39,7 @@ from dptrain.errors import (
 )
 from dptrain.exchange.engine import Engine, State
 from dptrain.exchange.timeline import COORDINATOR, MOST_STEPS, Timeline
+from dptrain.experiment.balance import balanced
 from dptrain.experiment.code import own_input_shape
 from dptrain.experiment.doubts import doubts
 from dptrain.experiment.files import read_toml, to_toml
@@ -216,7 +217,7 @@ class Run:
     def _settle(self, dataset: Dataset) -> Experiment:
         workers = int(self._execution.workers or 1)
         settled = settle(
-            self._experiment,
+            balanced(self._experiment, dataset),
             workers,
             dataset.classes,
             len(dataset.train),

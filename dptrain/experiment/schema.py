@@ -108,10 +108,10 @@ class Experiment(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         Meta(description="Share of each target spread over all classes; softmax-cross-entropy."),
     ] = None
     class_weights: Annotated[
-        list[Positive] | None,
+        list[Positive] | Literal["balanced"] | None,
         Meta(
-            description="One for each class, as 1,1,5; for softmax-cross-entropy, whose sum is "
-            "divided by the rows, not by their weights."
+            description="One for each class, as 1,1,5, or balanced, by how rare they are; for "
+            "softmax-cross-entropy, whose sum is divided by the rows, not by their weights."
         ),
     ] = None
     positive_weight: Annotated[
@@ -336,6 +336,9 @@ class Execution(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 # What a model is called whose layers are given one by one.
 OWN_LAYERS = "network"
+
+# Settings that runs record, and nobody gives.
+RECORDED = ("model_digest", "model_state", "init_digest", "dataset_digest")
 
 # Settings of models that are given by name.
 MODEL_FIELDS = ("activation", "norm", "dropout", "init", "init_std")

@@ -83,6 +83,8 @@ def _settled_network(
     """Return what is filled in of the network and its loss, where they are dptrain's."""
     if given := only_for_code(experiment):
         raise UsageError(f"{given} is for a network of your own; give --model FILE.py:NAME as well")
+    if experiment.class_weights == "balanced":
+        raise UsageError("class_weights='balanced' needs rows to count; give numbers")
     loss = experiment.loss or ("softmax-cross-entropy" if classes else "sum-of-squares")
     filled: dict[str, Any] = {"loss": loss}
     if experiment.layers is not None:

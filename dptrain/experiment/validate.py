@@ -7,6 +7,8 @@ from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 import msgspec
 
 from dptrain.errors import UsageError, suggestion
+from dptrain.experiment.schema import RECORDED
+from dptrain.experiment.synonyms import meant
 
 SHOWN = 80
 S = TypeVar("S", bound=msgspec.Struct)
@@ -26,8 +28,11 @@ def build(schema: type[S], values: Mapping[str, Any], origin: str) -> S:
     known = schema.__struct_fields__
     for key in values:
         if key not in known:
-            near = suggestion(key, known) or ";"
-            raise UsageError(f"{origin}: unknown key {key!r}{near} known keys: {', '.join(known)}")
+            if hint := meant(key):
+                raise UsageError(f"{origin}: unknown key {key!r}; {hint}")
+            names = [name for name in known if name not in RECORDED]
+            near = suggestion(key, names) or ";"
+            raise UsageError(f"{origin}: unknown key {key!r}{near} known keys: {', '.join(names)}")
     values = {k: os.fspath(v) if isinstance(v, os.PathLike) else v for k, v in values.items()}
     try:
         return msgspec.convert(values, schema)

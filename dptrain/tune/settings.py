@@ -14,6 +14,7 @@ from dptrain.errors import UsageError, suggestion
 from dptrain.experiment.models import LINEAR, PRESETS, SIZES, sizes
 from dptrain.experiment.override import override
 from dptrain.experiment.schema import Experiment
+from dptrain.experiment.synonyms import meant
 from dptrain.experiment.validate import build, choices_of
 from dptrain.nn.network import AnyLayer, layers_from
 from dptrain.own.origin import is_own
@@ -112,6 +113,8 @@ def _check_name(name: str, given: Mapping[str, Any]) -> None:
         raise UsageError(f"--param {name}: there is no such setting{suggestion(name, paths)}")
     if head == "layers":
         raise UsageError(f"--param {name}: {_layers_remedy(given)}")
+    if hint := meant(name):
+        raise UsageError(f"--param {name}: there is no such setting; {hint}")
     near = suggestion(name, [*known, HIDDEN]) or ";"
     raise UsageError(
         f"--param {name}: there is no such setting{near} known: {', '.join([*known, HIDDEN])}, "
