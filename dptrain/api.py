@@ -273,7 +273,7 @@ def _prepared(folder: Path, data: Arrays, test_data: Arrays | None, experiment: 
 
 
 def _plain(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Return settings with a run's folder in place of its result, and weights by class as a list."""
+    """Return settings with a run's folder for its result, and weights by class as a list."""
     found = {k: str(v.run) if isinstance(v, Result) else v for k, v in settings.items()}
     weights = found.get("class_weights")
     if isinstance(weights, dict) and sorted(weights) == list(range(len(weights))):

@@ -28,7 +28,8 @@ KEPT: Settings = {"batch_size": 20, "workers": 1, "lr": 0.01, "optimizer": "adam
 
 
 def fit(network: object, **settings: Any) -> dptrain.Result:
-    return dptrain.fit(network, (X, T), progress=False, **(KEPT | settings))
+    given: Any = dict(KEPT) | settings
+    return dptrain.fit(network, (X, T), progress=False, **given)
 
 
 def cli(*arguments: object) -> object:
@@ -75,9 +76,9 @@ def test_fit_resumes_a_stopped_run_to_the_bits_of_one_run(
 
 
 def test_resume_takes_results_paths_and_text(four: str, tmp_path: Path) -> None:
-    for i, kind in enumerate((lambda r: r, lambda r: r.run, lambda r: str(r.run))):
+    for i in range(3):
         begun = fit(NETWORK, epochs=2, out=tmp_path / str(i))
-        found = fit(NETWORK, epochs=4, resume=kind(begun))
+        found = fit(NETWORK, epochs=4, resume=(begun, begun.run, str(begun.run))[i])
         assert found.digest == four
         assert found.run == begun.run
 
