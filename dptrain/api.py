@@ -370,9 +370,8 @@ def _trained(
             f"join={execution.join}: a worker that you start by hand cannot get an object of this "
             "script; name the network on both command lines, --model FILE.py:NAME"
         )
-    observer: Observer = observer_for(sys.stderr) if progress else SilentObserver()
-    if on_epoch is not None:
-        observer = telling(observer, on_epoch)
+    shown: Observer = observer_for(sys.stderr) if progress else SilentObserver()
+    observer = telling(shown, on_epoch)
     where = None if out is None else Path(out)
     session = Session(
         experiment,

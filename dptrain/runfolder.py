@@ -87,8 +87,8 @@ class RunFolder:
 
     @property
     def begun(self) -> Path:
-        """The weights that a run began with, where they were given as an object."""
-        return self.path / "initial.npz"
+        """The weights that a run began with, where they were not drawn."""
+        return self.path / "initial.safetensors"
 
     @property
     def metrics(self) -> Path:

@@ -11,6 +11,7 @@ from dptrain.exchange.inline import InlineEngine
 from dptrain.experiment.job import Job, check_digest, opened_data, prepared_data
 from dptrain.experiment.moved import data_at
 from dptrain.own.origin import Origin, demand
+from dptrain.runfolder import RunFolder
 
 
 class Replay:
@@ -34,6 +35,7 @@ class Replay:
         """
         experiment = history.experiment
         demand(experiment.model, origin)
+        self._begun = RunFolder.open(history.path).begun
         if data is None:
             folder = prepared_data(experiment)
         else:
@@ -55,6 +57,8 @@ class Replay:
                 or not what they were.
         """
         source = self.job.experiment.init_from
+        if source and self._begun.is_file():
+            source = str(self._begun)
         return first_state(self.job, saved_weights(source) if source else None)[0]
 
     def saved(self, kept: Kept) -> State:

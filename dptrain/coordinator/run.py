@@ -1,5 +1,6 @@
 """One run: settle the experiment, build the job, join the workers, train, and report."""
 
+import dataclasses
 import os
 import time
 from contextlib import ExitStack
@@ -11,7 +12,7 @@ from threadpoolctl import threadpool_limits
 from dptrain.arithmetic.digest import digest
 from dptrain.arithmetic.kind import arithmetic
 from dptrain.checkpoint.atomic import atomic_write
-from dptrain.checkpoint.checkpoint import Checkpoint, load_checkpoint
+from dptrain.checkpoint.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from dptrain.coordinator.beginning import (
     description,
     first_state,
@@ -63,7 +64,6 @@ from dptrain.own.network import OwnNetwork
 from dptrain.own.origin import Origin
 from dptrain.protocol.handshake import new_key
 from dptrain.runfolder import RunFolder
-from dptrain.weights.model_file import save_model
 
 
 class Run:
@@ -98,7 +98,6 @@ class Run:
         self._origin = origin
         self._timeline = Timeline() if execution.trace else None
         self._expected = 0.0
-        self._given = begins
         self._saved = begins
         # a run that is continued has begun already: what it began with may be gone
         if begins is None and experiment.init_from and not resumes:
@@ -121,8 +120,8 @@ class Run:
             state, beginning = first_state(job, self._saved)
             progress = Progress()
             begins = description(job, beginning) if beginning else ""
-            if self._given is not None:
-                save_model(folder.begun, self._given, {})
+            if self._saved is not None:  # whatever becomes of where they came from
+                save_checkpoint(folder.begun, dataclasses.replace(self._saved, optimizer={}))
             atomic_write(folder.experiment, text.encode())
         else:
             state = saved_state(job, checkpoint)

@@ -52,7 +52,7 @@ class Session:
             resumed: a run to continue from its last checkpoint; locked, closed by `run`.
             prepared: a folder of prepared data, in place of the experiment's data set.
             origin: the network of the user's own that this call has named, if any.
-            begins: weights to begin with, which are kept in the run folder.
+            begins: weights to begin with.
             began: when the user began to wait, by `time.perf_counter`; now, unless given.
             worker: what worker processes run, as arguments of Python.
         """

@@ -1,9 +1,10 @@
-"""An observer that also calls a function of the user's."""
+"""An observer in the words of the Python API, which also calls a function of the user's."""
 
 from collections.abc import Callable
 from typing import cast
 
 from dptrain.coordinator.observer import Observer
+from dptrain.experiment.python_words import as_python
 from dptrain.metrics.records import EpochRecord
 
 OnEpoch = Callable[[EpochRecord], object]
@@ -12,7 +13,7 @@ OnEpoch = Callable[[EpochRecord], object]
 class _Telling:
     """Passes everything on to another observer, and epochs to a function."""
 
-    def __init__(self, observer: Observer, on_epoch: OnEpoch) -> None:
+    def __init__(self, observer: Observer, on_epoch: OnEpoch | None) -> None:
         self._observer = observer
         self._on_epoch = on_epoch
 
@@ -22,9 +23,18 @@ class _Telling:
     def epoch(self, record: EpochRecord) -> None:
         """Tell both; what the function raises ends the run."""
         self._observer.epoch(record)
-        self._on_epoch(record)
+        if self._on_epoch is not None:
+            self._on_epoch(record)
+
+    def note(self, message: str) -> None:
+        """Pass it on."""
+        self._observer.note(as_python(message))
+
+    def warn(self, message: str) -> None:
+        """Pass it on."""
+        self._observer.warn(as_python(message))
 
 
-def telling(observer: Observer, on_epoch: OnEpoch) -> Observer:
-    """Return an observer that calls a function with the record of every epoch."""
+def telling(observer: Observer, on_epoch: OnEpoch | None) -> Observer:
+    """Return an observer whose messages name no flags, and that passes epochs to a function."""
     return cast(Observer, _Telling(observer, on_epoch))

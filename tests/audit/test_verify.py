@@ -259,6 +259,8 @@ def test_saved_weights_to_begin_with(three: Path, data: Path, tmp_path: Path) ->
     out = epochs(data, tmp_path / "run", init_from=str(start), freeze=["dense1"], workers=2)
     assert verified(out).same
     shutil.rmtree(start)
+    assert verified(out).same, "the run has kept what it began with"
+    (out / "initial.safetensors").unlink()
     with pytest.raises(RunFolderError, match="there is no such run"):
         verified(out)
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import dptrain
-from dptrain import Dense, Network, Sigmoid
+from dptrain import BatchNorm, Dense, Network, Sigmoid
 from dptrain.api import Settings
 from dptrain.audit.history import read_history
 from dptrain.cli.__main__ import app
@@ -207,6 +207,12 @@ def test_an_object_in_a_setting_does_not_fill_a_page(two: dptrain.Result) -> Non
 )
 def test_messages_in_python_name_no_flags(said: str, wanted: str) -> None:
     assert as_python(said) == wanted
+
+
+def test_warnings_of_fit_name_no_flags(tmp_path: Path) -> None:
+    network = Network(20, [BatchNorm(), Dense(3)])
+    with pytest.warns(RuntimeWarning, match="give batch_size=2 or more"):
+        fit(network, steps=2, batch_size=1, out=tmp_path / "run")
 
 
 def test_messages_of_fit_name_no_flags(two: dptrain.Result) -> None:
