@@ -208,7 +208,7 @@ def make_empty(path: Path) -> None:
         if not _is_empty(path):
             way = ""
             if _is_run(path):
-                way = f"continue the run in it, with --resume {path} (in Python resume=), or "
+                way = f"continue the run in it, with --resume {path}, or "
             raise RunFolderError(
                 f"{path}: is not empty, and a run never overwrites another; {way}choose another "
                 "folder with --out"

@@ -9,7 +9,7 @@ from dptrain.errors import DptrainError
 from dptrain.experiment.schema import Execution, Experiment
 from dptrain.experiment.validate import choices_of
 
-_FLAG = re.compile(r"--([a-z][a-z0-9-]*)(?: ([-+.\w]*\w))?")
+_FLAG = re.compile(r"--([a-z][a-z0-9-]*)(?: ([^\s,;()]*\w))?")
 _CLAUSES = re.compile(r"(; |\n)")
 _NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)(e[-+]?\d+)?")
 
@@ -44,6 +44,6 @@ def _keyword(match: re.Match[str]) -> str:
         return f"{key}="
     if _NUMBER.fullmatch(value):
         return f"{key}={value}"
-    if value in choices_of(hints.get(key)):
+    if value in choices_of(hints.get(key)) or "/" in value:
         return f"{key}={value!r}"
     return f"{key}= {value}"

@@ -17,6 +17,7 @@ from dptrain.cli.__main__ import app
 from dptrain.errors import DataError, DptrainError, RunFolderError, UsageError
 from dptrain.experiment.python_words import as_python
 from tests.audit.runs import bisected
+from tests.own import nets
 from tests.own.nets import Net
 from tests.sessions import run, write_dataset
 
@@ -161,6 +162,20 @@ def test_an_own_network_goes_on(tmp_path: Path) -> None:
         dptrain.fit(begun.network, (X, one_hot), epochs=1, **kwargs)
 
 
+def test_an_own_object_goes_on_from_the_command_line(tmp_path: Path) -> None:
+    one_hot = np.eye(3)[T]
+    kwargs: dict[str, Any] = dict(KEPT) | {"progress": False}
+    np.random.seed(0)
+    begun = dptrain.fit(Net(20, 9), (X, one_hot), epochs=2, out=tmp_path / "begun", **kwargs)
+    np.savez(tmp_path / "same.npz", x_train=X, t_train=one_hot)
+    code = ("--model", f"{nets.__file__}:Net", "--model.args", '{"hidden": 9}')
+    given = ("--dataset", tmp_path / "same.npz", *code)
+    assert cli("train", "--resume", begun.run, "--epochs", 4, *given, "--no-curves") == 0
+    np.random.seed(0)
+    whole = dptrain.fit(Net(20, 9), (X, one_hot), epochs=4, out=tmp_path / "whole", **kwargs)
+    assert dptrain.load_run(begun.run)[1].digest == whole.digest
+
+
 def test_what_a_call_returns_another_takes(two: dptrain.Result, tmp_path: Path) -> None:
     loaded = dptrain.load_run(str(two.run))[0]
     digests = set()
@@ -203,6 +218,8 @@ def test_an_object_in_a_setting_does_not_fill_a_page(two: dptrain.Result) -> Non
         ("try --clip-norm 1, or --dtype float64", "try clip_norm=1, or dtype='float64'"),
         ("x; dptrain train --resume a --epochs 3", "x; dptrain train --resume a --epochs 3"),
         ("choose another with --out", "choose another with out="),
+        ("with --resume logs/one, or --out", "with resume='logs/one', or out="),
+        ("give --l1 or --weight-decay", "give l1= or weight_decay="),
     ],
 )
 def test_messages_in_python_name_no_flags(said: str, wanted: str) -> None:
