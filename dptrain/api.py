@@ -6,9 +6,8 @@ script is run twice.
 
 import shutil
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypedDict, Unpack
 
@@ -18,7 +17,6 @@ from numpy.typing import ArrayLike, NDArray
 
 from dptrain.checkpoint.checkpoint import Checkpoint
 from dptrain.coordinator.observer import Observer
-from dptrain.coordinator.outcome import Outcome
 from dptrain.coordinator.recorded import (
     RESUMABLE,
     changed,
@@ -31,7 +29,7 @@ from dptrain.data.prepared import prepare_arrays
 from dptrain.errors import UsageError
 from dptrain.experiment.code import MEMORY
 from dptrain.experiment.override import override
-from dptrain.experiment.python_words import as_python, in_python
+from dptrain.experiment.python_words import in_python
 from dptrain.experiment.schema import (
     Dtype,
     Execution,
@@ -43,7 +41,6 @@ from dptrain.experiment.schema import (
     TaskName,
 )
 from dptrain.experiment.validate import build
-from dptrain.metrics.records import EpochRecord, Record, StepRecord, result_of
 from dptrain.nn.network import Network
 from dptrain.own.given import Given
 from dptrain.own.model import Params
@@ -51,6 +48,7 @@ from dptrain.own.network import OwnNetwork, drawing_kept
 from dptrain.own.origin import Origin
 from dptrain.report.observers import SilentObserver, observer_for
 from dptrain.report.telling import OnEpoch, telling
+from dptrain.result import Result, result_from
 from dptrain.runfolder import RunFolder
 from dptrain.scratch import scratch_folder
 from dptrain.trained import TrainedNetwork
@@ -63,7 +61,7 @@ class Settings(TypedDict, total=False):
 
     normalise: NormaliseName
     loss: LossName
-    init_from: "str | Path | Result"
+    init_from: str | Path | Result
     freeze: list[str]
     label_smoothing: float
     class_weights: list[float] | dict[int, float] | Literal["balanced"]
@@ -111,42 +109,6 @@ class Settings(TypedDict, total=False):
     record_digests: bool
 
 
-@dataclass(frozen=True)
-class Result:
-    """What training came to.
-
-    Attributes:
-        network: the trained network.
-        history: the records of the run, as in its ``metrics.jsonl``.
-        digest: SHA-256 of the weights: equal for any number of workers.
-        run: the run folder.
-        steps_per_second: of the training steps alone.
-        notes: sentences about the scores, such as that they are no better than guessing.
-    """
-
-    network: TrainedNetwork
-    history: Sequence[Record]
-    digest: str
-    run: Path
-    steps_per_second: float
-    notes: Sequence[str] = ()
-
-    @property
-    def steps(self) -> list[StepRecord]:
-        """The logged steps."""
-        return [each for each in self.history if isinstance(each, StepRecord)]
-
-    @property
-    def evaluation(self) -> EpochRecord | None:
-        """The evaluation of these weights: the last epoch's, or the best with early stopping."""
-        return result_of(self.history)
-
-    @property
-    def epochs(self) -> list[EpochRecord]:
-        """The evaluations at the end of each epoch."""
-        return [each for each in self.history if isinstance(each, EpochRecord)]
-
-
 def fit(
     network: object,
     data: Arrays,
@@ -155,7 +117,7 @@ def fit(
     params: Params | None = None,
     predict: Callable[[Params, NDArray[Any]], ArrayLike] | None = None,
     out: str | Path | None = None,
-    resume: "str | Path | Result | None" = None,
+    resume: str | Path | Result | None = None,
     progress: bool = True,
     on_epoch: OnEpoch | None = None,
     **settings: Unpack[Settings],
@@ -281,7 +243,7 @@ def _plain(settings: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
-def _run_of(run: "str | Path | Result") -> Path:
+def _run_of(run: str | Path | Result) -> Path:
     return run.run if isinstance(run, Result) else Path(run)
 
 
@@ -390,23 +352,8 @@ def _trained(
     if not outcome.finished:
         way = way_on(outcome.job.experiment, outcome.folder.path)
         raise KeyboardInterrupt(f"stopped after step {outcome.steps}; continue with: {way}")
-    found = _result(outcome)
+    found = result_from(outcome)
     if progress:
         for note in found.notes:
             print(note, file=sys.stderr)  # noqa: T201 - as the progress is shown
     return found
-
-
-def _result(outcome: Outcome) -> Result:
-    job = outcome.job
-    trained = TrainedNetwork(
-        job.network, outcome.parameters, job.experiment, job.dataset.class_names
-    )
-    return Result(
-        network=trained,
-        history=outcome.records,
-        digest=outcome.digest,
-        run=outcome.folder.path,
-        steps_per_second=outcome.steps_per_second,
-        notes=[as_python(note) for note in outcome.notes],
-    )

@@ -1,12 +1,14 @@
 """The Python API as people call it: what is given wrongly is told, what is meant is taken."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 import dptrain
 from dptrain import Conv2D, Dense, Execution, Experiment, Network
+from dptrain.api import Settings
 from dptrain.errors import UsageError
 from dptrain.nn.initializers import He, Xavier
 from dptrain.nn.network import layers_from
@@ -53,3 +55,15 @@ def test_initial_weights_by_name() -> None:
     for make in makes:
         with pytest.raises(UsageError, match="unknown init 'hee'; did you mean 'he'"):
             make()
+
+
+def test_a_result_draws_its_curves_and_is_a_table(tmp_path: Path) -> None:
+    settings: Settings = {"epochs": 2, "workers": 1}
+    found = dptrain.fit(NETWORK, (X, T), out=tmp_path / "run", progress=False, **settings)
+    assert found.draw() == tmp_path / "run" / "curves.png"
+    assert found.draw(str(tmp_path / "other.svg")).read_text().startswith("<?xml")
+    assert [row["test_accuracy"] for row in found.table] == [
+        each.test_accuracy for each in found.epochs
+    ]
+    with pytest.raises(UsageError, match="suffix"):
+        found.draw("other.txt")
