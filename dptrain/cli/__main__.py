@@ -8,7 +8,7 @@ from collections.abc import Sequence
 for _variable in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ[_variable] = "1"
 
-from cyclopts import App, CycloptsError, Parameter  # noqa: E402 - after the threads are set
+from cyclopts import App, CycloptsError, Parameter, UnknownOptionError  # noqa: E402 - after the threads are set
 from cyclopts.config import Env  # noqa: E402
 
 from dptrain import __version__  # noqa: E402
@@ -52,7 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         code = app(arguments, exit_on_error=False, print_error=False)
         sys.stdout.flush()
     except CycloptsError as error:
-        return _complain(str(error), EXIT_USAGE)
+        return _complain(_misnamed(error) or str(error), EXIT_USAGE)
     except DptrainError as error:
         return _complain(str(error), error.exit_code)
     except KeyboardInterrupt:
@@ -61,6 +61,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_ERROR
     return code if isinstance(code, int) else 0
+
+
+def _misnamed(error: CycloptsError) -> str:
+    """Return what to say of a flag that has another name in other libraries."""
+    if not isinstance(error, UnknownOptionError):
+        return ""
+    from dptrain.experiment.synonyms import meant  # here, because most commands need it not
+
+    word = error.token.keyword or error.token.value
+    hint = meant(word, "--")
+    return f"unknown option {word}; {hint}" if hint else ""
 
 
 def _complain(message: str, code: int) -> int:

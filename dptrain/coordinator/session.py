@@ -21,6 +21,7 @@ from dptrain.own.origin import Origin, demand, is_own, own_name
 from dptrain.runfolder import RunFolder
 
 if TYPE_CHECKING:
+    from dptrain.checkpoint.checkpoint import Checkpoint
     from dptrain.coordinator.outcome import Outcome
 
 
@@ -37,6 +38,7 @@ class Session:
         resumed: RunFolder | None = None,
         prepared: Path | None = None,
         origin: Origin | None = None,
+        begins: "Checkpoint | None" = None,
         began: float | None = None,
         worker: Sequence[str] = WORKER,
     ) -> None:
@@ -50,6 +52,7 @@ class Session:
             resumed: a run to continue from its last checkpoint; locked, closed by `run`.
             prepared: a folder of prepared data, in place of the experiment's data set.
             origin: the network of the user's own that this call has named, if any.
+            begins: weights to begin with.
             began: when the user began to wait, by `time.perf_counter`; now, unless given.
             worker: what worker processes run, as arguments of Python.
         """
@@ -62,6 +65,7 @@ class Session:
         self._resumed = resumed
         self._prepared = prepared
         self._origin = origin
+        self._begins = begins
         self._worker = worker
 
     def run(self, *, handle_signals: bool = True, stop: StopSignal | None = None) -> "Outcome":
@@ -95,6 +99,7 @@ class Session:
                 resumes=self._resumed is not None,
                 prepared=self._prepared,
                 origin=self._origin,
+                begins=self._begins,
             ).carry_out()
 
     def _new_folder(self) -> RunFolder:

@@ -58,6 +58,26 @@ def prepare(
     return folder
 
 
+def prepare_as_arrays(reference: str, *, dtype: DtypeName, task: Task | None = None) -> Path:
+    """Prepare the arrays of a file as `prepare_arrays` would, if they were in memory.
+
+    The data set then has the digest of the arrays, which does not depend on the file. Arguments and
+    errors are those of `prepare`.
+    """
+    source = find_source(reference)
+    data = read(source, None)
+    digest = _source_digest(source, None, None, task)
+    return prepare_arrays(
+        cache_folder() / _digest_of("arrays", str(FORMAT_VERSION), digest, dtype)[:32],
+        x_train=data.x_train,
+        t_train=data.t_train,
+        x_test=data.x_test,
+        t_test=data.t_test,
+        dtype=dtype,
+        task=task,
+    )
+
+
 def prepare_arrays(
     folder: Path,
     *,

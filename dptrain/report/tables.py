@@ -54,6 +54,8 @@ def print_outcome(outcome: Outcome, wall_seconds: float) -> None:
     rows.append(("digest", outcome.digest[:16]))
     rows.append(("run", str(outcome.folder.path)))
     print_table("finished" if outcome.finished else "stopped", rows)
+    for note in outcome.notes:
+        print(note)  # noqa: T201
     if not outcome.finished:
         code = naming(outcome.job.experiment.model)
         print(f"continue with: dptrain train --resume {outcome.folder.path}{code}")  # noqa: T201
