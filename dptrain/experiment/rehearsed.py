@@ -15,7 +15,7 @@ from dptrain.own.network import OwnNetwork, Seeds
 from dptrain.own.origin import Origin
 from dptrain.own.rehearsal import rehearse, with_shape
 from dptrain.own.row_tests import MOST
-from dptrain.own.watching import Watched, merges, watched
+from dptrain.own.watching import Watched, drawn_once, merges, watched
 
 ROWS = 8
 SEED = Seeds(0).evaluation
@@ -80,7 +80,8 @@ def rehearsed(
     warnings, coupled = warnings + found.warnings, found.coupled
     if own := network.model.copied() if settled.model_state else None:
         own.load(own.tensors())
-        merged = merges(own, x, t, SEED)
+        once = drawn_once(own, x, t, SEED)
+        merged = merges(own, x, t, SEED) and not once
         _check_whole_numbers(own, x.dtype)
         if not merged and not coupled:
             coupled = f"what {own.name} keeps from step to step goes by the whole minibatch"

@@ -98,11 +98,12 @@ class Memory:
         """
         self._name = name
         self.forms = {path: Form.parse(text) for path, text in forms.items()}
-        try:
-            self._places = [place(subject, path) for path in forms]
-        except LookupError as error:
-            raise UsageError(f"{name} has no {error}, where it kept its state before") from None
-        self._first = [copy.deepcopy(each.get()) for each in self._places]
+        self._places = [place(subject, path) for path in forms]
+        for each in self._places:
+            if not each.can_be_made:
+                raise UsageError(f"{name} has no {each.path}, where it kept its state before")
+        self._begun = [each.begun() for each in self._places]
+        self._first = [copy.deepcopy(each.get()) for each in self._begun]
         self._originals = [each.get() for each in self._places]
         self._held: Sequence[Array] = ()
         self.shapes: dict[str, Shape] = {BEGUN: (1,)} if forms else {}
@@ -125,7 +126,13 @@ class Memory:
             return
         begun, *tensors = self._held
         for i, (each, form) in enumerate(zip(self._places, self.forms.values(), strict=True)):
-            value = form.made(tensors[i]) if begun[0] > 0.5 else copy.deepcopy(self._first[i])
+            if begun[0] > 0.5:
+                value = form.made(tensors[i])
+            elif self._begun[i].keys != each.keys:
+                self._begun[i].put(copy.deepcopy(self._first[i]))
+                continue
+            else:
+                value = copy.deepcopy(self._first[i])
             now = each.get()
             if now is self._originals[i] and isinstance(now, np.ndarray):
                 now[...] = value  # others may hold the same array

@@ -2,8 +2,8 @@
 
 Layers leave much behind in a call, such as their inputs, that the next call overwrites unread.
 State is what a later call depends on: put back to what it was, it changes losses, predictions or
-gradients of other rows. Numbers that change again in the same call with the same rows, such as
-counters, are state as well: what depends on them may come later.
+gradients of other rows. Numbers and arrays that change again in the same call with the same rows,
+such as counters and averages, are state as well: what depends on them may come later.
 """
 
 import copy
@@ -50,10 +50,13 @@ def watched(model: OwnModel, x: Array, t: Array, seed: int) -> Watched:
     fresh, late = model.copied(), model.copied()
     if fresh is None or late is None:
         return Watched({}, [])
+    for each in (fresh, late):
+        _moved(each)
     late.loss_and_gradient(x, t, seed)
     changed = _changed(fresh, late)
     moving = _moving(late, changed, x, t, seed)
-    others = x[::-1] * 0.5, t, seed  # as many rows: the code may take no other number
+    # as many rows, for the code may take no other number; and other random numbers
+    others = x[::-1] * 0.5, t, seed + 1
     usual = _answers(late, *others)
     if _answers(late, *others) != usual:  # it draws what nobody can seed
         return Watched({}, [])
@@ -64,7 +67,9 @@ def watched(model: OwnModel, x: Array, t: Array, seed: int) -> Watched:
     relevant = set(_relevant(sorted(changed.keys() - moving), matter)) | moving
     values = {p: place(late.subject, p).get() for p in sorted(relevant)}
     forms = {p: Form.of(v) for p, v in values.items()}
-    kept = {p: str(f) for p, f in forms.items() if f is not None and _stands(fresh, p)}
+    kept = {
+        p: str(f) for p, f in forms.items() if f is not None and place(fresh.subject, p).can_be_made
+    }
     lost = sorted(values.keys() - kept.keys())
     if not relevant and _answers(fresh, *others) != usual:
         lost = ["something that is not an attribute"]
@@ -90,9 +95,26 @@ def merges(model: OwnModel, x: Array, t: Array, seed: int) -> bool:
         return False
     shares = (half / len(x), 1 - half / len(x))
     return all(
-        np.allclose(shares[0] * a + shares[1] * b, w, rtol=NEAR, atol=NEAR * np.abs(w).max())
+        np.allclose(
+            shares[0] * a + shares[1] * b, w, rtol=NEAR, atol=NEAR * _largest(w), equal_nan=True
+        )
         for w, a, b in zip(whole, *parts, strict=True)
     )
+
+
+def _largest(array: Array) -> float:
+    return float(np.abs(array[np.isfinite(array)]).max(initial=0))
+
+
+def drawn_once(model: OwnModel, x: Array, t: Array, seed: int) -> bool:
+    """Return whether something is drawn in the first call and then kept; as `merges`."""
+    begin = model.tensors()
+    weights = begin[: len(model.params)]
+    first, other = (_left(model, x, t, each) for each in (seed, seed + 1))
+    model.load([*weights, *first])
+    after = _left(model, x, t, seed + 1)
+    model.load(begin)
+    return any(_same(a, c) and not _same(a, b) for a, b, c in zip(first, other, after, strict=True))
 
 
 def _left(model: OwnModel, x: Array, t: Array, seed: int) -> list[Array]:
@@ -116,6 +138,13 @@ def _answers(model: OwnModel, x: Array, t: Array, seed: int) -> list[bytes]:
     return found
 
 
+def _moved(model: OwnModel) -> None:
+    """Move a copy's weights a little: averages of biases that are all 0 would stay 0."""
+    random = np.random.default_rng(0)
+    for array in model.params.values():
+        array += 0.1 * (float(np.abs(array).mean()) or 1.0) * random.standard_normal(array.shape)
+
+
 def _changed(fresh: OwnModel, late: OwnModel) -> dict[str, Any]:
     """Return the paths of what a call has changed, and what stood there before."""
     before = {each.path: value for each, value in walk(fresh.subject)}
@@ -132,18 +161,33 @@ def _changed(fresh: OwnModel, late: OwnModel) -> dict[str, Any]:
 
 
 def _moving(late: OwnModel, changed: Mapping[str, Any], x: Array, t: Array, seed: int) -> set[str]:
-    """Return which numbers the same call changes again, in the same way whenever it is made."""
+    """Return what the same call changes again, in the same way whenever it is made.
+
+    Those are numbers, and arrays of which it matters what they were before: layers' inputs change
+    as well, once something does that they depend on.
+    """
     first, second = late.copied(), late.copied()
     if first is None or second is None:
         return set()
-    found = set()
     for each in (first, second):
         each.loss_and_gradient(x, t, seed)
+    after = {}
     for path in changed:
         was, now, again = (place(m.subject, path).get() for m in (late, first, second))
-        if isinstance(was, int | float | np.generic) and not _same(was, now) and _same(now, again):
-            found.add(path)
-    return found
+        steady = Form.of(was) is not None and Form.of(was) == Form.of(now)
+        if steady and not _same(was, now) and _same(now, again):
+            after[path] = now
+
+    def matter(paths: Sequence[str]) -> bool:
+        other = _reverted(late, {path: changed[path] for path in paths})
+        try:
+            other.loss_and_gradient(x, t, seed)
+        except DptrainError:  # of a state that cannot be
+            return True
+        return not all(_same(place(other.subject, p).get(), now) for p, now in after.items())
+
+    arrays = sorted(path for path, now in after.items() if isinstance(now, np.ndarray))
+    return (after.keys() - arrays) | set(_relevant(arrays, matter))
 
 
 def _relevant(paths: Sequence[str], matter: Callable[[Sequence[str]], bool]) -> list[str]:
@@ -163,15 +207,6 @@ def _reverted(late: OwnModel, values: Mapping[str, Any]) -> OwnModel:
     for path, value in values.items():
         place(found.subject, path).put(copy.deepcopy(value) if value is not MISSING else MISSING)
     return found
-
-
-def _stands(fresh: OwnModel, path: str) -> bool:
-    """Return whether what holds a value is there from the beginning."""
-    try:
-        place(fresh.subject, path)
-    except LookupError:
-        return False
-    return True
 
 
 def _same(one: object, other: object) -> bool:
