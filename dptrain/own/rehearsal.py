@@ -57,17 +57,20 @@ def rehearse(network: OwnNetwork, x: Array, t: Array, *, shards: int = 2) -> Reh
             first = gradients(model, rows, targets, seed)
         except OwnCodeError as error:
             raise with_shape(error, network.form, x) from error.__cause__
+        warnings = _overstepping(model)
         second = gradients(model, rows, targets, seed)
         after = model.loss(rows, targets, seed)
         if network.scores:
             model.correct(rows, targets, t, network.form.classes, seed)
         if strange := _not_finite(model, before, first):
-            return Rehearsal([strange], "")
+            return Rehearsal([*warnings, strange], "")
+        if before == after:
+            warnings += _drawing(model, rows, targets, seed)
         unsteady = _unsteady(model, before == after, all(map(np.array_equal, first, second)))
         try:
-            warnings = _heedless(model, rows[:MOST], targets[:MOST], seed)
+            warnings += _heedless(model, rows[:MOST], targets[:MOST], seed)
         except OwnCodeError:  # it takes so many rows and no others
-            warnings = _heedless(model, rows, targets, seed)
+            warnings += _heedless(model, rows, targets, seed)
         findings = findings_of(model, rows, targets)
     told = {each.kind: each for each in reversed(findings)}
     for kind in [each for each in (SUM, DIVIDED, ORDER, TOGETHER) if each in told]:
@@ -140,6 +143,37 @@ def _not_finite(model: OwnModel, loss: float, slopes: Sequence[Array]) -> str:
         f"{' and '.join(what)} before the first step, for the first rows of the data: look for "
         "log(0), 0/0 or an overflow in exp"
     )
+
+
+def _overstepping(model: OwnModel) -> list[str]:
+    """Return what is to be said where the last call has changed weights."""
+    names = model.changed()
+    if not names:
+        return []
+    which = ", ".join(f"params[{name!r}]" for name in names)
+    return [
+        f"{model.name} changes {which} in a call; that is undone before the next call, because "
+        "dptrain's optimizer alone changes weights from step to step"
+    ]
+
+
+def _drawing(model: OwnModel, x: Array, t: Array, seed: int) -> list[str]:
+    """Return what is to be said where inference draws random numbers."""
+    others = (1, 2, 3)
+    what = []
+    if any(model.loss(x, t, each) != model.loss(x, t, seed) for each in others):
+        what.append("loss(x, t)")
+    if model.predicts:
+        first = model.outputs(x, seed)
+        if not all(np.array_equal(model.outputs(x, each), first) for each in others):
+            what.append("predict(x)")
+    if not what:
+        return []
+    return [
+        f"{' and '.join(what)} of {model.name} draws random numbers in evaluations as well, as "
+        "dropout should in training only; to be told the mode, take a keyword train_flg, or have "
+        "an attribute training"
+    ]
 
 
 def _unsteady(model: OwnModel, same_loss: bool, same_gradients: bool) -> str:

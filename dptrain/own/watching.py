@@ -53,6 +53,8 @@ def watched(model: OwnModel, x: Array, t: Array, seed: int) -> Watched:
     for each in (fresh, late):
         _moved(each)
     late.loss_and_gradient(x, t, seed)
+    for array, value in zip(late.params.values(), fresh.params.values(), strict=True):
+        np.copyto(array, value)  # the call may have changed it
     changed = _changed(fresh, late)
     moving = _moving(late, changed, x, t, seed)
     # as many rows, for the code may take no other number; and other random numbers
