@@ -158,8 +158,10 @@ def _overstepping(model: OwnModel) -> list[str]:
 
 
 def _drawing(model: OwnModel, x: Array, t: Array, seed: int) -> list[str]:
-    """Return what is to be said where inference draws random numbers."""
-    others = (1, 2, 3)
+    """Return what is to be said where inference draws random numbers, also behind a first step."""
+    others, begin = (1, 2, 3), model.tensors()
+    model.loss_and_gradient(x, t, seed)
+    model.load([*begin[: len(model.params)], *model.state()])
     what = []
     if any(model.loss(x, t, each) != model.loss(x, t, seed) for each in others):
         what.append("loss(x, t)")
@@ -167,10 +169,11 @@ def _drawing(model: OwnModel, x: Array, t: Array, seed: int) -> list[str]:
         first = model.outputs(x, seed)
         if not all(np.array_equal(model.outputs(x, each), first) for each in others):
             what.append("predict(x)")
+    model.load(begin)
     if not what:
         return []
     return [
-        f"{' and '.join(what)} of {model.name} draws random numbers in evaluations as well, as "
+        f"{model.name} draws random numbers in evaluations as well, in {' and '.join(what)}, as "
         "dropout should in training only; to be told the mode, take a keyword train_flg, or have "
         "an attribute training"
     ]
@@ -197,7 +200,7 @@ def _heedless(model: OwnModel, x: Array, t: Array, seed: int) -> list[str]:
     """Return what is to be said where layers may hold copies; raise where they surely do."""
     calls = Calls(
         _outputs(model, x, seed),
-        lambda: model.loss(x, t, seed),
+        lambda: model.loss(x, t, seed, training=True),  # to which the gradient belongs
         lambda: gradients(model, x, t, seed),
     )
     found = held(model, calls, calls.gradient())
@@ -213,7 +216,7 @@ def _heedless(model: OwnModel, x: Array, t: Array, seed: int) -> list[str]:
             f"{which} of {model.name} is not what its layers compute with: nothing changes with "
             f"it, though its gradient is not zero; {remedy}"
         )
-    elif found.aside:
+    elif found.aside and not (found.aside == found.slopes and model.memory.forms):
         which = ", ".join(f"params[{name!r}]" for name in found.aside)
         return [
             f"predict(x) of {model.name} does not change with {which}, though the gradient by it "

@@ -105,6 +105,12 @@ class Memory:
         self._begun = [each.begun() for each in self._places]
         self._first = [copy.deepcopy(each.get()) for each in self._begun]
         self._originals = [each.get() for each in self._places]
+        # two places may begin with one array, and come to have others
+        first = [id(each) for each in self._originals]
+        self._twins = [
+            first.index(id(each)) if isinstance(each, np.ndarray) else i
+            for i, each in enumerate(self._originals)
+        ]
         self._held: Sequence[Array] = ()
         self.shapes: dict[str, Shape] = {BEGUN: (1,)} if forms else {}
         self.shapes |= {f"{PREFIX}{path}": f.shape or (1,) for path, f in self.forms.items()}
@@ -133,11 +139,12 @@ class Memory:
                 continue
             else:
                 value = copy.deepcopy(self._first[i])
-            now = each.get()
-            if now is self._originals[i] and isinstance(now, np.ndarray):
+            now, twin = each.get(), self._twins[i]
+            together = twin == i or np.array_equal(tensors[i], tensors[twin])
+            if now is self._originals[i] and isinstance(now, np.ndarray) and together:
                 now[...] = value  # others may hold the same array
             else:
-                each.put(value)
+                each.put(self._places[twin].get() if twin != i and together else value)
 
     def tensors(self) -> list[Array]:
         """Return the tensors of the state that the network has now; none where it has no state.
