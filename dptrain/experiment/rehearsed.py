@@ -67,7 +67,9 @@ def rehearsed(
             state = _watched(network.model, x, t)
         except OwnCodeError as error:
             raise with_shape(error, network.form, shard[0]) from error.__cause__
-        warnings += _lost(network, state.lost) or _unlike(settled, dataset, origin, network, x, t)
+        warnings += _lost(network, state.lost)
+        if not warnings:
+            warnings += _unlike(network.model, own_network(settled, dataset, origin).model, x, t)
         if state.forms:
             network = network.with_code(network.model.with_state(state.forms))
             settled = replace(settled, model_state=state.forms)
@@ -153,18 +155,9 @@ def _outside(model: OwnModel, x: NDArray[Any], t: NDArray[Any]) -> list[str]:
     ]
 
 
-def _unlike(
-    settled: Experiment,
-    dataset: Dataset,
-    origin: Origin,
-    network: OwnNetwork,
-    x: NDArray[Any],
-    t: NDArray[Any],
-) -> list[str]:
+def _unlike(network: OwnModel, again: OwnModel, x: NDArray[Any], t: NDArray[Any]) -> list[str]:
     """Return what is to be said where the constructor makes another network the next time."""
-    one, other = (
-        each.copied() for each in (network.model, own_network(settled, dataset, origin).model)
-    )
+    one, other = network.copied(), again.copied()
     if one is None or other is None:
         return []
     remedy = "let it draw from np.random, which is seeded by the experiment's seed"

@@ -70,6 +70,16 @@ class Place(NamedTuple):
                 return above
         return self
 
+    def beside(self) -> list[str]:
+        """Return the paths of the numbers and arrays of the list that it stands in, if any."""
+        above = self._replace(keys=self.keys[:-1])
+        holder = above.get() if above.keys else None
+        if not isinstance(holder, list | tuple | deque):
+            return []
+        path = self.path.rpartition("[")[0]
+        numbers = (np.ndarray, np.generic, bool, int, float)
+        return [f"{path}[{i}]" for i, each in enumerate(holder) if isinstance(each, numbers)]
+
     @property
     def can_be_made(self) -> bool:
         """Whether all that is missing on the way are dicts and lists, which `put` makes."""

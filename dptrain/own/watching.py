@@ -102,7 +102,10 @@ def _watched(model: OwnModel, x: Array, t: Array, seed: int) -> Watched:
         return answers(_reverted(late, [changed[path] for path in paths]), *others) != usual
 
     relevant = set(_relevant(sorted(changed.keys() - moving), matter)) | moving
-    values = {p: place(late.subject, p).get() for p in sorted(relevant)}
+    weights = {id(each) for each in late.params.values()}
+    beside = {q for p in relevant for q in place(late.subject, p).beside()}
+    relevant |= {p for p in beside if id(_at(late, p)) not in weights}
+    values = {p: _at(late, p) for p in sorted(relevant)}
     forms = {p: Form.of(v) for p, v in values.items()}
     kept = {p: str(f) for p, f in forms.items() if f is not None and f == Form.of(_at(early, p))}
     kept = {p: f for p, f in kept.items() if place(fresh.subject, p).can_be_made}

@@ -69,14 +69,14 @@ class InTuple(Averaging):
 
 
 class InDeque(Averaging):
-    """In a deque of the last two."""
+    """In a deque of the last six."""
 
     def begin(self, mean: Any) -> None:
-        self.state = deque([mean, mean], maxlen=2)
+        self.state = deque([mean] * 6, maxlen=6)
 
     @property
     def now(self) -> Any:
-        return self.state[0]
+        return sum(self.state) / 6
 
     def update(self, mean: Any) -> None:
         self.state.append(mean)
