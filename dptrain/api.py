@@ -42,8 +42,8 @@ from dptrain.experiment.schema import (
 )
 from dptrain.experiment.validate import build
 from dptrain.nn.network import Network
+from dptrain.own.functions import Params
 from dptrain.own.given import Given
-from dptrain.own.model import Params
 from dptrain.own.network import OwnNetwork, drawing_kept
 from dptrain.own.origin import Origin
 from dptrain.report.observers import SilentObserver, observer_for
