@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, TextIO
 from dptrain.coordinator.observer import Observer
 from dptrain.experiment.schema import Execution
 from dptrain.metrics.records import EpochRecord
+from dptrain.report.streams import lenient
 
 if TYPE_CHECKING:  # an observer is made before the mathematics is imported
     from dptrain.exchange.engine import StepsDone
@@ -22,8 +23,9 @@ LONG_SECONDS = 2.0
 LINE_SECONDS = 30.0
 
 
-def observer_for(stream: TextIO) -> Observer:
-    """Return a progress bar for a terminal, a line per epoch for anything else."""
+def observer_for(stream: TextIO | None) -> Observer:
+    """Return a progress bar for a terminal, a line per epoch for anything else, even nothing."""
+    stream = lenient(stream)
     return TerminalObserver(stream) if stream.isatty() else LineObserver(stream)
 
 
