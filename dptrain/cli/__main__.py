@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from types import FrameType
 from typing import TYPE_CHECKING
 
-from dptrain.errors import EXIT_ERROR, EXIT_SIGINT, EXIT_USAGE, DptrainError
+from dptrain.errors import EXIT_ERROR, EXIT_SIGINT, EXIT_USAGE, DptrainError, machine_limit
 from dptrain.report.streams import give_up, lenient_streams
 
 if TYPE_CHECKING:
@@ -43,12 +43,22 @@ def _carried_out(arguments: Sequence[str] | None) -> int:
         return _complain("interrupted", EXIT_SIGINT)
     except OSError as error:
         if not give_up(sys.stdout):
-            raise
+            return _limited(error)
         if isinstance(error, BrokenPipeError):  # whoever read the output has had enough
             return EXIT_ERROR
         words = os.strerror(error.errno or 0).lower()
         return _complain(f"cannot write to standard output: {words}", EXIT_ERROR)
+    except Exception as error:  # noqa: BLE001 - what is no limit of the machine is raised again
+        return _limited(error)
     return code if isinstance(code, int) else 0
+
+
+def _limited(error: Exception) -> int:
+    """Say what of the machine is used up; raise the error again if it is something else."""
+    words = machine_limit(error)
+    if not words:
+        raise error
+    return _complain(words, EXIT_ERROR)
 
 
 def _program() -> "App":

@@ -21,6 +21,7 @@ from typing import Self
 
 from dptrain.exchange.barrier import Kind
 from dptrain.exchange.memory import SharedMemory
+from dptrain.launch.descriptors import allow_descriptors
 from dptrain.launch.environment import worker_environment
 from dptrain.launch.nursery import Forked, Nursery
 
@@ -188,6 +189,8 @@ class Crew:
         program: Program = WORKER,
     ) -> None:
         """Start a worker for every log file; with shared memory where a barrier is given."""
+        if logs:
+            allow_descriptors(len(logs))
         self.workers: list[LocalWorker] = []
         self._inheritance = Inheritance(len(logs), barrier)
         self.memory = self._inheritance.memory

@@ -17,8 +17,10 @@ from threadpoolctl import threadpool_info
 from dptrain import __version__
 from dptrain.arithmetic.digest import fingerprint
 from dptrain.data.prepared import cache_folder
+from dptrain.errors import ResourceError
 from dptrain.exchange.barrier import suitable
 from dptrain.exchange.memory import available_memory
+from dptrain.scratch import socket_folder
 
 LIBRARIES = ("numpy", "pyzmq", "msgpack", "msgspec", "safetensors", "matplotlib")
 
@@ -122,8 +124,15 @@ def _pidfd() -> Finding:
 
 
 def _ipc() -> Finding:
-    with tempfile.TemporaryDirectory(prefix="dptrain-") as folder:
-        return _bind("ipc", f"ipc://{folder}/doctor", "set TMPDIR to a folder with a short path")
+    remedy = "set TMPDIR to a folder with a short path, or use --transport tcp"
+    try:
+        folder = socket_folder("doctor", "coordinator")
+    except ResourceError as error:
+        return Finding("ipc", str(error), ok=False, remedy=remedy)
+    try:
+        return _bind("ipc", f"ipc://{folder}/coordinator", remedy)
+    finally:
+        shutil.rmtree(folder)
 
 
 def _tcp() -> Finding:
