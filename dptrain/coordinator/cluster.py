@@ -230,7 +230,7 @@ class Cluster(ABC):
         self._tell(Clock(now))
 
     def _dead(self, ready: dict[Any, int]) -> list[LocalWorker]:
-        if self._by_pidfd:
+        if len(self._by_pidfd) == len(self._launched):
             return [self._by_pidfd[fd] for fd in ready if fd in self._by_pidfd]
         return [worker for worker in self._launched if worker.ended()]
 
