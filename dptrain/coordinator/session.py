@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from dptrain.coordinator.observer import Observer
 from dptrain.coordinator.signals import StopSignal, stop_on_signals
+from dptrain.errors import Interrupted
 from dptrain.exchange.barrier import suitable
 from dptrain.experiment.execution import settle_execution
 from dptrain.experiment.schema import OWN_LAYERS, Execution, Experiment
@@ -69,7 +70,8 @@ class Session:
         """Train. Whatever happens, no process, socket or lock is left behind.
 
         Args:
-            handle_signals: whether SIGINT and SIGTERM stop the run after the present step.
+            handle_signals: whether SIGINT, SIGTERM and the like stop the run after the present
+                step; see `stop_on_signals`.
             stop: what stops it in place of signals.
 
         Raises:
@@ -86,7 +88,7 @@ class Session:
             crew = stack.enter_context(self._crew(folder))
             from dptrain.coordinator.run import Run
 
-            return Run(
+            run = Run(
                 self._experiment,
                 self._execution,
                 self._observer,
@@ -97,7 +99,12 @@ class Session:
                 resumes=self._resumed is not None,
                 prepared=self._prepared,
                 origin=self._origin,
-            ).carry_out()
+            )
+            try:
+                return run.carry_out()
+            except Interrupted as error:
+                error.exit_code = stop.exit_code or error.exit_code
+                raise
 
     def _tell_of_cores(self) -> None:
         execution = self._execution
