@@ -1,53 +1,37 @@
-"""``dptrain``: the verbs, and what their errors look like."""
+"""``dptrain``: runs one verb; what its errors look like.
+
+Imports next to nothing, so that Ctrl-C is understood almost from the first moment on.
+"""
 
 import os
+import signal
 import sys
+import threading
 from collections.abc import Sequence
+from types import FrameType
+from typing import TYPE_CHECKING
+
+from dptrain.errors import EXIT_ERROR, EXIT_SIGINT, EXIT_USAGE, DptrainError, machine_limit
+from dptrain.report.streams import give_up, lenient_streams
+
+if TYPE_CHECKING:
+    from cyclopts import App
 
 # Read once, when NumPy loads: more BLAS threads would change the last bits of float32 products.
 for _variable in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ[_variable] = "1"
 
-from cyclopts import App, CycloptsError, Parameter, UnknownOptionError  # noqa: E402 - after the threads are set
-from cyclopts.config import Env  # noqa: E402
-
-from dptrain import __version__  # noqa: E402
-from dptrain.errors import EXIT_ERROR, EXIT_SIGINT, EXIT_USAGE, DptrainError  # noqa: E402
-
-VERBS = (
-    "train",
-    "verify",
-    "bisect",
-    "evaluate",
-    "predict",
-    "compress",
-    "convert",
-    "plot",
-    "inspect",
-    "scaling",
-    "gradcheck",
-    "tune",
-    "doctor",
-    "worker",
-)
-
-app = App(
-    name="dptrain",
-    help="Data-parallel training on plain CPUs: the same weights, to the last bit, for any number "
-    "of workers.",
-    version=__version__,
-    config=Env("DPTRAIN_", command=False),
-    help_format="markdown",
-    default_parameter=Parameter(show_env_var=False, show_default=False, negative=()),
-    result_action="return_value",
-)
-for _verb in VERBS:
-    app.command(f"dptrain.cli.{_verb}:{_verb}", name=_verb)
-app.register_install_completion_command()
-
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one verb, by default that of the command line; return the process's exit code."""
+    with lenient_streams():
+        return _carried_out(arguments)
+
+
+def _carried_out(arguments: Sequence[str] | None) -> int:
+    app = _program()
+    from cyclopts import CycloptsError
+
     try:
         code = app(arguments, exit_on_error=False, print_error=False)
         sys.stdout.flush()
@@ -57,14 +41,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _complain(str(error), error.exit_code)
     except KeyboardInterrupt:
         return _complain("interrupted", EXIT_SIGINT)
-    except BrokenPipeError:  # whoever read the output has had enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return EXIT_ERROR
+    except OSError as error:
+        if not give_up(sys.stdout):
+            return _limited(error)
+        if isinstance(error, BrokenPipeError):  # whoever read the output has had enough
+            return EXIT_ERROR
+        words = os.strerror(error.errno or 0).lower()
+        return _complain(f"cannot write to standard output: {words}", EXIT_ERROR)
+    except Exception as error:  # noqa: BLE001 - what is no limit of the machine is raised again
+        return _limited(error)
     return code if isinstance(code, int) else 0
 
 
-def _misnamed(error: CycloptsError) -> str:
+def _misnamed(error: Exception) -> str:
     """Return what to say of a flag that has another name in other libraries."""
+    from cyclopts import UnknownOptionError
+
     if not isinstance(error, UnknownOptionError):
         return ""
     from dptrain.experiment.synonyms import meant  # here, because most commands need it not
@@ -72,6 +64,35 @@ def _misnamed(error: CycloptsError) -> str:
     word = error.token.keyword or error.token.value
     hint = meant(word, "--")
     return f"unknown option {word}; {hint}" if hint else ""
+
+
+def _limited(error: Exception) -> int:
+    """Say what of the machine is used up; raise the error again if it is something else."""
+    words = machine_limit(error)
+    if not words:
+        raise error
+    return _complain(words, EXIT_ERROR)
+
+
+def _program() -> "App":
+    """Import the verbs; meanwhile Ctrl-C ends the process, for imports may not pass it on."""
+    mine = (
+        threading.current_thread() is threading.main_thread()
+        and signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    )
+    if mine:
+        signal.signal(signal.SIGINT, _end)
+    try:
+        from dptrain.cli.program import app
+    finally:
+        if mine:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+    return app
+
+
+def _end(_number: int, _frame: FrameType | None) -> None:
+    _complain("interrupted", EXIT_SIGINT)
+    os._exit(EXIT_SIGINT)
 
 
 def _complain(message: str, code: int) -> int:

@@ -13,7 +13,7 @@ from dptrain.cli.flags import ExecutionFlags, ExperimentFlags, given, named_code
 from dptrain.cli.output import print_json
 from dptrain.coordinator.observer import Observer
 from dptrain.coordinator.session import Session
-from dptrain.errors import RunFolderError, UsageError
+from dptrain.errors import EXIT_SIGHUP, RunFolderError, UsageError
 from dptrain.experiment.files import read_toml
 from dptrain.experiment.override import override
 from dptrain.experiment.schema import Execution, Experiment
@@ -21,6 +21,7 @@ from dptrain.experiment.validate import build
 from dptrain.own.origin import Named
 from dptrain.report.artist import Artist
 from dptrain.report.observers import observer_for
+from dptrain.report.streams import give_up
 from dptrain.runfolder import RunFolder
 
 if TYPE_CHECKING:  # nothing here imports mathematics before the workers are started
@@ -147,7 +148,12 @@ def _report(outcome: "Outcome", artist: Artist, *, as_json: bool) -> int:
     if as_json:
         print_json(outcome.summary() | {"wall_seconds": time.perf_counter() - BEGAN})
     else:
-        print_outcome(outcome, time.perf_counter() - BEGAN)
+        try:
+            print_outcome(outcome, time.perf_counter() - BEGAN)
+        except OSError:
+            if outcome.exit_code != EXIT_SIGHUP:
+                raise
+            give_up(sys.stdout)  # its terminal has been closed
     try:
         artist.wait()
     except RunFolderError as error:  # the weights matter more than their picture

@@ -13,10 +13,12 @@ from typing import TYPE_CHECKING
 
 from dptrain.coordinator.observer import Observer
 from dptrain.coordinator.signals import StopSignal, stop_on_signals
+from dptrain.errors import Interrupted
 from dptrain.exchange.barrier import suitable
 from dptrain.experiment.execution import settle_execution
 from dptrain.experiment.schema import OWN_LAYERS, Execution, Experiment
 from dptrain.launch.local import WORKER, Crew
+from dptrain.machine.cores import can_pin, crowding
 from dptrain.own.origin import Origin, demand, is_own, own_name
 from dptrain.runfolder import RunFolder
 
@@ -72,7 +74,8 @@ class Session:
         """Train. Whatever happens, no process, socket or lock is left behind.
 
         Args:
-            handle_signals: whether SIGINT and SIGTERM stop the run after the present step.
+            handle_signals: whether SIGINT, SIGTERM and the like stop the run after the present
+                step; see `stop_on_signals`.
             stop: what stops it in place of signals.
 
         Raises:
@@ -82,13 +85,14 @@ class Session:
             stack.callback(self._observer.close)
             if stop is None:
                 stop = stack.enter_context(stop_on_signals()) if handle_signals else StopSignal()
+            self._tell_of_cores()
             folder = self._resumed or self._new_folder()
             stack.enter_context(folder)
             stack.callback(folder.discard_unless_begun)
             crew = stack.enter_context(self._crew(folder))
             from dptrain.coordinator.run import Run
 
-            return Run(
+            run = Run(
                 self._experiment,
                 self._execution,
                 self._observer,
@@ -100,7 +104,19 @@ class Session:
                 prepared=self._prepared,
                 origin=self._origin,
                 begins=self._begins,
-            ).carry_out()
+            )
+            try:
+                return run.carry_out()
+            except Interrupted as error:
+                error.exit_code = stop.exit_code or error.exit_code
+                raise
+
+    def _tell_of_cores(self) -> None:
+        execution = self._execution
+        if words := crowding(int(execution.workers or 1)):
+            self._observer.note(f"dptrain: {words}")
+        if execution.pin and not can_pin():
+            self._observer.warn("--pin: this system does not let processes be bound to cores")
 
     def _new_folder(self) -> RunFolder:
         if self._out is not None:
