@@ -13,7 +13,7 @@ import dptrain
 from dptrain import BatchNorm, Dense, Network, Sigmoid
 from dptrain.api import Settings
 from dptrain.audit.history import read_history
-from dptrain.cli.__main__ import app
+from dptrain.cli.program import app
 from dptrain.errors import DataError, DptrainError, RunFolderError, UsageError
 from dptrain.experiment.python_words import as_python
 from tests.audit.runs import bisected

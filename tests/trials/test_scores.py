@@ -9,7 +9,7 @@ import pytest
 
 import dptrain
 from dptrain import Dense, Network
-from dptrain.cli.__main__ import app
+from dptrain.cli.program import app
 from dptrain.errors import NonFiniteError
 from tests.sessions import run, write_dataset
 

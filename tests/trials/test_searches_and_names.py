@@ -6,7 +6,7 @@ import pytest
 
 import dptrain
 from dptrain.audit.history import read_history
-from dptrain.cli.__main__ import app
+from dptrain.cli.program import app
 from dptrain.coordinator.beginning import saved_weights
 from dptrain.errors import UsageError
 from dptrain.tune.settings import checked, experiment_with
