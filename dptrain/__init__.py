@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from dptrain.api import Result, fit, train
+    from dptrain.api import fit, train
     from dptrain.experiment.schema import Execution, Experiment
     from dptrain.nn.activations import Identity, ReLU, Sigmoid, Tanh
     from dptrain.nn.batchnorm import BatchNorm
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from dptrain.nn.normalise import Normalise
     from dptrain.nn.pooling import AvgPool2D, MaxPool2D
     from dptrain.nn.rectifiers import LeakyReLU, Softplus
+    from dptrain.result import Result
     from dptrain.trained import TrainedNetwork, load_run
     from dptrain.weights.params import load_params, save_params
 
@@ -77,7 +78,7 @@ _HOMES = {
     "Normalise": "nn.normalise",
     "ReLU": "nn.activations",
     "Residual": "nn.composite",
-    "Result": "api",
+    "Result": "result",
     "Sigmoid": "nn.activations",
     "Softplus": "nn.rectifiers",
     "Tanh": "nn.activations",

@@ -6,21 +6,30 @@ script is run twice.
 
 import shutil
 import sys
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Literal, TypedDict, Unpack
 
 import numpy as np
-from msgspec.structs import replace
+from msgspec.structs import asdict, replace
 from numpy.typing import ArrayLike, NDArray
 
+from dptrain.checkpoint.checkpoint import Checkpoint
 from dptrain.coordinator.observer import Observer
-from dptrain.coordinator.outcome import Outcome
+from dptrain.coordinator.recorded import (
+    RESUMABLE,
+    changed,
+    check_patience,
+    recorded,
+    way_on,
+)
 from dptrain.coordinator.session import Session
 from dptrain.data.prepared import prepare_arrays
 from dptrain.errors import UsageError
 from dptrain.experiment.code import MEMORY
+from dptrain.experiment.override import override
+from dptrain.experiment.python_words import in_python
 from dptrain.experiment.schema import (
     Dtype,
     Execution,
@@ -32,13 +41,15 @@ from dptrain.experiment.schema import (
     TaskName,
 )
 from dptrain.experiment.validate import build
-from dptrain.metrics.records import EpochRecord, Record, StepRecord, result_of
 from dptrain.nn.network import Network
+from dptrain.own.functions import Params
 from dptrain.own.given import Given
-from dptrain.own.model import Params
 from dptrain.own.network import OwnNetwork, drawing_kept
 from dptrain.own.origin import Origin
 from dptrain.report.observers import SilentObserver, observer_for
+from dptrain.report.telling import OnEpoch, telling
+from dptrain.result import Result, result_from
+from dptrain.runfolder import RunFolder
 from dptrain.scratch import scratch_folder
 from dptrain.trained import TrainedNetwork
 
@@ -50,10 +61,10 @@ class Settings(TypedDict, total=False):
 
     normalise: NormaliseName
     loss: LossName
-    init_from: str
+    init_from: str | Path | Result
     freeze: list[str]
     label_smoothing: float
-    class_weights: list[float]
+    class_weights: list[float] | dict[int, float] | Literal["balanced"]
     positive_weight: float
     huber_delta: float
     task: TaskName
@@ -98,40 +109,6 @@ class Settings(TypedDict, total=False):
     record_digests: bool
 
 
-@dataclass(frozen=True)
-class Result:
-    """What training came to.
-
-    Attributes:
-        network: the trained network.
-        history: the records of the run, as in its ``metrics.jsonl``.
-        digest: SHA-256 of the weights: equal for any number of workers.
-        run: the run folder.
-        steps_per_second: of the training steps alone.
-    """
-
-    network: TrainedNetwork
-    history: Sequence[Record]
-    digest: str
-    run: Path
-    steps_per_second: float
-
-    @property
-    def steps(self) -> list[StepRecord]:
-        """The logged steps."""
-        return [each for each in self.history if isinstance(each, StepRecord)]
-
-    @property
-    def evaluation(self) -> EpochRecord | None:
-        """The evaluation of these weights: the last epoch's, or the best with early stopping."""
-        return result_of(self.history)
-
-    @property
-    def epochs(self) -> list[EpochRecord]:
-        """The evaluations at the end of each epoch."""
-        return [each for each in self.history if isinstance(each, EpochRecord)]
-
-
 def fit(
     network: object,
     data: Arrays,
@@ -140,13 +117,22 @@ def fit(
     params: Params | None = None,
     predict: Callable[[Params, NDArray[Any]], ArrayLike] | None = None,
     out: str | Path | None = None,
+    resume: str | Path | Result | None = None,
     progress: bool = True,
+    on_epoch: OnEpoch | None = None,
     **settings: Unpack[Settings],
 ) -> Result:
     """Train a network on arrays, with several workers.
 
+    What training begins with: a `Network` is a description and begins anew, with weights drawn by
+    ``seed``, as often as it is given. A trained network (`Result.network`, or what `load_run`
+    returns) and an object of your own go on with the weights that they hold, as
+    ``init_from=RUN`` does; the optimizer and the epochs begin anew. ``resume=RUN`` takes up a run
+    where it stopped, its optimizer and its epochs as well.
+
     Args:
         network: built from layers, such as ``Network(784, [Dense(50), Sigmoid(), Dense(10)])``; or
+            such a network with weights, a `TrainedNetwork` or a `Result`; or
             an object of your own with the protocol of `dptrain.own.model`, which gets rows and
             targets in the form they have in ``data`` and holds the trained weights in the end; or a
             function ``loss_and_gradient(params, x, t)``, which returns the mean loss of the rows
@@ -158,7 +144,11 @@ def fit(
         params: the arrays that the function begins with, by name; trained in place.
         predict: of the function, if there is one: ``predict(params, x)`` returns outputs.
         out: the run folder; by default a new one under ``logs/``.
+        resume: a run to go on with, to the bits that it would have had in one go: with the same
+            network, the same arrays and its own settings, of which ``epochs``, ``steps`` and
+            ``patience`` may be raised.
         progress: whether to show it on standard error.
+        on_epoch: is called in this process with the `EpochRecord` of every epoch that is done.
         settings: any field of `Experiment` or `Execution`, such as ``epochs=5, lr=0.1, workers=2``.
 
     Raises:
@@ -167,39 +157,130 @@ def fit(
         NonFiniteError, WorkersLostError: the run could not go on.
         KeyboardInterrupt: after Ctrl-C, when the checkpoint has been written.
     """
-    values = dict(settings)
-    execution = {k: values.pop(k) for k in list(values) if k in Execution.__struct_fields__}
-    experiment = replace(build(Experiment, values, "fit"), dataset=MEMORY)
+    with in_python():
+        return _fit(
+            network,
+            data,
+            test_data,
+            settings=_plain(settings),
+            params=params,
+            predict=predict,
+            out=out,
+            resume=None if resume is None else _run_of(resume),
+            progress=progress,
+            on_epoch=on_epoch,
+        )
+
+
+def _fit(
+    network: object,
+    data: Arrays,
+    test_data: Arrays | None,
+    *,
+    settings: dict[str, Any],
+    params: Params | None,
+    predict: Callable[[Params, NDArray[Any]], ArrayLike] | None,
+    out: str | Path | None,
+    resume: Path | None,
+    progress: bool,
+    on_epoch: OnEpoch | None,
+) -> Result:
+    begins = None
+    if isinstance(network, Result):
+        network = network.network
+    if isinstance(network, TrainedNetwork):
+        begins, network = network.saved(), _untrained(network, settings)
+    execution = {k: settings.pop(k) for k in list(settings) if k in Execution.__struct_fields__}
     origin = None
     if isinstance(network, Network):
-        layers, shape = network.description(), list(network.input_shape)
-        experiment = replace(experiment, layers=layers, input_shape=shape)
+        settings["layers"] = network.description()
+        settings["input_shape"] = list(network.input_shape)
     else:
         origin = Given(network, params, predict)
-        targets: Literal["rows", "flat"] = "flat" if np.ndim(data[1]) == 1 else "rows"
-        experiment = replace(experiment, model=origin.model, model_targets=targets)
-    folder = scratch_folder("data")
-    try:
-        x_test, t_test = test_data if test_data is not None else (None, None)
-        prepared = prepare_arrays(
-            folder / "data",
-            x_train=np.asarray(data[0]),
-            t_train=np.asarray(data[1]),
-            x_test=None if x_test is None else np.asarray(x_test),
-            t_test=None if t_test is None else np.asarray(t_test),
-            dtype=experiment.dtype,
-            task=experiment.task,
-        )
+        settings["model"] = origin.model
+        settings["model_targets"] = "flat" if np.ndim(data[1]) == 1 else "rows"
+    settings["dataset"] = MEMORY
+    with ExitStack() as stack:
+        resumed = None
+        if resume is not None:
+            begins, resumed = None, stack.enter_context(RunFolder.resume(resume))
+            settings, execution = _continued(resumed, settings, execution, out)
+        experiment = build(Experiment, settings, "fit")
+        folder = scratch_folder("data")
+        stack.callback(shutil.rmtree, folder)
         return _trained(
             experiment,
             build(Execution, execution, "fit"),
             out,
             progress,
-            prepared=prepared,
+            prepared=_prepared(folder / "data", data, test_data, experiment),
             origin=origin,
+            resumed=resumed,
+            begins=begins,
+            on_epoch=on_epoch,
         )
-    finally:
-        shutil.rmtree(folder)
+
+
+def _prepared(folder: Path, data: Arrays, test_data: Arrays | None, experiment: Experiment) -> Path:
+    x_test, t_test = test_data if test_data is not None else (None, None)
+    return prepare_arrays(
+        folder,
+        x_train=np.asarray(data[0]),
+        t_train=np.asarray(data[1]),
+        x_test=None if x_test is None else np.asarray(x_test),
+        t_test=None if t_test is None else np.asarray(t_test),
+        dtype=experiment.dtype,
+        task=experiment.task,
+    )
+
+
+def _plain(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return settings with a run's folder for its result, and weights by class as a list."""
+    found = {k: str(v.run) if isinstance(v, Result) else v for k, v in settings.items()}
+    weights = found.get("class_weights")
+    if isinstance(weights, dict) and sorted(weights) == list(range(len(weights))):
+        found["class_weights"] = [weights[i] for i in range(len(weights))]
+    return found
+
+
+def _run_of(run: str | Path | Result) -> Path:
+    return run.run if isinstance(run, Result) else Path(run)
+
+
+def _untrained(trained: TrainedNetwork, settings: dict[str, Any]) -> Network:
+    """Return the network without its weights; what normalises its inputs becomes a setting."""
+    if isinstance(trained.network, OwnNetwork):
+        raise UsageError(
+            f"{trained.network.name} holds its trained weights itself; give fit that object again"
+        )
+    network = trained.network
+    layers = list(network.layers)
+    if trained.experiment.normalise != "none":
+        settings.setdefault("normalise", trained.experiment.normalise)
+        del layers[0]
+    return Network(network.input_shape, layers)
+
+
+def _continued(
+    run: RunFolder, settings: dict[str, Any], execution: dict[str, Any], out: str | Path | None
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the settings of a run that goes on."""
+    if out is not None:
+        raise UsageError(f"resume={str(run.path)!r} continues in its own folder; leave out out")
+    settings.pop("init_from", None)  # the run has begun with it already
+    earlier, ran_as = recorded(run)
+    if fixed := changed(earlier, settings):
+        key = fixed[0]
+        what = f"{key}={earlier.get(key)!r}, not {settings[key]!r}"
+        if key in ("layers", "input_shape", "model", "model_targets", "dataset"):
+            what = f"another {'network' if key != 'dataset' else 'data set'} than this one"
+        raise UsageError(
+            f"resume={str(run.path)!r} continues the recorded experiment, which has {what}; give "
+            "what it has, or train anew without resume"
+        )
+    check_patience(run.path, earlier, settings)
+    own = {key: settings[key] for key in settings if key in RESUMABLE}
+    return override(earlier, own), override(ran_as, execution)
 
 
 def train(
@@ -209,6 +290,7 @@ def train(
     network: object | None = None,
     out: str | Path | None = None,
     progress: bool = True,
+    on_epoch: OnEpoch | None = None,
 ) -> Result:
     """Carry out an experiment, as ``dptrain train`` does.
 
@@ -218,16 +300,20 @@ def train(
         network: an object of your own, as for `fit`, in place of the experiment's model.
         out: the run folder; by default a new one under ``logs/``.
         progress: whether to show it on standard error.
+        on_epoch: as for `fit`.
 
     Raises:
         As `fit`.
     """
     if experiment.dataset == MEMORY:
         raise UsageError(f"dataset={MEMORY!r} is for fit, which has the arrays; name a data set")
-    origin = None if network is None else Given(network)
-    if origin is not None:
-        experiment = replace(experiment, model=origin.model)
-    return _trained(experiment, execution or Execution(), out, progress, origin=origin)
+    with in_python():
+        experiment = build(Experiment, _plain(asdict(experiment)), "Experiment")
+        execution = build(Execution, asdict(execution or Execution()), "Execution")
+        origin = None if network is None else Given(network)
+        if origin is not None:
+            experiment = replace(experiment, model=origin.model)
+        return _trained(experiment, execution, out, progress, origin=origin, on_epoch=on_epoch)
 
 
 def _trained(
@@ -237,33 +323,37 @@ def _trained(
     progress: bool,
     prepared: Path | None = None,
     origin: Origin | None = None,
+    resumed: RunFolder | None = None,
+    begins: Checkpoint | None = None,
+    on_epoch: OnEpoch | None = None,
 ) -> Result:
     if origin is not None and execution.join:
         raise UsageError(
             f"join={execution.join}: a worker that you start by hand cannot get an object of this "
             "script; name the network on both command lines, --model FILE.py:NAME"
         )
-    observer: Observer = observer_for(sys.stderr) if progress else SilentObserver()
+    shown: Observer = observer_for(sys.stderr) if progress else SilentObserver()
+    observer = telling(shown, on_epoch)
     where = None if out is None else Path(out)
-    session = Session(experiment, execution, observer, out=where, prepared=prepared, origin=origin)
+    session = Session(
+        experiment,
+        execution,
+        observer,
+        out=where,
+        resumed=resumed,
+        prepared=prepared,
+        origin=origin,
+        begins=begins,
+    )
     with drawing_kept():
         outcome = session.run()
     if isinstance(outcome.job.network, OwnNetwork):
         outcome.job.network.load(outcome.parameters)
     if not outcome.finished:
-        raise KeyboardInterrupt(f"stopped after step {outcome.steps}; see {outcome.folder.path}")
-    return _result(outcome)
-
-
-def _result(outcome: Outcome) -> Result:
-    job = outcome.job
-    trained = TrainedNetwork(
-        job.network, outcome.parameters, job.experiment, job.dataset.class_names
-    )
-    return Result(
-        network=trained,
-        history=outcome.records,
-        digest=outcome.digest,
-        run=outcome.folder.path,
-        steps_per_second=outcome.steps_per_second,
-    )
+        way = way_on(outcome.job.experiment, outcome.folder.path)
+        raise KeyboardInterrupt(f"stopped after step {outcome.steps}; continue with: {way}")
+    found = result_from(outcome)
+    if progress:
+        for note in found.notes:
+            print(note, file=sys.stderr)  # noqa: T201 - as the progress is shown
+    return found

@@ -5,6 +5,8 @@ Messages name the value, where it came from and what to do.
 """
 
 import difflib
+import errno
+import os
 from collections.abc import Iterable
 
 EXIT_ERROR = 1
@@ -13,6 +15,7 @@ EXIT_CHECK_FAILED = 3
 EXIT_INCONCLUSIVE = 4
 EXIT_NON_FINITE = 5
 EXIT_WORKERS_LOST = 6
+EXIT_SIGHUP = 129
 EXIT_SIGINT = 130
 EXIT_SIGTERM = 143
 
@@ -45,12 +48,22 @@ class RunFolderError(DptrainError, ValueError):
     """A run folder that is missing, incomplete, locked or cannot be written."""
 
 
+class DiskFullError(RunFolderError):
+    """There is no room for a file of a run."""
+
+
 class ProtocolError(DptrainError, RuntimeError):
     """A message that the protocol does not allow: refused before anything is done with it."""
 
 
 class ResourceError(DptrainError, RuntimeError):
     """The machine has too little of something that the run needs, such as memory."""
+
+
+class UnsuitableError(ResourceError):
+    """The machine would do with other settings of its environment."""
+
+    exit_code = EXIT_USAGE
 
 
 class NonFiniteError(DptrainError, RuntimeError):
@@ -89,3 +102,28 @@ def suggestion(word: str, choices: Iterable[str]) -> str:
     """Return ``"; did you mean 'x'?"`` for the choice nearest to ``word``, or an empty string."""
     near = difflib.get_close_matches(word, list(choices), n=1, cutoff=0.6)
     return f"; did you mean {near[0]!r}?" if near else ""
+
+
+def machine_limit(error: Exception) -> str:
+    """Return what the machine has too little of, by an error, and the remedy; "" of others."""
+    if isinstance(error, ResourceError | DiskFullError):
+        return str(error)
+    if isinstance(error, MemoryError):
+        what = f": {error}" if str(error) else ""
+        return f"there is too little memory{what}; use less data, a smaller network or --batch-size"
+    number = getattr(error, "errno", None)  # of OSError, and of ZeroMQ's own errors
+    if number not in _REMEDIES:
+        return ""
+    where = f" ({name})" if (name := getattr(error, "filename", None)) else ""
+    return f"{os.strerror(number).lower()}{where}; {_REMEDIES[number]}"
+
+
+_REMEDIES = {
+    errno.EMFILE: "raise the limit, such as with ulimit -n 1024, or use fewer --workers",
+    errno.ENFILE: "end other programs, or use fewer --workers",
+    errno.EAGAIN: "end other programs, raise the limit of processes (ulimit -u), or use fewer "
+    "--workers",
+    errno.ENOMEM: "use less data, a smaller network, or fewer --workers",
+    errno.ENOSPC: "make room, or set TMPDIR to a folder with more",
+    errno.EDQUOT: "make room, or set TMPDIR to a folder with more",
+}

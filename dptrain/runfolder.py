@@ -87,6 +87,11 @@ class RunFolder:
         return self.path / _EXPERIMENT
 
     @property
+    def begun(self) -> Path:
+        """The weights that a run began with, where they were not drawn."""
+        return self.path / "initial.safetensors"
+
+    @property
     def metrics(self) -> Path:
         """A line per logged step and per epoch."""
         return self.path / "metrics.jsonl"
@@ -202,9 +207,12 @@ def make_empty(path: Path) -> None:
     try:
         path.mkdir(parents=True, exist_ok=True)
         if not _is_empty(path):
+            way = ""
+            if _is_run(path):
+                way = f"continue the run in it, with --resume {path}, or "
             raise RunFolderError(
-                f"{path}: is not empty, and a run never overwrites another; continue the run "
-                f"in it with --resume {path}, or choose another folder with --out"
+                f"{path}: is not empty, and a run never overwrites another; {way}choose another "
+                "folder with --out"
             )
     except OSError as error:
         raise _cannot_make(path, error) from None

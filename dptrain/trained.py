@@ -9,6 +9,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from dptrain.arithmetic.digest import digest
 from dptrain.checkpoint.checkpoint import Checkpoint, load_checkpoint
 from dptrain.data.dataset import Split
 from dptrain.data.inputs import normalise_inputs
@@ -17,7 +18,7 @@ from dptrain.errors import CheckpointError, DptrainError, ShapeError, UsageError
 from dptrain.evaluation.classification import Classification, classification
 from dptrain.evaluation.regression import Regression, regression
 from dptrain.experiment.code import evaluation_rows
-from dptrain.experiment.files import parse_toml
+from dptrain.experiment.files import parse_toml, to_toml
 from dptrain.experiment.models import build_loss, build_network
 from dptrain.experiment.schema import Experiment
 from dptrain.experiment.validate import build
@@ -77,6 +78,18 @@ class TrainedNetwork:
     def weights(self) -> dict[str, NDArray[Any]]:
         """The tensors by name, such as ``"dense1.W"``: views of the flat vector."""
         return self.network.views(self.parameters)
+
+    def saved(self) -> Checkpoint:
+        """Return the weights as those of a checkpoint without steps."""
+        return Checkpoint(
+            tensors=self.weights,
+            optimizer={},
+            step=0,
+            epoch=0,
+            experiment=to_toml(self.experiment),
+            digest=digest(self.parameters),
+            progress={"class_names": "\n".join(self.class_names)},
+        )
 
     def outputs(self, x: ArrayLike) -> NDArray[Any]:
         """Return the network's outputs ``(n, *output_shape)``.
@@ -185,13 +198,14 @@ def _labels(t: ArrayLike) -> NDArray[Any]:
 
 
 def load_run(
-    path: Path, which: Literal["last", "best"], network: object | None = None
+    path: str | Path, which: Literal["last", "best"] = "last", network: object | None = None
 ) -> tuple[TrainedNetwork, Checkpoint]:
     """Return the network of a run's checkpoint, or of a model file.
 
     Args:
         path: the run folder, or an .npz file that `compress` or `convert` wrote.
-        which: the newest checkpoint, or the one with the best score; of a file always "last".
+        which: the newest checkpoint, or the one with the best score on validation rows, or on the
+            test rows where none were held out; of a file always "last".
         network: where it is one of the user's own, such a network to put the weights into, or what
             was named on the command line (`dptrain.own.origin.Named`). Without it the weights can
             be read, but nothing computed.
@@ -201,7 +215,8 @@ def load_run(
         UsageError: the best score of a model file, or a file of bare parameters; or the network
             lacks something.
     """
-    if path.suffix in PICKLES:
+    path = Path(path)
+    if path.suffix in PICKLES and not path.is_dir():
         raise UsageError(
             f"{path}: holds parameters without a network; make a model of it first, with "
             f"{command_for(path, load_params(path))}"

@@ -7,6 +7,7 @@ import numpy as np
 
 from dptrain.coordinator.outcome import Outcome
 from dptrain.coordinator.session import Session
+from dptrain.coordinator.signals import StopSignal
 from dptrain.experiment.schema import Execution, Experiment
 from dptrain.experiment.validate import build
 from dptrain.report.observers import SilentObserver
@@ -33,10 +34,11 @@ def write_dataset(
 
 def run(experiment: dict[str, Any], out: Path, **execution: Any) -> Outcome:
     """Carry out an experiment in this process and its workers."""
+    stop: StopSignal | None = execution.pop("stop", None)
     settings = {"batch_size": 20, "steps": 9, "model": "mlp:20-7-3"} | experiment
     return Session(
         build(Experiment, settings, "the test"),
         build(Execution, {"log_every": 1} | execution, "the test"),
         SilentObserver(),
         out=out,
-    ).run(handle_signals=False)
+    ).run(handle_signals=False, stop=stop)

@@ -157,7 +157,7 @@ def test_mistakes(tmp_path: Path) -> None:
         dptrain.fit(Network(3, [Dense(2)]), (x, t), out=tmp_path / "a", workers=1)
     with pytest.raises(ShapeError, match="2 classes"):
         dptrain.fit(Network(2, [Dense(3), ReLU()]), (x, t), out=tmp_path / "b", workers=1)
-    with pytest.raises(UsageError, match="unknown key 'epoch'; did you mean 'epochs'"):
+    with pytest.raises(UsageError, match="unknown key 'epoch'; it is called epochs here"):
         dptrain.fit(NETWORK, (x, t), out=tmp_path / "c", epoch=1)  # type: ignore[call-arg]
     with pytest.raises(DataError, match="nan"):
         dptrain.fit(NETWORK, (np.full_like(x, np.nan), t), out=tmp_path / "d")

@@ -6,6 +6,7 @@ from typing import Any
 
 from threadpoolctl import threadpool_limits
 
+from dptrain.arithmetic.kind import Arithmetic, arithmetic
 from dptrain.audit.history import History
 from dptrain.audit.lockstep import (
     Finding,
@@ -40,6 +41,8 @@ class Bisection:
         end: how many steps were done then.
         finding: what the re-executions compute differently first.
         strays: runs that recorded something else than they compute.
+        foreign: runs that recorded something else, but may have computed it on their arithmetic.
+        here: how the re-executions were computed.
         note: why nothing was re-executed, where records alone do not decide.
     """
 
@@ -50,16 +53,21 @@ class Bisection:
     end: int | None = None
     finding: Finding | None = None
     strays: tuple[Stray, ...] = ()
+    foreign: tuple[tuple[Stray, Arithmetic], ...] = ()
+    here: Arithmetic | None = None
     note: str = ""
 
     @property
     def same(self) -> bool:
         """Whether nothing differs, as far as that is known."""
-        return not (self.finding or self.strays or self.records.first)
+        known = self.finding or self.strays or self.foreign
+        return not (known or self.records.first or self.records.damaged)
 
     @property
     def inconclusive(self) -> bool:
-        """Whether nothing differs, but not all could be looked at."""
+        """Whether nothing is known to differ, but not all could be looked at, or looked at here."""
+        if self.foreign:
+            return not (self.finding or self.strays or self.records.damaged)
         return self.same and bool(self.note)
 
     def plain(self) -> dict[str, Any]:
@@ -72,15 +80,19 @@ class Bisection:
             "compared": self.records.compared,
             "until": self.records.until,
             "recorded": first._asdict() if first else None,
+            "damaged": list(self.records.damaged),
             "begin": self.begin,
             "end": self.end,
             "finding": self.finding.plain() if self.finding else None,
             "strays": [each.plain() for each in self.strays],
+            "foreign": [each.plain() | {"made_on": str(made)} for each, made in self.foreign],
             "note": self.note,
         }
 
 
-def bisect(one: History, other: History, origin: Origin | None = None) -> Bisection:
+def bisect(
+    one: History, other: History, origin: Origin | None = None, data: str | None = None
+) -> Bisection:
     """Return where two runs part.
 
     Nothing is re-executed where their records agree in all that both tell, and that reaches to the
@@ -90,6 +102,7 @@ def bisect(one: History, other: History, origin: Origin | None = None) -> Bisect
         one: run.
         other: run.
         origin: where a network of the user's own comes from.
+        data: where the data set lies, that of both, unless it is where the runs found it.
 
     Raises:
         UsageError: the network is code that the user has not named.
@@ -101,8 +114,10 @@ def bisect(one: History, other: History, origin: Origin | None = None) -> Bisect
     if records.first is None and records.until == min(one.end, other.end):
         return Bisection(runs, settings, records)
     try:
-        replays = Replay(one, origin), Replay(other, origin)
+        replays = Replay(one, origin, data), Replay(other, origin, data)
     except DataError as error:
+        if data is not None:
+            raise
         return Bisection(runs, settings, records, note=str(error))
     if unlike := unlike_networks(*replays):
         return Bisection(runs, settings, records, finding=unlike)
@@ -118,10 +133,21 @@ def bisect(one: History, other: History, origin: Origin | None = None) -> Bisect
         if begin == 0 and (unlike := unlike_states(replays[0].job.network, sides, 0)):
             return Bisection(runs, settings, records, 0, 0, unlike)
         end, finding = _lockstep(sides, begin)
-    strays = tuple(
-        Stray(run, side.agreed, side.stray) for run, side in enumerate(sides) if side.stray
+        here = arithmetic()
+    strays: list[Stray] = []
+    foreign: list[tuple[Stray, Arithmetic]] = []
+    for run, side in enumerate(sides):
+        if side.stray is None:
+            continue
+        stray = Stray(run, side.agreed, side.stray)
+        elsewhere = side.history.foreign(here, begin, side.stray.step)
+        if elsewhere is None or side.stray.within:
+            strays.append(stray)
+        else:
+            foreign.append((stray, elsewhere[1]))
+    return Bisection(
+        runs, settings, records, begin, end, finding, tuple(strays), tuple(foreign), here
     )
-    return Bisection(runs, settings, records, begin, end, finding, strays)
 
 
 def _lockstep(sides: tuple[Side, Side], begin: int) -> tuple[int, Finding | None]:

@@ -27,6 +27,7 @@ class Check(NamedTuple):
         tensor: the first that differs, where the record tells tensors apart.
         difference: of that tensor, where the record holds its values.
         problem: what else is wrong, such as a damaged file.
+        within: whether the run contradicts itself, whatever is computed here.
     """
 
     step: int
@@ -38,6 +39,7 @@ class Check(NamedTuple):
     tensor: str = ""
     difference: Difference | None = None
     problem: str = ""
+    within: bool = False
 
     def plain(self) -> dict[str, Any]:
         """Return the same as plain data."""
@@ -143,7 +145,7 @@ def _checkpoint(replay: Replay, kept: Kept, state: State, weights: str) -> list[
         checkpoint = load_checkpoint(kept.path)
         saved = saved_state(job, checkpoint)
     except CheckpointError as error:
-        return [check._replace(problem=str(error))]
+        return [check._replace(problem=str(error), within=True)]
     there = digest(saved.parameters)
     unlike = state_difference(job.network, job.updater.rule.slots, saved, state)
     check = check._replace(recorded=there, same=unlike is None)
@@ -152,4 +154,5 @@ def _checkpoint(replay: Replay, kept: Kept, state: State, weights: str) -> list[
     if there == checkpoint.digest:
         return [check]
     own = check._replace(what=f"the digest in checkpoint {kept.name}")
-    return [own._replace(recorded=checkpoint.digest, found=there, same=False), check]
+    own = own._replace(recorded=checkpoint.digest, found=there, same=False, within=True)
+    return [own, check]

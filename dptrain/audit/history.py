@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from msgspec.structs import replace
 
+from dptrain.arithmetic.kind import Arithmetic
 from dptrain.checkpoint.checkpoint import step_of
 from dptrain.errors import CheckpointError, RunFolderError, UsageError
 from dptrain.experiment.files import read_toml
@@ -17,6 +18,7 @@ from dptrain.experiment.validate import build
 from dptrain.invocation import program
 from dptrain.metrics.lines import read_metrics
 from dptrain.metrics.records import (
+    ArithmeticRecord,
     DigestRecord,
     EndRecord,
     EpochRecord,
@@ -64,6 +66,8 @@ class History:
         path: of the folder.
         phases: the experiment, and from which step on: one, and one more each time that a run whose
             schedule goes by all of its steps was given others.
+        stretches: how steps were computed, and from which step on; of runs that did not record it
+            there are none.
         told: what the records tell, by steps done, in ascending order.
         kept: the checkpoints likewise.
         damaged: what is wrong with checkpoints that cannot be read, by name.
@@ -72,6 +76,7 @@ class History:
 
     path: Path
     phases: list[tuple[int, Experiment]]
+    stretches: list[tuple[int, Arithmetic]]
     told: dict[int, list[Told]]
     kept: dict[int, list[Kept]]
     damaged: dict[str, str]
@@ -86,6 +91,23 @@ class History:
         """Return the history of a run whose network is the user's code with this digest."""
         phases = [(first, replace(each, model_digest=digest)) for first, each in self.phases]
         return dataclasses.replace(self, phases=phases)
+
+    def foreign(self, here: Arithmetic, begin: int, end: int) -> tuple[int, Arithmetic] | None:
+        """Return the first of the steps that was computed otherwise than ``here``, and how.
+
+        None where there is no such step, as far as the run recorded it.
+
+        Args:
+            here: how this process computes.
+            begin: counted from 0.
+            end: behind the last.
+        """
+        edges = [*(first for first, _ in self.stretches[1:]), end]
+        for (first, made), edge in zip(self.stretches, edges, strict=False):
+            step = max(first, begin)
+            if step < min(edge, end) and made.fingerprint != here.fingerprint:
+                return step, made
+        return None
 
     def weights_told(self, step: int) -> str | None:
         """Return the digest of the weights after a step, where a record tells it."""
@@ -128,6 +150,7 @@ def read_history(path: Path) -> History:
     return History(
         folder.path,
         _phases(experiment, records),
+        [(each.step, each.arithmetic) for each in records if isinstance(each, ArithmeticRecord)],
         dict(sorted(told.items())),
         dict(sorted(kept.items())),
         damaged,

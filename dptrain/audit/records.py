@@ -1,5 +1,6 @@
 """Comparing two runs by what their folders tell, without re-executing anything."""
 
+import contextlib
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
@@ -42,11 +43,13 @@ class Comparison(NamedTuple):
         compared: how much both of them tell.
         until: the last step after which both tell of the weights, and of the same.
         first: the first difference.
+        damaged: what is wrong with checkpoints that should have been compared, but cannot be read.
     """
 
     compared: int
     until: int
     first: Recorded | None
+    damaged: tuple[str, ...] = ()
 
 
 def differing_settings(one: Experiment, other: Experiment) -> list[Setting]:
@@ -81,16 +84,17 @@ class _Both(NamedTuple):
 
 def compare_records(one: History, other: History) -> Comparison:
     """Return what the two runs' records and checkpoints of the same moments tell."""
+    damaged = tuple(dict.fromkeys([*_damaged(one, other), *_damaged(other, one)]))
     compared = since = until = 0
     for step in sorted({*one.told, *one.kept} & {*other.told, *other.kept}):
         for each in (*_records(one, other, step), *_checkpoints(one, other, step)):
             if not each.same:
                 recorded = Recorded(step, each.what, since, each.tensors)
-                return Comparison(compared, until, recorded)
+                return Comparison(compared, until, recorded, damaged)
             compared += 1
             until = step if each.weights else until
         since = step
-    return Comparison(compared, until, None)
+    return Comparison(compared, until, None, damaged)
 
 
 def last_common_state(one: History, other: History, before: int) -> Kept | None:
@@ -128,19 +132,33 @@ def _of_kind(history: History, step: int, kind: type) -> Told | None:
 
 
 def _checkpoints(one: History, other: History, step: int) -> Iterator[_Both]:
-    a, b = _readable(one, step), _readable(other, step)
-    if a is not None and b is not None:
-        names = _unlike(a[1], b[1])
-        yield _Both(f"checkpoint {a[0].name}", weights=True, same=not names, tensors=names)
+    """Compare the first checkpoint of a moment with all others of it, by their content."""
+    own, others = list(_readables(one, step)), list(_readables(other, step))
+    if own and others:
+        for kept, each in (*own[1:], *others):
+            names = _unlike(own[0][1], each)
+            yield _Both(f"checkpoint {kept.name}", weights=True, same=not names, tensors=names)
 
 
 def _readable(history: History, step: int) -> tuple[Kept, Checkpoint] | None:
+    return next(_readables(history, step), None)
+
+
+def _readables(history: History, step: int) -> Iterator[tuple[Kept, Checkpoint]]:
     for kept in history.kept.get(step, ()):
-        try:
-            return kept, load_checkpoint(kept.path)
-        except CheckpointError:
-            continue
-    return None
+        with contextlib.suppress(CheckpointError):
+            yield kept, load_checkpoint(kept.path)
+
+
+def _damaged(history: History, other: History) -> Iterator[str]:
+    """Yield what is wrong with a run's checkpoints, as far as the other has some of the moment."""
+    yield from history.damaged.values()
+    for step in history.kept.keys() & other.kept.keys():
+        for kept in history.kept[step]:
+            try:
+                load_checkpoint(kept.path)
+            except CheckpointError as error:
+                yield str(error)
 
 
 def _unlike(one: Checkpoint, other: Checkpoint) -> list[str]:

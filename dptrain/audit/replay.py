@@ -9,7 +9,9 @@ from dptrain.coordinator.beginning import first_state, saved_state, saved_weight
 from dptrain.exchange.engine import State
 from dptrain.exchange.inline import InlineEngine
 from dptrain.experiment.job import Job, check_digest, opened_data, prepared_data
+from dptrain.experiment.moved import data_at
 from dptrain.own.origin import Origin, demand
+from dptrain.runfolder import RunFolder
 
 
 class Replay:
@@ -19,12 +21,13 @@ class Replay:
         job: with which the run began.
     """
 
-    def __init__(self, history: History, origin: Origin | None) -> None:
+    def __init__(self, history: History, origin: Origin | None, data: str | None = None) -> None:
         """Open the data and build the network.
 
         Args:
             history: of the run.
             origin: where a network of the user's own comes from.
+            data: where the data set lies, unless it is where the run found it.
 
         Raises:
             DataError: the data set is gone, or has changed.
@@ -32,7 +35,12 @@ class Replay:
         """
         experiment = history.experiment
         demand(experiment.model, origin)
-        dataset = opened_data(experiment, prepared_data(experiment))
+        self._begun = RunFolder.open(history.path).begun
+        if data is None:
+            folder = prepared_data(experiment)
+        else:
+            experiment, folder = data_at(experiment, data)
+        dataset = opened_data(experiment, folder)
         check_digest(experiment, dataset)
         self._phases = [(first, Job(each, dataset, origin)) for first, each in history.phases]
         self.job = self._phases[0][1]
@@ -49,6 +57,8 @@ class Replay:
                 or not what they were.
         """
         source = self.job.experiment.init_from
+        if source and self._begun.is_file():
+            source = str(self._begun)
         return first_state(self.job, saved_weights(source) if source else None)[0]
 
     def saved(self, kept: Kept) -> State:

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 from threadpoolctl import threadpool_limits
 
 from dptrain.arithmetic.digest import digest
+from dptrain.arithmetic.kind import Arithmetic, arithmetic
 from dptrain.audit.checks import Check, checks_after
 from dptrain.audit.history import History
 from dptrain.audit.replay import Replay
@@ -42,16 +43,28 @@ class Verified:
 
     Attributes:
         window: which.
+        foreign: the first step in it, counted from 0, that was computed otherwise than here, or
+            that goes on from such steps, and how; None where there is none.
         checks: what was compared, in the order of the steps.
     """
 
     window: Window
+    foreign: tuple[int, Arithmetic] | None = None
     checks: list[Check] = field(default_factory=list)
 
     @property
     def same(self) -> bool:
         """Whether all that was recorded was found."""
         return all(each.same for each in self.checks)
+
+    @property
+    def differs(self) -> bool:
+        """Whether something was not found that would have been, had the run done what it says."""
+        return any(not each.same and not self.is_foreign(each) for each in self.checks)
+
+    def is_foreign(self, check: Check) -> bool:
+        """Return whether other arithmetic may be why a comparison failed."""
+        return self.foreign is not None and check.step > self.foreign[0] and not check.within
 
     @property
     def decisive(self) -> Check | None:
@@ -66,7 +79,8 @@ class Verified:
         return self.window._asdict() | {
             "recorded": decisive.recorded if decisive else None,
             "found": decisive.found if decisive else None,
-            "same": self.same,
+            "same": None if not (self.same or self.differs) else self.same,
+            "made_on": str(self.foreign[1]) if self.foreign else None,
             "checks": [each.plain() for each in self.checks],
         }
 
@@ -81,6 +95,8 @@ class Verification:
         there: how many windows there are.
         seed: by which they were chosen; None where all of them were re-executed.
         damaged: what is wrong with checkpoints that cannot be read, by name.
+        here: how the re-execution was computed.
+        recorded: whether the run tells how it was.
     """
 
     run: Path
@@ -88,6 +104,8 @@ class Verification:
     there: int
     seed: int | None
     damaged: dict[str, str]
+    here: Arithmetic
+    recorded: bool
 
     @property
     def same(self) -> bool:
@@ -96,14 +114,25 @@ class Verification:
 
     @property
     def first(self) -> Check | None:
-        """The first comparison that failed."""
-        return next((c for each in self.windows for c in each.checks if not c.same), None)
+        """The first comparison that failed, and not because of other arithmetic if there is one."""
+        failed = [(w.is_foreign(c), c) for w in self.windows for c in w.checks if not c.same]
+        return min(failed, key=lambda each: each[0], default=(False, None))[1]
+
+    @property
+    def foreign(self) -> Arithmetic | None:
+        """How steps were computed that cannot be judged here."""
+        return next((w.foreign[1] for w in self.windows if w.foreign and not w.same), None)
+
+    @property
+    def inconclusive(self) -> bool:
+        """Whether all that was not found may be so because of other arithmetic."""
+        return not (self.same or self.damaged or any(each.differs for each in self.windows))
 
     def plain(self) -> dict[str, Any]:
         """Return the same as plain data."""
         return {
             "run": str(self.run),
-            "same": self.same,
+            "same": None if self.inconclusive else self.same,
             "seed": self.seed,
             "windows_there": self.there,
             "steps": sum(each.window.end - each.window.begin for each in self.windows),
@@ -152,18 +181,24 @@ def verify(
     done: list[Verified] = []
     state: State | None = None
     at = -1
+    inherited: Arithmetic | None = None
     with threadpool_limits(limits=1, user_api="blas"):
+        here = arithmetic()
         for window in picked:
-            each = Verified(window)
+            each = Verified(window, history.foreign(here, window.begin, window.end))
             if state is None or at != window.begin:
-                state = _begin(history, replay, each)
+                state, inherited = _begin(history, replay, each), None
+            elif inherited:
+                each.foreign = (window.begin, inherited)
             if state is not None:
-                state = _carry_out(history, replay, each, state)
+                state, exact = _carry_out(history, replay, each, state)
+                inherited = each.foreign[1] if each.foreign and not exact else None
             at = window.end
             done.append(each)
             tell(each)
     used = None if count is None else seed
-    return Verification(history.path, done, len(every), used, history.damaged)
+    recorded = bool(history.stretches)
+    return Verification(history.path, done, len(every), used, history.damaged, here, recorded)
 
 
 def _begin(history: History, replay: Replay, into: Verified) -> State | None:
@@ -181,19 +216,27 @@ def _begin(history: History, replay: Replay, into: Verified) -> State | None:
     return state
 
 
-def _carry_out(history: History, replay: Replay, into: Verified, state: State) -> State | None:
-    """Re-execute a window; return where the next one begins, if that is known."""
+def _carry_out(
+    history: History, replay: Replay, into: Verified, state: State
+) -> tuple[State | None, bool]:
+    """Re-execute a window.
+
+    Returns:
+        Where the next one begins, if that is known, and whether that is the run's own state.
+    """
     window = into.window
     try:
         for step, loss in replay.steps(window.begin, window.end, state):
             into.checks += checks_after(history, replay, step, state, loss)
     except NonFiniteError as error:
-        into.checks.append(_problem(replay, window.end, "the re-execution", str(error)))
-        return None
+        failed = _problem(replay, window.end, "the re-execution", str(error))
+        into.checks.append(failed._replace(within=False))
+        return None, False
     if all(each.same for each in into.checks if each.step == window.end):
-        return state
+        return state, True
     # The run went on with the weights that it recorded, so what comes next is judged from there.
-    return _recorded_state(history, replay, window.end) or state
+    recorded = _recorded_state(history, replay, window.end)
+    return recorded or state, recorded is not None
 
 
 def _recorded_state(history: History, replay: Replay, step: int) -> State | None:
@@ -223,4 +266,4 @@ def _kept_state(history: History, replay: Replay, step: int) -> State | None:
 
 def _problem(replay: Replay, step: int, what: str, problem: str) -> Check:
     epoch = step / replay.job.steps_per_epoch
-    return Check(step, epoch, what, "", "", same=False, problem=problem)
+    return Check(step, epoch, what, "", "", same=False, problem=problem, within=True)

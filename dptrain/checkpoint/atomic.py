@@ -13,7 +13,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from dptrain.errors import RunFolderError
+from dptrain.errors import DiskFullError, RunFolderError
 
 _TEMPORARY = re.compile(r"\..+\.(\d+)\.tmp")
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -41,7 +41,8 @@ def atomic_write(path: Path, data: bytes | Sequence[Piece]) -> None:
         _sync_folder(path.parent)
     except OSError as error:
         size = sum(len(memoryview(piece).cast("B")) for piece in pieces)
-        raise RunFolderError(
+        kind = DiskFullError if error.errno in _FULL else RunFolderError
+        raise kind(
             f"{path}: cannot write {size:,} bytes: {error.strerror or error}; {_remedy(error)}"
         ) from None
     finally:

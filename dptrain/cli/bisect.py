@@ -11,23 +11,33 @@ from dptrain.errors import EXIT_CHECK_FAILED, EXIT_INCONCLUSIVE
 from dptrain.report.audit import print_bisection
 
 
-def bisect(one: Path, other: Path, /, *, code: CodeFlags | None = None, json: bool = False) -> int:
+def bisect(
+    one: Path,
+    other: Path,
+    /,
+    *,
+    dataset: str | None = None,
+    code: CodeFlags | None = None,
+    json: bool = False,
+) -> int:
     """Find the first step, and in it the layer and the shard, at which two runs differ.
 
     First by what they recorded; where that differs, both are re-executed in one process, in
     lockstep. Exits with 0 where they are the same, with 3 where they differ, with 4 where the
-    records do not tell and the data to re-execute with are gone. To find the step by the records
+    records do not tell and the data to re-execute with are gone, or where a run was computed with
+    another processor or NumPy. To find the step by the records
     alone, train with --record-digests --log-every 1.
 
     Args:
         one: A run folder.
         other: A run folder.
+        dataset: Where the data lie that the runs were trained on, unless they are where they were.
         code: Of a network of your own, the same for both runs.
         json: Print the result as one JSON object.
     """
     named = code.named() if code is not None else None
     first, second = (accepted(read_history(each), named) for each in (one, other))
-    found = bisected(first, second, named)
+    found = bisected(first, second, named, dataset)
     if json:
         print_json(found.plain())
     else:

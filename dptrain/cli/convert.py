@@ -109,7 +109,7 @@ def _export(target: Path, trained: TrainedNetwork) -> "Comparison":
 
 
 def _holds_params(source: Path) -> bool:
-    suffix = source.suffix.lower()
+    suffix = "" if source.is_dir() else source.suffix.lower()
     return suffix in PICKLES or (suffix == SUFFIX and not holds_model(source))
 
 

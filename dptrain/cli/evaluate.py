@@ -5,6 +5,7 @@ from typing import Literal
 
 from dptrain.cli.flags import CodeFlags, warn_of_change
 from dptrain.cli.output import print_json
+from dptrain.coordinator.remarks import chosen_by_test, flattered
 from dptrain.data.dataset import Split
 from dptrain.errors import ShapeError, UsageError
 from dptrain.evaluation.classification import Classification
@@ -34,7 +35,8 @@ def evaluate(
 
     Args:
         run: A run folder, or a model that compress or convert wrote.
-        checkpoint: The newest weights, or those with the best score.
+        checkpoint: The newest weights, or those with the best score on the validation rows, or on
+            the test rows where none were held out, which then tell too much good of it.
         dataset: Another data set than the one that the run was trained on.
         code: Of a network of your own.
         json: Print the result as one JSON object.
@@ -59,11 +61,17 @@ def evaluate(
             name: None if each is None else each.loss,
             f"{split}_accuracy": None if each is None else each.accuracy,
         }
+    notes = []
+    if checkpoint == "best" and dataset is None and chosen_by_test(job):
+        notes.append(flattered("the checkpoint best"))
     if json:
-        print_json(summary | {"splits": {s: each.plain() for s, each in found.items()}})
+        splits = {s: each.plain() for s, each in found.items()}
+        print_json(summary | {"splits": splits, "notes": notes})
         return 0
     rows = [(s, _line(judged[s], each)) for s, each in scores.items() if each is not None]
     print_table(f"{run}, step {saved.step}", rows)
+    for note in notes:
+        print(note)  # noqa: T201 - the result
     split = next((s for s in ("test", "validation", "train") if s in found), "")
     if isinstance(held_out := found.get(split), Classification):
         print_classes(held_out, split)

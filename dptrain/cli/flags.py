@@ -71,8 +71,10 @@ def _names(hint: Any, tokens: tuple[Token, ...]) -> list[str]:  # noqa: ARG001
     return [name for token in tokens for name in token.value.split(",") if name]
 
 
-def _numbers(hint: Any, tokens: tuple[Token, ...]) -> list[float]:  # noqa: ARG001
-    """Return the numbers of a list such as ``1,2.5``."""
+def _numbers(hint: Any, tokens: tuple[Token, ...]) -> list[float] | str:
+    """Return the numbers of a list such as ``1,2.5``, or a word that the hint allows beside it."""
+    if tokens[0].value in _leaves(hint):
+        return tokens[0].value
     try:
         return [float(word) for token in tokens for word in token.value.split(",")]
     except ValueError:

@@ -12,10 +12,11 @@ from dptrain.errors import EXIT_CHECK_FAILED, UsageError
 from dptrain.experiment.override import override
 from dptrain.experiment.schema import Experiment
 from dptrain.experiment.validate import build
+from dptrain.machine.cores import usable_cores
 from dptrain.report.curves import check_format, unused
 from dptrain.report.scaling import as_data, draw_study, print_study
 from dptrain.scaling.study import Kind, cases, study
-from dptrain.scaling.surroundings import usable_cores, warnings_about
+from dptrain.scaling.surroundings import warnings_about
 
 
 def scaling(

@@ -15,20 +15,19 @@ from dptrain.cli.output import print_json
 from dptrain.cli.panels import OUTPUT
 from dptrain.coordinator.observer import Observer
 from dptrain.coordinator.session import Session
-from dptrain.errors import RunFolderError, UsageError
+from dptrain.errors import EXIT_SIGHUP, RunFolderError, UsageError
 from dptrain.experiment.override import override
 from dptrain.experiment.schema import Execution, Experiment
 from dptrain.experiment.validate import build
 from dptrain.invocation import program
+from dptrain.own.origin import Named
 from dptrain.report.artist import Artist
 from dptrain.report.observers import observer_for
+from dptrain.report.streams import give_up
 from dptrain.runfolder import RunFolder
 
 if TYPE_CHECKING:  # nothing here imports mathematics before the workers are started
     from dptrain.coordinator.outcome import Outcome
-
-# What may be changed when a run is continued: how far it goes, and everything about execution.
-RESUMABLE = {"epochs", "steps", "patience"}
 
 
 def train(
@@ -58,7 +57,8 @@ def train(
         experiment_flags: What decides the numbers.
         execution_flags: What only decides the speed.
         out: The run folder; by default logs/TIME-MODEL.
-        resume: A run folder to continue from its last checkpoint.
+        resume: A run folder to continue from its last checkpoint; --dataset beside it names where
+            the same data lie now.
         curves: Draw the curves at the end, which takes half a second; dptrain plot can do it later.
         json: Print the result as one JSON object.
     """
@@ -108,41 +108,39 @@ def _resumed(
             raise UsageError(f"--resume {path} continues in its own folder; leave out {name}")
     code = named_code(decides)
     if code is not None:
-        del decides["model"]  # it does not change the experiment, but allows its code to be run
-    fixed = [key for key in decides if key not in RESUMABLE]
-    if fixed:
-        raise UsageError(
-            f"--resume {path} continues the recorded experiment, which has its own "
-            f"{', '.join(fixed)}; to change that, train anew: {program()} train "
-            f"{path}/experiment.toml"
-        )
-    from dptrain.coordinator.recorded import recorded
+        # they do not change the experiment, but allow its code to be run
+        code = Named(decides.pop("model"), decides.pop("model_args", None))
+    dataset = decides.pop("dataset", None)
+    from dptrain.coordinator.recorded import changed, check_patience, recorded
 
     folder = RunFolder.resume(path)
     try:
-        experiment, execution = recorded(folder)
-        _check_patience(path, experiment.get("patience"), decides.get("patience"))
+        earlier, execution = recorded(folder)
+        if fixed := changed(earlier, decides):
+            raise UsageError(
+                f"--resume {path} continues the recorded experiment, which has its own "
+                f"{', '.join(fixed)}; to change that, train anew: "
+                f"{program()} train {path}/experiment.toml"
+            )
+        check_patience(path, earlier, decides)
+        experiment = build(Experiment, override(earlier, decides), str(path))
+        prepared = None
+        if dataset is not None:
+            from dptrain.experiment.moved import data_at
+
+            experiment, prepared = data_at(experiment, dataset)
         return Session(
-            build(Experiment, override(experiment, decides), str(path)),
+            experiment,
             build(Execution, override(execution, runs_as), "the command line"),
             observer,
             resumed=folder,
+            prepared=prepared,
             origin=code,
             began=BEGAN,
         )
     except BaseException:
         folder.close()
         raise
-
-
-def _check_patience(run: Path, earlier: int | None, later: int | None) -> None:
-    """Refuse a patience with which the run might have ended before where it stands."""
-    if later is not None and (earlier is None or later < earlier):
-        had = "no patience" if earlier is None else f"patience={earlier}"
-        raise UsageError(
-            f"--resume {run} continues a run with {had}, which can only be raised, not be made "
-            f"{later}; train anew: {program()} train {run}/experiment.toml --patience {later}"
-        )
 
 
 def _report(outcome: "Outcome", artist: Artist, *, as_json: bool) -> int:
@@ -153,7 +151,12 @@ def _report(outcome: "Outcome", artist: Artist, *, as_json: bool) -> int:
     if as_json:
         print_json(outcome.summary() | {"wall_seconds": time.perf_counter() - BEGAN})
     else:
-        print_outcome(outcome, time.perf_counter() - BEGAN)
+        try:
+            print_outcome(outcome, time.perf_counter() - BEGAN)
+        except OSError:
+            if outcome.exit_code != EXIT_SIGHUP:
+                raise
+            give_up(sys.stdout)  # its terminal has been closed
     try:
         artist.wait()
     except RunFolderError as error:  # the weights matter more than their picture

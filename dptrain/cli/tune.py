@@ -17,11 +17,11 @@ from dptrain.experiment.files import plain
 from dptrain.experiment.override import override
 from dptrain.experiment.schema import OWN_LAYERS, Execution, Experiment
 from dptrain.experiment.validate import build
+from dptrain.machine.cores import usable_cores
 from dptrain.own.origin import Named, demand, own_name
 from dptrain.report.tune import as_data, notes_on, print_search, write_ranking
 from dptrain.report.tune_picture import draw_search
 from dptrain.report.tune_progress import progress_for
-from dptrain.scaling.surroundings import usable_cores
 from dptrain.tune.folder import Search, SearchFolder
 from dptrain.tune.search import Searcher, Wanted, plan
 

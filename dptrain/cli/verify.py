@@ -13,7 +13,7 @@ from dptrain.audit.verify import Verified
 from dptrain.audit.verify import verify as verified
 from dptrain.cli.flags import CodeFlags, warn_of_change, whole_number
 from dptrain.cli.output import print_json
-from dptrain.errors import EXIT_CHECK_FAILED, UsageError
+from dptrain.errors import EXIT_CHECK_FAILED, EXIT_INCONCLUSIVE, UsageError
 from dptrain.own.origin import Named
 from dptrain.report.audit import print_verification, window_line
 
@@ -26,18 +26,21 @@ def verify(
     *,
     windows: Whole = None,
     seed: Whole = None,
+    dataset: str | None = None,
     code: CodeFlags | None = None,
     json: bool = False,
 ) -> int:
     """Re-execute a run in one process, and compare it with what it recorded.
 
     Every digest and loss in metrics.jsonl, and the weights and the optimizer's state in every
-    checkpoint. Exits with 0 where all is the same to the last bit, with 3 where something differs.
+    checkpoint. Exits with 0 where all is the same to the last bit, with 3 where something differs,
+    with 4 where it may do so because the run was computed with another processor or NumPy.
 
     Args:
         run: A run folder.
         windows: Re-execute only so many of the windows between checkpoints, chosen at random.
         seed: Chooses the windows; drawn, and told, unless given.
+        dataset: Where the data lie that the run was trained on, unless they are where they were.
         code: Of a network of your own.
         json: Print the result as one JSON object.
     """
@@ -49,11 +52,14 @@ def verify(
         _tell(f"windows   {windows}, chosen by --seed {seed}")
     named = code.named() if code is not None else None
     history = accepted(read_history(run), named)
-    found = verified(history, Replay(history, named), count=windows, seed=seed, tell=_tell_window)
+    replay = Replay(history, named, dataset)
+    found = verified(history, replay, count=windows, seed=seed, tell=_tell_window)
     if json:
         print_json(found.plain())
     else:
         print_verification(found)
+    if found.inconclusive:
+        return EXIT_INCONCLUSIVE
     return 0 if found.same else EXIT_CHECK_FAILED
 
 

@@ -39,7 +39,7 @@ def saved_weights(path: str) -> Checkpoint:
         RunFolderError, CheckpointError, DataError: there is none, or it is damaged.
     """
     source = Path(path)
-    if source.suffix == ".safetensors":
+    if source.suffix == ".safetensors" and not source.is_dir():
         return load_checkpoint(source)
     return load_run(source, "last")[1]
 

@@ -40,6 +40,7 @@ from dptrain.protocol.handshake import new_nonce
 from dptrain.protocol.messages import (
     MAX_HEADER,
     MAX_LIST,
+    Failed,
     Message,
     decode_from_worker,
     encode,
@@ -224,19 +225,21 @@ class Cluster(ABC):
                 self._bury(worker)
         if now - self._pinged > PING_SECONDS:
             self._pinged = now
-            self._look_around(now)
+            self._look(now)
+            self._tell(Clock(now))
 
-    def _look_around(self, now: float) -> None:
-        self._tell(Clock(now))
+    def _look(self, now: float) -> None:  # noqa: B027 - most see nothing but messages
+        """Tell the machine what can be seen of the ranks."""
 
     def _dead(self, ready: dict[Any, int]) -> list[LocalWorker]:
-        if self._by_pidfd:
+        if len(self._by_pidfd) == len(self._launched):
             return [self._by_pidfd[fd] for fd in ready if fd in self._by_pidfd]
         return [worker for worker in self._launched if worker.ended()]
 
     def _bury(self, worker: LocalWorker) -> None:
         while self._socket.poll(LAST_WORDS_MS):
             self._hear()
+        self._look(time.monotonic())
         self._tell(Gone(worker.rank, worker.how()))
 
     def _hear(self) -> bool:
@@ -251,7 +254,10 @@ class Cluster(ABC):
         except ProtocolError as error:
             self._tell(Garbled(peer, str(error)))
         else:
-            self._tell(Heard(peer, message, time.monotonic(), new_nonce()))
+            now = time.monotonic()
+            if isinstance(message, Failed):
+                self._look(now)
+            self._tell(Heard(peer, message, now, new_nonce()))
         return True
 
     def _tell(self, event: Event) -> None:

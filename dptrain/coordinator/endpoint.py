@@ -7,10 +7,12 @@ from pathlib import Path
 
 import zmq
 
-from dptrain.errors import UsageError
+from dptrain.errors import ResourceError, UsageError
 from dptrain.exchange.buckets import BUCKET_BYTES
 from dptrain.experiment.schema import Execution
-from dptrain.scratch import scratch_folder
+from dptrain.scratch import socket_folder
+
+SOCKET = "coordinator"
 
 
 class Endpoint:
@@ -31,6 +33,7 @@ class Endpoint:
 
         Raises:
             UsageError: the address is taken.
+            ResourceError: there is none where the machine could listen.
         """
         self._context = zmq.Context()
         self._folder: Path | None = None
@@ -48,13 +51,8 @@ class Endpoint:
             raise
 
     def _bind(self, execution: Execution) -> str:
-        if execution.transport == "ipc":
-            self._folder = scratch_folder("ipc")  # nobody else can reach the socket in it
-            address = f"ipc://{self._folder}/coordinator"
-            self.socket.bind(address)
-            return address
         if execution.listen is None:
-            return f"tcp://127.0.0.1:{self.socket.bind_to_random_port('tcp://127.0.0.1')}"
+            return self._bind_anywhere(execution.transport == "ipc")
         if "[" in execution.listen:
             self.socket.ipv6 = True
         try:
@@ -65,6 +63,23 @@ class Endpoint:
                 "give --listen another port, or leave it out to have one chosen"
             ) from None
         return execution.listen
+
+    def _bind_anywhere(self, ipc: bool) -> str:
+        place = "127.0.0.1"
+        try:
+            if not ipc:
+                return f"tcp://{place}:{self.socket.bind_to_random_port(f'tcp://{place}')}"
+            # nobody else can reach the socket in it
+            place = str(folder := socket_folder("ipc", SOCKET))
+            self._folder = folder
+            address = f"ipc://{folder}/{SOCKET}"
+            self.socket.bind(address)
+        except zmq.ZMQError as error:
+            raise ResourceError(
+                f"cannot listen in {place}: {os.strerror(error.errno or 0).lower()}; use another "
+                "--transport, ipc or tcp; dptrain doctor tells which works"
+            ) from None
+        return address
 
     def close(self) -> None:
         """Unbind, and remove the socket file."""

@@ -25,6 +25,7 @@ class Outcome:
         steps: steps done, those before a resumption included.
         end: how training ended, where there is early stopping.
         records: of the whole run, those before a resumption included.
+        notes: sentences about the scores.
         seconds: what the training steps alone took.
         steps_per_second: of the training steps alone.
         samples_per_second: likewise.
@@ -43,6 +44,7 @@ class Outcome:
     steps: int
     end: EndRecord | None
     records: list[Record]
+    notes: list[str]
     seconds: float
     steps_per_second: float
     samples_per_second: float
@@ -79,6 +81,7 @@ class Outcome:
             "gap": gap._asdict() if gap else None,
             "stopped_early": end.stopped_early if end else None,
             "best_epoch": end.best_epoch if end else None,
+            "notes": self.notes,
             "startup_seconds": self.startup_seconds,
             "training_seconds": self.seconds,
             "steps_per_second": self.steps_per_second,

@@ -1,10 +1,21 @@
-"""What a run was: its experiment and its execution, from its last checkpoint."""
+"""What a run was, from its last checkpoint; and what may be changed when it goes on."""
 
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from dptrain.checkpoint.checkpoint import load_checkpoint
+from dptrain.errors import UsageError
+from dptrain.experiment.code import MEMORY
 from dptrain.experiment.files import parse_toml
+from dptrain.experiment.override import same
+from dptrain.experiment.schema import Experiment
+from dptrain.invocation import program
+from dptrain.own.origin import naming
 from dptrain.runfolder import RunFolder
+
+# What may be changed when a run is continued: how far it goes, and everything about execution.
+RESUMABLE = {"epochs", "steps", "patience"}
 
 
 def recorded(folder: RunFolder) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -12,3 +23,30 @@ def recorded(folder: RunFolder) -> tuple[dict[str, Any], dict[str, Any]]:
     checkpoint = load_checkpoint(folder.existing_checkpoint("last"))
     tables = parse_toml(checkpoint.experiment, str(folder.last))
     return tables["experiment"], tables["execution"]
+
+
+def changed(earlier: Mapping[str, Any], later: Mapping[str, Any]) -> list[str]:
+    """Return the settings that a continued run cannot take on: it has others."""
+    return [
+        key
+        for key, value in later.items()
+        if key not in RESUMABLE and not same(key, earlier.get(key), value)
+    ]
+
+
+def check_patience(run: Path, earlier: Mapping[str, Any], later: Mapping[str, Any]) -> None:
+    """Refuse a patience with which the run might have ended before where it stands."""
+    had, wanted = earlier.get("patience"), later.get("patience")
+    if wanted is not None and (had is None or wanted < had):
+        said = "no patience" if had is None else f"patience={had}"
+        raise UsageError(
+            f"{run} is a run with {said}, which can only be raised, not be made {wanted}, when it "
+            "goes on; train anew for that"
+        )
+
+
+def way_on(experiment: Experiment, run: Path) -> str:
+    """Return how a run is continued."""
+    if experiment.dataset == MEMORY:
+        return f"dptrain.fit(..., resume={str(run)!r}), with the same network and arrays"
+    return f"{program()} train --resume {run}{naming(experiment.model)}"

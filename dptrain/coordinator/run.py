@@ -1,5 +1,6 @@
 """One run: settle the experiment, build the job, join the workers, train, and report."""
 
+import dataclasses
 import os
 import time
 from contextlib import ExitStack
@@ -9,8 +10,9 @@ from msgspec.structs import replace
 from threadpoolctl import threadpool_limits
 
 from dptrain.arithmetic.digest import digest
+from dptrain.arithmetic.kind import arithmetic
 from dptrain.checkpoint.atomic import atomic_write
-from dptrain.checkpoint.checkpoint import Checkpoint, load_checkpoint
+from dptrain.checkpoint.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from dptrain.coordinator.beginning import (
     description,
     first_state,
@@ -22,6 +24,8 @@ from dptrain.coordinator.engines import cluster_of, inline_engine
 from dptrain.coordinator.observer import Observer
 from dptrain.coordinator.outcome import Outcome
 from dptrain.coordinator.progress import Progress
+from dptrain.coordinator.recorded import way_on
+from dptrain.coordinator.remarks import large_numbers, remarks
 from dptrain.coordinator.signals import StopSignal
 from dptrain.coordinator.trainer import Trainer
 from dptrain.data.dataset import Dataset
@@ -36,6 +40,7 @@ from dptrain.errors import (
 )
 from dptrain.exchange.engine import Engine, State
 from dptrain.exchange.timeline import COORDINATOR, MOST_STEPS, Timeline
+from dptrain.experiment.balance import balanced
 from dptrain.experiment.code import own_input_shape
 from dptrain.experiment.doubts import doubts
 from dptrain.experiment.files import read_toml, to_toml
@@ -43,15 +48,20 @@ from dptrain.experiment.job import Job, check_digest, opened_data, prepared_data
 from dptrain.experiment.rehearsed import rehearsed
 from dptrain.experiment.schema import Execution, Experiment
 from dptrain.experiment.settle import settle
-from dptrain.invocation import program
 from dptrain.launch.local import Crew
 from dptrain.metrics.lines import read_metrics
-from dptrain.metrics.records import ProlongedRecord, steps_in_force
+from dptrain.metrics.records import (
+    ArithmeticRecord,
+    ProlongedRecord,
+    arithmetic_in_force,
+    result_of,
+    steps_in_force,
+)
 from dptrain.metrics.trace import write_trace
 from dptrain.metrics.writer import MetricsWriter
 from dptrain.optim.schedules import Cosine
 from dptrain.own.network import OwnNetwork
-from dptrain.own.origin import Origin, naming
+from dptrain.own.origin import Origin
 from dptrain.protocol.handshake import new_key
 from dptrain.runfolder import RunFolder
 
@@ -72,7 +82,10 @@ class Run:
         resumes: bool,
         prepared: Path | None,
         origin: Origin | None,
+        begins: Checkpoint | None = None,
     ) -> None:
+        if begins is not None:
+            experiment = replace(experiment, init_from=str(folder.begun), init_digest=begins.digest)
         self._experiment = experiment
         self._execution = execution
         self._observer = observer
@@ -85,9 +98,10 @@ class Run:
         self._origin = origin
         self._timeline = Timeline() if execution.trace else None
         self._expected = 0.0
+        self._saved = begins
         # a run that is continued has begun already: what it began with may be gone
-        begins = experiment.init_from if not resumes else None
-        self._saved = saved_weights(begins) if begins else None
+        if begins is None and experiment.init_from and not resumes:
+            self._saved = saved_weights(experiment.init_from)
 
     def carry_out(self) -> Outcome:
         """Train to the end or until stopped."""
@@ -106,6 +120,8 @@ class Run:
             state, beginning = first_state(job, self._saved)
             progress = Progress()
             begins = description(job, beginning) if beginning else ""
+            if self._saved is not None:  # whatever becomes of where they came from
+                save_checkpoint(folder.begun, dataclasses.replace(self._saved, optimizer={}))
             atomic_write(folder.experiment, text.encode())
         else:
             state = saved_state(job, checkpoint)
@@ -124,6 +140,8 @@ class Run:
             folder.discard_kept_after(checkpoint.epoch)
             if prolonged := _prolonged(job, folder, checkpoint.step):
                 metrics.write(prolonged)
+        if not has_ended:
+            self._record_arithmetic(job, metrics, progress.step)
         stack.callback(self._write_timeline)
         engine = self._engine(stack, job, data, state, progress.step)
         trainer = Trainer(
@@ -144,6 +162,19 @@ class Run:
         startup = time.perf_counter() - self._began
         finished = self._trained(trainer)
         return self._outcome(trainer, startup, finished=finished)
+
+    def _record_arithmetic(self, job: Job, metrics: MetricsWriter, step: int) -> None:
+        """Record how the steps to come are computed; say so where that has changed."""
+        now, before = arithmetic(), arithmetic_in_force(read_metrics(self._folder.metrics))
+        if before is not None and before.fingerprint == now.fingerprint:
+            return
+        if before is not None:
+            self._observer.warn(
+                f"the run goes on with other arithmetic: the steps up to {step} were computed with "
+                f"{before}, from here on it is {now}; the last bits will differ from those of a "
+                "run on one machine, which is recorded in metrics.jsonl"
+            )
+        metrics.write(ArithmeticRecord(step, step / job.steps_per_epoch, *now))
 
     def _settled_job(self, data: Path) -> Job:
         dataset = opened_data(self._experiment, data)
@@ -185,7 +216,7 @@ class Run:
     def _settle(self, dataset: Dataset) -> Experiment:
         workers = int(self._execution.workers or 1)
         settled = settle(
-            self._experiment,
+            balanced(self._experiment, dataset),
             workers,
             dataset.classes,
             len(dataset.train),
@@ -238,15 +269,16 @@ class Run:
             trainer.save()
             return False
         except NonFiniteError as error:
+            hints = [*large_numbers(trainer.job), "try a smaller --lr, or --clip-norm 1"]
+            if trainer.job.experiment.dtype != "float64":
+                hints[-1] = "try a smaller --lr, --clip-norm 1, or --dtype float64"
             last = _last_good(self._folder)
-            raise NonFiniteError(
-                f"{error}\n{last}try a smaller --lr, --clip-norm 1, or --dtype float64"
-            ) from None
+            raise NonFiniteError(f"{error}\n{last}{'; '.join(hints)}") from None
         except WorkersLostError as error:
             trainer.save()
             raise WorkersLostError(
                 f"{error}\nstep {trainer.progress.step} is saved; continue with: "
-                f"{program()} train --resume {self._folder.path}{naming(self._experiment.model)}"
+                f"{way_on(self._experiment, self._folder.path)}"
             ) from None
 
     def _write_timeline(self) -> None:
@@ -264,15 +296,19 @@ class Run:
     def _outcome(self, trainer: Trainer, startup: float, *, finished: bool) -> Outcome:
         parameters, end = trainer.parameters, trainer.end
         total = trainer.total
+        steps = end.step if end else trainer.progress.step
+        records = read_metrics(self._folder.metrics)
+        notes = remarks(trainer.job, result_of(records), trainer.progress.best_step, steps)
         return Outcome(
             folder=self._folder,
             digest=digest(parameters),
             parameters=parameters,
             job=trainer.job,
             execution=self._execution,
-            steps=end.step if end else trainer.progress.step,
+            steps=steps,
             end=end,
-            records=read_metrics(self._folder.metrics),
+            records=records,
+            notes=notes,
             seconds=total.seconds,
             steps_per_second=total.steps / total.seconds if total.seconds else 0.0,
             samples_per_second=total.rate(),

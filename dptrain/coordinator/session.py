@@ -13,14 +13,17 @@ from typing import TYPE_CHECKING
 
 from dptrain.coordinator.observer import Observer
 from dptrain.coordinator.signals import StopSignal, stop_on_signals
+from dptrain.errors import Interrupted
 from dptrain.exchange.barrier import suitable
 from dptrain.experiment.execution import settle_execution
 from dptrain.experiment.schema import OWN_LAYERS, Execution, Experiment
 from dptrain.launch.local import WORKER, Crew
+from dptrain.machine.cores import can_pin, crowding
 from dptrain.own.origin import Origin, demand, is_own, own_name
 from dptrain.runfolder import RunFolder
 
 if TYPE_CHECKING:
+    from dptrain.checkpoint.checkpoint import Checkpoint
     from dptrain.coordinator.outcome import Outcome
 
 
@@ -37,6 +40,7 @@ class Session:
         resumed: RunFolder | None = None,
         prepared: Path | None = None,
         origin: Origin | None = None,
+        begins: "Checkpoint | None" = None,
         began: float | None = None,
         worker: Sequence[str] = WORKER,
     ) -> None:
@@ -50,6 +54,7 @@ class Session:
             resumed: a run to continue from its last checkpoint; locked, closed by `run`.
             prepared: a folder of prepared data, in place of the experiment's data set.
             origin: the network of the user's own that this call has named, if any.
+            begins: weights to begin with.
             began: when the user began to wait, by `time.perf_counter`; now, unless given.
             worker: what worker processes run, as arguments of Python.
         """
@@ -62,13 +67,15 @@ class Session:
         self._resumed = resumed
         self._prepared = prepared
         self._origin = origin
+        self._begins = begins
         self._worker = worker
 
     def run(self, *, handle_signals: bool = True, stop: StopSignal | None = None) -> "Outcome":
         """Train. Whatever happens, no process, socket or lock is left behind.
 
         Args:
-            handle_signals: whether SIGINT and SIGTERM stop the run after the present step.
+            handle_signals: whether SIGINT, SIGTERM and the like stop the run after the present
+                step; see `stop_on_signals`.
             stop: what stops it in place of signals.
 
         Raises:
@@ -78,13 +85,14 @@ class Session:
             stack.callback(self._observer.close)
             if stop is None:
                 stop = stack.enter_context(stop_on_signals()) if handle_signals else StopSignal()
+            self._tell_of_cores()
             folder = self._resumed or self._new_folder()
             stack.enter_context(folder)
             stack.callback(folder.discard_unless_begun)
             crew = stack.enter_context(self._crew(folder))
             from dptrain.coordinator.run import Run
 
-            return Run(
+            run = Run(
                 self._experiment,
                 self._execution,
                 self._observer,
@@ -95,7 +103,20 @@ class Session:
                 resumes=self._resumed is not None,
                 prepared=self._prepared,
                 origin=self._origin,
-            ).carry_out()
+                begins=self._begins,
+            )
+            try:
+                return run.carry_out()
+            except Interrupted as error:
+                error.exit_code = stop.exit_code or error.exit_code
+                raise
+
+    def _tell_of_cores(self) -> None:
+        execution = self._execution
+        if words := crowding(int(execution.workers or 1)):
+            self._observer.note(f"dptrain: {words}")
+        if execution.pin and not can_pin():
+            self._observer.warn("--pin: this system does not let processes be bound to cores")
 
     def _new_folder(self) -> RunFolder:
         if self._out is not None:

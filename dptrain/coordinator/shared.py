@@ -8,12 +8,13 @@ import numpy as np
 from dptrain.coordinator.cluster import Cluster, Setting
 from dptrain.errors import DptrainError
 from dptrain.exchange.barrier import LINE_WORDS
-from dptrain.exchange.collective import ARRIVALS, committed
+from dptrain.exchange.collective import committed
 from dptrain.exchange.engine import State, StepsDone, Stop, is_logged
 from dptrain.exchange.marks import split
 from dptrain.exchange.memory import map_memory
 from dptrain.exchange.segment import RING, Segment, segment, segment_bytes
 from dptrain.protocol.events import Advanced, Broadcast, Committed, HaltAsked, Instruction
+from dptrain.protocol.lockstep import ARRIVALS
 from dptrain.protocol.messages import MAX_HEADER
 
 
@@ -120,9 +121,8 @@ class SharedCluster(Cluster):
         if isinstance(instruction, Committed | Broadcast):
             self._results.append(instruction)
 
-    def _look_around(self, now: float) -> None:
+    def _look(self, now: float) -> None:
         self._tell(Advanced(self._segment.arrivals(self.workers), now))
-        super()._look_around(now)
 
 
 def _between_logged(plan: Committed, every: int) -> Iterator[tuple[int, int]]:

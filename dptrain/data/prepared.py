@@ -1,8 +1,9 @@
 """Make a data set ready to be memory-mapped, once per machine."""
 
+import contextlib
 import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +11,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dptrain.data.folder import FORMAT_VERSION, meta_if_whole
+from dptrain.data.needed import memory_needed
 from dptrain.data.raw import RawData, check_raw
 from dptrain.data.source import Source, find_source, read
 from dptrain.data.targets import Task
 from dptrain.data.writing import DtypeName, write_folder
-from dptrain.errors import DataError, UsageError
+from dptrain.errors import DataError, ResourceError, UsageError
+from dptrain.machine.memory import available_memory
 
 CACHE_VARIABLE = "DPTRAIN_CACHE"
+_PIECE_BYTES = 1 << 22
 
 
 def prepare(
@@ -42,20 +46,58 @@ def prepare(
     folder = cache_folder() / _digest_of(str(FORMAT_VERSION), digest, name, dtype)[:32]
     if meta_if_whole(folder):
         return folder
-    data = read(source, label, columns)
-    if _source_digest(source, label, columns, task) != digest:
-        raise DataError(f"{reference}: changed while it was read; try again")
-    write_folder(
-        folder,
-        data,
-        name=name,
-        source=origin,
-        digest=digest,
+    with _enough_memory(reference, source):
+        data = read(source, label, columns)
+        if _source_digest(source, label, columns, task) != digest:
+            raise DataError(f"{reference}: changed while it was read; try again")
+        write_folder(
+            folder,
+            data,
+            name=name,
+            source=origin,
+            digest=digest,
+            dtype=dtype,
+            task=task,
+            remedy=f"free some space or name another folder with {CACHE_VARIABLE}=DIR",
+        )
+    return folder
+
+
+def prepare_as_arrays(reference: str, *, dtype: DtypeName, task: Task | None = None) -> Path:
+    """Prepare the arrays of a file as `prepare_arrays` would, if they were in memory.
+
+    The data set then has the digest of the arrays, which does not depend on the file. Arguments and
+    errors are those of `prepare`.
+    """
+    source = find_source(reference)
+    data = read(source, None)
+    digest = _source_digest(source, None, None, task)
+    return prepare_arrays(
+        cache_folder() / _digest_of("arrays", str(FORMAT_VERSION), digest, dtype)[:32],
+        x_train=data.x_train,
+        t_train=data.t_train,
+        x_test=data.x_test,
+        t_test=data.t_test,
         dtype=dtype,
         task=task,
-        remedy=f"free some space or name another folder with {CACHE_VARIABLE}=DIR",
     )
-    return folder
+
+
+@contextlib.contextmanager
+def _enough_memory(reference: str, source: Source) -> Iterator[None]:
+    """Raise ResourceError before, or when, the block finds too little memory for a data set."""
+    needed, free = memory_needed(source), available_memory()
+    problem = (
+        f"{reference}: reading it takes {needed / 1e6:,.0f} MB of memory or more, but "
+        f"{free / 1e6:,.0f} MB are free; take part of its rows or columns, or give its arrays to "
+        "fit from .npy files opened with np.load(..., mmap_mode='r'), which need not fit"
+    )
+    if needed > free:
+        raise ResourceError(problem)
+    try:
+        yield
+    except MemoryError:
+        raise ResourceError(problem) from None
 
 
 def prepare_arrays(
@@ -134,9 +176,10 @@ def _source_digest(
 
 def _array_digest(values: NDArray[Any]) -> str:
     header = f"{values.dtype.str}{values.shape}".encode()
-    return hashlib.sha256(
-        header + hashlib.sha256(np.ascontiguousarray(values).data).digest()
-    ).hexdigest()
+    content = hashlib.sha256()
+    for piece in np.array_split(values, max(1, values.nbytes // _PIECE_BYTES)):
+        content.update(np.ascontiguousarray(piece).data)
+    return hashlib.sha256(header + content.digest()).hexdigest()
 
 
 def _digest_of(*parts: str) -> str:

@@ -7,10 +7,7 @@ from numpy.typing import NDArray
 
 from dptrain.exchange.barrier import Barrier
 from dptrain.nn.context import Meet, Waits
-
-# A rank's word is its step times this, plus how often it has arrived in the step. So it grows
-# from step to step, and its quotient is the number of steps that the rank has completed.
-ARRIVALS = 4096
+from dptrain.protocol.lockstep import ARRIVALS
 
 
 def committed(arrivals: list[int]) -> int:

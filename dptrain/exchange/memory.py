@@ -7,17 +7,14 @@ that process ends, and does not depend on the size of /dev/shm.
 Imports no mathematics: the workers wait for this.
 """
 
-import contextlib
 import errno
 import fcntl
 import mmap
 import os
 import tempfile
-from pathlib import Path
-
-import psutil
 
 from dptrain.errors import ResourceError
+from dptrain.machine.memory import available_memory
 
 
 class SharedMemory:
@@ -25,19 +22,18 @@ class SharedMemory:
 
     Attributes:
         descriptor: of the file that it is, to be passed to the children.
+        nameless: whether it never had a name (memfd_create(2)). Where the system has no such
+            memory, or forbids it, it is a temporary file that is unlinked at once, and whose pages
+            may reach the disk.
     """
 
-    def __init__(self, *, memfd: bool = hasattr(os, "memfd_create")) -> None:
-        """Make memory of no size yet.
-
-        Args:
-            memfd: False for systems without memfd: a temporary file that is unlinked at once, and
-                whose pages may reach the disk.
-        """
-        self._memfd = memfd
-        if memfd:
+    def __init__(self) -> None:
+        """Make memory of no size yet."""
+        try:
             self.descriptor = os.memfd_create("dptrain", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
-        else:
+            self.nameless = True
+        except (AttributeError, OSError):
+            self.nameless = False
             with tempfile.TemporaryFile() as file:
                 self.descriptor = os.dup(file.fileno())
 
@@ -63,7 +59,7 @@ class SharedMemory:
                 raise
             reason = os.strerror(error.errno).lower()
             raise _too_little(what, size, f"the system refuses: {reason}") from None
-        if self._memfd:  # nobody can take the pages away again
+        if self.nameless:  # nobody can take the pages away again
             fcntl.fcntl(
                 self.descriptor,
                 fcntl.F_ADD_SEALS,
@@ -80,26 +76,6 @@ class SharedMemory:
 def map_memory(descriptor: int) -> mmap.mmap:
     """Return the memory behind an inherited descriptor, for reading and writing."""
     return mmap.mmap(descriptor, os.fstat(descriptor).st_size)
-
-
-def available_memory() -> int:
-    """Return how many bytes this process can still take: the machine's, or its control group's."""
-    return min([psutil.virtual_memory().available, *_left_in_groups()])
-
-
-def _left_in_groups() -> list[int]:
-    """Return what the limits of the control groups leave, version 2 and 1."""
-    found = []
-    for limit, used in (
-        ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
-        (
-            "/sys/fs/cgroup/memory/memory.limit_in_bytes",
-            "/sys/fs/cgroup/memory/memory.usage_in_bytes",
-        ),
-    ):
-        with contextlib.suppress(OSError, ValueError):  # absent, or "max"
-            found.append(int(Path(limit).read_text()) - int(Path(used).read_text()))
-    return found
 
 
 def _too_little(what: str, size: int, why: str) -> ResourceError:

@@ -54,10 +54,6 @@ def settled_own(experiment: Experiment) -> dict[str, Any]:
                 f"{name}={value} means nothing to {experiment.model}, whose code decides it; "
                 f"leave out --{name.replace('_', '-')}"
             )
-    if experiment.decayed is not None and not (experiment.weight_decay or experiment.l1):
-        raise UsageError(
-            f"decayed={experiment.decayed} means nothing without --weight-decay or --l1; give one"
-        )
     return {"model_targets": experiment.model_targets or "rows"}
 
 

@@ -59,8 +59,8 @@ def _single_rows(job: Job) -> Iterator[str]:
         rows = len(job.dataset.train)
         yield (
             f"the last minibatch of an epoch has one row, as {rows} rows in minibatches of "
-            f"{job.batch_size} have it: {over_all[0]} leaves nothing of it but its shift, and "
-            f"takes its variance, 0, for one; give another --batch-size, or --train-rows {rows - 1}"
+            f"{job.batch_size} have it: {over_all[0]} leaves nothing of it but its shift; give "
+            f"another --batch-size, or --train-rows {rows - 1}"
         )
 
 

@@ -1,11 +1,11 @@
 """Deciding what an execution leaves open. Imports no mathematics: workers wait for this."""
 
 import msgspec
-import psutil
 
 from dptrain.arithmetic.shards import default_shards
 from dptrain.errors import UsageError
 from dptrain.experiment.schema import Execution
+from dptrain.machine.cores import usable_cores
 
 DEFAULT_WORKERS = 2
 
@@ -51,7 +51,7 @@ def _settled_workers(execution: Execution, shards: int | None) -> int:
     if execution.workers is None:
         return 1 if inline else DEFAULT_WORKERS
     if execution.workers == "auto":
-        return 1 if inline else min(psutil.cpu_count() or 1, shards or default_shards(1))
+        return 1 if inline else min(usable_cores(), shards or default_shards(1))
     return execution.workers
 
 

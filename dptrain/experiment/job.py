@@ -13,6 +13,7 @@ from dptrain.data.augmentation import Augmentation, Augmenter
 from dptrain.data.dataset import Dataset, Split, open_dataset
 from dptrain.data.prepared import prepare
 from dptrain.data.sampling import epoch_order
+from dptrain.data.source import PACKAGED
 from dptrain.errors import DataError
 from dptrain.evaluation.regression import determination, variance
 from dptrain.experiment.code import MEMORY, evaluation_rows, own_network
@@ -178,7 +179,7 @@ class Job:
         return Updater(
             self._rule(),
             self._schedule(),
-            weight_decay=self.experiment.weight_decay,
+            weight_decay=self.experiment.decay_in_force,
             l1=self.experiment.l1,
             clip_norm=self.experiment.clip_norm,
             decaying=[(t.start, t.stop) for t in self.network.all_tensors() if t.decays],
@@ -264,8 +265,14 @@ def prepared_data(experiment: Experiment) -> Path:
     """
     if experiment.dataset == MEMORY:
         raise DataError(
-            "the run was trained on arrays in memory, which are gone; train again from Python, "
-            "or name a data set with --dataset"
+            "the run was trained on the arrays of a script, which dptrain.fit has to be given "
+            "again; or name a file with the same arrays, x_train and t_train, as --dataset FILE.npz"
+        )
+    recorded, path = experiment.dataset_digest is not None, Path(experiment.dataset).expanduser()
+    if recorded and experiment.dataset not in PACKAGED and not path.exists():
+        raise DataError(
+            f"the data set is no longer at {experiment.dataset}; name where the same data lie "
+            "with --dataset"
         )
     return prepare(
         experiment.dataset,
@@ -280,10 +287,17 @@ def check_digest(experiment: Experiment, dataset: Dataset) -> None:
     """Raise `DataError` where an experiment was recorded with other data."""
     wanted = experiment.dataset_digest
     if wanted is not None and wanted != dataset.digest:
+        what = f"the data set {experiment.dataset}"
+        remedy = (
+            "restore the data, name where they lie with --dataset, or remove dataset_digest from "
+            "an experiment.toml to train anew on what is there"
+        )
+        if experiment.dataset == MEMORY:
+            what = "what the arrays hold"
+            remedy = "give the same ones, of the same dtype and in the same order"
         raise DataError(
-            f"the data set {experiment.dataset} has changed: the experiment was recorded with "
-            f"digest {wanted[:12]}, now it is {dataset.digest[:12]}; restore the data, or remove "
-            "dataset_digest to train on what is there"
+            f"{what} is not what the experiment was recorded with: its digest was {wanted[:12]}, "
+            f"now it is {dataset.digest[:12]}; {remedy}"
         )
 
 

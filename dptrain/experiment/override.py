@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from dptrain.experiment.schema import LOSS_FIELDS, MODEL_FIELDS, RULE_FIELDS
+from dptrain.experiment.schema import DEFAULT_DECAY, LOSS_FIELDS, MODEL_FIELDS, RULE_FIELDS
 from dptrain.own.origin import is_own, own_name
 
 # What a setting that is given anew makes void among the earlier ones.
@@ -28,11 +28,17 @@ VOIDS: dict[str, tuple[str, ...]] = {
 }
 
 
-def _same(key: str, earlier: Any, later: Any) -> bool:
+def same(key: str, earlier: Any, later: Any) -> bool:
     """Return whether nothing has changed; code may be named by another path to its file."""
     if key == "model" and isinstance(earlier, str) and is_own(earlier) and is_own(later):
         return own_name(earlier) == own_name(later)
     return bool(earlier == later)
+
+
+def _is_default_decay(earlier: Mapping[str, Any]) -> bool:
+    """Return whether the weight decay may be there only because of the optimizer."""
+    rule = earlier.get("optimizer")
+    return rule is not None and earlier.get("weight_decay") == DEFAULT_DECAY.get(rule, 0.0)
 
 
 def override(earlier: Mapping[str, Any], later: Mapping[str, Any]) -> dict[str, Any]:
@@ -43,7 +49,9 @@ def override(earlier: Mapping[str, Any], later: Mapping[str, Any]) -> dict[str, 
     """
     merged = dict(earlier)
     for key, value in later.items():
-        if not _same(key, earlier.get(key), value):
+        if not same(key, earlier.get(key), value):
             for void in VOIDS.get(key, ()):
                 merged.pop(void, None)
+            if key == "optimizer" and _is_default_decay(earlier):
+                merged.pop("weight_decay", None)
     return merged | dict(later)

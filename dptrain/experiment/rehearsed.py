@@ -15,7 +15,8 @@ from dptrain.own.network import OwnNetwork, Seeds
 from dptrain.own.origin import Origin
 from dptrain.own.rehearsal import rehearse, with_shape
 from dptrain.own.row_tests import MOST
-from dptrain.own.watching import Watched, merges, watched
+from dptrain.own.shared import changed_outside
+from dptrain.own.watching import Watched, answers, drawn_once, merges, watched
 
 ROWS = 8
 SEED = Seeds(0).evaluation
@@ -60,13 +61,15 @@ def rehearsed(
     network = own_network(settled, dataset, origin)
     shard, more = _rows(settled, dataset)
     x, t = network.form.rows(shard[0]), network.form.goals(shard[1], shard[0].dtype)
-    warnings = []
+    warnings = _outside(network.model, x, t)
     if settled.model_state is None:
         try:
             state = _watched(network.model, x, t)
         except OwnCodeError as error:
             raise with_shape(error, network.form, shard[0]) from error.__cause__
         warnings += _lost(network, state.lost)
+        if not warnings:
+            warnings += _unlike(network.model, own_network(settled, dataset, origin).model, x, t)
         if state.forms:
             network = network.with_code(network.model.with_state(state.forms))
             settled = replace(settled, model_state=state.forms)
@@ -80,7 +83,8 @@ def rehearsed(
     warnings, coupled = warnings + found.warnings, found.coupled
     if own := network.model.copied() if settled.model_state else None:
         own.load(own.tensors())
-        merged = merges(own, x, t, SEED)
+        once = drawn_once(own, x, t, SEED)
+        merged = merges(own, x, t, SEED) and not once
         _check_whole_numbers(own, x.dtype)
         if not merged and not coupled:
             coupled = f"what {own.name} keeps from step to step goes by the whole minibatch"
@@ -127,6 +131,55 @@ def _lost(network: OwnNetwork, paths: list[str]) -> list[str]:
         "with its weights; let it be an array or a number that is there from the beginning; as it "
         "is, results depend on the number of workers, and checkpoints lack it"
     ]
+
+
+def _outside(model: OwnModel, x: NDArray[Any], t: NDArray[Any]) -> list[str]:
+    """Return what is to be said where the network changes what is not its own, or stays unseen."""
+    copied = model.copied()
+    if copied is None:
+        return [
+            f"{model.name} cannot be copied, so nobody has watched what it keeps from step to "
+            "step: if it keeps anything, results depend on the number of workers, and checkpoints "
+            "lack it"
+        ]
+    try:
+        names = changed_outside(copied, x, t, SEED)
+    except OwnCodeError:  # told later, with more
+        return []
+    if not names:
+        return []
+    return [
+        f"{model.name} changes {', '.join(names)} in its calls; every process has its own, so "
+        "what depends on that depends on the number of workers, and checkpoints lack it; let it "
+        "be an attribute of the network"
+    ]
+
+
+def _unlike(network: OwnModel, again: OwnModel, x: NDArray[Any], t: NDArray[Any]) -> list[str]:
+    """Return what is to be said where the constructor makes another network the next time."""
+    one, other = network.copied(), again.copied()
+    if one is None or other is None:
+        return []
+    remedy = "let it draw from np.random, which is seeded by the experiment's seed"
+    found = []
+    pairs = zip(one.params.items(), other.params.values(), strict=False)
+    differ = [name for (name, a), b in pairs if not np.array_equal(a, b)]
+    if differ:
+        found.append(
+            f"{one.name} begins with other weights, {', '.join(differ)}, each time that it is "
+            f"made, so that nobody can repeat a run; {remedy}"
+        )
+    if one.shapes != other.shapes:
+        return found
+    for each in (one, other):
+        each.load(one.tensors())
+    if answers(one, x, t, SEED) != answers(other, x, t, SEED):
+        found.append(
+            f"{one.name} computes something else each time that it is made, with the same weights, "
+            "so that results depend on the number of workers, and evaluations are of another "
+            f"network; {remedy}"
+        )
+    return found
 
 
 def _check_whole_numbers(model: OwnModel, dtype: np.dtype[Any]) -> None:

@@ -118,10 +118,10 @@ class Experiment(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         Meta(description="Share of each target spread over all classes; softmax-cross-entropy."),
     ] = None
     class_weights: Annotated[
-        list[Positive] | None,
+        list[Positive] | Literal["balanced"] | None,
         Meta(
-            description="One for each class, as 1,1,5; for softmax-cross-entropy, whose sum is "
-            "divided by the rows, not by their weights."
+            description="One for each class, as 1,1,5, or balanced, by how rare they are; for "
+            "softmax-cross-entropy, whose sum is divided by the rows, not by their weights."
         ),
     ] = None
     positive_weight: Annotated[
@@ -237,12 +237,12 @@ class Experiment(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         ),
     ] = None
     weight_decay: Annotated[
-        Annotated[float, Meta(ge=0)],
+        Annotated[float, Meta(ge=0)] | None,
         Meta(
             description="Adds weight_decay w to the gradient of the weights, not the biases, and "
-            "nothing to reported losses; decoupled for adamw."
+            "nothing to reported losses; decoupled for adamw, for which it is 0.01 unless given."
         ),
-    ] = 0.0
+    ] = None
     l1: Annotated[
         Annotated[float, Meta(ge=0)],
         Meta(
@@ -286,6 +286,11 @@ class Experiment(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         ),
     ] = 0
     dtype: Annotated[Dtype, Meta(description="Of all weights, data and gradients.")] = "float32"
+
+    @property
+    def decay_in_force(self) -> float:
+        """Weight decay of a settled experiment."""
+        return self.weight_decay or 0.0
 
 
 class Execution(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -351,6 +356,9 @@ class Execution(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 # What a model is called whose layers are given one by one.
 OWN_LAYERS = "network"
 
+# Settings that runs record, and nobody gives.
+RECORDED = ("model_digest", "model_state", "init_digest", "dataset_digest")
+
 # Settings of models that are given by name.
 MODEL_FIELDS = ("activation", "norm", "dropout", "init", "init_std")
 
@@ -359,3 +367,6 @@ RULE_FIELDS = ("momentum", "decay", "beta1", "beta2", "epsilon")
 
 # Settings that mean something for one kind of loss only.
 LOSS_FIELDS = ("label_smoothing", "class_weights", "positive_weight", "huber_delta")
+
+# Weight decay where none is given: without any, adamw would be adam to the last bit.
+DEFAULT_DECAY = {"adamw": 0.01}

@@ -10,6 +10,7 @@ from dptrain.errors import UsageError
 from dptrain.experiment.code import only_for_code, settled_own
 from dptrain.experiment.models import SUITABLE_INIT, preset_of, settled_model
 from dptrain.experiment.schema import (
+    DEFAULT_DECAY,
     LOSS_FIELDS,
     MODEL_FIELDS,
     OWN_LAYERS,
@@ -54,6 +55,10 @@ def settle(
     else:
         filled |= _settled_network(experiment, preset, classes, targets)
     filled |= _settled_rule(experiment, preset)
+    if experiment.decayed is not None and not (filled["weight_decay"] or experiment.l1):
+        raise UsageError(
+            f"decayed={experiment.decayed} means nothing without --weight-decay or --l1; give one"
+        )
     filled |= _settled_schedule(experiment)
     _check_patience(experiment)
     if experiment.epochs is not None and experiment.steps is not None:
@@ -78,6 +83,8 @@ def _settled_network(
     """Return what is filled in of the network and its loss, where they are dptrain's."""
     if given := only_for_code(experiment):
         raise UsageError(f"{given} is for a network of your own; give --model FILE.py:NAME as well")
+    if experiment.class_weights == "balanced":
+        raise UsageError("class_weights='balanced' needs rows to count; give numbers")
     loss = experiment.loss or ("softmax-cross-entropy" if classes else "sum-of-squares")
     filled: dict[str, Any] = {"loss": loss}
     if experiment.layers is not None:
@@ -106,9 +113,11 @@ def _refuse(experiment: Experiment, fields: tuple[str, ...], what: str) -> None:
 def _settled_rule(experiment: Experiment, preset: dict[str, Any]) -> dict[str, Any]:
     optimizer = experiment.optimizer or preset.get("optimizer", "adam")
     own = preset.get("lr") if optimizer == preset.get("optimizer") else None
+    decay = experiment.weight_decay
     return {
         "optimizer": optimizer,
         "lr": experiment.lr or own or DEFAULT_LR[optimizer],
+        "weight_decay": DEFAULT_DECAY.get(optimizer, 0.0) if decay is None else decay,
     } | _own_settings(experiment, "optimizer", optimizer, RULES, RULE_FIELDS)
 
 

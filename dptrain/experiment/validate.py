@@ -1,12 +1,16 @@
 """From plain values to the schema, with messages that name the key, the value and the remedy."""
 
+import os
 from collections.abc import Mapping
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 import msgspec
 
 from dptrain.errors import UsageError, suggestion
+from dptrain.experiment.schema import RECORDED
+from dptrain.experiment.synonyms import meant
 
+SHOWN = 80
 S = TypeVar("S", bound=msgspec.Struct)
 
 
@@ -15,7 +19,7 @@ def build(schema: type[S], values: Mapping[str, Any], origin: str) -> S:
 
     Args:
         schema: `Experiment` or `Execution`.
-        values: plain values by key.
+        values: plain values by key; a path may be a `Path`.
         origin: where they come from, for the messages, such as a file's path.
 
     Raises:
@@ -24,10 +28,14 @@ def build(schema: type[S], values: Mapping[str, Any], origin: str) -> S:
     known = schema.__struct_fields__
     for key in values:
         if key not in known:
-            near = suggestion(key, known) or ";"
-            raise UsageError(f"{origin}: unknown key {key!r}{near} known keys: {', '.join(known)}")
+            if hint := meant(key):
+                raise UsageError(f"{origin}: unknown key {key!r}; {hint}")
+            names = [name for name in known if name not in RECORDED]
+            near = suggestion(key, names) or ";"
+            raise UsageError(f"{origin}: unknown key {key!r}{near} known keys: {', '.join(names)}")
+    values = {k: os.fspath(v) if isinstance(v, os.PathLike) else v for k, v in values.items()}
     try:
-        return msgspec.convert(dict(values), schema)
+        return msgspec.convert(values, schema)
     except msgspec.ValidationError as error:
         raise UsageError(f"{origin}: {_explain(schema, values, str(error))}") from None
 
@@ -42,7 +50,14 @@ def _explain(schema: type[msgspec.Struct], values: Mapping[str, Any], reason: st
     if choices and isinstance(value, str):
         near = suggestion(value, choices) or ";"
         return f"{key}={value!r} is unknown{near} choose from: {', '.join(choices)}"
-    return f"{key}={value!r} is not allowed: {what[0].lower()}{what[1:]}".replace("`", "")
+    reason = f"{what[0].lower()}{what[1:]}".replace("`", "")
+    return f"{key}={_shown(value)} is not allowed: {reason}"
+
+
+def _shown(value: object) -> str:
+    """Return a value as its text, or its type where that would fill a page."""
+    text = repr(value)
+    return text if len(text) <= SHOWN else f"an object of type {type(value).__name__}"
 
 
 def choices_of(hint: Any) -> list[str]:

@@ -94,7 +94,7 @@ def _deviation(network: Network, tensor: Tensor) -> float | None:
     return None
 
 
-def _by_the_book(init: Initializer, fan_in: int, fan_out: int) -> float | None:
+def _by_the_book(init: Initializer | str, fan_in: int, fan_out: int) -> float | None:
     if isinstance(init, He):  # He et al. 2015, equation 10
         return math.sqrt(2 / fan_in)
     if isinstance(init, Xavier):  # Glorot and Bengio 2010, equation 12

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
-from dptrain.errors import DptrainError
+from dptrain.errors import DptrainError, machine_limit
 from dptrain.exchange.engine import State
 from dptrain.exchange.inline import InlineEngine
 from dptrain.gradcheck.alone import Alone, Found, first_step
@@ -156,7 +156,9 @@ class Check:
                         self._failed(self._explained(comparison, failure))
                     if self._enough():
                         break
-            except Exception as error:  # noqa: BLE001 - whatever is wrong, the report must say so
+            except Exception as error:
+                if machine_limit(error):  # which says nothing about gradients
+                    raise
                 self._ended(error, part.edge)
                 broken |= {part.way} - {None}
             if self._enough():
@@ -178,7 +180,9 @@ class Check:
             return Failure(comparison._replace(note=""), [Diagnosis("follows", sentence, 0.0)])
         try:
             return failure()
-        except Exception as error:  # noqa: BLE001 - what is wrong may break what explains it too
+        except Exception as error:
+            if machine_limit(error):
+                raise
             sentence = f"no diagnosis can be made: {type(error).__name__}: {error}"
             return Failure(comparison, [Diagnosis("unexplained", sentence, 1.0)])
 

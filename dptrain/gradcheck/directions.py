@@ -57,7 +57,12 @@ def compare_along_directions(
     every = [p for each in found for p in each.all]
     if left := sum(not p.compared for p in every):
         note += f"; {left} of {len(every)} directions are not compared, kinks are too near"
-    verdicts = [_verdict(each, s or max(sizes)) for each, s in zip(found, sizes, strict=True)]
+    # a gradient that is 0 but for rounding, as of biases before a batch norm, has no size
+    zero = [float(np.linalg.norm(bounds[span])) for span in spans]
+    verdicts = [
+        _verdict(each, s if s > z else max(sizes))
+        for each, s, z in zip(found, sizes, zero, strict=True)
+    ]
     wrong = [
         f"{tensor.name}[{_rows(tensor, block)}]"
         for tensor, own, each in zip(tensors, blocks, found, strict=True)
@@ -88,6 +93,8 @@ def _verdict(found: Projected, size: float) -> Verdict:
     """Return what the projections of a tensor whose gradient has a norm come to."""
     if not found.fits:
         return Verdict.FAIL
+    if not size:  # the loss is flat
+        return Verdict.PASS
     whole = any(each.error <= RESOLUTION * size for each in found.projections)
     parts = bool(found.blocks) and all(each.error <= RESOLUTION * size for each in found.blocks)
     return Verdict.PASS if whole or parts else Verdict.INCONCLUSIVE

@@ -18,6 +18,7 @@ from dptrain.experiment.job import Job
 from dptrain.gradcheck.analytic import Local
 from dptrain.gradcheck.comparison import Comparison, compare
 from dptrain.gradcheck.diagnosis import Diagnosis
+from dptrain.gradcheck.directions import RESOLUTION
 from dptrain.gradcheck.gradients import Triangle
 from dptrain.gradcheck.hypotheses.evidence import Evidence
 from dptrain.gradcheck.oracles.kinks import Finding, Smooth, black_box
@@ -37,6 +38,10 @@ ROUNDING, DEVIATIONS = 256 * 2.0**-53, 16.0
 LEAST_NOISE = 16 * 2.0**-53
 # A loss that is rounded to more than this, relatively, is not float64's alone.
 COARSE = 1e-11
+# What has lost digits, such as 1 - y where y is all but 1, moves in stairs too wide to be seen:
+# derivatives of such a loss, also those by the complex step, are trusted to this part of a tensor's
+# largest.
+UNTOLD = 1e-6
 # Its steps are so long that kinks between them drown: differences err by so many times as much,
 # and directions alone are believed only where they are off by so many times that.
 DROWNED, FAR = 10.0, 4.0
@@ -45,6 +50,8 @@ DROWNED, FAR = 10.0, 4.0
 NUMBERS, EACH, MOST = 100_000_000, 20, 10_000
 # A loss that takes longer is computed for fewer differences, which take some thirty losses each.
 SLOW = 0.03
+# Parts of what directions may be off by rounding that could be an ε in the loss.
+HIDDEN = 10
 # All elements by differences, where there are few and no complex step, at the first point.
 ELEMENTWISE = 300
 
@@ -70,20 +77,46 @@ class OwnNumbers(Numbers):
         differences = self._differences()
         own = OwnComplexStep(triangle.local, self.parameters, step)
         slopes = own.agreeing([self._tries(span) for span in self.spans], differences)
+        if slopes is not None and any(self._lost(each) for each in slopes):
+            slopes = None
         self._complex = None if slopes is None else own
         self.exact = slopes is not None
+        self._disputed = False
         if slopes is None:
             self.oracle = differences
             self._remarks.append(
                 "the loss cannot be computed with complex numbers: differences take their place"
             )
             slopes = [differences(self.direction(1, [span])) for span in self.spans]
+            erratic = any(each.error > RESOLUTION * abs(each.value) for each in slopes)
+            self._disputed = erratic and self._is_gradient(own)
             self.few = self._seconds() > SLOW
             self.samples = 1 if self.few else self.samples
         else:
             self.oracle = own.oracle()
             self.samples = 1
         self._account_for_epsilon(slopes)
+
+    def _is_gradient(self, own: OwnComplexStep) -> bool:
+        """Return whether the complex step finds the very gradient that is checked.
+
+        The one is made of the loss, the other by its own code: both would hardly be wrong alike. If
+        differences are erratic and do not agree, the loss has lost its digits.
+        """
+        for span in self.spans:
+            direction = self.direction(1, [span])
+            found, right = own.slopes(direction), float(self.gradient @ direction)
+            if found is None or not abs(float(found.sum()) - right) <= UNTOLD * abs(right):
+                return False
+        return True
+
+    def _lost(self, slope: Slope) -> bool:
+        """Return whether nothing is left of a complex number, as behind an absolute value.
+
+        Differences of a coarsely rounded loss need not have noticed. Where the derivative is 0
+        indeed, they tell it.
+        """
+        return slope.value == 0 and bool(self.gradient @ slope.direction != 0)
 
     def _tries(self, span: slice) -> Iterator[Array]:
         """Yield directions in a tensor: two of all its elements, then some of its largest alone."""
@@ -115,10 +148,33 @@ class OwnNumbers(Numbers):
             self.bounds[span] = max(least, DEVIATIONS * float(gradient[span].max(initial=0))) / 2
         self._unsure = 1.0 if self.noise <= COARSE * size else DROWNED
         if self._unsure > 1:
+            for span in self.spans:
+                largest = float(np.abs(self.gradient[span]).max(initial=0))
+                self.bounds[span] = np.maximum(self.bounds[span], UNTOLD / 2 * largest)
             self._remarks.append(
                 "the loss is rounded more than float64 would, as where code computes in float32: "
                 "numbers tell no more than that allows"
             )
+
+    def _measure_complex_step(self) -> None:
+        """Find out how far rounding moves the complex step, at the largest element of each tensor.
+
+        It has no error but rounding, and that is as large as the code makes it: ``log(1 - y)`` has
+        lost what digits ``1 - y`` has, and so has its derivative.
+        """
+        trained = np.concatenate([np.arange(span.start, span.stop) for span in self.spans])
+        largest = [s.start + int(np.abs(self.gradient[s]).argmax()) for s in self.spans]
+        moved = self.parameters.copy()
+
+        def derivatives(x: Array) -> Array:
+            moved[trained] = x
+            shards = OwnComplexStep(self.triangle.local, moved, self.step).gradients(largest)
+            return np.full(len(largest), np.nan) if shards is None else shards.sum(axis=0)[largest]
+
+        noise = measured(derivatives, self.parameters[trained], self.seed)
+        for span, each in zip(self.spans, noise, strict=True):
+            if np.isfinite(each):
+                self.bounds[span] = np.maximum(self.bounds[span], DEVIATIONS * each / 2)
 
     def _differences(self) -> Oracle:
         found = by_differences(self.loss, self.parameters, self.noise)
@@ -138,7 +194,8 @@ class OwnNumbers(Numbers):
     def _account_for_epsilon(self, slopes: list[Slope]) -> None:
         off = [float(self.gradient @ each.direction) - each.value for each in slopes]
         room = [each.error + float(np.abs(each.direction) @ self.bounds) for each in slopes]
-        if all(abs(a) <= b for a, b in zip(off, room, strict=True)):
+        # what hides in the room of these directions may show along others, or in an element
+        if all(abs(a) <= b / HIDDEN for a, b in zip(off, room, strict=True)):
             return
         others = labelled(self.triangle.local, self.parameters, self.step)
         found = None if others is None else lacking(others, self.gradient, slopes)
@@ -153,12 +210,25 @@ class OwnNumbers(Numbers):
         """Yield all of them, those that say most first."""
         remark = "; ".join(self._remarks)
         along = self.projections()
-        each = [c for c in (self.complex_step(along), self.differences()) if c is not None]
+        exactly = self.complex_step(along)
+        if exactly is not None and Verdict.FAIL in (along.verdict, exactly.verdict):
+            self._measure_complex_step()
+            along = self.projections()
+            exactly = self.complex_step(along)
+        by_differences = _left_to(along, self.differences())
+        each = [c for c in (exactly, by_differences) if c is not None]
+        if self._disputed:
+            self._remarks.append(
+                "the complex step finds the gradient, and differences do not: they are not trusted"
+            )
+            remark = "; ".join(self._remarks)
+            each, along = [_doubted(c) for c in each], _doubted(along)
         located = any(c.verdict is Verdict.FAIL for c in each)
         for comparison in (*each, along if located else self._unlocated(along)):
             yield Number(comparison._replace(remark=remark), evidence=self.evidence)
         comparison, slope = self.taylor()
-        yield Number(comparison if located else self._unlocated(comparison), slope, self.evidence)
+        comparison = comparison if located else self._unlocated(comparison)
+        yield Number(_doubted(comparison) if self._disputed else comparison, slope, self.evidence)
 
     def _unlocated(self, found: Comparison) -> Comparison:
         """Return what directions have found where no single element is known to be wrong.
@@ -300,3 +370,20 @@ class OwnNumbers(Numbers):
             return found, list(range(len(found)))
 
         return rows
+
+
+def _doubted(found: Comparison) -> Comparison:
+    """Return a comparison of which a failure proves nothing."""
+    fails = found.verdict is Verdict.FAIL
+    return found._replace(verdict=Verdict.INCONCLUSIVE) if fails else found
+
+
+def _left_to(along: Comparison, found: Comparison) -> Comparison:
+    """Return what differences have found; directions compare the elements that they leave open.
+
+    An error in such an element is seen as one in its whole tensor is.
+    """
+    settled = along.verdict is Verdict.PASS and found.compared > 0
+    if settled and found.verdict is Verdict.INCONCLUSIVE:
+        return found._replace(verdict=Verdict.PASS)
+    return found

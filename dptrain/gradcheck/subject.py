@@ -14,6 +14,7 @@ from dptrain.data.dataset import Dataset
 from dptrain.errors import DptrainError
 from dptrain.exchange.engine import State
 from dptrain.exchange.inline import InlineEngine
+from dptrain.experiment.balance import balanced
 from dptrain.experiment.code import own_input_shape
 from dptrain.experiment.job import Job, check_digest, opened_data, prepared_data
 from dptrain.experiment.rehearsed import Rehearsed, rehearsed
@@ -91,7 +92,7 @@ class Subject:
         dataset = opened_data(given, self.data(dtype))
         check_digest(given, dataset)
         settled = settle(
-            given,
+            balanced(given, dataset),
             1,
             dataset.classes,
             len(dataset.train),

@@ -19,8 +19,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
+from dptrain.errors import ResourceError
 from dptrain.exchange.barrier import Kind
 from dptrain.exchange.memory import SharedMemory
+from dptrain.launch.descriptors import allow_descriptors
 from dptrain.launch.environment import worker_environment
 from dptrain.launch.nursery import Forked, Nursery
 
@@ -57,7 +59,7 @@ class LocalWorker:
     Attributes:
         rank: of the worker.
         log: where its standard output and error go.
-        pidfd: readable once the process has ended; -1 where the system has no pidfds.
+        pidfd: readable once the process has ended; -1 where the system has or allows no pidfds.
     """
 
     def __init__(self, rank: int, log: Path, inherited: "Inheritance", program: Program) -> None:
@@ -65,7 +67,7 @@ class LocalWorker:
         self.log = log
         self._inherited = inherited
         self._process = _process(log, inherited.descriptors, program)
-        self.pidfd = os.pidfd_open(self._process.pid) if hasattr(os, "pidfd_open") else -1
+        self.pidfd = pidfd_of(self._process.pid)
 
     def order(self, orders: Orders) -> None:
         """Tell the worker whom to join."""
@@ -122,6 +124,14 @@ class LocalWorker:
                 self._process.stdin.close()
 
 
+def pidfd_of(pid: int) -> int:
+    """Return a descriptor that is readable once a child has ended; -1 where there is none."""
+    try:
+        return os.pidfd_open(pid)
+    except (AttributeError, OSError):  # of an old system, or forbidden
+        return -1
+
+
 def _process(
     log: Path, descriptors: Sequence[int], program: Program
 ) -> subprocess.Popen[bytes] | Forked:
@@ -157,7 +167,15 @@ class Inheritance:
         self.bells: list[int] = []
         if barrier == "events":
             flags = os.EFD_CLOEXEC | os.EFD_NONBLOCK
-            self.bells += (os.eventfd(0, flags) for _ in range(ranks))
+            try:
+                self.bells += (os.eventfd(0, flags) for _ in range(ranks))
+            except OSError as error:
+                self.close()
+                why = os.strerror(error.errno or 0).lower()
+                raise ResourceError(
+                    f"ranks cannot ring each other (eventfd: {why}); use --exchange star, or "
+                    "--barrier flags on x86"
+                ) from None
 
     @property
     def descriptors(self) -> list[int]:
@@ -188,6 +206,8 @@ class Crew:
         program: Program = WORKER,
     ) -> None:
         """Start a worker for every log file; with shared memory where a barrier is given."""
+        if logs:
+            allow_descriptors(len(logs))
         self.workers: list[LocalWorker] = []
         self._inheritance = Inheritance(len(logs), barrier)
         self.memory = self._inheritance.memory

@@ -5,6 +5,8 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from dptrain.arithmetic.kind import Arithmetic
+
 
 class StepRecord(msgspec.Struct, frozen=True, tag_field="kind", tag="step"):
     """One logged step.
@@ -121,7 +123,38 @@ class ProlongedRecord(msgspec.Struct, frozen=True, tag_field="kind", tag="prolon
     steps: int | None
 
 
-Record = StepRecord | EpochRecord | EndRecord | DigestRecord | ProlongedRecord
+class ArithmeticRecord(msgspec.Struct, frozen=True, tag_field="kind", tag="arithmetic"):
+    """How the steps from here on are computed: at the beginning, and where it changes.
+
+    Attributes:
+        step: steps done before.
+        epoch: the same in epochs.
+        fingerprint: as the other attributes, see `dptrain.arithmetic.kind.Arithmetic`.
+        numpy: likewise.
+        blas: likewise.
+        cpu: likewise.
+    """
+
+    step: int
+    epoch: float
+    fingerprint: str
+    numpy: str
+    blas: str
+    cpu: str
+
+    @property
+    def arithmetic(self) -> Arithmetic:
+        """What is told."""
+        return Arithmetic(self.fingerprint, self.numpy, self.blas, self.cpu)
+
+
+Record = StepRecord | EpochRecord | EndRecord | DigestRecord | ProlongedRecord | ArithmeticRecord
+
+
+def arithmetic_in_force(records: Sequence[Record]) -> Arithmetic | None:
+    """Return how a run's last steps were computed; None where it did not record that."""
+    found = (each.arithmetic for each in reversed(records) if isinstance(each, ArithmeticRecord))
+    return next(found, None)
 
 
 def steps_in_force(

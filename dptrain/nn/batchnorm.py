@@ -24,7 +24,8 @@ class BatchNorm(Layer, frozen=True, tag="batchnorm"):
     Hoffer et al. 2017). Outside of training they are the running averages.
 
     Parameters: ``gamma``, ``beta``, and the running averages ``mean`` and ``variance`` (unbiased),
-    which keep ``momentum`` of themselves in a step; all have one element a feature.
+    which keep ``momentum`` of themselves in a step; all have one element a feature. The variance of
+    a single value says nothing: such a minibatch, or its shard, leaves the running variance alone.
     """
 
     momentum: Annotated[float, Meta(ge=0, lt=1)] = 0.9
@@ -103,7 +104,7 @@ class Normalising(Operation):
     def __init__(self, site: Site, epsilon: float) -> None:
         self.site = site
         self.epsilon = epsilon
-        self.gamma, self.beta = site.weights[:2]
+        self.gamma, self.beta, _, self.variance_now = site.weights
         self.dgamma, self.dbeta, self.dmean, self.dvariance = site.gradients
         self.outputs = site.inputs if site.overwrites else site.like(site.inputs)
         self.x = [flat_features(each) for each in site.inputs]
@@ -248,10 +249,10 @@ class Synchronised(Normalising):
         """Each shard's share of the mean and of the unbiased variance."""
         own = self._own(i)
         means, share = self.forward_table[own, : len(self.gamma)], self.counts[own] / self.total
-        return [
-            call(np.multiply, means, share, self.dmean[i]),
-            call(np.divide, self.spreads[own], max(self.total - 1, 1.0), self.dvariance[i]),
-        ]
+        variance = call(np.divide, self.spreads[own], self.total - 1, self.dvariance[i])
+        if self.total == 1:
+            variance = call(np.multiply, self.variance_now, share, self.dvariance[i])
+        return [call(np.multiply, means, share, self.dmean[i]), variance]
 
     def _input_calls(self, dys: Sequence[Array], products: Sequence[Array]) -> list[Call]:
         empty = self.site.workspace.empty
@@ -317,10 +318,12 @@ class Ghost(Normalising):
         share = self.site.context.blocks[i].rows / self.site.context.rows
         dtype = self.gamma.dtype.type
         means, squares = self.moments[i][:, 0], self.moments[i][:, 1]
-        return [
-            call(np.multiply, means, dtype(share), self.dmean[i]),
-            call(np.multiply, squares, dtype(share / max(positions - 1, 1)), self.dvariance[i]),
-        ]
+        if positions == 1:
+            variance = call(np.multiply, self.variance_now, dtype(share), self.dvariance[i])
+        else:
+            share_of_squares = dtype(share / max(positions - 1, 1))
+            variance = call(np.multiply, squares, share_of_squares, self.dvariance[i])
+        return [call(np.multiply, means, dtype(share), self.dmean[i]), variance]
 
     def _input_calls(self, i: int, dy: Array, product: Array, scratch: Array) -> list[Call]:
         normal, count = self.normal[i], dy.dtype.type(dy.shape[1])

@@ -3,10 +3,11 @@
 from itertools import pairwise
 
 import numpy as np
+from msgspec.structs import force_setattr
 
 from dptrain.errors import UsageError
 from dptrain.nn.calls import Call, call, product
-from dptrain.nn.initializers import Initializer, Normal, Zeros
+from dptrain.nn.initializers import Initializer, Normal, Zeros, initializer
 from dptrain.nn.layer import Array, Blocks, Layer, Operation, Parameter, Shape, Site
 from dptrain.nn.patches import Patches
 from dptrain.nn.windows import Extent, Fold, Windows, pair, windows
@@ -33,15 +34,16 @@ class Conv2D(Layer, frozen=True, tag="conv2d"):
     size: Extent
     stride: Extent = 1
     padding: Extent = 0
-    init: Initializer = Normal()
+    init: Initializer | str = Normal()
 
     def __post_init__(self) -> None:
-        """Refuse what no images could fit."""
+        """Refuse what no images could fit; find the initializer that is given by name."""
         if type(self.filters) is not int or self.filters < 1:
             raise UsageError(f"a convolution needs at least 1 filter, not {self.filters!r}")
         pair("size", self.size, 1)
         pair("stride", self.stride, 1)
         pair("padding", self.padding, 0)
+        force_setattr(self, "init", initializer(self.init))
 
     def output_shape(self, input_shape: Shape) -> Shape:
         """Return ``(OH, OW, filters)``."""
@@ -54,7 +56,7 @@ class Conv2D(Layer, frozen=True, tag="conv2d"):
         fans = (over.offsets * channels, over.offsets * self.filters)
         shape = (*over.size, channels, self.filters)
         return (
-            Parameter("W", shape, self.init, fans, decays=True),
+            Parameter("W", shape, initializer(self.init), fans, decays=True),
             Parameter("b", (self.filters,), Zeros(), fans, decays=False),
         )
 

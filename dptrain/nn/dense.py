@@ -5,10 +5,11 @@ from typing import Annotated
 
 import numpy as np
 from msgspec import Meta
+from msgspec.structs import force_setattr
 
 from dptrain.errors import ShapeError, UsageError
 from dptrain.nn.calls import Call, call, product
-from dptrain.nn.initializers import Initializer, Normal, Zeros
+from dptrain.nn.initializers import Initializer, Normal, Zeros, initializer
 from dptrain.nn.layer import Blocks, Layer, Operation, Parameter, Shape, Site
 
 
@@ -19,12 +20,13 @@ class Dense(Layer, frozen=True, tag="dense"):
     """
 
     units: Annotated[int, Meta(ge=1)]
-    init: Initializer = Normal()
+    init: Initializer | str = Normal()
 
     def __post_init__(self) -> None:
-        """Refuse a layer without units."""
+        """Refuse a layer without units; find the initializer that is given by name."""
         if isinstance(self.units, bool) or not isinstance(self.units, int) or self.units < 1:
             raise UsageError(f"a dense layer needs at least 1 unit, not {self.units!r}")
+        force_setattr(self, "init", initializer(self.init))
 
     def output_shape(self, input_shape: Shape) -> Shape:
         """Return ``(units,)``."""
@@ -39,7 +41,7 @@ class Dense(Layer, frozen=True, tag="dense"):
         """Return ``W`` and ``b``."""
         fans = (input_shape[0], self.units)
         return (
-            Parameter("W", fans, self.init, fans, decays=True),
+            Parameter("W", fans, initializer(self.init), fans, decays=True),
             Parameter("b", (self.units,), Zeros(), fans, decays=False),
         )
 

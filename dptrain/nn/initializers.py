@@ -74,17 +74,20 @@ _BY_NAME: dict[str, type[Initializer]] = {
 def initializer(init: str | Initializer, std: float | None = None) -> Initializer:
     """Return the initializer of a name (``std`` is for ``normal``), or ``init`` itself.
 
+    A name may end in ``_normal``, as in other libraries: ``he_normal`` is ``he``.
+
     Raises:
         UsageError: the name is unknown.
     """
     if not isinstance(init, str):
         return init
-    if init not in _BY_NAME:
+    name = init.removesuffix("_normal")
+    if name not in _BY_NAME:
         near = suggestion(init, _BY_NAME) or ";"
         raise UsageError(f"unknown init {init!r}{near} known are: {', '.join(_BY_NAME)}")
-    if init == "normal" and std is not None:
+    if name == "normal" and std is not None:
         return Normal(std)
-    return _BY_NAME[init]()
+    return _BY_NAME[name]()
 
 
 def draw(

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from dptrain.own.places import GENERATORS, walk
+from dptrain.own.places import GENERATORS, holders, walk
 
 
 class Generators:
@@ -21,11 +21,8 @@ class Generators:
 
     def __init__(self, subject: object) -> None:
         """Look for them in the network and its layers, in their classes and in these's modules."""
-        values = []
-        classes = dict.fromkeys(type(subject).__mro__)
-        for place, value in walk(subject):
-            classes |= dict.fromkeys(type(place.holder).__mro__)
-            values.append(value)
+        classes = {kind: None for _, each in holders(subject) for kind in type(each).__mro__}
+        values: list[Any] = [value for _, value in walk(subject)]
         for each in classes:
             values += vars(each).values()
             if not each.__module__.startswith(("builtins", "collections", "numpy", "random")):

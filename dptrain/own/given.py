@@ -9,8 +9,9 @@ from typing import Any
 import msgspec
 
 from dptrain.errors import UsageError
+from dptrain.own.functions import Function, LossAndGradient, Params, PredictingFunction
 from dptrain.own.graph import decode, encode
-from dptrain.own.model import Function, LossAndGradient, OwnModel, Params, PredictingFunction
+from dptrain.own.model import OwnModel
 from dptrain.own.origin import Origin
 from dptrain.own.reading import changed, digest_of, shown
 

@@ -17,8 +17,10 @@ import numpy as np
 from dptrain.arithmetic.randomness import Purpose, generator
 from dptrain.errors import UsageError, suggestion
 from dptrain.own.blame import own_code_error
-from dptrain.own.model import Function, OwnModel, PredictingFunction
-from dptrain.own.reading import folder_with
+from dptrain.own.functions import Function, PredictingFunction
+from dptrain.own.generators import Generators
+from dptrain.own.model import OwnModel
+from dptrain.own.reading import folder_with, imported
 
 INITIAL = "initial_params"
 
@@ -34,7 +36,8 @@ def made(path: Path, name: str, arguments: Mapping[str, Any], seed: int) -> OwnM
         path: of the file.
         name: in the file.
         arguments: by keyword.
-        seed: of the experiment; NumPy's and Python's global generators are seeded with it before.
+        seed: of the experiment; NumPy's and Python's global generators, and those that the file
+            and what it imports hold, are seeded with it before.
 
     Raises:
         UsageError: there is no such name, or the arguments do not fit.
@@ -43,14 +46,23 @@ def made(path: Path, name: str, arguments: Mapping[str, Any], seed: int) -> OwnM
     _seed_globally(seed)
     module = load(path)
     found = getattr(module, name, None)
+    drawing = Generators(_modules(path, module))
     if not callable(found):
         near = suggestion(name, [key for key, value in vars(module).items() if callable(value)])
         raise UsageError(f"{path} has no class or function {name!r}{near}")
-    if inspect.isclass(found):
-        subject = _called(found, arguments, f"{path}: {name}")
-    else:
-        subject = _function(module, found, arguments, f"{path}: {INITIAL}")
+    with drawing.seeded(seed):
+        if inspect.isclass(found):
+            subject = _called(found, arguments, f"{path}: {name}")
+        else:
+            subject = _function(module, found, arguments, f"{path}: {INITIAL}")
     return OwnModel(subject, name)
+
+
+def _modules(path: Path, module: ModuleType) -> list[dict[str, Any]]:
+    """Return what a file defines, and what those define that it imports from its own tree."""
+    files = {str(each) for each in imported(path)}
+    others = [each for each in list(sys.modules.values()) if getattr(each, "__file__", 0) in files]
+    return [vars(each) for each in (module, *others)]
 
 
 class _Beside(MetaPathFinder):

@@ -13,7 +13,6 @@ meant (`dptrain.own.switch`).
 import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -21,41 +20,13 @@ from numpy.typing import DTypeLike, NDArray
 
 from dptrain.errors import UsageError
 from dptrain.own.blame import own_code_error
+from dptrain.own.copying import copy_of
+from dptrain.own.functions import Params
 from dptrain.own.generators import Generators
 from dptrain.own.state import PREFIX, Memory
 from dptrain.own.switch import Switch
 
 Array = NDArray[Any]
-Params = dict[str, Array]
-LossAndGradient = Callable[[Params, Array, Array], tuple[Any, Mapping[str, Any]]]
-
-
-class Function:
-    """A function ``loss_and_gradient(params, x, t)`` and its parameters, with the protocol."""
-
-    def __init__(self, function: LossAndGradient, params: Params) -> None:
-        self.function = function
-        self.params = params
-
-    @property
-    def loss_and_gradient(self) -> Callable[..., tuple[Any, Mapping[str, Any]]]:
-        """What returns the mean loss, and its gradient by parameter."""
-        return partial(self.function, self.params)
-
-
-class PredictingFunction(Function):
-    """The same with a function ``predict(params, x)``."""
-
-    def __init__(
-        self, function: LossAndGradient, params: Params, prediction: Callable[[Params, Array], Any]
-    ) -> None:
-        super().__init__(function, params)
-        self.prediction = prediction
-
-    @property
-    def predict(self) -> Callable[..., Any]:
-        """What returns the outputs."""
-        return partial(self.prediction, self.params)
 
 
 class OwnModel:
@@ -85,6 +56,8 @@ class OwnModel:
         self.subject: Any = subject
         self.name = name
         self.params = _params_of(subject, name)
+        self._loaded: Sequence[Array] = ()
+        self._called = False
         self.memory = Memory(subject, state or {}, name)
         self._generators = Generators(subject)
         both = _method(subject, "loss_and_gradient")
@@ -114,7 +87,7 @@ class OwnModel:
         """Return a copy of the network, with nothing loaded; None where it cannot be copied."""
         forms = {path: str(form) for path, form in self.memory.forms.items()}
         try:
-            return OwnModel(copy.deepcopy(self.subject), self.name, forms)
+            return OwnModel(copy_of(self.subject), self.name, forms)
         except Exception:  # noqa: BLE001 - objects may refuse to be copied in their own ways
             return None
 
@@ -144,7 +117,8 @@ class OwnModel:
     def load(self, tensors: Sequence[Array]) -> None:
         """Put weights into the arrays of ``params``, in their order; keep the state behind them.
 
-        The state's arrays are not copied: they are read at the beginning of every call.
+        Nothing else is copied: weights, in case that a call has changed them, and state are read
+        again at the beginning of every call.
 
         Raises:
             UsageError: the object has exchanged an array since it was made.
@@ -152,13 +126,27 @@ class OwnModel:
         now = self.subject.params
         weights = tensors[: len(self.params)]
         self.memory.hold(tensors[len(self.params) :])
-        for (name, array), value in zip(self.params.items(), weights, strict=True):
+        self._loaded, self._called = weights, True
+        self._put_weights()
+        for name, array in self.params.items():
             if now.get(name) is not array:
                 raise UsageError(
                     f"{self.name} has put another array into params[{name!r}]; leave the weights "
                     "to dptrain, or write into the array that is there"
                 )
+
+    def _put_weights(self) -> None:
+        """Put those last loaded into ``params``, where a call has been made since."""
+        if not self._called:
+            return
+        for array, value in zip(self.params.values(), self._loaded, strict=False):
             np.copyto(array, value, casting="same_kind")
+        self._called = False
+
+    def changed(self) -> list[str]:
+        """Return the names of weights that calls have changed since they were put into place."""
+        pairs = zip(self.params.items(), self._loaded, strict=False)
+        return [n for (n, a), v in pairs if not np.array_equal(a, v.astype(a.dtype))]
 
     def loss_and_gradient(self, x: Array, t: Array, seed: int) -> tuple[float, Mapping[str, Array]]:
         """Return the mean loss of some rows, and its gradients, to be used before the next call.
@@ -170,6 +158,7 @@ class OwnModel:
             t: their targets.
             seed: of NumPy's global generator, before each call of the object.
         """
+        self._put_weights()
         if self._both is not None:
             found = self._call(self._both, "loss_and_gradient", x, t, seed=seed, training=True)
             value, gradients = self._pair(found)
@@ -182,6 +171,7 @@ class OwnModel:
 
     def loss(self, x: Array, t: Array, seed: int, *, training: bool = False) -> float:
         """Return the mean loss of some rows, in training or else in inference."""
+        self._put_weights()
         if self._loss is not None:
             found = self._call(self._loss, "loss", x, t, seed=seed, training=training)
             return self._number("loss", found)
@@ -203,6 +193,7 @@ class OwnModel:
 
         The network's code was written for real numbers and may raise anything.
         """
+        self._put_weights()
         with self._prepared(seed, training=True):
             if self._loss is not None:
                 told = self.switch.of("loss", training=True)
@@ -215,6 +206,7 @@ class OwnModel:
         """Return what ``predict`` returns, an array with a first axis as long as that of ``x``."""
         if self._predict is None:
             raise UsageError(f"{self.name} has no predict(x)")
+        self._put_weights()
         found = np.asarray(self._call(self._predict, "predict", x, seed=seed))
         if found.ndim == 0 or len(found) != len(x):
             raise UsageError(
@@ -238,6 +230,7 @@ class OwnModel:
             if self._accuracy is None:
                 raise self.no_answers(y, classes)
         assert self._accuracy is not None
+        self._put_weights()
         found = self._call(self._accuracy, "accuracy", x, t, seed=seed)
         return round(self._number("accuracy", found) * len(x))
 
@@ -253,6 +246,7 @@ class OwnModel:
         """Put everything that a call depends on into its place."""
         np.random.seed(seed)  # the global generator: such networks draw from it
         self.memory.restore()
+        self._called = True
         with self._generators.seeded(seed), self.switch.set(training=training):
             yield
 

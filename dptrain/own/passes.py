@@ -39,11 +39,16 @@ class _Shard(NamedTuple):
     share: float
 
 
-def _fill_in(shard: _Shard) -> None:
-    """Make one-hot rows of class numbers, where the network wants them."""
+def _rows(shard: _Shard) -> tuple[Array, Array]:
+    """Return the rows and their targets for a call, one-hot where the network wants that.
+
+    They are new arrays: code that keeps what it has computed of some rows, and looks whether it
+    has got the same again, would take other rows in the same memory for them.
+    """
     if shard.hot is not None:
         shard.hot[...] = 0
         shard.hot[np.arange(len(shard.targets)), shard.targets] = 1
+    return _read_only(shard.x.copy()), _read_only(shard.t.copy())
 
 
 class OwnPass(ShardedPass):
@@ -106,8 +111,8 @@ class OwnPass(ShardedPass):
         return [self._loss(i, shard) for i, shard in enumerate(self._shards)]
 
     def _loss(self, i: int, shard: _Shard) -> float:
-        _fill_in(shard)
-        loss = self._model.loss(shard.x, shard.t, self._seed(i), training=self._training)
+        x, t = _rows(shard)
+        loss = self._model.loss(x, t, self._seed(i), training=self._training)
         return loss * len(shard.x)
 
     def _seed(self, i: int) -> int:
@@ -118,14 +123,13 @@ class OwnPass(ShardedPass):
     def _computed(self, i: int, shard: _Shard) -> float:
         if not self._training:
             return self._loss(i, shard)
-        _fill_in(shard)
-        rows = len(shard.x)
-        loss, gradients = self._model.loss_and_gradient(shard.x, shard.t, self._seed(i))
+        x, t = _rows(shard)
+        loss, gradients = self._model.loss_and_gradient(x, t, self._seed(i))
         left = [*gradients.values(), *self._model.state()]
         for each, place in zip(left, shard.gradients.values(), strict=True):
             np.multiply(each, shard.share, out=place, casting="same_kind")
         self.alive()
-        return loss * rows
+        return loss * len(x)
 
     def complex_losses(self, parameters: Array) -> list[complex]:
         """Return each shard's mean loss with complex weights ``(size,)``.
@@ -137,10 +141,8 @@ class OwnPass(ShardedPass):
         weights = list(self._network.views(parameters).values())[: len(self._complex.params)]
         state = list(self._weights.values())[len(weights) :]
         self._complex.load([*weights, *state])
-        for shard in self._shards:
-            _fill_in(shard)
         return [
-            self._complex.complex_loss(shard.x, shard.t, self._seed(i))
+            self._complex.complex_loss(*_rows(shard), self._seed(i))
             for i, shard in enumerate(self._shards)
         ]
 
@@ -158,8 +160,7 @@ class OwnPass(ShardedPass):
         self._model.load(list(self._weights.values()))
         now = self._model.params  # which may have fewer digits than what was loaded
         before = {name: each.copy() for name, each in now.items()}
-        _fill_in(own)
-        loss, gradients = self._model.loss_and_gradient(own.x, own.t, seed)
+        loss, gradients = self._model.loss_and_gradient(*_rows(own), seed)
         copies = {name: np.array(each) for name, each in gradients.items()}
         changed = [name for name, each in before.items() if not np.array_equal(now[name], each)]
         return loss, copies, changed
@@ -178,7 +179,7 @@ class OwnPass(ShardedPass):
         """Return for each shard how many rows are given their own class; see `OwnModel.correct`."""
         classes, seed = self._network.form.classes, self._seeds.evaluation
         return [
-            self._model.correct(shard.x, shard.t, shard.targets, classes, seed)
+            self._model.correct(*_rows(shard), shard.targets, classes, seed)
             for shard in self._shards
         ]
 

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 _NEVER = frozenset(("dptrain", *sys.builtin_module_names))
+_HERE = Path(__file__).resolve().parents[1]
 _LIBRARIES = frozenset(
     Path(sysconfig.get_path(each)).resolve()
     for each in ("stdlib", "platstdlib", "purelib", "platlib")
@@ -158,6 +159,12 @@ def _named_folders(tree: ast.AST, folder: Path) -> Iterator[Path]:
 def _lies_in(folder: Path, name: str) -> bool:
     package = folder / name
     return (folder / f"{name}.py").is_file() or any(package.glob("*.py"))
+
+
+def is_library(file: str) -> bool:
+    """Return whether a file belongs to Python, to an installed library or to dptrain."""
+    places = Path(file).resolve().parents
+    return _HERE in places or any(map(_is_library, places))
 
 
 def _is_library(folder: Path) -> bool:

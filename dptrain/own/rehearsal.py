@@ -57,17 +57,20 @@ def rehearse(network: OwnNetwork, x: Array, t: Array, *, shards: int = 2) -> Reh
             first = gradients(model, rows, targets, seed)
         except OwnCodeError as error:
             raise with_shape(error, network.form, x) from error.__cause__
+        warnings = _overstepping(model)
         second = gradients(model, rows, targets, seed)
         after = model.loss(rows, targets, seed)
         if network.scores:
             model.correct(rows, targets, t, network.form.classes, seed)
         if strange := _not_finite(model, before, first):
-            return Rehearsal([strange], "")
+            return Rehearsal([*warnings, strange], "")
+        if before == after:
+            warnings += _drawing(model, rows, targets, seed)
         unsteady = _unsteady(model, before == after, all(map(np.array_equal, first, second)))
         try:
-            warnings = _heedless(model, rows[:MOST], targets[:MOST], seed)
+            warnings += _heedless(model, rows[:MOST], targets[:MOST], seed)
         except OwnCodeError:  # it takes so many rows and no others
-            warnings = _heedless(model, rows, targets, seed)
+            warnings += _heedless(model, rows, targets, seed)
         findings = findings_of(model, rows, targets)
     told = {each.kind: each for each in reversed(findings)}
     for kind in [each for each in (SUM, DIVIDED, ORDER, TOGETHER) if each in told]:
@@ -142,6 +145,40 @@ def _not_finite(model: OwnModel, loss: float, slopes: Sequence[Array]) -> str:
     )
 
 
+def _overstepping(model: OwnModel) -> list[str]:
+    """Return what is to be said where the last call has changed weights."""
+    names = model.changed()
+    if not names:
+        return []
+    which = ", ".join(f"params[{name!r}]" for name in names)
+    return [
+        f"{model.name} changes {which} in a call; that is undone before the next call, because "
+        "dptrain's optimizer alone changes weights from step to step"
+    ]
+
+
+def _drawing(model: OwnModel, x: Array, t: Array, seed: int) -> list[str]:
+    """Return what is to be said where inference draws random numbers, also behind a first step."""
+    others, begin = (1, 2, 3), model.tensors()
+    model.loss_and_gradient(x, t, seed)
+    model.load([*begin[: len(model.params)], *model.state()])
+    what = []
+    if any(model.loss(x, t, each) != model.loss(x, t, seed) for each in others):
+        what.append("loss(x, t)")
+    if model.predicts:
+        first = model.outputs(x, seed)
+        if not all(np.array_equal(model.outputs(x, each), first) for each in others):
+            what.append("predict(x)")
+    model.load(begin)
+    if not what:
+        return []
+    return [
+        f"{model.name} draws random numbers in evaluations as well, in {' and '.join(what)}, as "
+        "dropout should in training only; to be told the mode, take a keyword train_flg, or have "
+        "an attribute training"
+    ]
+
+
 def _unsteady(model: OwnModel, same_loss: bool, same_gradients: bool) -> str:
     """Return what is to be said where the same call twice gives something else."""
     if not same_gradients:
@@ -163,7 +200,7 @@ def _heedless(model: OwnModel, x: Array, t: Array, seed: int) -> list[str]:
     """Return what is to be said where layers may hold copies; raise where they surely do."""
     calls = Calls(
         _outputs(model, x, seed),
-        lambda: model.loss(x, t, seed),
+        lambda: model.loss(x, t, seed, training=True),  # to which the gradient belongs
         lambda: gradients(model, x, t, seed),
     )
     found = held(model, calls, calls.gradient())
@@ -179,7 +216,7 @@ def _heedless(model: OwnModel, x: Array, t: Array, seed: int) -> list[str]:
             f"{which} of {model.name} is not what its layers compute with: nothing changes with "
             f"it, though its gradient is not zero; {remedy}"
         )
-    elif found.aside:
+    elif found.aside and not (found.aside == found.slopes and model.memory.forms):
         which = ", ".join(f"params[{name!r}]" for name in found.aside)
         return [
             f"predict(x) of {model.name} does not change with {which}, though the gradient by it "

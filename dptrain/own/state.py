@@ -98,12 +98,19 @@ class Memory:
         """
         self._name = name
         self.forms = {path: Form.parse(text) for path, text in forms.items()}
-        try:
-            self._places = [place(subject, path) for path in forms]
-        except LookupError as error:
-            raise UsageError(f"{name} has no {error}, where it kept its state before") from None
-        self._first = [copy.deepcopy(each.get()) for each in self._places]
+        self._places = [place(subject, path) for path in forms]
+        for each in self._places:
+            if not each.can_be_made:
+                raise UsageError(f"{name} has no {each.path}, where it kept its state before")
+        self._begun = [each.begun() for each in self._places]
+        self._first = [copy.deepcopy(each.get()) for each in self._begun]
         self._originals = [each.get() for each in self._places]
+        # two places may begin with one array, and come to have others
+        first = [id(each) for each in self._originals]
+        self._twins = [
+            first.index(id(each)) if isinstance(each, np.ndarray) else i
+            for i, each in enumerate(self._originals)
+        ]
         self._held: Sequence[Array] = ()
         self.shapes: dict[str, Shape] = {BEGUN: (1,)} if forms else {}
         self.shapes |= {f"{PREFIX}{path}": f.shape or (1,) for path, f in self.forms.items()}
@@ -125,12 +132,19 @@ class Memory:
             return
         begun, *tensors = self._held
         for i, (each, form) in enumerate(zip(self._places, self.forms.values(), strict=True)):
-            value = form.made(tensors[i]) if begun[0] > 0.5 else copy.deepcopy(self._first[i])
-            now = each.get()
-            if now is self._originals[i] and isinstance(now, np.ndarray):
+            if begun[0] > 0.5:
+                value = form.made(tensors[i])
+            elif self._begun[i].keys != each.keys:
+                self._begun[i].put(copy.deepcopy(self._first[i]))
+                continue
+            else:
+                value = copy.deepcopy(self._first[i])
+            now, twin = each.get(), self._twins[i]
+            together = twin == i or np.array_equal(tensors[i], tensors[twin])
+            if now is self._originals[i] and isinstance(now, np.ndarray) and together:
                 now[...] = value  # others may hold the same array
             else:
-                each.put(value)
+                each.put(self._places[twin].get() if twin != i and together else value)
 
     def tensors(self) -> list[Array]:
         """Return the tensors of the state that the network has now; none where it has no state.

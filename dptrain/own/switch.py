@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from dptrain.own.places import Place, walk
+from dptrain.own.places import Place, below, holders
 
 NAMES = ("train_flg", "training", "train", "is_training")
 
@@ -30,9 +30,10 @@ class Switch:
         """
         self._keywords = {name: _keyword(each) for name, each in methods.items() if each}
         self._attributes = [
-            place
-            for place, value in walk(subject)
-            if place.key in NAMES and isinstance(value, bool | np.bool_)
+            below(place, holder, name)
+            for place, holder in holders(subject)
+            for name in NAMES
+            if _turns(holder, name)
         ]
 
     def of(self, method: str, *, training: bool) -> dict[str, bool]:
@@ -43,7 +44,7 @@ class Switch:
     @contextmanager
     def set(self, *, training: bool) -> Iterator[None]:
         """Turn the attributes; afterwards they are as they were."""
-        before = [(place, place.get()) for place in self._attributes]
+        before = [(place, place.own()) for place in self._attributes]
         try:
             for place in self._attributes:
                 place.put(training)
@@ -68,6 +69,15 @@ def _keyword(method: Callable[..., Any]) -> str | None:
     except (TypeError, ValueError):  # written in C
         return None
     return next((name for name in NAMES if name in parameters), None)
+
+
+def _turns(holder: Any, name: str) -> bool:
+    """Return whether something holds a switch of a name: its own, its class's or a property."""
+    kind = getattr(type(holder), name, None)
+    if isinstance(kind, property) and kind.fset is None:
+        return False
+    value = holder.get(name) if isinstance(holder, dict) else getattr(holder, name, None)
+    return isinstance(value, bool | np.bool_)
 
 
 def _named(attributes: list[Place]) -> list[str]:

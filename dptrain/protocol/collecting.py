@@ -63,6 +63,11 @@ class Collecting:
         """The step under way."""
         return None if self._open is None else self._open.step
 
+    def place(self, rank: int) -> int:  # noqa: ARG002 - all ranks are in one step
+        """Return the step that a rank is in, counted from 1."""
+        assert self._open is not None
+        return self._open.step + 1
+
     def begin(self, generation: int, asked: TrainAsked) -> list[Span]:
         """Begin to train; return the plans to send to everybody: one, of all steps."""
         self._generation, self._end, self._rows = generation, asked.end, asked.rows

@@ -321,7 +321,7 @@ class CoordinatorMachine:
             State.EVALUATING: " in an evaluation",
         }.get(self.state, "")
         if self.state is State.TRAINING:
-            doing = f" in step {self.training.step}"
+            doing = f" in step {self.training.place(rank)}"
         log = f"; see {self.terms.logs[rank]}" if rank < len(self.terms.logs) else ""
         return doing + log
 

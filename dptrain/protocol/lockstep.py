@@ -11,6 +11,9 @@ from dptrain.errors import ProtocolError
 from dptrain.protocol.events import Committed, Heard, Instruction, Span, TrainAsked
 from dptrain.protocol.messages import Progress
 
+# A rank's word in shared memory is its step times this, plus how often it has arrived in the step.
+# So it grows from step to step, and its quotient is how many steps the rank has completed.
+ARRIVALS = 4096
 PLAN_SECONDS = 0.2
 # The coordinator reads the records of a plan while the ranks carry out at most two more; the ring
 # of `exchange.segment` must hold three plans.
@@ -39,6 +42,10 @@ class Lockstep:
     def step(self) -> int | None:
         """The first step that is not known to be committed."""
         return self._plans[0].begin if self._plans else None
+
+    def place(self, rank: int) -> int:
+        """Return the step that a rank is in, counted from 1, by its word when it was seen last."""
+        return max(self._arrivals[rank] // ARRIVALS, self._plans[0].begin) + 1
 
     def begin(self, generation: int, asked: TrainAsked) -> list[Span]:
         """Begin to train; return the plans to send to everybody."""

@@ -1,5 +1,6 @@
 """What verifying a run and bisecting two have found, for people."""
 
+from dptrain.arithmetic.kind import Arithmetic
 from dptrain.audit.bisect import Bisection
 from dptrain.audit.checks import short
 from dptrain.audit.lockstep import Finding, Stray
@@ -20,14 +21,14 @@ PHASES = {
 HEADER = ("window", "steps", "compared", "recorded", "found", "same")
 COLOURS = {"yes": "green", "NO": "bold red"}
 ELSEWHERE = (
-    "Another kind of processor, or another NumPy, may differ in the last bits; dptrain doctor "
-    "tells both."
+    "The run did not record how it was computed: another kind of processor, or another NumPy, may "
+    "differ in the last bits; dptrain doctor tells both."
 )
 
 
 def window_line(done: Verified) -> str:
     """Return what came of a window, on one line."""
-    result = "the same" if done.same else "DIFFERENT"
+    result = "the same" if done.same else "DIFFERENT" if done.differs else "cannot tell"
     return f"{done.window.name}, {_steps(done)}: {result}"
 
 
@@ -40,7 +41,9 @@ def print_verification(found: Verification) -> None:
     for problem in found.damaged.values():
         _say(f"a checkpoint cannot be read: {problem}")
     if found.first is not None:
-        _say(f"{found.first}.\n{ELSEWHERE}")
+        _say(f"{found.first}." + ("" if found.recorded else f"\n{ELSEWHERE}"))
+    if found.foreign is not None:
+        _say(_cannot_tell(found.foreign, found.here))
     elif found.same:
         _say("everything is the same, to the last bit")
 
@@ -53,7 +56,14 @@ def _row(done: Verified) -> tuple[str, ...]:
         str(len(done.checks)),
         short(decisive.recorded) if decisive else "",
         short(decisive.found) if decisive else "",
-        "yes" if done.same else "NO",
+        "yes" if done.same else "NO" if done.differs else "?",
+    )
+
+
+def _cannot_tell(made: Arithmetic, here: Arithmetic | None) -> str:
+    return (
+        f"cannot tell whether the steps are right that were computed elsewhere, with {made}; here "
+        f"it is {here}, and the last bits may differ: look at them on a machine like that"
     )
 
 
@@ -71,7 +81,8 @@ def print_bisection(found: Bisection) -> None:
 
 
 def _lines(found: Bisection) -> list[str]:
-    lines = [_recorded(found.records)]
+    lines = [f"a checkpoint cannot be read: {each}" for each in found.records.damaged]
+    lines.append(_recorded(found.records))
     if found.note:
         return [*lines, f"nothing was re-executed: {found.note}"]
     if found.end:
@@ -81,6 +92,9 @@ def _lines(found: Bisection) -> list[str]:
     elif found.end:
         lines.append("the re-executions agree to the last bit")
     lines += [_stray(found, each) for each in found.strays]
+    for stray, made in found.foreign:
+        run = found.runs[stray.run]
+        lines.append(f"{run}: {stray.check}; {_cannot_tell(made, found.here)}")
     if found.same:
         until = found.end or found.records.until
         lines.append(f"the two runs are the same, up to step {until}")

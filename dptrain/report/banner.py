@@ -71,8 +71,8 @@ def training_line(job: Job) -> str:
         parts.append(
             f"{e.schedule} schedule" + (f" after {e.warmup} warm-up steps" * (e.warmup > 0))
         )
-    if e.weight_decay:
-        parts.append(f"weight decay {e.weight_decay:g}")
+    if e.decay_in_force:
+        parts.append(f"weight decay {e.decay_in_force:g}")
     if e.l1:
         parts.append(f"l1 {e.l1:g}")
     if e.clip_norm:
@@ -92,12 +92,12 @@ def decay_lines(job: Job) -> list[str]:
     One line, or none.
     """
     e = job.experiment
-    if not isinstance(job.network, OwnNetwork) or not (e.weight_decay or e.l1):
+    if not isinstance(job.network, OwnNetwork) or not (e.decay_in_force or e.l1):
         return []
     trained = [t for t in job.network.all_tensors() if t.trained]
     decayed, others = ([t.name for t in trained if t.decays is each] for each in (True, False))
-    what = " and ".join(["weight decay"] * bool(e.weight_decay) + ["l1"] * bool(e.l1))
-    verb = "apply" if e.weight_decay and e.l1 else "applies"
+    what = " and ".join(["weight decay"] * bool(e.decay_in_force) + ["l1"] * bool(e.l1))
+    verb = "apply" if e.decay_in_force and e.l1 else "applies"
     but = f"; not to {', '.join(others)}" if others else ""
     return [f"penalty   {what} {verb} to {', '.join(decayed) or 'nothing'}{but}"]
 

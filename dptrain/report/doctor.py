@@ -3,7 +3,6 @@
 import os
 import platform
 import shutil
-import sys
 import tempfile
 from importlib.metadata import version
 from pathlib import Path
@@ -17,8 +16,14 @@ from threadpoolctl import threadpool_info
 from dptrain import __version__
 from dptrain.arithmetic.digest import fingerprint
 from dptrain.data.prepared import cache_folder
+from dptrain.errors import ResourceError
 from dptrain.exchange.barrier import suitable
-from dptrain.exchange.memory import available_memory
+from dptrain.exchange.memory import SharedMemory
+from dptrain.launch.local import pidfd_of
+from dptrain.machine.cores import allowed_cores, can_pin, quotas, usable_cores
+from dptrain.machine.memory import available_memory, left_in_groups
+from dptrain.scaling.surroundings import busy_processes
+from dptrain.scratch import socket_folder
 
 LIBRARIES = ("numpy", "pyzmq", "msgpack", "msgspec", "safetensors", "matplotlib")
 
@@ -63,15 +68,25 @@ def _libraries() -> Finding:
 
 
 def _cores() -> Finding:
-    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    physical = psutil.cpu_count(logical=False) or usable
-    load = psutil.getloadavg()[0]
-    return Finding("cores", f"{usable} usable, {physical} physical, load {load:.1f}")
+    usable = usable_cores()
+    physical = psutil.cpu_count(logical=False) or allowed_cores()
+    share = min(quotas(), default=None)
+    limits = f", {allowed_cores()} allowed" if allowed_cores() != usable else ""
+    limits += f", {share:g} by the control group" if share is not None else ""
+    pins = "" if can_pin() else ", without --pin"
+    load = f"load {psutil.getloadavg()[0]:.1f}"
+    if busy := busy_processes():
+        load += " (" + ", ".join(f"{name}, pid {pid}" for name, pid, _ in busy) + ")"
+    return Finding("cores", f"{usable} usable{limits}, {physical} physical{pins}, {load}")
 
 
 def _memory() -> Finding:
     memory = psutil.virtual_memory()
-    return Finding("memory", f"{memory.available >> 20:,} MB free of {memory.total >> 20:,} MB")
+    value = f"{memory.available >> 20:,} MB free of {memory.total >> 20:,} MB"
+    left = min(left_in_groups(), default=memory.available)
+    if left < memory.available:
+        value += f"; {max(0, left) >> 20:,} MB left in the control group"
+    return Finding("memory", value)
 
 
 def _blas() -> list[Finding]:
@@ -102,7 +117,9 @@ def _shared_memory() -> Finding:
 
 def _memfd() -> Finding:
     memory = f"{available_memory() >> 20:,} MB can be shared"
-    if hasattr(os, "memfd_create"):
+    tried = SharedMemory()
+    tried.close()
+    if tried.nameless:
         return Finding("exchange", f"{memory}, without a name (memfd)")
     return Finding("exchange", f"{memory}, in an unlinked file of {tempfile.gettempdir()}")
 
@@ -117,13 +134,22 @@ def _barrier() -> Finding:
 
 
 def _pidfd() -> Finding:
-    there = hasattr(os, "pidfd_open") and sys.platform == "linux"
-    return Finding("pidfd", "available" if there else "not here: deaths are noticed by polling")
+    if (tried := pidfd_of(os.getpid())) < 0:
+        return Finding("pidfd", "not here: deaths are noticed by polling")
+    os.close(tried)
+    return Finding("pidfd", "available")
 
 
 def _ipc() -> Finding:
-    with tempfile.TemporaryDirectory(prefix="dptrain-") as folder:
-        return _bind("ipc", f"ipc://{folder}/doctor", "set TMPDIR to a folder with a short path")
+    remedy = "set TMPDIR to a folder with a short path, or use --transport tcp"
+    try:
+        folder = socket_folder("doctor", "coordinator")
+    except ResourceError as error:
+        return Finding("ipc", str(error), ok=False, remedy=remedy)
+    try:
+        return _bind("ipc", f"ipc://{folder}/coordinator", remedy)
+    finally:
+        shutil.rmtree(folder)
 
 
 def _tcp() -> Finding:

@@ -13,6 +13,7 @@ from dptrain.experiment.schema import Execution
 from dptrain.invocation import program
 from dptrain.metrics.records import EpochRecord
 from dptrain.report.figures import epoch_text, loss_text, rate_text
+from dptrain.report.streams import lenient
 
 if TYPE_CHECKING:  # an observer is made before the mathematics is imported
     from dptrain.exchange.engine import StepsDone
@@ -24,8 +25,9 @@ LONG_SECONDS = 2.0
 LINE_SECONDS = 30.0
 
 
-def observer_for(stream: TextIO) -> Observer:
-    """Return a progress bar for a terminal, a line per epoch for anything else."""
+def observer_for(stream: TextIO | None) -> Observer:
+    """Return a progress bar for a terminal, a line per epoch for anything else, even nothing."""
+    stream = lenient(stream)
     return TerminalObserver(stream) if stream.isatty() else LineObserver(stream)
 
 
@@ -59,13 +61,15 @@ class SilentObserver:
 
 
 class LineObserver:
-    """A banner, then a line per epoch."""
+    """A banner, then a line per epoch, and some within long ones."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
         self._code = ""
         self._evaluates_since: float | None = None
         self._lengths = ("", "")  # of the run, in epochs and in steps
+        self._course: Course | None = None
+        self._printed = time.monotonic()
 
     def begin(self, job: "Job", execution: Execution, folder: Path, first_step: int) -> None:
         """Print the banner."""
@@ -75,13 +79,16 @@ class LineObserver:
         epochs = job.experiment.epochs or job.total_steps // job.steps_per_epoch
         self._lengths = (str(epochs), str(job.total_steps))
         self._print(banner(job, execution, folder, first_step))
+        self._course = Course(job, first_step)
 
     def waiting(self, address: str, key: Path, missing: int) -> None:
         """Print how to start the workers that are waited for."""
         self._print(invitation(address, key, missing, self._code))
 
     def step(self, done: "StepsDone") -> None:
-        """Print nothing: a log file wants epochs."""
+        """Print where a long epoch stands, now and then."""
+        if self._course is not None and time.monotonic() - self._printed > LINE_SECONDS:
+            self._print(self._course.line(done.end, done.loss))
 
     def evaluating(self, split: str, done: int, rows: int) -> None:
         """Print how far a long evaluation has come, now and then."""
@@ -109,6 +116,7 @@ class LineObserver:
         """Nothing is held."""
 
     def _print(self, text: str) -> None:
+        self._printed = time.monotonic()
         print(text, file=self._stream, flush=True)
 
 
@@ -161,6 +169,25 @@ class TerminalObserver(LineObserver):
         else:
             console = self._bar.progress.console
             console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+class Course:
+    """How fast a run goes, and for how long it will."""
+
+    def __init__(self, job: "Job", first_step: int) -> None:
+        self._batch, self._total = job.batch_size, job.total_steps
+        self._first, self._began = first_step, time.monotonic()
+
+    def line(self, step: int, loss: float) -> str:
+        """Return where the run stands after ``step`` steps, evaluations counted, on one line."""
+        pace = (time.monotonic() - self._began) / max(1, step - self._first)
+        minutes, seconds = divmod(round(pace * (self._total - step)), 60)
+        hours, minutes = divmod(minutes, 60)
+        return (
+            f"step {step:,} of {self._total:,}  loss {loss_text(loss)}  "
+            f"{rate_text(self._batch / max(pace, 1e-9))} rows/s  "
+            f"{hours}:{minutes:02}:{seconds:02} left"
+        )
 
 
 class Bar:

@@ -9,7 +9,7 @@ from dptrain.invocation import program
 from dptrain.metrics.records import EndRecord
 from dptrain.own.origin import naming
 from dptrain.report.figures import epoch_text, loss_text, rate_text, seconds_text
-from dptrain.report.hints import hint
+from dptrain.report.hints import hints
 
 _WIDEST = 500  # characters
 
@@ -81,8 +81,8 @@ def print_outcome(outcome: Outcome, wall_seconds: float) -> None:
     rows.append(("digest", outcome.digest[:16]))
     rows.append(("run", str(outcome.folder.path)))
     print_table("finished" if outcome.finished else "stopped", rows)
-    if what := hint(outcome):
-        print_line(f"note: {what}")
+    for note in [*outcome.notes, *hints(outcome)]:
+        print_line(note)
     if not outcome.finished:
         code = naming(outcome.job.experiment.model)
         print(f"continue with: {program()} train --resume {outcome.folder.path}{code}")  # noqa: T201

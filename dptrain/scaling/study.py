@@ -10,6 +10,7 @@ from msgspec.structs import replace
 from dptrain.arithmetic.shards import default_shards
 from dptrain.errors import UsageError
 from dptrain.exchange.engine import StepSplit
+from dptrain.experiment.balance import balanced
 from dptrain.experiment.execution import settle_execution
 from dptrain.experiment.job import Job, opened_data, prepared_data
 from dptrain.experiment.rehearsed import rehearsed
@@ -127,7 +128,7 @@ def cases(
             own = shards if kind == "strong" else max(1, shards // max(counts)) * workers
             given = replace(experiment, batch_size=rows, shards=own, steps=1, epochs=None)
             settled = settle(
-                given,
+                balanced(given, dataset),
                 workers,
                 dataset.classes,
                 len(dataset.train),

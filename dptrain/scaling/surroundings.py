@@ -10,11 +10,6 @@ LOOK_SECONDS = 0.3
 NOTICEABLE = 0.25
 
 
-def usable_cores() -> int:
-    """Return how many cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def warnings_about(workers: Sequence[int], cores: int) -> list[str]:
     """Return what a reader of the measurements should know: too few cores, other busy processes."""
     found = []

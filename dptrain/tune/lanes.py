@@ -12,6 +12,7 @@ from typing import Self
 
 from dptrain.errors import EXIT_WORKERS_LOST
 from dptrain.launch.environment import worker_environment
+from dptrain.machine.cores import can_pin
 from dptrain.tune.messages import (
     Ended,
     FromLane,
@@ -181,7 +182,7 @@ class Lanes:
         lane = Lane(self._folder / f"lane-{place + 1}.log", self._inherited)
         self._lanes[place] = lane
         self._selector.register(lane.descriptor, selectors.EVENT_READ, place)
-        if self._cores and hasattr(os, "sched_setaffinity"):
+        if self._cores and can_pin():
             usable = sorted(os.sched_getaffinity(0))
             first = place * self._cores
             lane.pin({usable[(first + i) % len(usable)] for i in range(self._cores)})

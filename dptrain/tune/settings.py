@@ -11,10 +11,11 @@ from collections.abc import Mapping
 from typing import Any, get_args, get_type_hints
 
 from dptrain.errors import UsageError, suggestion
-from dptrain.experiment.models import PRESETS, SIZES, sizes
+from dptrain.experiment.models import LINEAR, PRESETS, SIZES, sizes
 from dptrain.experiment.override import override
 from dptrain.experiment.schema import Experiment
-from dptrain.experiment.validate import build
+from dptrain.experiment.synonyms import meant
+from dptrain.experiment.validate import build, choices_of
 from dptrain.nn.network import AnyLayer, layers_from
 from dptrain.own.origin import is_own
 from dptrain.tune.space import FORMS, Choices, Parameter
@@ -61,7 +62,7 @@ def experiment_with(given: Mapping[str, Any], values: Mapping[str, Any]) -> Expe
     try:
         if experiment.layers is not None:
             layers_from(experiment.layers)
-        elif not is_own(experiment.model):
+        elif not is_own(experiment.model) and experiment.model != LINEAR:
             sizes(experiment.model)
     except UsageError as error:
         raise UsageError(f"{origin}: {error}") from None
@@ -112,6 +113,8 @@ def _check_name(name: str, given: Mapping[str, Any]) -> None:
         raise UsageError(f"--param {name}: there is no such setting{suggestion(name, paths)}")
     if head == "layers":
         raise UsageError(f"--param {name}: {_layers_remedy(given)}")
+    if hint := meant(name):
+        raise UsageError(f"--param {name}: there is no such setting; {hint}")
     near = suggestion(name, [*known, HIDDEN]) or ";"
     raise UsageError(
         f"--param {name}: there is no such setting{near} known: {', '.join([*known, HIDDEN])}, "
@@ -136,7 +139,8 @@ def _keys(layer: object) -> list[str]:
 
 def _typed(name: str, text: str) -> Any:
     """Return what a word of a list means for a setting; what is not allowed is refused later."""
-    if _is_text(get_type_hints(Experiment, include_extras=True).get(name)):
+    hint = get_type_hints(Experiment, include_extras=True).get(name)
+    if _is_text(hint) or text in choices_of(hint):
         return text
     if text in _WORDS:
         return _WORDS[text]
@@ -162,6 +166,11 @@ def _with_hidden(plain: dict[str, Any], value: object) -> dict[str, Any]:
         raise UsageError(
             f"--param {HIDDEN} is for models named by their sizes, but {named} is code of your "
             "own; use paths such as model_args.hidden_size, and give --model.args"
+        )
+    if named.partition(":")[0] == LINEAR:
+        raise UsageError(
+            f"--param {HIDDEN}={value}: the model {named!r} has no hidden layer, and its sizes are "
+            "those of the data; name a model such as mlp:784-50-10"
         )
     first, *hidden, last = sizes(named)
     if isinstance(value, str):

@@ -86,8 +86,8 @@ def save_model(path: Path, checkpoint: Checkpoint, quantised: dict[str, Quantise
 
 
 def is_model_file(path: Path) -> bool:
-    """Tell whether a path names such a file, as opposed to a run folder."""
-    return path.suffix == SUFFIX
+    """Tell whether a path names such a file; a folder is a run, whatever its name."""
+    return path.suffix == SUFFIX and not path.is_dir()
 
 
 def holds_model(path: Path) -> bool:

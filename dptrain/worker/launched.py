@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 
+from dptrain.machine.cores import usable_cores
 from dptrain.own.origin import origin_of
 from dptrain.worker.shell import Connection, Inherited, WorkerShell
 
@@ -25,13 +26,15 @@ def main() -> int:
     told = sys.stdin.buffer.read(orders["origin"])
     if os.getppid() != orders["parent"]:
         return 1  # the parent died before the tie was made
-    cores = sorted(os.sched_getaffinity(0))
+    cores = usable_cores()
     if orders["pin"]:
-        os.sched_setaffinity(0, {cores[orders["rank"] % len(cores)]})
+        with contextlib.suppress(AttributeError, OSError):  # of which the coordinator has told
+            allowed = sorted(os.sched_getaffinity(0))
+            os.sched_setaffinity(0, {allowed[orders["rank"] % len(allowed)]})
     inherited = None
     if orders["memory"] >= 0:
         bells = tuple(orders["bells"])
-        inherited = Inherited(orders["memory"], bells, len(cores), orders["parent"])
+        inherited = Inherited(orders["memory"], bells, cores, orders["parent"])
     connection = Connection(
         endpoint=orders["connect"],
         key=bytes.fromhex(orders["key"]),

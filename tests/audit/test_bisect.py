@@ -279,7 +279,7 @@ def test_data_that_have_changed(tmp_path: Path) -> None:
     runs = [epochs(data, tmp_path / str(lr), 1, lr=lr) for lr in (0.1, 0.2)]
     write_dataset(data, rows=138)
     result: Bisection = bisected(*runs)
-    assert "has changed: the experiment was recorded with digest" in result.note
+    assert "is not what the experiment was recorded with" in result.note
     assert result.records.first is not None
     assert not result.same
     assert not result.inconclusive

@@ -259,6 +259,8 @@ def test_saved_weights_to_begin_with(three: Path, data: Path, tmp_path: Path) ->
     out = epochs(data, tmp_path / "run", init_from=str(start), freeze=["dense1"], workers=2)
     assert verified(out).same
     shutil.rmtree(start)
+    assert verified(out).same, "the run has kept what it began with"
+    (out / "initial.safetensors").unlink()
     with pytest.raises(RunFolderError, match="there is no such run"):
         verified(out)
 
@@ -267,7 +269,7 @@ def test_other_data_are_refused(tmp_path: Path) -> None:
     data = write_dataset(tmp_path / "own.npz")
     out = epochs(data, tmp_path / "run", 1)
     write_dataset(data, rows=138)
-    with pytest.raises(DataError, match="has changed: the experiment was recorded with digest"):
+    with pytest.raises(DataError, match="is not what the experiment was recorded with"):
         verified(out)
 
 

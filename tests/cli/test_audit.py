@@ -161,7 +161,7 @@ def test_data_that_have_changed(tmp_path: Path) -> None:
     data = write_dataset(tmp_path / "own.npz")
     runs = [epochs(data, tmp_path / str(lr), 1, lr=lr) for lr in (0.1, 0.2)]
     write_dataset(data, rows=138)
-    assert "has changed: the experiment was recorded with digest" in failed(1, "verify", runs[0])
+    assert "is not what the experiment was recorded with" in failed(1, "verify", runs[0])
     told = failed(3, "bisect", *runs)
     assert "nothing was re-executed: the data set" in told
     assert "recorded: the loss of step 2 differs" in told

@@ -216,7 +216,7 @@ def test_data_that_has_changed_is_noticed(tmp_path: Path) -> None:
     result("train", *job, "--workers", 1, "--out", run)
     write_dataset(path, rows=138)
     message = refused(1, "train", run / "experiment.toml", "--out", tmp_path / "again")
-    assert "has changed" in message
+    assert "is not what the experiment was recorded with" in message
 
 
 def test_unwritable_folders(data: Path, tmp_path: Path) -> None:

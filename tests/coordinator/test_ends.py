@@ -222,7 +222,7 @@ def test_a_worker_that_raises(job: tuple[object, ...], tmp_path: Path) -> None:
     worker = by_hand(RAISES, address, key)
     code, _, err = finish(coordinator)
     assert code == 6
-    assert "rank 1 raised ZeroDivisionError: one too many in step 0" in err
+    assert "rank 1 raised ZeroDivisionError: one too many in step 1" in err
     assert "in forward" in err
     assert worker.returncode == 6
     assert "ZeroDivisionError: one too many" in worker.stderr

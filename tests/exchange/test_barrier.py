@@ -19,8 +19,9 @@ from dptrain.exchange.barrier import (
     Recalled,
     suitable,
 )
-from dptrain.exchange.collective import ARRIVALS, Collective, SharedMeeting, committed
+from dptrain.exchange.collective import Collective, SharedMeeting, committed
 from dptrain.launch.local import Inheritance
+from dptrain.protocol.lockstep import ARRIVALS
 from tests.exchange.build import never
 
 RANKS = 3

@@ -12,7 +12,8 @@ import psutil
 import pytest
 
 from dptrain.errors import ResourceError
-from dptrain.exchange.memory import SharedMemory, available_memory, map_memory
+from dptrain.exchange.memory import SharedMemory, map_memory
+from dptrain.machine.memory import available_memory
 from dptrain.scratch import scratch_folder
 from tests.commands import dptrain, finish, start, steps_logged, wait_until, workers_of
 from tests.sessions import write_dataset
@@ -27,9 +28,14 @@ memory[:5] = b"there"
 
 
 @pytest.mark.parametrize("memfd", [True, False], ids=["memfd", "unlinked file"])
-def test_a_child_sees_it_and_nothing_else_does(memfd: bool, tmp_path: Path) -> None:
+def test_a_child_sees_it_and_nothing_else_does(
+    memfd: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not memfd:
+        monkeypatch.delattr(os, "memfd_create")
     before = set(SHM.iterdir()), set(Path(os.environ["TMPDIR"]).iterdir())
-    memory = SharedMemory(memfd=memfd)
+    memory = SharedMemory()
+    assert memory.nameless == memfd
     memory.reserve(10_000, "the test")
     mapped = map_memory(memory.descriptor)
     mapped[:5] = b"hello"

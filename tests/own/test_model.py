@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from dptrain.errors import OwnCodeError, UsageError
-from dptrain.own.model import Function, OwnModel
+from dptrain.own.functions import Function
+from dptrain.own.model import OwnModel
 from tests.own.nets import Net
 
 X = np.random.default_rng(0).standard_normal((6, 20))

@@ -241,7 +241,7 @@ def ready_run(world_size: int = 2, exchange: str = "star") -> Run:
 def test_progress_out_of_turn_ends_the_run(message: Message) -> None:
     run = ready_run(exchange="shared")
     run.at_coordinator(run.machine.handle(events.TrainAsked(0, 5, lambda _: 8, 0.0)))
-    with pytest.raises(WorkersLostError, match=r"rank 1 broke the protocol.*in step 0"):
+    with pytest.raises(WorkersLostError, match=r"rank 1 broke the protocol.*in step 1"):
         heard(run, 1, message)
 
 
@@ -352,7 +352,7 @@ def test_strangers_have_no_say() -> None:
 
 def test_garbage_from_a_member_ends_the_run() -> None:
     run = training_run()
-    with pytest.raises(WorkersLostError, match=r"rank 0 broke the protocol: noise in step 0"):
+    with pytest.raises(WorkersLostError, match=r"rank 0 broke the protocol: noise in step 1"):
         run.at_coordinator(run.machine.handle(events.Garbled(bytes([0]), "noise")))
 
 

@@ -64,7 +64,7 @@ def test_silence_is_given_up_only_where_something_is_due() -> None:
     clocked = Clocked()
     clocked.wait(1000)
     clocked.train()
-    clocked.lose(0, 10, r"10 s in step 0; see rank-0\.log; its process lives; if .*worker-timeout")
+    clocked.lose(0, 10, r"10 s in step 1; see rank-0\.log; its process lives; if .*worker-timeout")
 
 
 def test_who_moves_in_shared_memory_is_alive_and_who_is_behind_is_named() -> None:
@@ -75,7 +75,7 @@ def test_who_moves_in_shared_memory_is_alive_and_who_is_behind_is_named() -> Non
         clocked.tell(events.Advanced(arrivals, clocked.now))
     clocked.wait(5)
     clocked.tell(events.Advanced([2, 1], clocked.now))
-    clocked.lose(1, 5, "10 s in step 0")
+    clocked.lose(1, 5, "10 s in step 1")
 
 
 @pytest.mark.parametrize("exchange", ["shared", "star"])
@@ -100,7 +100,7 @@ def test_a_rank_that_shows_life_in_a_long_step_is_not_given_up(exchange: str) ->
         for rank in range(2):
             clocked.say(rank, Alive(0))
     clocked.say(0, Alive(0))
-    clocked.lose(0, 10, "10 s in step 0")
+    clocked.lose(0, 10, "10 s in step 1")
 
 
 def test_how_far_an_evaluation_has_come_is_the_sum_over_the_ranks() -> None:
@@ -129,7 +129,7 @@ def test_what_an_evaluation_has_taken_says_nothing_of_steps() -> None:
     clocked.wait(9)
     clocked.say(0, Evaluated(1, [0.0], [0], 0.0, 0.0))
     clocked.train()
-    clocked.lose(0, 10, "10 s in step 0")
+    clocked.lose(0, 10, "10 s in step 1")
 
 
 def test_a_step_may_take_longer_than_those_before_in_the_star() -> None:
@@ -138,7 +138,7 @@ def test_a_step_may_take_longer_than_those_before_in_the_star() -> None:
     clocked.wait(8)
     for bucket in range(2):
         clocked.say(0, Gradient(1, 0, bucket, [0.5], MARKS))
-    clocked.lose(0, 80, "80 s, 10 times .* in step 1")
+    clocked.lose(0, 80, "80 s, 10 times .* in step 2")
 
 
 def test_a_step_may_take_longer_than_those_before_in_shared_memory() -> None:
@@ -147,7 +147,7 @@ def test_a_step_may_take_longer_than_those_before_in_shared_memory() -> None:
     clocked.wait(8)
     clocked.tell(events.Advanced([4096], clocked.now))
     clocked.say(0, Progress(1, 1))
-    clocked.lose(0, 80, "80 s, 10 times .* in step 1")
+    clocked.lose(0, 80, "80 s, 10 times .* in step 2")
 
 
 def test_a_coordinator_that_was_stopped_blames_nobody() -> None:

@@ -41,6 +41,8 @@ ROUND = 1e-3
 LARGEST = 1e-4
 # How far apart, relatively, tensors may be that agree on an ε which is not round.
 AGREED = 1e-3
+# So many tensors, each as near to a power of ten as this, mean it even where each is uncertain.
+SEVERAL, NEARLY = 3, 0.02
 # Passes over the minibatch with other labels, at most.
 PASSES = 5000
 
@@ -226,7 +228,11 @@ def _power(estimates: Sequence[tuple[float, float]]) -> float:
     """Return the power of ten that all agree with where they are uncertain; 0 if there is none."""
     sure = [(e, error) for e, error in estimates if error < math.inf]
     best, least = min(sure, key=lambda each: each[1], default=(0.0, math.inf))
-    if not least < best:
+    if not best:
         return 0.0
     found = float(10.0 ** round(math.log10(best)))
+    # errors are seldom as large as they may be: what several tensors tell is no accident
+    together = len(sure) >= SEVERAL and all(abs(e - found) <= NEARLY * found for e, _ in sure)
+    if not least < best and not together:
+        return 0.0
     return found if all(abs(e - found) <= error for e, error in sure) else 0.0

@@ -5,7 +5,6 @@ the derivative along random directions, as differences have it: an absolute valu
 or a cast to real numbers in it, or weights that it has kept elsewhere too, give another.
 """
 
-import os
 import warnings
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -17,6 +16,7 @@ from dptrain.gradcheck.analytic import Local
 from dptrain.gradcheck.oracles.complex_step import STEP
 from dptrain.gradcheck.oracles.projections import Oracle, Slope
 from dptrain.gradcheck.oracles.spread import spread
+from dptrain.machine.cores import usable_cores
 
 Array = NDArray[Any]
 
@@ -114,9 +114,7 @@ class OwnComplexStep:
         None where the code fails on the way. Where a comparison is tied, it is that of one side,
         and with ``side=-1`` that of the other.
         """
-        found = spread(
-            lambda some: self._elements(some, side), indices, len(os.sched_getaffinity(0))
-        )
+        found = spread(lambda some: self._elements(some, side), indices, usable_cores())
         if found is None:
             return None
         gradients = np.zeros((found.shape[1], len(self._parameters)))

@@ -133,7 +133,7 @@ class Reference:
                     assert leaf.gradient.error is not None
                     shards[s, tensor.start : tensor.stop] = leaf.gradient.value.reshape(-1)
                     errors[s, tensor.start : tensor.stop] = leaf.gradient.error.reshape(-1)
-        self._averages(setting, shards, errors)
+        self._averages(parameters, setting, shards, errors)
         carried = errors.sum(axis=0)
         size = np.abs(shards).sum(axis=0) + carried
         bound = carried + gamma(max(len(shards) - 1, 0), unit) * size
@@ -199,20 +199,22 @@ class Reference:
         assert total is not None
         return setting, leaves, total / total.constant(float(setting.rows))
 
-    def _averages(self, setting: Setting, shards: Array, errors: Array) -> None:
+    def _averages(self, parameters: Array, setting: Setting, shards: Array, errors: Array) -> None:
         """Put the minibatch's statistics where running averages have theirs, as shard 0's part."""
         for place, shares in setting.statistics.items():
+            at_mean, at_variance = self._running[place]
             mean: Bounded | None = None
             variance: Bounded | None = None
             for share, own_mean, own_variance, count in shares:
                 weight = own_mean.bounded.exactly(share)
                 unbiased = own_mean.bounded.exactly(count / max(count - 1, 1))
                 m, v = own_mean.bounded * weight, own_variance.bounded * unbiased * weight
+                if count == 1:  # of one value there is no variance: that of before stays
+                    v = own_mean.bounded.exactly(parameters[slice(*at_variance)]) * weight
                 mean = m if mean is None else mean + m
                 variance = v if variance is None else variance + v
             assert mean is not None
             assert variance is not None
-            at_mean, at_variance = self._running[place]
             for (start, stop), found in ((at_mean, mean), (at_variance, variance)):
                 assert found.error is not None
                 shards[0, start:stop], errors[0, start:stop] = found.value, found.error

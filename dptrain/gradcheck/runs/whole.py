@@ -15,7 +15,7 @@ import numpy as np
 
 from dptrain.checkpoint.checkpoint import load_checkpoint
 from dptrain.coordinator.beginning import saved_state
-from dptrain.errors import CheckpointError, NonFiniteError
+from dptrain.errors import CheckpointError, NonFiniteError, machine_limit
 from dptrain.experiment.job import Job
 from dptrain.gradcheck.comparison import Array, Comparison, compare_numbers
 from dptrain.gradcheck.diagnosis import EXPLAINS, Diagnosis
@@ -144,7 +144,9 @@ class Run:
                 self._course.rewind()
                 done = carry_out(self._few, leg, self._folder.path, self._copies, worker)
                 yield self._beginning(number, done)
-            except Exception as error:  # noqa: BLE001 - what is wrong may end the run in any way
+            except Exception as error:
+                if machine_limit(error):
+                    raise
                 ended = self._ended(number, error)
                 break
         for moment in self._moments():

@@ -265,10 +265,10 @@ class Textbook:
             g = g + self._penalised(w, slip.penalises) * w.exactly(
                 np.sign(w.value)
             ) * self._constant(e.l1 * slip.decay)
-        if e.weight_decay and (e.optimizer == DECOUPLED) is slip.recouples:
+        if e.decay_in_force and (e.optimizer == DECOUPLED) is slip.recouples:
             decays = self._penalised(w, slip.decays)
-            g = g + decays * w * self._constant(e.weight_decay * slip.decay)
-        return self._floored(g) if e.l1 or e.weight_decay else g
+            g = g + decays * w * self._constant(e.decay_in_force * slip.decay)
+        return self._floored(g) if e.l1 or e.decay_in_force else g
 
     def _penalised(self, w: Bounded, factors: Array | None) -> Bounded:
         """Return how often a penalty counts for each element."""
@@ -287,9 +287,9 @@ class Textbook:
         if slip.descends is not None:
             return self._exact(slip.descends(given, direction.value, float(lr.value)))
         descent = rate * direction
-        if e.weight_decay and (e.optimizer == DECOUPLED) is not slip.recouples:
+        if e.decay_in_force and (e.optimizer == DECOUPLED) is not slip.recouples:
             decays = self._penalised(w, slip.decays)
-            descent = descent + rate * self._constant(e.weight_decay * slip.decay) * decays * w
+            descent = descent + rate * self._constant(e.decay_in_force * slip.decay) * decays * w
         return w - descent
 
     def _direction(self, number: int, g: Bounded, lr: float) -> Bounded:

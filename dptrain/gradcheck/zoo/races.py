@@ -3,13 +3,14 @@
 from typing import Any
 
 from dptrain.exchange import buckets
-from dptrain.exchange.collective import ARRIVALS, Collective
+from dptrain.exchange.collective import Collective
 from dptrain.exchange.lockstep import LockstepRank
 from dptrain.exchange.rank import Rank, Share
 from dptrain.exchange.slices import SliceUpdate, Sum
 from dptrain.gradcheck.zoo.bug import Bug, Patches
 from dptrain.gradcheck.zoo.seams import WORLD, Around, here, note_rank, wrap
 from dptrain.gradcheck.zoo.waiting import await_words
+from dptrain.protocol.lockstep import ARRIVALS
 from dptrain.worker.gradients import StarRank
 
 BOTH = ("shared", "star")

@@ -1,0 +1,30 @@
+"""Recorded data that lie in another place now: their digest decides whether it is they."""
+
+from pathlib import Path
+
+from msgspec.structs import replace
+
+from dptrain.data.prepared import prepare_as_arrays
+from dptrain.experiment.code import MEMORY
+from dptrain.experiment.job import prepared_data
+from dptrain.experiment.schema import Experiment
+
+
+def data_at(experiment: Experiment, dataset: str) -> tuple[Experiment, Path]:
+    """Return a recorded experiment with its data at another place, and their prepared folder.
+
+    Where the experiment was trained on arrays in memory, the data set may be a file that holds the
+    same arrays. Whether they are the same is for `dptrain.experiment.job.check_digest` to say.
+
+    Args:
+        experiment: settled.
+        dataset: where the data lie.
+
+    Raises:
+        DataError, UsageError: there are none.
+    """
+    if experiment.dataset == MEMORY:
+        folder = prepare_as_arrays(dataset, dtype=experiment.dtype, task=experiment.task)
+        return experiment, folder
+    moved = replace(experiment, dataset=dataset)
+    return moved, prepared_data(moved)

@@ -1,0 +1,37 @@
+"""How much memory this process can still take."""
+
+import resource
+from collections.abc import Iterator
+
+import psutil
+
+from dptrain.machine.groups import groups, number
+
+
+def available_memory() -> int:
+    """Return how many bytes: of the machine, of its control groups, and of its address space."""
+    return max(0, min([psutil.virtual_memory().available, *left_in_groups(), *_left_to_address()]))
+
+
+def left_in_groups() -> Iterator[int]:
+    """Yield what the limits of control groups leave.
+
+    Files that were read, and that nobody has looked at for long (``inactive_file``), count as used
+    there; but the kernel gives them up before it refuses anything.
+    """
+    for version, folder in groups("memory"):
+        if version == 2:
+            used, file = number(folder, "memory.current"), "inactive_file"
+            limits = [number(folder, f"memory.{name}") for name in ("max", "high")]
+        else:
+            used, file = number(folder, "memory.usage_in_bytes"), "total_inactive_file"
+            limits = [number(folder, "memory.limit_in_bytes")]
+        reclaimable = number(folder, "memory.stat", file) or 0
+        if used is not None:
+            yield from (each - used + reclaimable for each in limits if each is not None)
+
+
+def _left_to_address() -> Iterator[int]:
+    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+    if limit != resource.RLIM_INFINITY:
+        yield limit - psutil.Process().memory_info().vms

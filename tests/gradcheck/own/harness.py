@@ -1,0 +1,176 @@
+"""What `gradcheck` says of a network by what this process does alone.
+
+``python -m tests.gradcheck.own.harness SEED [BUG]`` does one again and prints every comparison.
+"""
+
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from functools import cache
+from itertools import groupby
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from msgspec.structs import replace
+from threadpoolctl import threadpool_limits
+
+from dptrain.data.prepared import prepare_arrays
+from dptrain.errors import UsageError
+from dptrain.experiment.code import MEMORY
+from dptrain.experiment.schema import Experiment
+from dptrain.experiment.validate import build
+from dptrain.gradcheck.alone import Alone, first_step
+from dptrain.gradcheck.analytic import Local
+from dptrain.gradcheck.comparison import Comparison, worst_line
+from dptrain.gradcheck.report import Report
+from dptrain.gradcheck.subject import Dtype, Subject, shrunk
+from dptrain.gradcheck.verdict import Verdict
+from dptrain.own.given import Given
+from tests.gradcheck.own.bugs import BUGS, planted
+from tests.gradcheck.own.data import rows
+from tests.gradcheck.own.draw import Drawn, network
+from tests.gradcheck.own.layers import Array
+
+DTYPES: tuple[Dtype, ...] = ("float64", "float32")
+# A bug must change some tensor by more than this part of its largest element, and by more than what
+# rounding makes of a gradient that is 0, such as that of a bias before a batch norm.
+VISIBLE, ROUNDING = 1e-6, 1e-13
+
+
+class Prepared:
+    """Data sets in a folder, prepared when first needed."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    @cache  # noqa: B019 - lives as long as the process
+    def folders(self, inputs: str, targets: str) -> Mapping[Dtype, Path]:
+        x, t = rows(inputs, targets)
+        return {
+            dtype: prepare_arrays(
+                self.folder / f"{inputs}-{targets}-{dtype}",
+                x_train=x, t_train=t, x_test=x[:1], t_test=t[:1], dtype=dtype,
+            )
+            for dtype in DTYPES
+        }  # fmt: skip
+
+    def subject(self, drawn: Drawn, seed: int) -> Subject:
+        x, _ = rows(*drawn.data)
+        origin = Given(drawn.given, drawn.params)
+        described = build(Experiment, shrunk(drawn.settings, len(x)), "check")
+        experiment = replace(described, dataset=MEMORY, model=origin.model)
+        return Subject(experiment, origin, seed, self.folders(*drawn.data))
+
+
+def compared(subject: Subject, points: Mapping[str, Array]) -> Iterator[Comparison]:
+    """Yield what is compared of the first minibatch of each point, in both dtypes."""
+    alone = Alone(subject, points, 1, Report("", subject.seed, ""))
+    with threadpool_limits(limits=1, user_api="blas"):
+        for dtype in DTYPES:
+            for point in points:
+                found = (comparison for comparison, _ in alone.checked(dtype, point))
+                _, first = next(groupby(found, key=lambda each: each.where))
+                yield from first
+
+
+class Judged(NamedTuple):
+    """What was found of one network.
+
+    Attributes:
+        seed: of the network.
+        bug: that was planted, or ``""``.
+        traits: of the network.
+        comparisons: all of them.
+        refused: what was said instead, of a network that cannot be checked.
+    """
+
+    seed: int
+    bug: str
+    traits: list[str]
+    comparisons: list[Comparison]
+    refused: str = ""
+
+    @property
+    def verdict(self) -> Verdict:
+        return Verdict.FAIL if self.refused else Report("", 0, "", self.comparisons).verdict
+
+    def of(self, verdict: Verdict) -> list[Comparison]:
+        return [each for each in self.comparisons if each.verdict is verdict]
+
+    def __str__(self) -> str:
+        first = f"{self.seed} {self.bug}: {self.verdict.value}; {', '.join(self.traits)}"
+        lines = (
+            f"    {each.name} ({each.where}): {each.note} {worst_line(each) or ''}"
+            for each in self.of(self.verdict)
+        )
+        return "\n".join([first, *[f"    refused: {self.refused}"] * bool(self.refused), *lines])
+
+
+def clean(seed: int, prepared: Prepared) -> Judged:
+    """Check the network of a seed."""
+    drawn = network(seed)
+    subject = prepared.subject(drawn, seed)
+    return Judged(seed, "", drawn.traits, list(compared(subject, subject.points())))
+
+
+def with_bug(seed: int, prepared: Prepared, name: str = "") -> Judged | None:
+    """Check the network of a seed with a bug; None if the seed's bug changes nothing there.
+
+    Args:
+        seed: of network and bug.
+        prepared: data.
+        name: of the bug; drawn unless given.
+    """
+    drawn = network(seed)
+    bug = planted(drawn.network, np.random.default_rng((seed, 1)), name)
+    if bug is None:
+        return None
+    subject = prepared.subject(drawn, seed)
+    try:
+        points = subject.points()
+    except UsageError as error:  # such as of what a call leaves to the next
+        return Judged(seed, bug, drawn.traits, [], str(error))
+    right = prepared.subject(network(seed), seed)
+    if not visible(subject, right, points):
+        return None
+    found: list[Comparison] = []
+    for each in compared(subject, points):
+        found.append(each)
+        if each.verdict is Verdict.FAIL:  # which nothing can change any more
+            break
+    return Judged(seed, bug, drawn.traits, found)
+
+
+def visible(subject: Subject, right: Subject, points: Mapping[str, Array]) -> bool:
+    """Return whether gradients differ from the right ones anywhere that is checked."""
+    found, wanted = Local(subject.job()), Local(right.job())
+    places = {t.name: slice(t.start, t.stop) for t in found.job.network.all_tensors()}
+    tensors = wanted.job.network.all_tensors()  # the bug may keep more beside the weights
+    for point, parameters in points.items():
+        step = first_step(point)
+        a = found.analytic(parameters, step).gradient
+        same = np.concatenate([parameters[places[t.name]] for t in tensors])
+        b = wanted.analytic(same, step).gradient
+        for t in tensors:
+            own = b[t.start : t.stop]
+            least = max(VISIBLE * np.abs(own).max(), ROUNDING * np.abs(b).max())
+            if t.trained and not np.abs(a[places[t.name]] - own).max() <= least:
+                return True
+    return False
+
+
+def main(seed: int, bug: str = "") -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        prepared = Prepared(Path(folder))
+        found: Any = with_bug(seed, prepared, bug) if bug else clean(seed, prepared)
+        if found is None:
+            print("this bug changes nothing there; bugs:", ", ".join(BUGS))  # noqa: T201
+            return
+        for each in found.comparisons:
+            print(each.verdict.value, each.name, each.where, each.note, worst_line(each))  # noqa: T201
+        print(found)  # noqa: T201
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]), *sys.argv[2:])

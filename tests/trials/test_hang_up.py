@@ -1,0 +1,109 @@
+"""Signals beside Ctrl-C and SIGTERM save what there is; so does a terminal that is closed."""
+
+import contextlib
+import fcntl
+import os
+import pty
+import signal
+import subprocess
+import termios
+from pathlib import Path
+
+import pytest
+
+from dptrain.coordinator.signals import StopSignal, stop_on_signals
+from dptrain.errors import Interrupted
+from tests.commands import DEADLINE, command, finish, start, steps_logged, wait_until
+from tests.sessions import run, write_dataset
+
+
+@pytest.fixture
+def job(tmp_path: Path) -> tuple[object, ...]:
+    data = write_dataset(tmp_path / "small.npz")
+    model = ("--model", "mlp:20-7-3", "--batch-size", 20, "--log-every", 1)
+    return ("train", "--dataset", data, *model, "--epochs", 100000, "--out", tmp_path / "run")
+
+
+def test_a_hang_up_ends_as_a_termination(job: tuple[object, ...], tmp_path: Path) -> None:
+    process = start(*job)
+    wait_until(lambda: steps_logged(tmp_path / "run") > 3, process)
+    process.send_signal(signal.SIGHUP)
+    code, out, err = finish(process)
+    assert code == 129, err
+    assert f"continue with: dptrain train --resume {tmp_path / 'run'}" in out
+
+
+def test_a_closed_terminal(job: tuple[object, ...], tmp_path: Path) -> None:
+    """Its process gets SIGHUP, and an error for every byte that it writes from then on."""
+    ours, theirs = pty.openpty()
+
+    def take_terminal() -> None:
+        fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+
+    process = subprocess.Popen(
+        command(*job, "--workers", 1),
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        text=True,
+        start_new_session=True,
+        preexec_fn=take_terminal,
+    )
+    os.close(theirs)
+    os.set_blocking(ours, False)
+    wait_until(lambda: read(ours) and steps_logged(tmp_path / "run") > 3, process)
+    os.close(ours)
+    assert process.wait(DEADLINE) == 129
+    assert (tmp_path / "run" / "checkpoints" / "last.safetensors").exists()
+
+
+def read(descriptor: int) -> bool:
+    """Read what there is, lest the terminal be full."""
+    with contextlib.suppress(BlockingIOError):
+        os.read(descriptor, 1 << 16)
+    return True
+
+
+@pytest.mark.parametrize(
+    ("numbers", "code", "ends_at_once"),
+    [
+        ((signal.SIGHUP, signal.SIGHUP), 129, False),
+        ((signal.SIGTERM, signal.SIGHUP), 143, False),
+        ((signal.SIGHUP, signal.SIGTERM), 129, False),
+        ((signal.SIGUSR1,), 138, False),
+        ((signal.SIGINT, signal.SIGINT), 130, True),
+        ((signal.SIGHUP, signal.SIGTERM, signal.SIGINT), 129, True),
+    ],
+)
+def test_signals_that_come_together(
+    numbers: tuple[signal.Signals, ...], code: int, ends_at_once: bool
+) -> None:
+    with stop_on_signals() as stop:
+        try:
+            for number in numbers:
+                signal.raise_signal(number)
+        except KeyboardInterrupt:
+            assert ends_at_once
+        else:
+            assert not ends_at_once
+        assert (stop(), stop.exit_code) == (True, code)
+
+
+def test_an_ignored_hang_up_stays_ignored() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with stop_on_signals() as stop:
+            signal.raise_signal(signal.SIGHUP)
+            assert not stop()
+        assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_a_run_that_is_stopped_while_it_joins_says_by_what(tmp_path: Path) -> None:
+    stop = StopSignal()
+    stop.receive(signal.SIGTERM)
+    data = {"dataset": str(write_dataset(tmp_path / "small.npz"))}
+    with pytest.raises(Interrupted) as raised:
+        run(data, tmp_path / "run", stop=stop, workers=2)
+    assert raised.value.exit_code == 143

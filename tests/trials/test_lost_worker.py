@@ -1,0 +1,49 @@
+"""Where a worker was lost is told as it was, not as it was heard of last."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.commands import dptrain
+from tests.sessions import write_dataset
+
+# Two shards a rank, and one call for each of them: the 61st is in step 31.
+NETWORK = """
+import os, sys
+import numpy as np
+
+calls = []
+
+class Ends:
+    def __init__(self):
+        self.params = {"W": np.full((20, 3), 0.1, np.float32)}
+
+
+    def loss(self, x, t):
+        y = x.reshape(len(x), -1) @ self.params["W"]
+        return float(np.mean((y - t) ** 2))
+
+    def gradient(self, x, t):
+        calls.append(None)
+        if len(calls) == 61 and "dptrain.worker" in sys.orig_argv:
+            END
+        x = x.reshape(len(x), -1)
+        y = x @ self.params["W"]
+        return {"W": x.T @ (2 * (y - t) / y.size)}
+"""
+
+
+@pytest.mark.parametrize("exchange", ["shared", "star"])
+@pytest.mark.parametrize(
+    ("end", "words"),
+    [("os._exit(3)", "ended with exit code 3 in step 31"), ("os.kill(os.getpid(), 9)", "SIGKILL")],
+)
+def test_the_step_in_which_it_was_lost(end: str, words: str, exchange: str, tmp_path: Path) -> None:
+    (tmp_path / "net.py").write_text(NETWORK.replace("END", end))
+    job = ("--dataset", write_dataset(tmp_path / "small.npz"), "--batch-size", 20, "--epochs", 90)
+    ways = ("--exchange", exchange, "--out", tmp_path / "run")
+    done = dptrain("train", "--model", f"{tmp_path / 'net.py'}:Ends", *job, *ways)
+    assert done.returncode == 6, done.stderr
+    assert words in done.stderr
+    assert "in step 31; see " in done.stderr
+    assert "step 30 is saved" in done.stderr

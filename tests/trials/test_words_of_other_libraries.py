@@ -1,0 +1,122 @@
+"""Words that other libraries use are told by their name here; callbacks and balanced weights."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import dptrain
+from dptrain import Dense, Experiment, Network
+from dptrain.cli.__main__ import main
+from dptrain.errors import UsageError
+from dptrain.experiment.files import read_toml
+from dptrain.experiment.schema import Execution
+from dptrain.experiment.synonyms import _INSTEAD, _SYNONYMS, meant
+from dptrain.experiment.validate import build
+from dptrain.metrics.records import EpochRecord
+from dptrain.tune.settings import checked
+from dptrain.tune.space import parse_parameter
+from tests.sessions import run, write_dataset
+
+RANDOM = np.random.default_rng(0)
+X = RANDOM.standard_normal((200, 4))
+T = (X[:, 0] > 0.8).astype(int)
+NETWORK = Network(4, [Dense(2)])
+
+
+def fit(**settings: Any) -> dptrain.Result:
+    given: Any = {"workers": 1, "progress": False} | settings
+    return dptrain.fit(NETWORK, (X, T), **given)
+
+
+@pytest.mark.parametrize(
+    ("word", "said"),
+    [
+        ("learning_rate", "it is called lr here"),
+        ("validation_split", "it is called validation here"),
+        ("batch", "it is called batch_size here"),
+        ("epoch", "it is called epochs here"),
+        ("n_jobs", "it is called workers here"),
+        ("random_state", "it is called seed here"),
+        ("shuffle", "every epoch draws the rows in a new order"),
+        ("callbacks", "on_epoch=FUNCTION"),
+        ("sample_weight", "rows have no weights of their own"),
+        ("metrics", "metrics.jsonl"),
+        ("metric", "metrics.jsonl"),
+    ],
+)
+def test_other_words(word: str, said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(UsageError, match=said) as refused:
+        fit(**{word: 0.1})
+    assert "known keys" not in str(refused.value)
+    with pytest.raises(UsageError, match=said):
+        build(Experiment, {word: 0.1}, "some.toml [experiment]")
+    with pytest.raises(UsageError, match=said):
+        checked(parse_parameter(f"{word}=1,2"), {})
+    flag = f"--{word.replace('_', '-')}"
+    assert main(["train", flag, "0.1"]) == 2
+    told = said.replace("called ", "called --").replace("batch_size", "batch-size")
+    assert told in capsys.readouterr().err.replace("\n", " ")
+
+
+def test_no_word_is_a_setting_and_every_name_is_one() -> None:
+    names = {*Experiment.__struct_fields__, *Execution.__struct_fields__}
+    assert not names & {*_SYNONYMS, *_INSTEAD}
+    assert set(_SYNONYMS.values()) <= names | {"out", "resume", "progress"}
+    assert meant("labelled") == ""
+
+
+def test_internal_keys_are_not_offered() -> None:
+    with pytest.raises(UsageError) as refused:
+        fit(nonsense=1)
+    assert "known keys: " in str(refused.value)
+    assert "digest" not in str(refused.value).replace("record_digests", "")
+
+
+def test_on_epoch(tmp_path: Path) -> None:
+    seen: list[EpochRecord] = []
+    found = fit(epochs=3, on_epoch=seen.append, out=tmp_path / "fit")
+    assert seen == found.epochs
+    experiment = Experiment(dataset="iris", model="linear", epochs=2)
+    told: list[EpochRecord] = []
+    dptrain.train(experiment, on_epoch=told.append, progress=False, out=tmp_path / "train")
+    assert [each.epoch for each in told] == [1, 2]
+
+
+def test_what_a_callback_raises_ends_the_run(tmp_path: Path) -> None:
+    def enough(record: EpochRecord) -> None:
+        raise StopIteration(record.epoch)
+
+    with pytest.raises(StopIteration, match="1"):
+        fit(epochs=3, on_epoch=enough, out=tmp_path / "run", workers=2)
+    assert fit(epochs=3, resume=tmp_path / "run").evaluation is not None
+
+
+def test_balanced_weights(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    found = fit(epochs=1, class_weights="balanced", out=tmp_path / "0")
+    weights = read_toml(tmp_path / "0" / "experiment.toml")["experiment"]["class_weights"]
+    rare = found.network
+    assert weights[1] > weights[0] > 0
+    for i, form in enumerate((weights, dict(enumerate(weights)))):
+        same = fit(epochs=1, class_weights=form, out=tmp_path / f"same{i}")
+        assert same.network.parameters.tobytes() == rare.parameters.tobytes()
+    data = write_dataset(tmp_path / "small.npz")
+    job = run({"dataset": str(data), "class_weights": "balanced", "steps": 1}, tmp_path / "1").job
+    labels = np.asarray(job.dataset.train.targets)
+    by_hand = [len(labels) / (3 * int(np.sum(labels == c))) for c in range(3)]
+    assert job.experiment.class_weights == pytest.approx(by_hand, rel=1e-5)
+    flags = ("--class-weights", "balanced", "--model", "mlp:20-7-3", "--steps", "1")
+    out = ("--workers", "1", "--no-curves", "--out", str(tmp_path / "2"))
+    assert main(["train", "--dataset", str(data), *flags, *out]) == 0
+    assert main(["train", "--dataset", str(data), "--class-weights", "balance"]) == 2
+    assert "balance" in capsys.readouterr().err
+
+
+def test_balanced_weights_need_a_row_of_each_class(tmp_path: Path) -> None:
+    data = write_dataset(tmp_path / "small.npz", regression=True)
+    with pytest.raises(UsageError, match="is for classes"):
+        run({"dataset": str(data), "class_weights": "balanced"}, tmp_path / "run")
+    three = Network(4, [Dense(3)])
+    with pytest.raises(UsageError, match="no training row is of class '1'"):
+        dptrain.fit(three, (X, 2 * T), class_weights="balanced", workers=1, progress=False)
