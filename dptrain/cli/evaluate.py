@@ -41,7 +41,8 @@ def evaluate(
     """
     named = code.named() if code is not None else None
     trained, saved = load_run(run, checkpoint, named)
-    job = evaluation_job(warn_of_change(trained.experiment, named), dataset, named)
+    experiment = warn_of_change(trained.experiment, named)
+    job = evaluation_job(experiment, dataset, named, trained.class_names)
     engine = InlineEngine(job, trained.parameters, [])
     scores = {s: engine.evaluate(s) if len(job.split(s)) else None for s in SPLITS}
     judged = {s: _judged(trained, job.split(s)) for s in SPLITS if len(job.split(s))}

@@ -15,6 +15,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from dptrain.data.csv_header import Form
 from dptrain.data.folder import FORMAT_VERSION, META, Meta, meta_if_whole
 from dptrain.data.inputs import normalise_inputs
 from dptrain.data.npy import npy_header
@@ -39,11 +40,13 @@ def write_folder(
     digest: str,
     dtype: DtypeName,
     task: Task | None = None,
+    form: Form | None = None,
     remedy: str,
 ) -> None:
     """Normalise ``data`` and write it as ``folder``; the words are those of ``folder.Meta``.
 
-    ``task`` is that of ``normalise_targets``.
+    ``task`` is that of ``normalise_targets``. Where ``data`` names classes, there are as many, with
+    rows or without.
 
     The files are made in a temporary folder beside it, synced to the disk and moved into place.
     Any number of processes may write the same data as the same folder at once.
@@ -59,6 +62,11 @@ def write_folder(
             f"{data.class_names[0]!r}; name another column with --label"
         )
     targets = normalise_targets(data.t_train, data.t_test, scalar, task)
+    if data.class_names and targets.classes > len(data.class_names):
+        raise DataError(
+            f"labels go up to {targets.classes - 1}, but the run has {len(data.class_names)} "
+            f"classes, {', '.join(data.class_names[:8])}"
+        )
     inputs = {"x_train": data.x_train}
     outputs = {"t_train": targets.train}
     if data.x_test is not None and targets.test is not None:
@@ -77,7 +85,17 @@ def write_folder(
         names = data.class_names or tuple(str(index) for index in range(targets.classes))
         rounded = tuple(_rounded(data, scalar, targets))
         meta = Meta(
-            FORMAT_VERSION, digest, name, source, dtype, targets.classes, names, rounded, files
+            FORMAT_VERSION,
+            digest,
+            name,
+            source,
+            dtype,
+            len(names) if targets.classes else 0,
+            names,
+            rounded,
+            files,
+            form,
+            data.notes,
         )
         _write_synced(temporary / META, [msgspec.json.encode(meta)])
         _publish(temporary, folder, meta)

@@ -1,6 +1,7 @@
 """A settled experiment and its data, ready to compute with: the same object in every process."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -11,14 +12,15 @@ from numpy.typing import NDArray
 
 from dptrain.data.augmentation import Augmentation, Augmenter
 from dptrain.data.dataset import Dataset, Split, open_dataset
-from dptrain.data.prepared import prepare
+from dptrain.data.prepared import data_digest, prepare
 from dptrain.data.sampling import epoch_order
+from dptrain.data.source import Choices, Kind, find_source
 from dptrain.errors import DataError
 from dptrain.evaluation.regression import determination, variance
 from dptrain.experiment.code import MEMORY, evaluation_rows, own_network
 from dptrain.experiment.models import build_loss, build_network
 from dptrain.experiment.normalisation import check_normalisation, fit_normalisation
-from dptrain.experiment.schema import Experiment
+from dptrain.experiment.schema import Experiment, TaskName
 from dptrain.nn import numerical
 from dptrain.nn.context import Meeting
 from dptrain.nn.losses import AnyLoss
@@ -220,25 +222,47 @@ def open_job(experiment: Experiment, folder: Path, origin: Origin | None = None)
 
 
 def evaluation_job(
-    experiment: Experiment, dataset: str | None, origin: Origin | None = None
+    experiment: Experiment,
+    dataset: str | None,
+    origin: Origin | None = None,
+    class_names: Sequence[str] = (),
 ) -> Job:
     """Return the job in which trained weights are evaluated.
+
+    Another data set is read as the run's own was: columns by their names, classes by the run's
+    numbers; all of its rows are test rows, unless it brings a test part.
 
     Args:
         experiment: settled.
         dataset: another data set than the one that was trained on.
         origin: where a network of the user's own comes from.
+        class_names: of the run, empty for a regression; only for another data set.
 
     Raises:
         DataError, UsageError, ShapeError: there is no such data set, or it does not fit; or the
             network is code that the user has not named.
     """
-    if dataset is not None:
-        experiment = msgspec.structs.replace(
-            experiment, dataset=dataset, dataset_digest=None, train_rows=None
-        )
     demand(experiment.model, origin)
+    if dataset is not None:
+        if find_source(dataset).kind is not Kind.CSV:
+            experiment = msgspec.structs.replace(experiment, label=None, columns=None, header=None)
+        experiment = msgspec.structs.replace(experiment, dataset=dataset)
+        if data_digest(dataset, _choices(experiment)) != experiment.dataset_digest:
+            return Job(*_foreign(experiment, class_names), origin)
     return Job(experiment, opened_data(experiment, prepared_data(experiment)), origin)
+
+
+def _foreign(experiment: Experiment, class_names: Sequence[str]) -> tuple[Experiment, Dataset]:
+    """Return the experiment on data that the run has not seen, and these as test rows."""
+    task: TaskName = "classification" if class_names else "regression"
+    experiment = msgspec.structs.replace(
+        experiment, dataset_digest=None, train_rows=None, validation=0.0, test=0.0, task=task
+    )
+    opened = opened_data(experiment, prepared_data(experiment, class_names))
+    if len(opened.test):
+        return experiment, opened
+    nothing = replace(opened.train, index=np.empty(0, np.intp))
+    return experiment, replace(opened, train=nothing, test=opened.train)
 
 
 def opened_data(experiment: Experiment, folder: Path) -> Dataset:
@@ -256,8 +280,10 @@ def opened_data(experiment: Experiment, folder: Path) -> Dataset:
     )
 
 
-def prepared_data(experiment: Experiment) -> Path:
+def prepared_data(experiment: Experiment, class_names: Sequence[str] = ()) -> Path:
     """Return the folder of an experiment's data set, prepared now unless it was before.
+
+    ``class_names`` are those of a run whose numbering is to be kept.
 
     Raises:
         DataError: there is no such data set, or it was arrays in memory.
@@ -272,8 +298,14 @@ def prepared_data(experiment: Experiment) -> Path:
         dtype=experiment.dtype,
         label=experiment.label,
         columns=experiment.columns,
+        header=experiment.header,
         task=experiment.task,
+        class_names=class_names,
     )
+
+
+def _choices(experiment: Experiment) -> Choices:
+    return Choices(experiment.label, experiment.columns, experiment.header, experiment.task)
 
 
 def check_digest(experiment: Experiment, dataset: Dataset) -> None:
