@@ -64,13 +64,15 @@ def _by_name(
         )
     if any(numeric) and not any(found):
         at = numeric.index(False)
+        cell = f"{first[at]!r} is not a number" if first[at] else "empty"
         raise DataError(
-            f"{file}: line 1, column {at + 1}: {first[at]!r} is not a number, and no column that "
-            "the run learnt from is called so"
+            f"{file}: line 1, column {at + 1}: {cell}, and no cell of the line names a column that "
+            "the run learnt from"
         )
     if not all(found):
-        missing = [name for name in columns if name not in names]
         free = [name for name in names if name not in columns]
+        missing = [name for name in columns if name not in names]
+        missing.sort(key=lambda name: not suggestion(name, free))  # what is misspelt first
         others = f" (nor {', '.join(map(repr, missing[1:4]))})" if missing[1:] else ""
         raise DataError(
             f"{file}: has no column {missing[0]!r}{others}, which the run learnt from"
