@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dptrain.data.csv_table import Table, read_samples_csv
+from dptrain.data.source import TABLE_ENDINGS
 from dptrain.errors import DataError
 from dptrain.experiment.schema import Experiment
 
@@ -15,8 +16,8 @@ PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".pgm", ".tif", ".tiff", ".
 
 
 def is_table(path: Path) -> bool:
-    """Return whether a file is a CSV, by its name."""
-    return path.name.lower().endswith((".csv", ".csv.gz"))
+    """Return whether a file is a table, by its name."""
+    return path.name.lower().endswith(TABLE_ENDINGS)
 
 
 def read_table(path: Path, shape: tuple[int, ...], experiment: Experiment) -> Table:

@@ -93,9 +93,7 @@ def _numbered(
     return np.array([known[label] for label in labels], np.int64)
 
 
-def _numeric(
-    file: str, values: NDArray[np.float64], lines: list[int], whole: bool
-) -> NDArray[Any]:
+def _numeric(file: str, values: NDArray[np.float64], lines: list[int], whole: bool) -> NDArray[Any]:
     usable = np.isfinite(values) if not whole else np.abs(values) < 2**53
     if not usable.all():
         at = int(np.argmin(usable))

@@ -113,7 +113,7 @@ def find_columns(
     if picked is None:
         left_out = tuple(
             i
-            for i, name in enumerate(rows[0] if header and len(rows[0]) == len(names) else names)
+            for i, name in enumerate(_given_names(rows) if header else names)
             if i != position and _is_index(name, [row[i] for row in body if i < len(row)])
         )
         if len(left_out) + 1 == len(names):
@@ -130,16 +130,16 @@ def find_columns(
 
 
 def column_names(rows: list[list[str]], *, header: bool) -> tuple[str, ...]:
-    """Return the names of the columns: those of the header, ``column 3`` where there is none.
-
-    A header that is one cell short, as R writes it, leaves the first column without a name.
-    """
-    if not header:
-        return tuple(f"column {i + 1}" for i in range(len(rows[0])))
-    given = [cell.strip() for cell in rows[0]]
-    if len(rows) > 1 and len(rows[1]) == len(given) + 1:
-        given.insert(0, "")
+    """Return the names of the columns: those of the header, ``column 3`` where there is none."""
+    given = _given_names(rows) if header else [""] * len(rows[0])
     return tuple(name or f"column {i + 1}" for i, name in enumerate(given))
+
+
+def _given_names(rows: list[list[str]]) -> list[str]:
+    """Return the header's cells; of one cell less than the rows have, as R writes it, none first."""
+    given = [cell.strip() for cell in rows[0]]
+    short = len(rows) > 1 and len(rows[1]) == len(given) + 1
+    return [""] * short + given
 
 
 def _is_header(

@@ -124,9 +124,11 @@ def _rows(path: Path) -> Iterator[Iterator[_Row]]:
         try:
             first = text.readline()
             reader = csv.reader(itertools.chain([first], text), delimiter=_delimiter(first))
-            yield ((reader.line_num, cells) for cells in reader if len(cells) > 1 or any(
-                cell.strip() for cell in cells
-            ))
+            yield (
+                (reader.line_num, cells)
+                for cells in reader
+                if len(cells) > 1 or any(cell.strip() for cell in cells)
+            )
         except UnicodeDecodeError as error:
             raise DataError(
                 f"{path}: not a text file in UTF-8 ({error.reason}); save it as CSV UTF-8, or "
@@ -137,10 +139,8 @@ def _rows(path: Path) -> Iterator[Iterator[_Row]]:
 
 
 def _delimiter(line: str) -> str:
-    """Return what separates the cells of a line: a comma, unless there is none in it."""
-    if "," in line:
-        return ","
-    return next((mark for mark in ";\t" if mark in line), ",")
+    """Return what separates the cells of a line: a comma, unless there are more of another."""
+    return max(",;\t", key=line.count)
 
 
 def _head(file: str, rows: Iterator[_Row]) -> list[_Row]:

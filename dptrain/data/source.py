@@ -21,6 +21,8 @@ MNIST = "mnist"
 TABLES = ("iris", "penguins", "breast-cancer")
 PACKAGED = (MNIST, *TABLES)  # the data sets that come with the package, by name
 
+TABLE_ENDINGS = (".csv", ".csv.gz", ".tsv", ".tsv.gz")
+
 _UNDERSTOOD = (
     f"understood are: {', '.join(PACKAGED)}, a folder of IDX files, an .npz with x_train, t_train, "
     "x_test, t_test, the book's mnist.pkl, and a .csv or .csv.gz with a label column"
@@ -96,8 +98,9 @@ def _find_path(reference: str, path: Path) -> Source:
     name = path.name.lower()
     if name.endswith(".npz"):
         return Source(path.stem, Kind.NPZ, (path,))
-    if name.endswith((".csv", ".csv.gz")):
-        return Source(path.name[: name.rindex(".csv")], Kind.CSV, (path,))
+    for ending in TABLE_ENDINGS:
+        if name.endswith(ending):
+            return Source(path.name[: -len(ending)], Kind.CSV, (path,))
     if name.endswith(PICKLES):
         return Source(path.stem, Kind.PICKLE, (path,))
     raise DataError(f"{path}: a file of unknown kind; {_UNDERSTOOD}")

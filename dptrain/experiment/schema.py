@@ -138,7 +138,9 @@ class Experiment(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     ] = None
     columns: Annotated[
         list[str] | None,
-        Meta(description="The columns of a CSV file to learn from, as a,b; by default all others that do not number the rows."),
+        Meta(
+            description="The columns of a CSV file to learn from, as a,b; by default all others that do not number the rows."
+        ),
     ] = None
     header: Annotated[
         bool | None,

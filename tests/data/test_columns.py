@@ -34,7 +34,9 @@ def test_columns_are_taken_in_the_order_given_and_others_not_looked_at(houses: s
 
 
 def test_a_column_of_words_says_what_to_do(houses: str) -> None:
-    with pytest.raises(DataError, match=r"line 2, column 'town': 'Ulm' is not a number;.*--columns"):
+    with pytest.raises(
+        DataError, match=r"line 2, column 'town': 'Ulm' is not a number;.*--columns"
+    ):
         read_source(houses, "price")
     Path(houses).write_text(HOUSES.replace("Ulm", "1").replace("Bonn", "2"))
     with pytest.raises(DataError, match=r"line 4, column 'town': empty;.*--columns"):
