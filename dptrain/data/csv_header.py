@@ -136,7 +136,7 @@ def column_names(rows: list[list[str]], *, header: bool) -> tuple[str, ...]:
 
 
 def _given_names(rows: list[list[str]]) -> list[str]:
-    """Return the header's cells; of one cell less than the rows have, as R writes it, none first."""
+    """Return the header's cells; where it is one short, as R writes it, none comes first."""
     given = [cell.strip() for cell in rows[0]]
     short = len(rows) > 1 and len(rows[1]) == len(given) + 1
     return [""] * short + given

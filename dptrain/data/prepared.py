@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dptrain.data.folder import FORMAT_VERSION, meta_if_whole
 from dptrain.data.csv_header import Form
+from dptrain.data.folder import FORMAT_VERSION, meta_if_whole
 from dptrain.data.raw import RawData, check_raw
 from dptrain.data.source import Choices, Source, find_source, form_of, read
 from dptrain.data.targets import Task

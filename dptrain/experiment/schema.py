@@ -139,7 +139,8 @@ class Experiment(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     columns: Annotated[
         list[str] | None,
         Meta(
-            description="The columns of a CSV file to learn from, as a,b; by default all others that do not number the rows."
+            description="The columns of a CSV file to learn from, as a,b; by default all others "
+            "that do not number the rows."
         ),
     ] = None
     header: Annotated[

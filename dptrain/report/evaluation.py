@@ -46,7 +46,7 @@ def print_classes(found: Classification, split: str) -> None:
 
 
 def _ratio(value: float, of: int) -> str:
-    return f"{value:.4f}" if of else "–"
+    return f"{value:.4f}" if of else "–"  # noqa: RUF001 - a dash
 
 
 def print_confusion(found: Classification, split: str) -> None:
