@@ -24,7 +24,11 @@ def missing_classes(dataset: Dataset) -> Iterator[str]:
         )
         if len(split)
     }
-    everywhere = sum(counts.values())
+    # also of rows that are in no split, which train_rows leaves out
+    everywhere = sum(
+        np.bincount(split.targets, minlength=dataset.classes)
+        for split in (dataset.train, dataset.test)
+    )
     trained = counts["training"]
     if np.count_nonzero(trained) == 1:
         yield (
@@ -38,8 +42,8 @@ def missing_classes(dataset: Dataset) -> Iterator[str]:
         )
     if unlearnt := _listed(names, (everywhere > 0) & (trained == 0)):
         yield (
-            f"no training row is of {unlearnt}, which cannot be learnt; give another --seed, or a "
-            "smaller --test and --validation"
+            f"no training row is of {unlearnt}, which cannot be learnt; give another --seed or more "
+            "training rows"
         )
     for split, found in counts.items():
         if split != "training" and (untold := _listed(names, (trained > 0) & (found == 0))):
@@ -56,7 +60,7 @@ def _counts(split: Split, classes: int) -> NDArray[np.intp]:
 
 def _listed(names: Sequence[str], which: NDArray[np.bool_]) -> str:
     """Return the classes as words, such as ``class '1'``; an empty string where there are none."""
-    found = [repr(names[i]) for i in np.flatnonzero(which)]
+    found = [repr(name) for name, each in zip(names, which, strict=True) if each]
     if not found:
         return ""
     more = f" and {len(found) - _MOST} more" if len(found) > _MOST else ""

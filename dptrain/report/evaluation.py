@@ -28,7 +28,7 @@ def print_classes(found: Classification, split: str) -> None:
     if len(scored) > MOST:
         title = f"{split}, the {MOST} classes of {len(scored)} with the lowest F1"
         scored = sorted(scored, key=lambda each: each[0].f1)[:MOST]
-    rows = [
+    rows: list[tuple[str, ...]] = [
         (
             c.name,
             # of no answers, or of no rows, nothing can be told

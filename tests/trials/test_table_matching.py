@@ -129,7 +129,7 @@ def test_a_data_frame_is_taken_by_the_names_of_its_columns(run: Path) -> None:
     x = np.array([[float(c) for c in line.split(",")[:4]] for line in LINES[1:]])
     right = network.predict(x)
     np.testing.assert_array_equal(network.predict(Frame(NAMES[::-1], x[:, ::-1])), right)
-    with pytest.raises(DataError, match="no column 'petal_width_cm'.*did you mean 'petal_width'"):
+    with pytest.raises(DataError, match=r"no column 'petal_width_cm'.*did you mean 'petal_width'"):
         network.predict(Frame([*NAMES[:3], "petal_width"], x))
 
 
