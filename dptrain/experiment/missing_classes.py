@@ -25,10 +25,8 @@ def missing_classes(dataset: Dataset) -> Iterator[str]:
         if len(split)
     }
     # also of rows that are in no split, which train_rows leaves out
-    everywhere = sum(
-        np.bincount(split.targets, minlength=dataset.classes)
-        for split in (dataset.train, dataset.test)
-    )
+    everywhere = np.bincount(dataset.train.targets, minlength=dataset.classes)
+    everywhere = everywhere + np.bincount(dataset.test.targets, minlength=dataset.classes)
     trained = counts["training"]
     if np.count_nonzero(trained) == 1:
         yield (
@@ -42,8 +40,8 @@ def missing_classes(dataset: Dataset) -> Iterator[str]:
         )
     if unlearnt := _listed(names, (everywhere > 0) & (trained == 0)):
         yield (
-            f"no training row is of {unlearnt}, which cannot be learnt; give another --seed or more "
-            "training rows"
+            f"no training row is of {unlearnt}, which cannot be learnt; give another --seed, or "
+            "more training rows"
         )
     for split, found in counts.items():
         if split != "training" and (untold := _listed(names, (trained > 0) & (found == 0))):

@@ -43,7 +43,8 @@ def verb(capfd: pytest.CaptureFixture[str]) -> Verb:
         capfd.readouterr()
         assert main([*map(str, arguments), "--json"]) == 0
         out, err = capfd.readouterr()
-        return json.loads(out) | {"told": err}
+        found: dict[str, Any] = json.loads(out)
+        return found | {"told": err}
 
     return called
 
