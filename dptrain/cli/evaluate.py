@@ -1,5 +1,6 @@
 """``dptrain evaluate``."""
 
+import sys
 from pathlib import Path
 from typing import Literal
 
@@ -13,6 +14,7 @@ from dptrain.exchange.engine import Score
 from dptrain.exchange.inline import InlineEngine
 from dptrain.experiment.job import SPLITS, evaluation_job
 from dptrain.own.network import OwnNetwork
+from dptrain.report.banner import columns_lines
 from dptrain.report.evaluation import print_classes, print_confusion, score_line
 from dptrain.report.tables import print_table
 from dptrain.trained import TrainedNetwork, load_run
@@ -60,6 +62,9 @@ def evaluate(
             name: None if each is None else each.loss,
             f"{split}_accuracy": None if each is None else each.accuracy,
         }
+    if dataset is not None:
+        for line in columns_lines(job):
+            print(line, file=sys.stderr)  # noqa: T201 - what was assumed
     if json:
         print_json(summary | {"splits": {s: each.plain() for s, each in found.items()}})
         return 0

@@ -111,7 +111,7 @@ def read_samples_csv(
             label=label,
             features=features,
         )
-        return _table(file, head, rows, found)
+        return _table(file, head, rows, found, labelled=False)
 
 
 @contextlib.contextmanager
@@ -149,8 +149,17 @@ def _head(file: str, rows: Iterator[_Row]) -> list[_Row]:
     return head
 
 
-def _table(file: str, head: list[_Row], rows: Iterator[_Row], columns: Columns) -> Table:
-    table = _split(file, itertools.chain(head[1:] if columns.header else head, rows), columns)
+def _table(
+    file: str,
+    head: list[_Row],
+    rows: Iterator[_Row],
+    columns: Columns,
+    *,
+    labelled: bool = True,
+) -> Table:
+    """Return all rows; ``labelled`` says that a label must not be empty."""
+    rows = itertools.chain(head[1:] if columns.header else head, rows)
+    table = _split(file, rows, columns, labelled=labelled)
     if not table.lines:
         raise DataError(f"{file}: holds a header line, but no rows")
     finite = np.isfinite(table.features)
@@ -163,7 +172,7 @@ def _table(file: str, head: list[_Row], rows: Iterator[_Row], columns: Columns) 
     return table
 
 
-def _split(file: str, rows: Iterable[_Row], columns: Columns) -> Table:
+def _split(file: str, rows: Iterable[_Row], columns: Columns, *, labelled: bool) -> Table:
     features = array.array("d")
     labels: list[str] = []
     lines: list[int] = []
@@ -175,7 +184,7 @@ def _split(file: str, rows: Iterable[_Row], columns: Columns) -> Table:
             )
         if columns.label is not None:
             text = cells[columns.label].strip()
-            if not text:
+            if not text and labelled:
                 name = columns.names[columns.label]
                 raise DataError(f"{file}: line {line}, column {name!r}: empty")
             labels.append(text)

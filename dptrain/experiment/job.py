@@ -15,9 +15,10 @@ from dptrain.data.dataset import Dataset, Split, open_dataset
 from dptrain.data.prepared import data_digest, prepare
 from dptrain.data.sampling import epoch_order
 from dptrain.data.source import Choices, Kind, find_source
-from dptrain.errors import DataError
+from dptrain.errors import DataError, ShapeError
 from dptrain.evaluation.regression import determination, variance
 from dptrain.experiment.code import MEMORY, evaluation_rows, own_network
+from dptrain.experiment.missing_classes import unused_classes
 from dptrain.experiment.models import build_loss, build_network
 from dptrain.experiment.normalisation import check_normalisation, fit_normalisation
 from dptrain.experiment.schema import Experiment, TaskName
@@ -90,7 +91,11 @@ class Job:
     def _check(self, network: Network, loss: AnyLoss) -> None:
         """Raise where network, loss and data do not fit each other."""
         check_normalisation(network)
-        loss.check(network.output_shape, self.dataset.classes, self.dataset.target_shape)
+        try:
+            loss.check(network.output_shape, self.dataset.classes, self.dataset.target_shape)
+        except ShapeError as error:
+            unused = unused_classes(self.dataset)
+            raise ShapeError(f"{error}{f'; {unused}' * bool(unused)}") from None
         if self.experiment.gradient == "numerical":
             numerical.check(network)
         if not self.dataset.classes:

@@ -24,31 +24,43 @@ def missing_classes(dataset: Dataset) -> Iterator[str]:
         )
         if len(split)
     }
-    # also of rows that are in no split, which train_rows leaves out
-    everywhere = np.bincount(dataset.train.targets, minlength=dataset.classes)
-    everywhere = everywhere + np.bincount(dataset.test.targets, minlength=dataset.classes)
+    everywhere = _everywhere(dataset)
     trained = counts["training"]
     if np.count_nonzero(trained) == 1:
         yield (
             f"all training rows are of class {names[int(np.argmax(trained))]!r}, so that there is "
             "nothing to tell apart; look at the label"
         )
-    if nowhere := _listed(names, everywhere == 0):
-        yield (
-            f"no row is of {nowhere}; classes are numbered from 0, and one without rows costs an "
-            "output"
-        )
+    yield from filter(None, [unused_classes(dataset)])
     if unlearnt := _listed(names, (everywhere > 0) & (trained == 0)):
         yield (
             f"no training row is of {unlearnt}, which cannot be learnt; give another --seed, or "
             "more training rows"
         )
+    held_out = dataset.test.targets is dataset.train.targets  # rather than brought along
     for split, found in counts.items():
         if split != "training" and (untold := _listed(names, (trained > 0) & (found == 0))):
+            remedy = f"; give another --seed, or a larger --{split}"
             yield (
-                f"no {split} row is of {untold}, so that the {split} score tells nothing of it; "
-                f"give another --seed, or a larger --{split}"
+                f"no {split} row is of {untold}, so that the {split} score tells nothing of it"
+                f"{remedy * (held_out or split == 'validation')}"
             )
+
+
+def unused_classes(dataset: Dataset) -> str:
+    """Return a sentence on the classes that no row is of; an empty string where there are none."""
+    nowhere = _listed(dataset.class_names, _everywhere(dataset) == 0) if dataset.classes else ""
+    if not nowhere:
+        return ""
+    return (
+        f"no row is of {nowhere}; classes are numbered from 0, and one without rows costs an output"
+    )
+
+
+def _everywhere(dataset: Dataset) -> NDArray[np.intp]:
+    """Count the rows of each class, also of rows in no split, which train_rows leaves out."""
+    count = np.bincount(dataset.train.targets, minlength=dataset.classes)
+    return count + np.bincount(dataset.test.targets, minlength=dataset.classes)
 
 
 def _counts(split: Split, classes: int) -> NDArray[np.intp]:

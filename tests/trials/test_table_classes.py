@@ -97,3 +97,13 @@ def test_other_negative_labels_name_the_line(tmp_path: Path) -> None:
     path = written(tmp_path / "a.csv", ["0", "1", "-3", "2"])
     with pytest.raises(DataError, match=r"line 4: the label -3 is negative.*--task regression"):
         read_csv(path, None)
+
+
+def test_a_network_of_another_size_hears_of_classes_without_rows(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    path = written(tmp_path / "a.csv", ["12"[i % 2] for i in range(40)])
+    assert main(["train", "--dataset", str(path), "--model", "mlp:3-2", "--workers", "1"]) == 2
+    told = capfd.readouterr().err
+    assert "has 3 classes" in told
+    assert "no row is of class '0'; classes are numbered from 0" in told
