@@ -30,6 +30,7 @@ def _doubts(
     classes = int(numbers.max()) + 1
     # The first rows tell of nearly all columns that they do not count, without a look at the rest.
     may_count = (np.diff(features[:_FEWEST_ROWS], axis=0) == 1).all(axis=0)
+    may_count &= (features[0] == 0) | (features[0] == 1)  # years and ages may follow each other too
     for name, column, counts in zip(names, features.T, may_count, strict=True):
         if counts and (np.diff(column) == 1).all():
             yield (
