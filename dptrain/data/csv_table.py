@@ -5,16 +5,17 @@ import contextlib
 import csv
 import io
 import itertools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from dptrain.data.csv_cells import bad_cell
 from dptrain.data.csv_classes import label_targets
 from dptrain.data.csv_doubts import table_doubts
-from dptrain.data.csv_header import Columns, Form, find_columns, number
+from dptrain.data.csv_header import Columns, Form, find_columns
 from dptrain.data.csv_match import match_columns
 from dptrain.data.opening import opened
 from dptrain.data.raw import RawData
@@ -111,7 +112,7 @@ def read_samples_csv(
             label=label,
             features=features,
         )
-        return _table(file, head, rows, found, labelled=False)
+        return _table(file, head, rows, found, learning=False)
 
 
 @contextlib.contextmanager
@@ -155,11 +156,11 @@ def _table(
     rows: Iterator[_Row],
     columns: Columns,
     *,
-    labelled: bool = True,
+    learning: bool = True,
 ) -> Table:
-    """Return all rows; ``labelled`` says that a label must not be empty."""
+    """Return all rows; ``learning`` says that each needs a label."""
     rows = itertools.chain(head[1:] if columns.header else head, rows)
-    table = _split(file, rows, columns, labelled=labelled)
+    table = _split(file, rows, columns, learning=learning)
     if not table.lines:
         raise DataError(f"{file}: holds a header line, but no rows")
     finite = np.isfinite(table.features)
@@ -172,7 +173,7 @@ def _table(
     return table
 
 
-def _split(file: str, rows: Iterable[_Row], columns: Columns, *, labelled: bool) -> Table:
+def _split(file: str, rows: Iterator[_Row], columns: Columns, *, learning: bool) -> Table:
     features = array.array("d")
     labels: list[str] = []
     lines: list[int] = []
@@ -184,33 +185,19 @@ def _split(file: str, rows: Iterable[_Row], columns: Columns, *, labelled: bool)
             )
         if columns.label is not None:
             text = cells[columns.label].strip()
-            if not text and labelled:
+            if not text and learning:
                 name = columns.names[columns.label]
                 raise DataError(f"{file}: line {line}, column {name!r}: empty")
             labels.append(text)
         lines.append(line)
         inputs = [cells[i] for i in columns.inputs]
+        bad = "_" in "".join(inputs)  # float() takes 2024_01; a table's cell is not Python
         try:
             features.extend(map(float, inputs))
         except ValueError:
-            raise _not_a_number(file, line, inputs, columns) from None
-        if "_" in "".join(inputs):  # float() takes 2024_01; a table's cell is not Python
-            raise _not_a_number(file, line, inputs, columns)
+            bad = True
+        if bad:
+            others = (each for _, each in rows)
+            raise bad_cell(file, line, cells, columns, others, learning=learning)
     matrix = np.frombuffer(features).reshape(len(lines), len(columns.inputs))
     return Table(matrix, labels, lines, columns)
-
-
-def _not_a_number(file: str, line: int, cells: list[str], columns: Columns) -> DataError:
-    name, cell = next(
-        (name, cell)
-        for name, cell in zip(columns.features, cells, strict=True)
-        if number(cell) is None
-    )
-    problem = f"{cell!r} is not a number" if cell.strip() else "empty"
-    comma = cell.strip().replace(",", ".", 1)
-    if "," in cell and number(comma) is not None:
-        problem += f"; write {comma}, with a point"
-    return DataError(
-        f"{file}: line {line}, column {name!r}: {problem}; mend it, or name the columns to learn "
-        "from with --columns"
-    )

@@ -180,3 +180,18 @@ def test_other_encodings_say_what_to_do(encoding: str, tmp_path: Path) -> None:
     path.write_text("a,品種\n1,2\n", encoding=encoding)
     with pytest.raises(DataError, match=r"not a text file in UTF-8.*save it as CSV UTF-8.*iconv"):
         read_csv(path, None)
+
+
+def test_all_cells_that_hold_no_number_are_counted(tmp_path: Path) -> None:
+    text = "a,town,c,label\n1,Ulm,3,0\n4,Bonn,?,1\n7,Ulm,,0\n"
+    with pytest.raises(
+        DataError, match=r"line 2, column 'town': 'Ulm' is not a number; 3 rows"
+    ) as e:
+        read_csv(table(tmp_path, text), None)
+    assert "in 'town' (3), 'c' (2); mend them or take these rows out, or name" in str(e.value)
+    data = read_csv(table(tmp_path, text), None, ["a"])
+    np.testing.assert_array_equal(data.x_train, [[1], [4], [7]])
+    with pytest.raises(DataError, match=r"line 3, column 'c': '\?' is not a number; 2 rows"):
+        read_csv(table(tmp_path, text), None, ["a", "c"])
+    with pytest.raises(DataError, match=r"column 'b': '1,5' is not a number; write 1.5, with a"):
+        read_csv(table(tmp_path, "a;b;c\n1;1,5;0\n"), None)
