@@ -12,6 +12,8 @@ CERTAIN_LABELS = ("label", "target")
 LIKELY_LABELS = ("class", "species", "y", "t")
 LABEL_NAMES = (*CERTAIN_LABELS, *LIKELY_LABELS)
 
+_MOST_NAMES = 6  # in a message
+
 # A column of these names that never repeats itself numbers the rows.
 _INDEX_NAMES = ("", "unnamed: 0", "id", "index")
 
@@ -221,7 +223,9 @@ def _position(file: str, names: tuple[str, ...], header: bool, setting: str, nam
             f"add one, or give its number from 1{', first or last' * (setting == 'label')}"
         )
     use = " for the label" if setting == "label" else ""
-    raise DataError(f"{file}: has no column {name!r}{use}{suggestion(name, names)}")
+    near = suggestion(name, names)
+    has = ", ".join(map(repr, names[:_MOST_NAMES])) + ", …" * (len(names) > _MOST_NAMES)
+    raise DataError(f"{file}: has no column {name!r}{use}{near or f'; it has {has}'}")
 
 
 def _check_single(file: str, names: tuple[str, ...], name: str) -> None:

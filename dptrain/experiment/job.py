@@ -1,5 +1,6 @@
 """A settled experiment and its data, ready to compute with: the same object in every process."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property
@@ -264,6 +265,11 @@ def _foreign(experiment: Experiment, class_names: Sequence[str]) -> tuple[Experi
         experiment, dataset_digest=None, train_rows=None, validation=0.0, test=0.0, task=task
     )
     opened = opened_data(experiment, prepared_data(experiment, class_names))
+    size, wanted = math.prod(opened.sample_shape), math.prod(experiment.input_shape or ())
+    if experiment.input_shape and size != wanted:
+        raise ShapeError(
+            f"{experiment.dataset} has samples of {size} values, but the run learnt from {wanted}"
+        )
     if len(opened.test):
         return experiment, opened
     nothing = replace(opened.train, index=np.empty(0, np.intp))

@@ -211,3 +211,25 @@ def test_saved_weights_are_not_put_to_another_use_in_silence(
     flags[2] = str(written(tmp_path / "renamed.csv", renamed))
     assert main([*flags, "--out", str(tmp_path / "b")]) == 0
     assert "outputs stood for setosa, versicolor" in capfd.readouterr().err
+
+
+def test_evaluate_refuses_what_it_cannot_match(run: Path, refused: Refused, tmp_path: Path) -> None:
+    bare = written(tmp_path / "bare.csv", LINES[1:])
+    assert "has no column 'sepal_length_cm'; it has '5.1', '3.5'" in refused(
+        "evaluate", run, "--dataset", bare
+    )
+    unlabelled = written(tmp_path / "unlabelled.csv", picked(LINES, [0, 1, 2, 3]))
+    assert "has no column 'species' for the label" in refused(
+        "evaluate", run, "--dataset", unlabelled
+    )
+    assert "labels go up to 9, but the run has 3 classes" in refused(
+        "evaluate", run, "--dataset", "mnist"
+    )
+    numbered = [row.replace("setosa", "0").replace("versicolor", "1") for row in LINES[1:101]]
+    without = trained(written(tmp_path / "n.csv", numbered), tmp_path / "n", "--label", "last")
+    wide = written(tmp_path / "wide.csv", picked(numbered, [0, 1, 2, 3, 3, 4]))
+    for width in ([0, 1, 2, 4], [0, 1, 2, 3, 3, 4]):
+        other = written(wide, picked(numbered, width))
+        assert refused("evaluate", without, "--dataset", other)
+        if len(width) > 4:
+            assert "learnt from 4 of a table" in refused("predict", without, "--input", other)
