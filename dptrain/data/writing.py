@@ -62,11 +62,7 @@ def write_folder(
             f"{data.class_names[0]!r}; name another column with --label"
         )
     targets = normalise_targets(data.t_train, data.t_test, scalar, task)
-    if data.class_names and targets.classes > len(data.class_names):
-        raise DataError(
-            f"labels go up to {targets.classes - 1}, but the run has {len(data.class_names)} "
-            f"classes, {', '.join(data.class_names[:8])}"
-        )
+    names = _class_names(data, targets)
     inputs = {"x_train": data.x_train}
     outputs = {"t_train": targets.train}
     if data.x_test is not None and targets.test is not None:
@@ -82,7 +78,6 @@ def write_folder(
             files[f"{key}.npy"] = _write_npy(temporary / f"{key}.npy", len(values), pieces)
         for key, values in outputs.items():
             files[f"{key}.npy"] = _write_npy(temporary / f"{key}.npy", len(values), iter([values]))
-        names = data.class_names or tuple(str(index) for index in range(targets.classes))
         rounded = tuple(_rounded(data, scalar, targets))
         meta = Meta(
             FORMAT_VERSION,
@@ -90,7 +85,7 @@ def write_folder(
             name,
             source,
             dtype,
-            len(names) if targets.classes else 0,
+            len(names),
             names,
             rounded,
             files,
@@ -111,6 +106,18 @@ def write_folder(
         ) from None
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _class_names(data: RawData, targets: Targets) -> tuple[str, ...]:
+    if not targets.classes:
+        return ()
+    names = data.class_names or tuple(str(index) for index in range(targets.classes))
+    if targets.classes > len(names):
+        raise DataError(
+            f"labels go up to {targets.classes - 1}, but the run has {len(names)} classes, "
+            f"{', '.join(names[:8])}"
+        )
+    return names
 
 
 def _rounded(data: RawData, dtype: np.dtype[Any], targets: Targets) -> Iterator[Rounded]:
