@@ -115,7 +115,7 @@ def find_columns(
     if picked is None:
         left_out = tuple(
             i
-            for i, name in enumerate(_given_names(rows) if header else names)
+            for i, name in enumerate(rows[0] if header else names)
             if i != position and _is_index(name, [row[i] for row in body if i < len(row)])
         )
         if len(left_out) + 1 == len(names):
@@ -133,15 +133,8 @@ def find_columns(
 
 def column_names(rows: list[list[str]], *, header: bool) -> tuple[str, ...]:
     """Return the names of the columns: those of the header, ``column 3`` where there is none."""
-    given = _given_names(rows) if header else [""] * len(rows[0])
+    given = [cell.strip() if header else "" for cell in rows[0]]
     return tuple(name or f"column {i + 1}" for i, name in enumerate(given))
-
-
-def _given_names(rows: list[list[str]]) -> list[str]:
-    """Return the header's cells; where it is one short, as R writes it, none comes first."""
-    given = [cell.strip() for cell in rows[0]]
-    short = len(rows) > 1 and len(rows[1]) == len(given) + 1
-    return [""] * short + given
 
 
 def _is_header(

@@ -179,9 +179,12 @@ def _split(file: str, rows: Iterator[_Row], columns: Columns, *, learning: bool)
     lines: list[int] = []
     for line, cells in rows:
         if len(cells) != len(columns.names):
+            # as R writes row names; a guess might be wrong and move every column by one
+            short = columns.header and not lines and len(cells) == len(columns.names) + 1
+            remedy = "; where the first cell names the row, begin the header with a comma"
             raise DataError(
                 f"{file}: line {line} has {len(cells)} cells, but there are "
-                f"{len(columns.names)} columns"
+                f"{len(columns.names)} columns{remedy * short}"
             )
         if columns.label is not None:
             text = cells[columns.label].strip()
