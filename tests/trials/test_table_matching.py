@@ -233,3 +233,19 @@ def test_evaluate_refuses_what_it_cannot_match(run: Path, refused: Refused, tmp_
         assert refused("evaluate", without, "--dataset", other)
         if len(width) > 4:
             assert "learnt from 4 of a table" in refused("predict", without, "--input", other)
+
+
+def test_whole_numbers_stay_numbers_to_predict_where_the_run_learnt_such(
+    verb: Verb, tmp_path: Path
+) -> None:
+    prices = [f"{i},{(7 * i) % 11},{3 * i + 0.5}" for i in range(60)]
+    run = trained(written(tmp_path / "a.csv", ["area,rooms,price", *prices]), tmp_path / "run")
+    whole = [f"{3 * i},{(7 * i) % 11},{i}" for i in range(20)]
+    table = written(tmp_path / "b.csv", ["price,rooms,area", *whole])
+    found = verb("evaluate", run, "--dataset", table)
+    assert found["splits"].keys() == {"test"}
+    predicted = verb("predict", run, "--input", table)["outputs"]
+    blank = [f"{row.rpartition(',')[0]}," for row in prices]  # as of rows that nobody has priced
+    unpriced = written(tmp_path / "c.csv", ["area,rooms,price", *blank])
+    again = verb("predict", run, "--input", unpriced)["outputs"]
+    np.testing.assert_array_equal(predicted, again[:20])

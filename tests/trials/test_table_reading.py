@@ -137,7 +137,7 @@ def test_a_name_alone_leaves_nothing_out(tmp_path: Path) -> None:
 
 def test_row_names_as_r_writes_them_are_asked_for(tmp_path: Path) -> None:
     text = 'a,b,label\n"1",5,6,0\n"2",7,8,1\n'
-    with pytest.raises(DataError, match="line 2 has 4 cells.*begin the header with a comma"):
+    with pytest.raises(DataError, match=r"line 2 has 4 cells.*begin the header with a comma"):
         read_csv(table(tmp_path, text), None)
     assert form(tmp_path, "," + text) == (True, ("a", "b"), "label", ("column 1",))
 
