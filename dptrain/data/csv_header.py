@@ -145,7 +145,9 @@ def _is_header(
     counted = [cell for cell, each in zip(first, numeric, strict=True) if each]
     counts = counted == [str(i) for i in range(len(counted))]
     if all(numeric):
-        if counts and len(first) == 2 and len(rows) > 1:
+        # two numbers from 0, or four from 1, may well be the values of a row
+        from_one = first == [str(i + 1) for i in range(len(first))]
+        if len(rows) > 1 and ((counts and len(first) == 2) or (from_one and len(first) > 3)):
             raise DataError(
                 f"{file}: the first line, {','.join(first)}, may name the columns or be a row; "
                 "give --header or --no-header"

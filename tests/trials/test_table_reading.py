@@ -44,6 +44,7 @@ def test_the_header_is_told_from_a_row(text: str, header: bool, tmp_path: Path) 
     ("text", "words"),
     [
         ("0,1\n5,0\n6,1\n", "may name the columns or be a row; give --header or --no-header"),
+        ("1,2,3,4\n5,6,7,0\n6,5,7,1\n", "1,2,3,4, may name the columns or be a row"),
         ("5.1,,1\n6,2,0\n", "line 1, column 2: '' is not a number.*--no-header"),
         ("5.1,NA,1\n6,2,0\n", "line 1, column 2: 'NA' is not a number"),
         ("id,2019,2020\n1,5,6\n", "line 1, column 1: 'id' is not a number.*--header"),
