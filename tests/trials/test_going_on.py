@@ -13,7 +13,7 @@ import dptrain
 from dptrain import BatchNorm, Dense, Network, Sigmoid
 from dptrain.api import Settings
 from dptrain.audit.history import read_history
-from dptrain.cli.program import app
+from dptrain.cli.verbs import program
 from dptrain.errors import DataError, DptrainError, RunFolderError, UsageError
 from dptrain.experiment.python_words import as_python
 from tests.audit.runs import bisected
@@ -34,7 +34,8 @@ def fit(network: object, **settings: Any) -> dptrain.Result:
 
 
 def cli(*arguments: object) -> object:
-    return app(list(map(str, arguments)), result_action="return_value")
+    given = list(map(str, arguments))
+    return program(given)(given, result_action="return_value")
 
 
 @pytest.fixture(scope="module")

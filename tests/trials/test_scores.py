@@ -9,7 +9,7 @@ import pytest
 
 import dptrain
 from dptrain import Dense, Network
-from dptrain.cli.program import app
+from dptrain.cli.verbs import program
 from dptrain.errors import NonFiniteError
 from tests.sessions import run, write_dataset
 
@@ -67,8 +67,11 @@ def test_best_by_the_test_rows(
     assert outcome.summary()["notes"] == outcome.notes
     for checkpoint in ("best", "last"):
         told = flatters and checkpoint == "best"
-        app(["evaluate", str(out), "--checkpoint", checkpoint], result_action="return_value")
+        arguments = ["evaluate", str(out), "--checkpoint", checkpoint]
+        program([])(
+            ["evaluate", str(out), "--checkpoint", checkpoint], result_action="return_value"
+        )
         assert (said in capsys.readouterr().out) is told
-        app(["evaluate", str(out), "--checkpoint", checkpoint, "--json"],
+        program([])(["evaluate", str(out), "--checkpoint", checkpoint, "--json"],
             result_action="return_value")  # fmt: skip
         assert bool(json.loads(capsys.readouterr().out)["notes"]) is told
