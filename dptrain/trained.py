@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from dptrain.arithmetic.digest import digest
 from dptrain.checkpoint.checkpoint import Checkpoint, load_checkpoint
 from dptrain.data.dataset import Split
+from dptrain.data.frames import columns_of
 from dptrain.data.inputs import normalise_inputs
 from dptrain.data.pickled import PICKLES
 from dptrain.errors import CheckpointError, DptrainError, ShapeError, UsageError
@@ -96,13 +97,15 @@ class TrainedNetwork:
 
         Args:
             x: samples ``(n, *input_shape)``, or one sample; uint8 is taken as grey values 0 to 255.
+                Of a data frame the columns that the run learnt from are taken, by their names.
 
         Raises:
             ShapeError: the samples do not fit the network.
-            DataError: a value is not finite.
+            DataError: a value is not finite, or a column is missing.
             UsageError: the network is the user's own, and its code is not at hand.
         """
-        samples, rows = self._samples(np.asarray(x)), evaluation_rows(self.experiment)
+        samples = self._samples(np.asarray(columns_of(x, self.experiment.columns)))
+        rows = evaluation_rows(self.experiment)
         if isinstance(self.network, OwnNetwork):
             return self.network.outputs(self.parameters, samples, rows)
         dtype = self.parameters.dtype

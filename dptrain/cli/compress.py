@@ -55,7 +55,7 @@ def compress(
         _check_out(out, fractions)
     trained, saved = load_run(run, checkpoint)
     trained.layered("smaller weights")
-    job = evaluation_job(trained.experiment, dataset)
+    job = evaluation_job(trained.experiment, dataset, None, trained.class_names)
     tried = variants(trained, fractions, bits)
     rows = list(measured(trained, saved, job, tried))
     if out is not None:

@@ -1,5 +1,6 @@
 """``dptrain evaluate``."""
 
+import sys
 from pathlib import Path
 from typing import Literal
 
@@ -14,6 +15,7 @@ from dptrain.exchange.engine import Score
 from dptrain.exchange.inline import InlineEngine
 from dptrain.experiment.job import SPLITS, evaluation_job
 from dptrain.own.network import OwnNetwork
+from dptrain.report.banner import columns_lines
 from dptrain.report.evaluation import print_classes, print_confusion, score_line
 from dptrain.report.tables import print_table
 from dptrain.trained import TrainedNetwork, load_run
@@ -43,7 +45,8 @@ def evaluate(
     """
     named = code.named() if code is not None else None
     trained, saved = load_run(run, checkpoint, named)
-    job = evaluation_job(warn_of_change(trained.experiment, named), dataset, named)
+    experiment = warn_of_change(trained.experiment, named)
+    job = evaluation_job(experiment, dataset, named, trained.class_names)
     engine = InlineEngine(job, trained.parameters, [])
     scores = {s: engine.evaluate(s) if len(job.split(s)) else None for s in SPLITS}
     judged = {s: _judged(trained, job.split(s)) for s in SPLITS if len(job.split(s))}
@@ -61,6 +64,9 @@ def evaluate(
             name: None if each is None else each.loss,
             f"{split}_accuracy": None if each is None else each.accuracy,
         }
+    if dataset is not None:
+        for line in columns_lines(job):
+            print(line, file=sys.stderr)  # noqa: T201 - what was assumed
     notes = []
     if checkpoint == "best" and dataset is None and chosen_by_test(job):
         notes.append(flattered("the checkpoint best"))

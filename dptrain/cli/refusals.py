@@ -4,14 +4,20 @@ from cyclopts import (
     CycloptsError,
     MissingArgumentError,
     RepeatArgumentError,
+    UnknownOptionError,
     UnusedCliTokensError,
 )
 
+from dptrain.experiment.synonyms import meant
 from dptrain.invocation import program
 
 
 def refusal(error: CycloptsError) -> str:
     """Return what is wrong with the command line, and what to give instead."""
+    if isinstance(error, UnknownOptionError):
+        word = error.token.keyword or error.token.value
+        hint = meant(word, "--")  # it may have another name in other libraries
+        return f"unknown option {word}; {hint}" if hint else str(error)
     verb = " ".join(error.command_chain or ("dptrain",))
     if isinstance(error, MissingArgumentError) and error.argument is not None:
         name, what = error.argument.name, _described(error)

@@ -1,25 +1,47 @@
 """New samples from files, for prediction."""
 
-import csv
 import math
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from dptrain.data.csv_table import Table, read_samples_csv
+from dptrain.data.source import TABLE_ENDINGS
 from dptrain.errors import DataError
+from dptrain.experiment.schema import Experiment
 
 PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".pgm", ".tif", ".tiff", ".webp")
 
 
-def read_samples(
-    path: Path, shape: tuple[int, ...], columns: Sequence[str] | None = None
-) -> NDArray[Any]:
-    """Return the samples in a file, for a network that takes samples of ``shape``.
+def is_table(path: Path) -> bool:
+    """Return whether a file is a table, by its name."""
+    return path.name.lower().endswith(TABLE_ENDINGS)
 
-    ``columns`` names what it learnt from, to be found again in a CSV file with a header line.
+
+def read_table(path: Path, shape: tuple[int, ...], experiment: Experiment) -> Table:
+    """Return the rows of a CSV, with the columns that a run learnt from.
+
+    Raises:
+        DataError: as `read_samples_csv`, or there is no such file.
+    """
+    if not path.is_file():
+        raise DataError(f"{path}: no such file")
+    header = experiment.header
+    if header is None and experiment.columns is not None:  # a run of an earlier version
+        header = True
+    return read_samples_csv(
+        path,
+        header=header,
+        columns=experiment.columns,
+        label=experiment.label,
+        features=math.prod(shape),
+    )
+
+
+def read_samples(path: Path, shape: tuple[int, ...]) -> NDArray[Any]:
+    """Return the samples in a file of arrays or a picture, for samples of ``shape``.
 
     Raises:
         DataError: the file is missing, damaged, or of a kind that is not understood.
@@ -30,8 +52,6 @@ def read_samples(
     try:
         if suffix == ".npy":
             return np.asarray(np.load(path, allow_pickle=False))
-        if suffix == ".csv":
-            return _table(path, columns)
         if suffix in PICTURES:
             return _picture(path, shape)
     except (OSError, ValueError, EOFError, UnicodeDecodeError) as error:
@@ -39,32 +59,6 @@ def read_samples(
             raise
         raise DataError(f"{path}: cannot be read: {error}") from None
     raise DataError(f"{path}: input must be .npy, .csv or a picture such as .png")
-
-
-def _table(path: Path, columns: Sequence[str] | None) -> NDArray[Any]:
-    with path.open(newline="", encoding="utf-8") as file:
-        rows = [row for row in csv.reader(file) if row]
-    header: list[str] = []
-    if rows and not all(_is_number(cell) for cell in rows[0]):
-        header, *rows = rows
-    if not rows:
-        raise DataError(f"{path}: has no rows")
-    for i, row in enumerate(rows):
-        if len(row) != len(rows[0]):
-            raise DataError(f"{path}: row {i} has {len(row)} cells, the first has {len(rows[0])}")
-    names = [cell.strip() for cell in header]
-    whole = len(names) == len(rows[0])
-    if columns is not None and whole and all(each in names for each in columns):
-        rows = [[row[names.index(each)] for each in columns] for row in rows]
-    return np.array([[float(cell) for cell in row] for row in rows])
-
-
-def _is_number(cell: str) -> bool:
-    try:
-        float(cell)
-    except ValueError:
-        return False
-    return True
 
 
 def _picture(path: Path, shape: tuple[int, ...]) -> NDArray[Any]:

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dptrain.checkpoint.checkpoint import Checkpoint, load_checkpoint
+from dptrain.coordinator.meanings import changed_meanings
 from dptrain.errors import CheckpointError, UsageError
 from dptrain.exchange.engine import State
 from dptrain.exchange.rank import initial_state
@@ -21,11 +22,13 @@ class Beginning(NamedTuple):
         parameters: flat ``(size,)``.
         taken: names of the tensors that were taken over.
         anew: names of those that begin anew: the saved network has none of that name and shape.
+        changed: sentences on inputs and outputs that stand for something else than they did.
     """
 
     parameters: NDArray[Any]
     taken: list[str]
     anew: list[str]
+    changed: tuple[str, ...] = ()
 
 
 def saved_weights(path: str) -> Checkpoint:
@@ -86,7 +89,7 @@ def begin_with(job: Job, saved: Checkpoint, parameters: NDArray[Any]) -> Beginni
             f"{origin} has no {', '.join(unfounded)} of this network's shape to be frozen; freeze "
             "only what is taken over"
         )
-    return found
+    return found._replace(changed=tuple(changed_meanings(job, saved, found.taken)))
 
 
 def first_state(job: Job, saved: Checkpoint | None) -> tuple[State, Beginning | None]:

@@ -115,7 +115,7 @@ class Run:
         data = self._prepared or prepared_data(self._experiment)
         job = self._settled_job(data)
         text = to_toml(job.experiment, self._execution)
-        begins = ""
+        begins, beginning = "", None
         if checkpoint is None:
             state, beginning = first_state(job, self._saved)
             progress = Progress()
@@ -131,6 +131,8 @@ class Run:
         self._observer.begin(job, self._execution, folder.path, progress.step)
         if begins:
             self._observer.note(begins)
+        for sentence in beginning.changed if begins and beginning else ():
+            self._observer.warn(sentence)
         metrics = stack.enter_context(MetricsWriter(folder.metrics, self._observer.warn))
         if has_ended:
             self._observer.warn(_nothing_to_do(job, progress))
@@ -222,6 +224,7 @@ class Run:
             len(dataset.train),
             dataset.digest,
             sum(dataset.target_shape),
+            dataset.form,
         )
         path = Path(settled.dataset)
         named = self._prepared is None and settled.dataset not in PACKAGED and path.exists()

@@ -3,9 +3,40 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import msgspec
+
 from dptrain.errors import DataError, suggestion
 
-LABEL_NAMES = ("label", "target", "class", "species", "y", "t")
+# What a column of these names can only be, and what it may be as well as a feature.
+CERTAIN_LABELS = ("label", "target")
+LIKELY_LABELS = ("class", "species", "y", "t")
+LABEL_NAMES = (*CERTAIN_LABELS, *LIKELY_LABELS)
+
+_MOST_NAMES = 6  # in a message
+
+# A column of these names that never repeats itself numbers the rows.
+_INDEX_NAMES = ("", "unnamed: 0", "id", "index")
+
+
+class Form(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How a CSV file is understood.
+
+    Attributes:
+        header: whether its first line names the columns; otherwise they are ``column 1`` and so on.
+        columns: the names of those to learn from, in the order of the features.
+        label: the name of the column of the targets.
+        left_out: the names of columns left out because they number the rows.
+    """
+
+    header: bool
+    columns: tuple[str, ...]
+    label: str
+    left_out: tuple[str, ...] = ()
+
+    @property
+    def essence(self) -> tuple[bool, tuple[str, ...], str]:
+        """What decides the numbers."""
+        return self.header, self.columns, self.label
 
 
 @dataclass(frozen=True)
@@ -15,14 +46,16 @@ class Columns:
     Attributes:
         names: of all.
         header: whether the file gave the names.
-        label: the position of the label.
+        label: the position of the label; None where it is not in the file.
         inputs: the positions of the columns to learn from, in the order of the features.
+        left_out: the names of columns left out because they number the rows.
     """
 
     names: tuple[str, ...]
     header: bool
-    label: int
+    label: int | None
     inputs: tuple[int, ...]
+    left_out: tuple[str, ...] = ()
 
     @property
     def features(self) -> tuple[str, ...]:
@@ -41,65 +74,155 @@ def number(text: str) -> float | None:
 
 
 def find_columns(
-    file: str, rows: list[list[str]], label: str | None, chosen: Sequence[str] | None
+    file: str,
+    rows: list[list[str]],
+    label: str | None,
+    chosen: Sequence[str] | None,
+    header: bool | None = None,
 ) -> Columns:
-    """Return the columns of the file whose first row, or first two rows, are given.
+    """Return the columns of the file whose first rows are given.
 
-    The first row is a header when not all of it are numbers; but a row of numbers and text that is
-    followed by one with the same columns of text is data (numbers with a class name), unless it
-    holds the label column's name. ``chosen`` names the columns to learn from; None are all but the
-    label. Raises DataError when there is no column of a given name, or several.
+    Args:
+        file: its name, for messages.
+        rows: the first of them, stripped of nothing, at least one.
+        label: the name of the label column, its number from 1, ``first`` or ``last``; None is one
+            that is called so, or the last.
+        chosen: the columns to learn from, by name or number; None are all but the label and those
+            that number the rows.
+        header: whether the first row names the columns; None finds out.
+
+    Raises:
+        DataError: there is no column of a given name, or several; or it cannot be told which is
+            the label, or whether there is a header.
     """
-    header = _is_header(rows, label)
-    names = tuple(cell.strip() for cell in rows[0])
-    if not header:
-        names = tuple(f"column {index + 1}" for index in range(len(names)))
+    if header is None:
+        header = _is_header(file, rows, label, chosen)
+    names = column_names(rows, header=header)
+    body = rows[1:] if header else rows
     if len(names) < 2:
         raise DataError(
             f"{file}: only one column, but features and a label are needed; "
-            "columns are separated by commas"
+            "columns are separated by commas, semicolons or tabs"
         )
-    position = _label_position(file, names, header, label)
-    if chosen is None:
-        inputs = tuple(i for i in range(len(names)) if i != position)
+    picked = None
+    if chosen is not None:
+        picked = tuple(_position(file, names, header, "columns", each) for each in chosen)
+    if label is None:
+        position = _likely_label(file, names, body, picked or ())
     else:
-        inputs = tuple(_position(file, names, header, "columns", each) for each in chosen)
-    if position in inputs:
+        position = _position(file, names, header, "label", label)
+    left_out: tuple[int, ...] = ()
+    if picked is None:
+        left_out = tuple(
+            i
+            for i, name in enumerate(rows[0] if header else names)
+            if i != position and _is_index(name, [row[i] for row in body if i < len(row)])
+        )
+        if len(left_out) + 1 == len(names):
+            left_out = ()
+        picked = tuple(i for i in range(len(names)) if i != position and i not in left_out)
+    if position in picked:
         raise DataError(
             f"{file}: columns={names[position]!r} is the label; leave it out, or name another "
             "column with --label"
         )
-    return Columns(names, header, position, inputs)
+    for name in (names[i] for i in (*picked, position)):
+        _check_single(file, names, name)
+    return Columns(names, header, position, picked, tuple(names[i] for i in left_out))
 
 
-def _is_header(rows: list[list[str]], label: str | None) -> bool:
-    numeric = [[number(cell) is not None for cell in row] for row in rows]
-    if all(numeric[0]):
-        return False
-    known = LABEL_NAMES if label is None else (*LABEL_NAMES, label.lower())
-    if any(cell.strip().lower() in known for cell in rows[0]):
+def column_names(rows: list[list[str]], *, header: bool) -> tuple[str, ...]:
+    """Return the names of the columns: those of the header, ``column 3`` where there is none."""
+    given = [cell.strip() if header else "" for cell in rows[0]]
+    return tuple(name or f"column {i + 1}" for i, name in enumerate(given))
+
+
+def _is_header(
+    file: str, rows: list[list[str]], label: str | None, chosen: Sequence[str] | None
+) -> bool:
+    first = [cell.strip() for cell in rows[0]]
+    numeric = [number(cell) is not None for cell in first]
+    counted = [cell for cell, each in zip(first, numeric, strict=True) if each]
+    counts = counted == [str(i) for i in range(len(counted))]
+    if all(numeric):
+        # two numbers from 0, or four from 1, may well be the values of a row
+        from_one = first == [str(i + 1) for i in range(len(first))]
+        if len(rows) > 1 and ((counts and len(first) == 2) or (from_one and len(first) > 3)):
+            raise DataError(
+                f"{file}: the first line, {','.join(first)}, may name the columns or be a row; "
+                "give --header or --no-header"
+            )
+        return counts and len(first) > 2
+    known = {*LABEL_NAMES, *(name.lower() for name in (label or "", *(chosen or ())) if name)}
+    if any(cell.lower() in known for cell in first) or not any(numeric):
         return True
-    return not any(numeric[0]) or numeric[0] != numeric[-1] or len(rows) == 1
+    if len(rows) == 1 or numeric == [number(cell) is not None for cell in rows[1]]:
+        return False
+    if counts:
+        return True
+    at = numeric.index(False)
+    raise DataError(
+        f"{file}: line 1, column {at + 1}: {first[at]!r} is not a number, and {counted[0]} beside "
+        "it is hardly a name; give --header if the line names the columns, --no-header if it is a "
+        "row"
+    )
 
 
-def _label_position(file: str, names: tuple[str, ...], header: bool, label: str | None) -> int:
-    if label is None:
-        folded = [name.lower() for name in names]
-        found = [folded.index(name) for name in LABEL_NAMES if name in folded]
-        return found[0] if found else len(names) - 1
-    return _position(file, names, header, "label", label)
+def _is_index(name: str, cells: list[str]) -> bool:
+    values = [cell.strip() for cell in cells]
+    if name.strip().lower() not in _INDEX_NAMES or len(set(values)) < len(values):
+        return False
+    numbers = [number(value) for value in values]
+    return all(value is None or value.is_integer() for value in numbers) and bool(values)
+
+
+def _likely_label(
+    file: str, names: tuple[str, ...], body: list[list[str]], features: tuple[int, ...]
+) -> int:
+    last = len(names) - 1
+    named = [i for i, n in enumerate(names) if n.lower() in LABEL_NAMES and i not in features]
+    certain = [i for i in named if names[i].lower() in CERTAIN_LABELS or _is_words(body, i)]
+    if len(certain) == 1:
+        return certain[0]
+    if not named or last in (certain or named) or (not certain and _is_words(body, last)):
+        return last
+    first, other = (certain[0], certain[1]) if certain else (named[0], last)
+    raise DataError(
+        f"{file}: the label may be {names[first]!r}, by its name, or {names[other]!r}"
+        f"{', the last column' * (other == last)}; say which with --label {names[first]} or "
+        f"--label {names[other]}"
+    )
+
+
+def _is_words(body: list[list[str]], at: int) -> bool:
+    cells = [row[at].strip() for row in body if at < len(row)]
+    return any(cell and number(cell) is None for cell in cells)
 
 
 def _position(file: str, names: tuple[str, ...], header: bool, setting: str, name: str) -> int:
+    if name in names:
+        _check_single(file, names, name)
+        return names.index(name)
+    if setting == "label" and name in ("first", "last"):
+        return 0 if name == "first" else len(names) - 1
+    if name.isdecimal():
+        if not 1 <= int(name) <= len(names):
+            raise DataError(
+                f"{file}: {setting}={name}: there is no such column; they count from 1 to "
+                f"{len(names)}"
+            )
+        return int(name) - 1
     if not header:
-        without = "the last column" if setting == "label" else "all columns but the last"
         raise DataError(
             f"{file}: {setting}={name!r} names a column, but the file has no header line; "
-            f"add one, or leave the {setting} out to take {without}"
+            f"add one, or give its number from 1{', first or last' * (setting == 'label')}"
         )
+    use = " for the label" if setting == "label" else ""
+    near = suggestion(name, names)
+    has = ", ".join(map(repr, names[:_MOST_NAMES])) + ", …" * (len(names) > _MOST_NAMES)
+    raise DataError(f"{file}: has no column {name!r}{use}{near or f'; it has {has}'}")
+
+
+def _check_single(file: str, names: tuple[str, ...], name: str) -> None:
     if names.count(name) > 1:
         raise DataError(f"{file}: {names.count(name)} columns are called {name!r}; rename one")
-    if name not in names:
-        use = " for the label" if setting == "label" else ""
-        raise DataError(f"{file}: has no column {name!r}{use}{suggestion(name, names)}")
-    return names.index(name)

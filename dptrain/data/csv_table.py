@@ -1,75 +1,166 @@
 """Read CSV files, plain or gzipped, with one label column and numbers in all the others."""
 
 import array
+import contextlib
 import csv
 import io
 import itertools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dptrain.data.csv_header import Columns, find_columns, number
+from dptrain.data.csv_cells import bad_cell
+from dptrain.data.csv_classes import label_targets
+from dptrain.data.csv_doubts import table_doubts
+from dptrain.data.csv_header import Columns, Form, find_columns
+from dptrain.data.csv_match import match_columns
 from dptrain.data.opening import opened
 from dptrain.data.raw import RawData
+from dptrain.data.targets import Task
 from dptrain.errors import DataError
 
 _Row = tuple[int, list[str]]  # the line on which the row ends, counting from 1, and its cells
+
+# Header, label and index columns are told by so many rows: enough to see words among numbers.
+_HEAD = 100
 
 
 @dataclass(frozen=True)
 class Table:
     """A CSV file with its label column set apart.
 
-    ``features``: float64 (rows, columns to learn from). ``labels``: the label column's text, one a
-    row. ``lines``: the line of the file on which each row ends, counting from 1. ``names``: of the
-    columns to learn from.
+    Attributes:
+        features: float64 (rows, columns to learn from).
+        labels: the label column's text, one a row; empty where the file has none.
+        lines: the line of the file on which each row ends, counting from 1.
+        columns: what the file has.
     """
 
     features: NDArray[np.float64]
     labels: list[str]
     lines: list[int]
-    names: tuple[str, ...]
+    columns: Columns
 
 
-def read_csv(path: Path, label: str | None, columns: Sequence[str] | None = None) -> RawData:
+def table_form(
+    path: Path, label: str | None, columns: Sequence[str] | None, header: bool | None = None
+) -> Form:
+    """Return how a file is understood, from its first rows; arguments and errors as `read_csv`."""
+    file = str(path)
+    with _rows(path) as rows:
+        head = _head(file, rows)
+        found = find_columns(file, [cells for _, cells in head], label, columns, header)
+    assert found.label is not None
+    return Form(found.header, found.features, found.names[found.label], found.left_out)
+
+
+def read_csv(
+    path: Path,
+    label: str | None,
+    columns: Sequence[str] | None = None,
+    header: bool | None = None,
+    class_names: Sequence[str] = (),
+    task: Task | None = None,
+) -> RawData:
     """Return the rows as a training part: features float64 (rows, columns), targets and classes.
 
-    ``label`` is the name of the label column; without one it is a column called as in
-    ``csv_header.LABEL_NAMES`` (in any case), otherwise the last. ``columns`` names those to learn
-    from, in this order; by default all but the label. Labels of text become classes
+    ``label``, ``columns`` and ``header`` are those of `find_columns`. Labels of text become classes
     numbered in sorted order, which are named. Whole numbers become class labels, int64
-    (rows,), and other numbers regression targets, float64 (rows, 1).
+    (rows,), and other numbers regression targets, float64 (rows, 1). ``class_names`` are those of
+    a run: labels are then numbered by them, and others are refused. ``task`` is that of
+    `normalise_targets`.
 
     Raises DataError naming line and column of ragged rows, empty cells and cells that hold no
     finite number.
     """
     file = str(path)
+    with _rows(path) as rows:
+        head = _head(file, rows)
+        found = find_columns(file, [cells for _, cells in head], label, columns, header)
+        table = _table(file, head, rows, found)
+    targets, names = label_targets(file, table.labels, table.lines, class_names, task)
+    notes = table_doubts(table.features, table.labels, found.features)
+    return RawData(
+        table.features, targets, class_names=names, input_names=found.features, notes=notes
+    )
+
+
+def read_samples_csv(
+    path: Path,
+    *,
+    header: bool | None,
+    columns: Sequence[str] | None,
+    label: str | None,
+    features: int,
+) -> Table:
+    """Return the rows of a file that a run is to predict; arguments as `match_columns`.
+
+    Raises:
+        DataError: as `match_columns` and `read_csv`.
+    """
+    file = str(path)
+    with _rows(path) as rows:
+        head = _head(file, rows)
+        found = match_columns(
+            file,
+            [cells for _, cells in head],
+            header=header,
+            columns=columns,
+            label=label,
+            features=features,
+        )
+        return _table(file, head, rows, found, learning=False)
+
+
+@contextlib.contextmanager
+def _rows(path: Path) -> Iterator[Iterator[_Row]]:
+    """Yield the rows of a file that are not blank."""
     with opened(path) as (stream, _):
         # utf-8-sig, because spreadsheets begin their files with a byte order mark.
-        reader = csv.reader(io.TextIOWrapper(stream, encoding="utf-8-sig", newline=""))
-        rows = ((reader.line_num, cells) for cells in reader if cells)
+        text = io.TextIOWrapper(stream, encoding="utf-8-sig", newline="")
         try:
-            table = _read_table(file, rows, label, columns)
+            first = text.readline()
+            reader = csv.reader(itertools.chain([first], text), delimiter=_delimiter(first))
+            yield (
+                (reader.line_num, cells)
+                for cells in reader
+                if len(cells) > 1 or any(cell.strip() for cell in cells)
+            )
         except UnicodeDecodeError as error:
-            raise DataError(f"{file}: not a text file in UTF-8 ({error.reason})") from None
+            raise DataError(
+                f"{path}: not a text file in UTF-8 ({error.reason}); save it as CSV UTF-8, or "
+                "convert it, as with iconv -f CP949 -t UTF-8"
+            ) from None
         except csv.Error as error:
-            raise DataError(f"{file}: line {reader.line_num}: {error}") from None
-    targets, names = _targets(file, table)
-    return RawData(table.features, targets, class_names=names, input_names=table.names)
+            raise DataError(f"{path}: line {reader.line_num}: {error}") from None
 
 
-def _read_table(
-    file: str, rows: Iterator[_Row], label: str | None, chosen: Sequence[str] | None
-) -> Table:
-    ahead = list(itertools.islice(rows, 2))
-    if not ahead:
+def _delimiter(line: str) -> str:
+    """Return what separates the cells of a line: a comma, unless there are more of another."""
+    return max(",;\t", key=line.count)
+
+
+def _head(file: str, rows: Iterator[_Row]) -> list[_Row]:
+    head = list(itertools.islice(rows, _HEAD))
+    if not head:
         raise DataError(f"{file}: holds no rows")
-    columns = find_columns(file, [cells for _, cells in ahead], label, chosen)
-    table = _split(file, itertools.chain(ahead[1:] if columns.header else ahead, rows), columns)
+    return head
+
+
+def _table(
+    file: str,
+    head: list[_Row],
+    rows: Iterator[_Row],
+    columns: Columns,
+    *,
+    learning: bool = True,
+) -> Table:
+    """Return all rows; ``learning`` says that each needs a label."""
+    rows = itertools.chain(head[1:] if columns.header else head, rows)
+    table = _split(file, rows, columns, learning=learning)
     if not table.lines:
         raise DataError(f"{file}: holds a header line, but no rows")
     finite = np.isfinite(table.features)
@@ -82,68 +173,34 @@ def _read_table(
     return table
 
 
-def _split(file: str, rows: Iterable[_Row], columns: Columns) -> Table:
+def _split(file: str, rows: Iterator[_Row], columns: Columns, *, learning: bool) -> Table:
     features = array.array("d")
     labels: list[str] = []
     lines: list[int] = []
     for line, cells in rows:
         if len(cells) != len(columns.names):
+            # as R writes row names; a guess might be wrong and move every column by one
+            short = columns.header and not lines and len(cells) == len(columns.names) + 1
+            remedy = "; where the first cell names the row, begin the header with a comma"
             raise DataError(
                 f"{file}: line {line} has {len(cells)} cells, but there are "
-                f"{len(columns.names)} columns"
+                f"{len(columns.names)} columns{remedy * short}"
             )
-        text = cells[columns.label].strip()
-        if not text:
-            raise DataError(f"{file}: line {line}, column {columns.names[columns.label]!r}: empty")
-        labels.append(text)
+        if columns.label is not None:
+            text = cells[columns.label].strip()
+            if not text and learning:
+                name = columns.names[columns.label]
+                raise DataError(f"{file}: line {line}, column {name!r}: empty")
+            labels.append(text)
         lines.append(line)
         inputs = [cells[i] for i in columns.inputs]
+        bad = "_" in "".join(inputs)  # float() takes 2024_01; a table's cell is not Python
         try:
             features.extend(map(float, inputs))
         except ValueError:
-            raise _not_a_number(file, line, inputs, columns) from None
-        if "_" in "".join(inputs):  # float() takes 2024_01; a table's cell is not Python
-            raise _not_a_number(file, line, inputs, columns)
+            bad = True
+        if bad:
+            others = (each for _, each in rows)
+            raise bad_cell(file, line, cells, columns, others, learning=learning)
     matrix = np.frombuffer(features).reshape(len(lines), len(columns.inputs))
-    return Table(matrix, labels, lines, columns.features)
-
-
-def _not_a_number(file: str, line: int, cells: list[str], columns: Columns) -> DataError:
-    name, cell = next(
-        (name, cell)
-        for name, cell in zip(columns.features, cells, strict=True)
-        if number(cell) is None
-    )
-    problem = f"{cell!r} is not a number" if cell.strip() else "empty"
-    return DataError(
-        f"{file}: line {line}, column {name!r}: {problem}; mend it, or name the columns to learn "
-        "from with --columns"
-    )
-
-
-def _targets(file: str, table: Table) -> tuple[NDArray[Any], tuple[str, ...]]:
-    values = [number(label) for label in table.labels]
-    numbers = [value for value in values if value is not None]
-    whole = all(value.is_integer() for value in numbers)
-    if len(numbers) == len(values):
-        return _numeric_targets(file, np.array(numbers), table.lines, whole), ()
-    if not whole:
-        at = values.index(None)
-        raise DataError(
-            f"{file}: line {table.lines[at]}: the label {table.labels[at]!r} is text, while other "
-            "labels are fractions; either name classes or give numbers to predict"
-        )
-    names = sorted(set(table.labels))
-    number_of = {name: index for index, name in enumerate(names)}
-    return np.array([number_of[label] for label in table.labels], np.int64), tuple(names)
-
-
-def _numeric_targets(
-    file: str, values: NDArray[np.float64], lines: list[int], whole: bool
-) -> NDArray[Any]:
-    usable = np.isfinite(values) if not whole else np.abs(values) < 2**53
-    if not usable.all():
-        at = int(np.argmin(usable))
-        problem = "is too large for a class" if whole else "is not a finite number"
-        raise DataError(f"{file}: line {lines[at]}: the label {values[at]} {problem}")
-    return values.astype(np.int64) if whole else values[:, np.newaxis]
+    return Table(matrix, labels, lines, columns)

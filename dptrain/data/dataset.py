@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from dptrain.arithmetic.randomness import Purpose, generator
+from dptrain.data.csv_header import Form
 from dptrain.data.folder import open_folder
 from dptrain.data.inputs import scale_grey
 from dptrain.data.rounding import Rounded
@@ -78,7 +79,8 @@ class Dataset:
     ``digest`` (hex) names the contents of the source. ``classes`` is 0 for regression.
     ``class_names`` has one name per class. ``target_shape`` is () for class labels, (k,) for
     regression. ``rounded`` tells of inputs and targets that have lost digits. ``validation`` and
-    ``test`` may be empty.
+    ``test`` may be empty. ``form`` tells how a CSV was understood, ``notes`` are sentences for the
+    user.
     """
 
     name: str
@@ -92,6 +94,8 @@ class Dataset:
     train: Split
     validation: Split
     test: Split
+    form: Form | None = None
+    notes: tuple[str, ...] = ()
 
 
 def open_dataset(
@@ -132,6 +136,8 @@ def open_dataset(
         train=Split(inputs, targets, None if len(rows) == len(inputs) else rows),
         validation=Split(inputs, targets, held_out),
         test=test_split,
+        form=meta.form,
+        notes=meta.notes,
     )
 
 

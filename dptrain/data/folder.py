@@ -13,11 +13,12 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from dptrain.data.csv_header import Form
 from dptrain.data.npy import DAMAGE
 from dptrain.data.rounding import Rounded
 from dptrain.errors import DataError
 
-FORMAT_VERSION = 3
+FORMAT_VERSION = 4
 META = "meta.json"
 _TRAIN_FILES = {"x_train.npy", "t_train.npy"}
 _ALL_FILES = _TRAIN_FILES | {"x_test.npy", "t_test.npy"}
@@ -28,6 +29,7 @@ class Meta(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     ``digest`` (hex) names the source's contents, ``source`` says where they were read from.
     ``classes`` is 0 for regression. ``rounded`` tells of inputs and targets that have lost digits.
+    ``form`` tells how a CSV was understood, ``notes`` are sentences for the user.
     ``files`` holds the size in bytes of each .npy file.
     """
 
@@ -40,6 +42,8 @@ class Meta(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     class_names: tuple[str, ...]
     rounded: tuple[Rounded, ...]
     files: dict[str, int]
+    form: Form | None = None
+    notes: tuple[str, ...] = ()
 
 
 def open_folder(folder: Path) -> tuple[Meta, dict[str, NDArray[Any]]]:

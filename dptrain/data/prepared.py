@@ -4,16 +4,18 @@ import contextlib
 import hashlib
 import os
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from dptrain.data.csv_header import Form
 from dptrain.data.folder import FORMAT_VERSION, meta_if_whole
 from dptrain.data.needed import memory_needed
 from dptrain.data.raw import RawData, check_raw
-from dptrain.data.source import Source, find_source, read
+from dptrain.data.source import Choices, Source, find_source, form_of, read
 from dptrain.data.targets import Task
 from dptrain.data.writing import DtypeName, write_folder
 from dptrain.errors import DataError, ResourceError, UsageError
@@ -29,12 +31,14 @@ def prepare(
     dtype: DtypeName,
     label: str | None = None,
     columns: Sequence[str] | None = None,
+    header: bool | None = None,
     task: Task | None = None,
+    class_names: Sequence[str] = (),
 ) -> Path:
     """Return the folder of the prepared data set, made now unless the cache has it.
 
-    ``reference``, ``label`` and ``columns`` are those of ``read_source``, ``task`` that of
-    ``normalise_targets``, with the same errors; the inputs are converted to ``dtype``. The folder
+    ``reference`` is that of ``read_source``, and the other arguments are those of ``Choices``, with
+    the same errors; the inputs are converted to ``dtype``. The folder
     lies in the folder that DPTRAIN_CACHE names, otherwise in the user's cache folder, under a name
     that depends on the bytes of the source. A damaged one is made anew. Raises DataError when it
     cannot be written.
@@ -42,13 +46,18 @@ def prepare(
     _check_dtype(dtype)
     source = find_source(reference)
     name, origin = _as_text(source.name), _as_text(reference)
-    digest = _source_digest(source, label, columns, task)
-    folder = cache_folder() / _digest_of(str(FORMAT_VERSION), digest, name, dtype)[:32]
+    choices = Choices(label, columns, header, task, class_names)
+    form = form_of(source, choices)
+    digest = _source_digest(source, form, task)
+    key = [str(FORMAT_VERSION), digest, name, dtype, *class_names]
+    folder = cache_folder() / _digest_of(*key)[:32]
     if meta_if_whole(folder):
         return folder
     with _enough_memory(reference, source):
-        data = read(source, label, columns)
-        if _source_digest(source, label, columns, task) != digest:
+        data = read(source, choices)
+        if class_names and not data.class_names:
+            data = replace(data, class_names=tuple(class_names))
+        if _source_digest(source, form, task) != digest:
             raise DataError(f"{reference}: changed while it was read; try again")
         write_folder(
             folder,
@@ -58,6 +67,7 @@ def prepare(
             digest=digest,
             dtype=dtype,
             task=task,
+            form=form,
             remedy=f"free some space or name another folder with {CACHE_VARIABLE}=DIR",
         )
     return folder
@@ -70,8 +80,8 @@ def prepare_as_arrays(reference: str, *, dtype: DtypeName, task: Task | None = N
     errors are those of `prepare`.
     """
     source = find_source(reference)
-    data = read(source, None)
-    digest = _source_digest(source, None, None, task)
+    data = read(source, Choices(task=task))
+    digest = _source_digest(source, _plain_form(source), task)
     return prepare_arrays(
         cache_folder() / _digest_of("arrays", str(FORMAT_VERSION), digest, dtype)[:32],
         x_train=data.x_train,
@@ -157,9 +167,13 @@ def cache_folder() -> Path:
     return Path(platformdirs.user_cache_dir("dptrain"))
 
 
-def _source_digest(
-    source: Source, label: str | None, columns: Sequence[str] | None, task: Task | None
-) -> str:
+def data_digest(reference: str, choices: Choices) -> str:
+    """Return the digest that a prepared data set would have; errors as for ``prepare``."""
+    source = find_source(reference)
+    return _source_digest(source, form_of(source, choices), choices.task)
+
+
+def _source_digest(source: Source, form: Form | None, task: Task | None) -> str:
     """Return what names the data: a digest of the files' bytes and of how they are read."""
     contents = []
     for path in source.files:
@@ -168,10 +182,22 @@ def _source_digest(
                 contents.append(hashlib.file_digest(file, "sha256").hexdigest())
         except OSError as error:
             raise DataError(f"{path}: cannot be read: {error.strerror or error}") from None
-    chosen = [] if label is None else [_as_text(label)]
-    if columns is not None or task is not None:
-        chosen.append(ascii((None if columns is None else list(columns), task)))
+    chosen = []
+    if form is not None:
+        plain = _plain_form(source)
+        if plain is None or plain.essence != form.essence:
+            chosen.append(ascii(form.essence))
+    if task is not None:
+        chosen.append(ascii((None, task)))
     return _digest_of(source.kind.name, *contents, *chosen)
+
+
+def _plain_form(source: Source) -> Form | None:
+    """Return how a CSV is understood where nobody says anything of it."""
+    try:
+        return form_of(source, Choices())
+    except DataError:
+        return None
 
 
 def _array_digest(values: NDArray[Any]) -> str:

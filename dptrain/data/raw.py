@@ -15,6 +15,7 @@ class RawData:
 
     ``x_test`` and ``t_test`` are None when the data set brings no test part. ``class_names`` is
     empty unless the source names its classes, and ``input_names`` unless it names its columns.
+    ``notes`` are sentences for the user.
     """
 
     x_train: NDArray[Any]
@@ -23,6 +24,7 @@ class RawData:
     t_test: NDArray[Any] | None = None
     class_names: tuple[str, ...] = ()
     input_names: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 def check_raw(data: RawData) -> None:

@@ -6,16 +6,22 @@ from enum import Enum
 from importlib import resources
 from pathlib import Path
 
-from dptrain.data.csv_table import read_csv
+import msgspec
+
+from dptrain.data.csv_header import Form
+from dptrain.data.csv_table import read_csv, table_form
 from dptrain.data.idx_folder import find_idx_files, read_embedded_mnist, read_idx_files
 from dptrain.data.npz import read_npz
 from dptrain.data.pickled import PICKLES
 from dptrain.data.raw import RawData
+from dptrain.data.targets import Task
 from dptrain.errors import DataError, UsageError, suggestion
 
 MNIST = "mnist"
 TABLES = ("iris", "penguins", "breast-cancer")
 PACKAGED = (MNIST, *TABLES)  # the data sets that come with the package, by name
+
+TABLE_ENDINGS = (".csv", ".csv.gz", ".tsv", ".tsv.gz")
 
 _UNDERSTOOD = (
     f"understood are: {', '.join(PACKAGED)}, a folder of IDX files, an .npz with x_train, t_train, "
@@ -42,13 +48,27 @@ class Source:
     files: tuple[Path, ...]
 
 
+class Choices(msgspec.Struct, frozen=True):
+    """What a user, or a run, says of a data set.
+
+    ``label``, ``columns`` and ``header`` are of a CSV, as in `csv_header.find_columns`; ``task`` is
+    that of `normalise_targets`. ``class_names`` are those of a run, which numbers classes by them.
+    """
+
+    label: str | None = None
+    columns: Sequence[str] | None = None
+    header: bool | None = None
+    task: Task | None = None
+    class_names: Sequence[str] = ()
+
+
 def read_source(reference: str, label: str | None, columns: Sequence[str] | None = None) -> RawData:
     """Read the data set that ``reference`` names; ``label`` and ``columns`` are those of a CSV.
 
     Raises DataError when it does not exist, is of no known kind or damaged, and UsageError for a
     ``label`` or ``columns`` where there are no columns.
     """
-    return read(find_source(reference), label, columns)
+    return read(find_source(reference), Choices(label, columns))
 
 
 def find_source(reference: str) -> Source:
@@ -78,8 +98,9 @@ def _find_path(reference: str, path: Path) -> Source:
     name = path.name.lower()
     if name.endswith(".npz"):
         return Source(path.stem, Kind.NPZ, (path,))
-    if name.endswith((".csv", ".csv.gz")):
-        return Source(path.name[: name.rindex(".csv")], Kind.CSV, (path,))
+    for ending in TABLE_ENDINGS:
+        if name.endswith(ending):
+            return Source(path.name[: -len(ending)], Kind.CSV, (path,))
     if name.endswith(PICKLES):
         return Source(path.stem, Kind.PICKLE, (path,))
     raise DataError(f"{path}: a file of unknown kind; {_UNDERSTOOD}")
@@ -89,14 +110,24 @@ def _siblings(path: Path) -> list[str]:
     return [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
 
 
-def read(source: Source, label: str | None, columns: Sequence[str] | None = None) -> RawData:
-    """Read the files of a source; arguments and errors as for ``read_source``."""
-    for setting, value in (("label", label), ("columns", columns)):
-        if value is not None and source.kind is not Kind.CSV:
+def form_of(source: Source, choices: Choices) -> Form | None:
+    """Return how a CSV is understood; None of another source. Errors as for ``read_source``."""
+    if source.kind is Kind.CSV:
+        return table_form(source.files[0], choices.label, choices.columns, choices.header)
+    for setting in ("label", "columns", "header"):
+        value = getattr(choices, setting)
+        if value is not None:
             raise UsageError(
-                f"{setting}={value!r} names a column of a CSV, but the data set {source.name!r} "
+                f"{setting}={value!r} is for a CSV, but the data set {source.name!r} "
                 f"is {source.kind.value}; leave the {setting} out"
             )
+    return None
+
+
+def read(source: Source, choices: Choices) -> RawData:
+    """Read the files of a source; errors as for ``read_source``."""
+    if source.kind is not Kind.CSV:
+        form_of(source, choices)
     match source.kind:
         case Kind.EMBEDDED:
             return read_embedded_mnist(source.files)
@@ -109,4 +140,11 @@ def read(source: Source, label: str | None, columns: Sequence[str] | None = None
 
             return read_book_pickle(source.files[0])
         case Kind.CSV:
-            return read_csv(source.files[0], label, columns)
+            return read_csv(
+                source.files[0],
+                choices.label,
+                choices.columns,
+                choices.header,
+                choices.class_names,
+                choices.task,
+            )

@@ -15,6 +15,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from dptrain.data.csv_header import Form
 from dptrain.data.folder import FORMAT_VERSION, META, Meta, meta_if_whole
 from dptrain.data.inputs import normalise_inputs
 from dptrain.data.npy import npy_header
@@ -39,11 +40,13 @@ def write_folder(
     digest: str,
     dtype: DtypeName,
     task: Task | None = None,
+    form: Form | None = None,
     remedy: str,
 ) -> None:
     """Normalise ``data`` and write it as ``folder``; the words are those of ``folder.Meta``.
 
-    ``task`` is that of ``normalise_targets``.
+    ``task`` is that of ``normalise_targets``. Where ``data`` names classes, there are as many, with
+    rows or without.
 
     The files are made in a temporary folder beside it, synced to the disk and moved into place.
     Any number of processes may write the same data as the same folder at once.
@@ -59,6 +62,7 @@ def write_folder(
             f"{data.class_names[0]!r}; name another column with --label"
         )
     targets = normalise_targets(data.t_train, data.t_test, scalar, task)
+    names = _class_names(data, targets)
     inputs = {"x_train": data.x_train}
     outputs = {"t_train": targets.train}
     if data.x_test is not None and targets.test is not None:
@@ -74,10 +78,19 @@ def write_folder(
             files[f"{key}.npy"] = _write_npy(temporary / f"{key}.npy", len(values), pieces)
         for key, values in outputs.items():
             files[f"{key}.npy"] = _write_npy(temporary / f"{key}.npy", len(values), iter([values]))
-        names = data.class_names or tuple(str(index) for index in range(targets.classes))
         rounded = tuple(_rounded(data, scalar, targets))
         meta = Meta(
-            FORMAT_VERSION, digest, name, source, dtype, targets.classes, names, rounded, files
+            FORMAT_VERSION,
+            digest,
+            name,
+            source,
+            dtype,
+            len(names),
+            names,
+            rounded,
+            files,
+            form,
+            data.notes,
         )
         _write_synced(temporary / META, [msgspec.json.encode(meta)])
         _publish(temporary, folder, meta)
@@ -93,6 +106,18 @@ def write_folder(
         ) from None
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _class_names(data: RawData, targets: Targets) -> tuple[str, ...]:
+    if not targets.classes:
+        return ()
+    names = data.class_names or tuple(str(index) for index in range(targets.classes))
+    if targets.classes > len(names):
+        raise DataError(
+            f"labels go up to {targets.classes - 1}, but the run has {len(names)} classes, "
+            f"{', '.join(names[:8])}"
+        )
+    return names
 
 
 def _rounded(data: RawData, dtype: np.dtype[Any], targets: Targets) -> Iterator[Rounded]:

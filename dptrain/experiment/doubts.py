@@ -6,6 +6,7 @@ from dptrain.arithmetic.shards import shard_sizes
 from dptrain.data.dataset import Dataset
 from dptrain.data.rounding import TARGETS
 from dptrain.experiment.job import Job
+from dptrain.experiment.missing_classes import missing_classes
 from dptrain.nn.batchnorm import BatchNorm
 from dptrain.nn.composite import Residual
 from dptrain.nn.network import Network
@@ -13,8 +14,18 @@ from dptrain.nn.row import Placed, place
 
 
 def doubts(job: Job) -> list[str]:
-    """Return a sentence for each: digits that rounding takes, and batch norms of single rows."""
-    return [*_rounding(job.dataset), *_single_rows(job)]
+    """Return a sentence for each.
+
+    Columns that are no features, classes without rows, digits that rounding takes, and batch norms
+    of single rows.
+    """
+    dataset = job.dataset
+    return [
+        *dataset.notes,
+        *missing_classes(dataset),
+        *_rounding(dataset),
+        *_single_rows(job),
+    ]
 
 
 def _rounding(dataset: Dataset) -> Iterator[str]:

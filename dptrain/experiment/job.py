@@ -1,6 +1,8 @@
 """A settled experiment and its data, ready to compute with: the same object in every process."""
 
+import math
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -11,15 +13,16 @@ from numpy.typing import NDArray
 
 from dptrain.data.augmentation import Augmentation, Augmenter
 from dptrain.data.dataset import Dataset, Split, open_dataset
-from dptrain.data.prepared import prepare
+from dptrain.data.prepared import data_digest, prepare
 from dptrain.data.sampling import epoch_order
-from dptrain.data.source import PACKAGED
-from dptrain.errors import DataError
+from dptrain.data.source import PACKAGED, Choices, Kind, find_source
+from dptrain.errors import DataError, ShapeError
 from dptrain.evaluation.regression import determination, variance
 from dptrain.experiment.code import MEMORY, evaluation_rows, own_network
+from dptrain.experiment.missing_classes import unused_classes
 from dptrain.experiment.models import build_loss, build_network
 from dptrain.experiment.normalisation import check_normalisation, fit_normalisation
-from dptrain.experiment.schema import Experiment
+from dptrain.experiment.schema import Experiment, TaskName
 from dptrain.nn import numerical
 from dptrain.nn.context import Meeting
 from dptrain.nn.losses import AnyLoss
@@ -89,7 +92,11 @@ class Job:
     def _check(self, network: Network, loss: AnyLoss) -> None:
         """Raise where network, loss and data do not fit each other."""
         check_normalisation(network)
-        loss.check(network.output_shape, self.dataset.classes, self.dataset.target_shape)
+        try:
+            loss.check(network.output_shape, self.dataset.classes, self.dataset.target_shape)
+        except ShapeError as error:
+            unused = unused_classes(self.dataset)
+            raise ShapeError(f"{error}{f'; {unused}' * bool(unused)}") from None
         if self.experiment.gradient == "numerical":
             numerical.check(network)
         if not self.dataset.classes:
@@ -221,25 +228,52 @@ def open_job(experiment: Experiment, folder: Path, origin: Origin | None = None)
 
 
 def evaluation_job(
-    experiment: Experiment, dataset: str | None, origin: Origin | None = None
+    experiment: Experiment,
+    dataset: str | None,
+    origin: Origin | None = None,
+    class_names: Sequence[str] = (),
 ) -> Job:
     """Return the job in which trained weights are evaluated.
+
+    Another data set is read as the run's own was: columns by their names, classes by the run's
+    numbers; all of its rows are test rows, unless it brings a test part.
 
     Args:
         experiment: settled.
         dataset: another data set than the one that was trained on.
         origin: where a network of the user's own comes from.
+        class_names: of the run, empty for a regression; only for another data set.
 
     Raises:
         DataError, UsageError, ShapeError: there is no such data set, or it does not fit; or the
             network is code that the user has not named.
     """
-    if dataset is not None:
-        experiment = msgspec.structs.replace(
-            experiment, dataset=dataset, dataset_digest=None, train_rows=None
-        )
     demand(experiment.model, origin)
+    if dataset is not None:
+        if find_source(dataset).kind is not Kind.CSV:
+            experiment = msgspec.structs.replace(experiment, label=None, columns=None, header=None)
+        experiment = msgspec.structs.replace(experiment, dataset=dataset)
+        if data_digest(dataset, _choices(experiment)) != experiment.dataset_digest:
+            return Job(*_foreign(experiment, class_names), origin)
     return Job(experiment, opened_data(experiment, prepared_data(experiment)), origin)
+
+
+def _foreign(experiment: Experiment, class_names: Sequence[str]) -> tuple[Experiment, Dataset]:
+    """Return the experiment on data that the run has not seen, and these as test rows."""
+    task: TaskName = "classification" if class_names else "regression"
+    experiment = msgspec.structs.replace(
+        experiment, dataset_digest=None, train_rows=None, validation=0.0, test=0.0, task=task
+    )
+    opened = opened_data(experiment, prepared_data(experiment, class_names))
+    size, wanted = math.prod(opened.sample_shape), math.prod(experiment.input_shape or ())
+    if experiment.input_shape and size != wanted:
+        raise ShapeError(
+            f"{experiment.dataset} has samples of {size} values, but the run learnt from {wanted}"
+        )
+    if len(opened.test):
+        return experiment, opened
+    nothing = replace(opened.train, index=np.empty(0, np.intp))
+    return experiment, replace(opened, train=nothing, test=opened.train)
 
 
 def opened_data(experiment: Experiment, folder: Path) -> Dataset:
@@ -257,8 +291,10 @@ def opened_data(experiment: Experiment, folder: Path) -> Dataset:
     )
 
 
-def prepared_data(experiment: Experiment) -> Path:
+def prepared_data(experiment: Experiment, class_names: Sequence[str] = ()) -> Path:
     """Return the folder of an experiment's data set, prepared now unless it was before.
+
+    ``class_names`` are those of a run whose numbering is to be kept.
 
     Raises:
         DataError: there is no such data set, or it was arrays in memory.
@@ -279,8 +315,14 @@ def prepared_data(experiment: Experiment) -> Path:
         dtype=experiment.dtype,
         label=experiment.label,
         columns=experiment.columns,
+        header=experiment.header,
         task=experiment.task,
+        class_names=class_names,
     )
+
+
+def _choices(experiment: Experiment) -> Choices:
+    return Choices(experiment.label, experiment.columns, experiment.header, experiment.task)
 
 
 def check_digest(experiment: Experiment, dataset: Dataset) -> None:

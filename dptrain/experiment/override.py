@@ -19,10 +19,11 @@ VOIDS: dict[str, tuple[str, ...]] = {
     "init": ("init_std",),
     "epochs": ("steps",),
     "steps": ("epochs",),
-    "dataset": ("dataset_digest", "label", "columns", "task", "input_shape"),
+    "dataset": ("dataset_digest", "label", "columns", "header", "task", "input_shape"),
     "label": ("dataset_digest",),
     "init_from": ("init_digest",),
     "columns": ("dataset_digest", "input_shape"),
+    "header": ("dataset_digest", "label", "columns", "input_shape"),
     "task": ("dataset_digest",),
     "workers": ("exchange",),
 }

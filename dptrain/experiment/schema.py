@@ -140,11 +140,22 @@ class Experiment(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     ] = "mnist"
     dataset_digest: str | None = None
     label: Annotated[
-        str | None, Meta(description="The column of a CSV file that holds the targets.")
+        str | None,
+        Meta(
+            description="The column of a CSV file that holds the targets: its name, its number "
+            "from 1, first or last; unless given one called label, target … or the last."
+        ),
     ] = None
     columns: Annotated[
         list[str] | None,
-        Meta(description="The columns of a CSV file to learn from, as a,b; by default all others."),
+        Meta(
+            description="The columns of a CSV file to learn from, as a,b; by default all others "
+            "that do not number the rows."
+        ),
+    ] = None
+    header: Annotated[
+        bool | None,
+        Meta(description="Whether line 1 of a CSV file names the columns; found out unless given."),
     ] = None
     task: Annotated[
         TaskName | None,

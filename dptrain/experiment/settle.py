@@ -6,6 +6,7 @@ from typing import Any
 import msgspec
 
 from dptrain.arithmetic.shards import default_shards
+from dptrain.data.csv_header import Form
 from dptrain.errors import UsageError
 from dptrain.experiment.code import only_for_code, settled_own
 from dptrain.experiment.models import SUITABLE_INIT, preset_of, settled_model
@@ -33,6 +34,7 @@ def settle(
     train_rows: int,
     digest: str,
     targets: int = 1,
+    form: Form | None = None,
 ) -> Experiment:
     """Return the experiment with every default that decides a number written down.
 
@@ -43,12 +45,13 @@ def settle(
         train_rows: of the data set, after holding out validation rows.
         digest: of the data set.
         targets: values to predict for a row, in a regression.
+        form: how the data set was understood, where it is a CSV.
 
     Raises:
         UsageError: settings that exclude each other or do not fit the data.
     """
     preset = preset_of(experiment.model) if experiment.layers is None else {}
-    filled: dict[str, Any] = {"dataset_digest": digest}
+    filled: dict[str, Any] = {"dataset_digest": digest, **_settled_form(experiment, form)}
     own = is_own(experiment.model) and experiment.layers is None
     if own:
         filled |= settled_own(experiment)
@@ -75,6 +78,14 @@ def settle(
         )
     filled["shards"] = _settled_shards(experiment, workers, own=own)
     return msgspec.structs.replace(experiment, **filled)
+
+
+def _settled_form(experiment: Experiment, form: Form | None) -> dict[str, Any]:
+    if form is None:
+        return {}
+    named = form.header or experiment.columns is not None  # without names: all but the label
+    columns = list(form.columns) if named else None
+    return {"label": form.label, "columns": columns, "header": form.header}
 
 
 def _settled_network(

@@ -1,6 +1,7 @@
 """What a run is, in a few lines before it begins."""
 
 from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 
 from dptrain.arithmetic.shards import blocks
@@ -11,12 +12,15 @@ from dptrain.nn.network import Network
 from dptrain.own.network import OwnNetwork
 from dptrain.own.origin import own_name
 
+_MOST_WORDS = 10  # of a list on one line
+
 
 def banner(job: Job, execution: Execution, folder: Path, first_step: int) -> str:
     """Return the network, the data, the split of a minibatch and the run's folder."""
     lines = [
         f"network   {network_line(job.network)}, {size_line(job)}, {job.dtype}",
         f"data      {data_line(job)}",
+        *columns_lines(job),
         f"training  {training_line(job)}",
         *decay_lines(job),
         f"minibatch {minibatch_line(job, execution)}",
@@ -60,6 +64,29 @@ def data_line(job: Job) -> str:
     parts = [size for size in sizes if not size.startswith("0 ")]
     what = f"{job.dataset.classes} classes" if job.dataset.classes else "regression"
     return f"{job.dataset.name}, {what}: {', '.join(parts)} rows"
+
+
+def columns_lines(job: Job) -> list[str]:
+    """Return how a table was understood: its columns and its label. One line, or none."""
+    form = job.dataset.form
+    if form is None:
+        return []
+    classes = f" ({listing(map(repr, job.dataset.class_names))})" * bool(job.dataset.classes)
+    parts = [
+        f"{listing(form.columns)} -> {form.label}{classes}",
+        "named by the header" if form.header else "no header",
+    ]
+    if form.left_out:
+        parts.append(f"left out as they number the rows: {', '.join(form.left_out)}")
+    return [f"columns   {'; '.join(parts)}"]
+
+
+def listing(words: Iterable[str]) -> str:
+    """Return words with commas between them, of many the first and the last."""
+    found = list(words)
+    if len(found) <= _MOST_WORDS:
+        return ", ".join(found)
+    return f"{', '.join(found[: _MOST_WORDS - 2])}, … {found[-1]} ({len(found)} in all)"
 
 
 def training_line(job: Job) -> str:

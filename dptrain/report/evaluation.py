@@ -22,19 +22,31 @@ def score_line(found: Classification | Regression) -> str:
 
 def print_classes(found: Classification, split: str) -> None:
     """Print precision, recall and F1 of the classes, the worst where there are too many."""
-    classes = found.classes
+    called = found.confusion.sum(axis=0).tolist()
+    scored = list(zip(found.classes, called, strict=True))
     title = f"{split}, class by class"
-    if len(classes) > MOST:
-        title = f"{split}, the {MOST} classes of {len(classes)} with the lowest F1"
-        classes = tuple(sorted(classes, key=lambda each: each.f1)[:MOST])
-    rows = [(c.name, *_ratios(c.precision, c.recall, c.f1), f"{c.rows:,}") for c in classes]
+    if len(scored) > MOST:
+        title = f"{split}, the {MOST} classes of {len(scored)} with the lowest F1"
+        scored = sorted(scored, key=lambda each: each[0].f1)[:MOST]
+    rows: list[tuple[str, ...]] = [
+        (
+            c.name,
+            # of no answers, or of no rows, nothing can be told
+            _ratio(c.precision, count),
+            _ratio(c.recall, c.rows),
+            _ratio(c.f1, count + c.rows),
+            f"{c.rows:,}",
+        )
+        for c, count in scored
+    ]
     total = sum(each.rows for each in found.classes)
-    rows.append(("macro average", *_ratios(found.precision, found.recall, found.f1), f"{total:,}"))
+    means = (f"{mean:.4f}" for mean in (found.precision, found.recall, found.f1))
+    rows.append(("macro average", *means, f"{total:,}"))
     print_table(title, rows, ("class", "precision", "recall", "F1", "rows"))
 
 
-def _ratios(*values: float) -> list[str]:
-    return [f"{value:.4f}" for value in values]
+def _ratio(value: float, of: int) -> str:
+    return f"{value:.4f}" if of else "–"  # noqa: RUF001 - a dash
 
 
 def print_confusion(found: Classification, split: str) -> None:

@@ -67,9 +67,9 @@ class LineObserver:
         self._stream = stream
         self._code = ""
         self._evaluates_since: float | None = None
-        self._lengths = ("", "")  # of the run, in epochs and in steps
         self._course: Course | None = None
         self._printed = time.monotonic()
+        self._lengths = ("", "")  # of the run, in epochs and in steps
 
     def begin(self, job: "Job", execution: Execution, folder: Path, first_step: int) -> None:
         """Print the banner."""

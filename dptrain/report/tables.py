@@ -81,8 +81,9 @@ def print_outcome(outcome: Outcome, wall_seconds: float) -> None:
     rows.append(("digest", outcome.digest[:16]))
     rows.append(("run", str(outcome.folder.path)))
     print_table("finished" if outcome.finished else "stopped", rows)
-    for note in [*outcome.notes, *hints(outcome)]:
-        print_line(note)
+    notes = [*outcome.notes, *filter(None, [hint(outcome)])]
+    for note in notes:
+        print_line(f"note: {note}")
     if not outcome.finished:
         code = naming(outcome.job.experiment.model)
         print(f"continue with: {program()} train --resume {outcome.folder.path}{code}")  # noqa: T201

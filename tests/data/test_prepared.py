@@ -16,7 +16,7 @@ from dptrain.data.dataset import open_dataset
 from dptrain.data.npy import npy_header
 from dptrain.data.prepared import prepare
 from dptrain.data.raw import RawData
-from dptrain.data.source import Source, read
+from dptrain.data.source import Choices, Source, read
 from dptrain.errors import DataError, UsageError
 
 X = np.arange(24.0).reshape(8, 3) / 7
@@ -57,13 +57,15 @@ def test_the_folder_holds_plain_npy_files_and_what_they_are(source: str, cache: 
     digest = meta.pop("digest")
     assert len(bytes.fromhex(digest)) == 32
     assert meta == {
-        "version": 3,
+        "version": 4,
         "name": "small",
         "source": source,
         "dtype": "float32",
         "classes": 3,
         "class_names": ["0", "1", "2"],
         "rounded": [],
+        "form": None,
+        "notes": [],
     }
 
 
@@ -106,14 +108,15 @@ def test_the_key_is_the_contents_the_name_the_label_and_the_dtype(
     ]
     path.write_text("u,v\n1,0\n0,2\n")
     folders.append(prepare(str(path), dtype="float32"))
-    assert len(set(folders)) == 5
+    assert len(set(folders)) == 4
+    assert folders[0] == folders[3], "v is the label without a word as well"
     elsewhere = tmp_path / "elsewhere" / "a.csv"
     elsewhere.parent.mkdir()
     elsewhere.write_bytes(path.read_bytes())
     assert prepare(str(elsewhere), dtype="float32") == folders[-1]
     digests = [json.loads((folder / "meta.json").read_text())["digest"] for folder in folders]
     assert digests[0] == digests[1], "the dtype belongs to the run, not to the data"
-    assert len(set(digests)) == 4
+    assert len(set(digests)) == 3
 
 
 def cut(name: str, size: int) -> Callable[[Path], object]:
@@ -281,8 +284,8 @@ def test_a_name_that_is_no_text(tmp_path: Path) -> None:
 def test_a_source_that_changes_while_it_is_read_is_not_cached(
     source: str, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def read_and_change(source: Source, label: str | None, columns: list[str] | None) -> RawData:
-        data = read(source, label, columns)
+    def read_and_change(source: Source, choices: Choices) -> RawData:
+        data = read(source, choices)
         np.savez(source.files[0], x_train=X + 1, t_train=T)
         return data
 

@@ -92,5 +92,5 @@ def test_references_that_the_system_refuses(tmp_path: Path) -> None:
 
 
 def test_a_label_needs_columns() -> None:
-    with pytest.raises(UsageError, match=r"label='digit' names a column of a CSV, but.*'mnist'"):
+    with pytest.raises(UsageError, match=r"label='digit' is for a CSV, but.*'mnist'"):
         read_source("mnist", "digit")

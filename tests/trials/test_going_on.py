@@ -34,7 +34,8 @@ def fit(network: object, **settings: Any) -> dptrain.Result:
 
 
 def cli(*arguments: object) -> object:
-    return program(())(list(map(str, arguments)), result_action="return_value")
+    given = list(map(str, arguments))
+    return program(given)(given, result_action="return_value")
 
 
 @pytest.fixture(scope="module")

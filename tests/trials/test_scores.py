@@ -67,10 +67,11 @@ def test_best_by_the_test_rows(
     assert outcome.summary()["notes"] == outcome.notes
     for checkpoint in ("best", "last"):
         told = flatters and checkpoint == "best"
-        program(())(
+        arguments = ["evaluate", str(out), "--checkpoint", checkpoint]
+        program([])(
             ["evaluate", str(out), "--checkpoint", checkpoint], result_action="return_value"
         )
         assert (said in capsys.readouterr().out) is told
-        program(())(["evaluate", str(out), "--checkpoint", checkpoint, "--json"],
+        program([])(["evaluate", str(out), "--checkpoint", checkpoint, "--json"],
             result_action="return_value")  # fmt: skip
         assert bool(json.loads(capsys.readouterr().out)["notes"]) is told

@@ -1,0 +1,41 @@
+"""What saved weights were learnt for, beside what a run that begins with them is for."""
+
+from collections.abc import Collection, Iterator
+
+from dptrain.checkpoint.checkpoint import Checkpoint
+from dptrain.errors import UsageError
+from dptrain.experiment.files import parse_toml
+from dptrain.experiment.job import Job
+
+
+def changed_meanings(job: Job, saved: Checkpoint, taken: Collection[str]) -> Iterator[str]:
+    """Yield a sentence where inputs or outputs stand for something else than they did.
+
+    Args:
+        job: that begins with the weights.
+        saved: the weights.
+        taken: names of the tensors that were taken over.
+
+    Raises:
+        UsageError: the columns are the same in another order.
+    """
+    tensors = [tensor.name for tensor in job.network.all_tensors()]
+    there = parse_toml(saved.experiment, "the saved weights")["experiment"].get("columns")
+    here = job.experiment.columns
+    if there and here and there != here and tensors[0] in taken:
+        if sorted(there) == sorted(here):
+            raise UsageError(
+                f"init_from={job.experiment.init_from!r} learnt from the same columns in another "
+                f"order; give --columns {','.join(there)}"
+            )
+        yield (
+            f"the weights were learnt for the columns {', '.join(there)}, and now are for "
+            f"{', '.join(here)}"
+        )
+    names = str(saved.progress.get("class_names") or "")
+    classes = list(job.dataset.class_names)
+    if names and classes and names.split("\n") != classes and tensors[-1] in taken:
+        yield (
+            f"the weights' outputs stood for {', '.join(names.splitlines())}, and now stand for "
+            f"{', '.join(classes)}"
+        )

@@ -1,0 +1,102 @@
+"""Class numbers and numbers to predict from the text of a CSV file's label column."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dptrain.data.csv_header import number
+from dptrain.data.targets import Task
+from dptrain.errors import DataError, suggestion
+
+_MOST_NAMES = 8  # in a message
+
+
+def label_targets(
+    file: str,
+    labels: list[str],
+    lines: list[int],
+    class_names: Sequence[str] = (),
+    task: Task | None = None,
+) -> tuple[NDArray[Any], tuple[str, ...]]:
+    """Return targets and the names of the classes.
+
+    Words become classes numbered in sorted order, and so do two whole numbers of which one is
+    negative, such as -1 and 1. Other whole numbers are class numbers, int64 (rows,), without
+    names; fractions are targets to predict, float64 (rows, 1).
+
+    Args:
+        file: its name, for messages.
+        labels: one a row.
+        lines: of the file, one a row.
+        class_names: of a run whose numbering is to be kept.
+        task: what the targets are, where it was said.
+
+    Raises:
+        DataError: words beside fractions, whole numbers that are no classes, or a label that is
+            none of ``class_names``.
+    """
+    if class_names:
+        return _numbered(file, labels, lines, class_names), tuple(class_names)
+    values = [number(label) for label in labels]
+    numbers = [value for value in values if value is not None]
+    whole = all(value.is_integer() for value in numbers)
+    if len(numbers) == len(values):
+        found = _numeric(file, np.array(numbers), lines, whole)
+        if not whole or task == "regression" or (found >= 0).all():
+            return found, ()
+        classes, targets = np.unique(found, return_inverse=True)
+        if len(classes) == 2:
+            return targets.astype(np.int64), tuple(map(str, classes.tolist()))
+        at = int(np.argmax(found < 0))
+        raise DataError(
+            f"{file}: line {lines[at]}: the label {labels[at]} is negative, but classes are "
+            "numbered from 0; give --task regression where a number is to be predicted"
+        )
+    if not whole:
+        at = values.index(None)
+        raise DataError(
+            f"{file}: line {lines[at]}: the label {labels[at]!r} is text, while other "
+            "labels are fractions; either name classes or give numbers to predict"
+        )
+    names = sorted(set(labels))
+    number_of = {name: index for index, name in enumerate(names)}
+    return np.array([number_of[label] for label in labels], np.int64), tuple(names)
+
+
+def class_number(label: str, names: Sequence[str]) -> int | None:
+    """Return which class a label is, also where ``1.0`` stands for ``1``; None if it is none."""
+    if label in names:
+        return names.index(label)
+    value = number(label)
+    if value is None:
+        return None
+    return next((i for i, name in enumerate(names) if number(name) == value), None)
+
+
+def _numbered(
+    file: str, labels: list[str], lines: list[int], names: Sequence[str]
+) -> NDArray[np.int64]:
+    known: dict[str, int] = {}
+    for label, line in zip(labels, lines, strict=True):
+        if label in known:
+            continue
+        found = class_number(label, names)
+        if found is None:
+            more = ", …" if len(names) > _MOST_NAMES else ""
+            raise DataError(
+                f"{file}: line {line}: the label {label!r} is no class of the run, which has "
+                f"{', '.join(map(repr, names[:_MOST_NAMES]))}{more}{suggestion(label, names)}"
+            )
+        known[label] = found
+    return np.array([known[label] for label in labels], np.int64)
+
+
+def _numeric(file: str, values: NDArray[np.float64], lines: list[int], whole: bool) -> NDArray[Any]:
+    usable = np.isfinite(values) if not whole else np.abs(values) < 2**53
+    if not usable.all():
+        at = int(np.argmin(usable))
+        problem = "is too large for a class" if whole else "is not a finite number"
+        raise DataError(f"{file}: line {lines[at]}: the label {values[at]} {problem}")
+    return values.astype(np.int64) if whole else values[:, np.newaxis]
