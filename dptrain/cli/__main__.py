@@ -25,7 +25,7 @@ for _variable in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one verb, by default that of the command line; return the process's exit code."""
     with lenient_streams():
-        return _carried_out(sys.argv[1:] if arguments is None else list(arguments))
+        return _carried_out(arguments)
 
 
 def _carried_out(arguments: Sequence[str] | None) -> int:
@@ -34,7 +34,7 @@ def _carried_out(arguments: Sequence[str] | None) -> int:
     from cyclopts import CycloptsError
 
     try:
-        code = app(given, exit_on_error=False, print_error=False)
+        code = program(given)(given, exit_on_error=False, print_error=False)
         sys.stdout.flush()
     except CycloptsError as error:
         return _complain(refusal(error), EXIT_USAGE)

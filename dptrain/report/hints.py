@@ -9,8 +9,8 @@ FEW_STEPS = 100
 FALLING = 0.01  # of the loss, in the last epoch
 
 
-def hints(outcome: Outcome) -> list[str]:
-    """Return a sentence where the loss still fell after few steps, else nothing.
+def hint(outcome: Outcome) -> str:
+    """Return a sentence where the loss still fell after few steps, or ``""``.
 
     A number of steps that was asked for is what was wanted, and early stopping knows better.
     """
@@ -18,13 +18,13 @@ def hints(outcome: Outcome) -> list[str]:
     done = [each for each in outcome.records if isinstance(each, EpochRecord)]
     fell = _fell([each.train_loss for each in done])
     if epochs is None or outcome.end is not None or not outcome.finished:
-        return []
+        return ""
     if outcome.steps >= FEW_STEPS or fell <= FALLING:
-        return []
-    return [
+        return ""
+    return (
         f"{outcome.steps} steps are few, and the loss fell by {fell:.0%} in the last epoch: try "
         f"--epochs {10 * epochs}"
-    ]
+    )
 
 
 def _fell(losses: Sequence[float | None]) -> float:

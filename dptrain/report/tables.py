@@ -9,7 +9,7 @@ from dptrain.invocation import program
 from dptrain.metrics.records import EndRecord
 from dptrain.own.origin import naming
 from dptrain.report.figures import epoch_text, loss_text, rate_text, seconds_text
-from dptrain.report.hints import hints
+from dptrain.report.hints import hint
 
 _WIDEST = 500  # characters
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from dptrain.report.figures import epoch_text, loss_text, rate_text, seconds_text
-from dptrain.report.hints import hints
+from dptrain.report.hints import hint
 from dptrain.report.observers import epoch_line
 from dptrain.report.tables import print_outcome, print_table
 from tests.metrics.records import an_epoch
@@ -51,12 +51,12 @@ def test_scores_of_a_stopped_run_tell_their_step(
 def test_a_run_that_has_hardly_begun_says_so(tmp_path: Path) -> None:
     data = str(write_dataset(tmp_path / "small.npz"))
     begun = run({"dataset": data, "steps": None, "epochs": 2}, tmp_path / "run", workers=1)
-    assert hints(begun)[0].startswith("14 steps are few, and the loss fell by")
-    assert hints(begun)[0].endswith("try --epochs 20")
-    assert not hints(replace(begun, finished=False))
-    assert not hints(run({"dataset": data}, tmp_path / "steps", workers=1))  # as was asked for
+    assert hint(begun).startswith("14 steps are few, and the loss fell by")
+    assert hint(begun).endswith("try --epochs 20")
+    assert not hint(replace(begun, finished=False))
+    assert not hint(run({"dataset": data}, tmp_path / "steps", workers=1))  # as was asked for
     longer = {"dataset": data, "steps": None, "epochs": 20}
-    assert not hints(run(longer, tmp_path / "longer", workers=1))
+    assert not hint(run(longer, tmp_path / "longer", workers=1))
 
 
 def test_a_title_is_not_folded_to_the_width_of_its_table(
