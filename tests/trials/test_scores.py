@@ -67,7 +67,6 @@ def test_best_by_the_test_rows(
     assert outcome.summary()["notes"] == outcome.notes
     for checkpoint in ("best", "last"):
         told = flatters and checkpoint == "best"
-        arguments = ["evaluate", str(out), "--checkpoint", checkpoint]
         program([])(
             ["evaluate", str(out), "--checkpoint", checkpoint], result_action="return_value"
         )
