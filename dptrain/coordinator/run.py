@@ -298,7 +298,8 @@ class Run:
         total = trainer.total
         steps = end.step if end else trainer.progress.step
         records = read_metrics(self._folder.metrics)
-        notes = remarks(trainer.job, result_of(records), trainer.progress.best_step, steps)
+        best_step = trainer.progress.best_step
+        notes = remarks(trainer.job, parameters, result_of(records), best_step, steps)
         return Outcome(
             folder=self._folder,
             digest=digest(parameters),
