@@ -6,6 +6,7 @@ from typing import Any
 
 from dptrain.checkpoint.checkpoint import load_checkpoint
 from dptrain.errors import UsageError
+from dptrain.experiment.balance import BALANCED
 from dptrain.experiment.code import MEMORY
 from dptrain.experiment.files import parse_toml
 from dptrain.experiment.override import same
@@ -30,7 +31,12 @@ def changed(earlier: Mapping[str, Any], later: Mapping[str, Any]) -> list[str]:
     return [
         key
         for key, value in later.items()
-        if key not in RESUMABLE and not same(key, earlier.get(key), value)
+        if not (
+            key in RESUMABLE
+            or value is None
+            or value == BALANCED  # recorded as the numbers that it is of the same data
+            or same(key, earlier.get(key), value)
+        )
     ]
 
 

@@ -85,6 +85,16 @@ def test_resume_takes_results_paths_and_text(four: str, tmp_path: Path) -> None:
         assert found.run == begun.run
 
 
+def test_the_same_call_with_resume_goes_on(tmp_path: Path) -> None:
+    settings: dict[str, Any] = {"class_weights": "balanced", "normalise": "standard", "lr": None}
+    whole = fit(NETWORK, epochs=4, out=tmp_path / "whole", **settings)
+    fit(NETWORK, epochs=2, out=tmp_path / "run", **settings)
+    for epochs in (4, 4):  # the second time there is nothing left to do
+        found = fit(NETWORK, epochs=epochs, resume=tmp_path / "run", **settings)
+        assert found.digest == whole.digest
+    assert [each.epoch for each in found.epochs] == [1, 2, 3, 4]
+
+
 @pytest.mark.parametrize(
     ("changes", "said"),
     [

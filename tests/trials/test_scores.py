@@ -31,7 +31,7 @@ def test_diverged_on_raw_columns(tmp_path: Path) -> None:
         assert part in str(told.value)
 
 
-@pytest.mark.parametrize("loss", ["sum-of-squares", "mean-squared-error"])
+@pytest.mark.parametrize("loss", ["sum-of-squares", "mean-squared-error", "huber"])
 def test_a_negative_r2_is_worth_a_sentence(tmp_path: Path, loss: Any) -> None:
     found = fit(HOUSES, PRICES, epochs=1, loss=loss, normalise="standard", out=tmp_path / "run")
     (note,) = found.notes
