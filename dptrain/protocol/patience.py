@@ -12,6 +12,8 @@ from collections.abc import Hashable, Iterable
 LONGEST_GAP = 1.5
 # A rank may be silent this many times as long as the longest piece of the same kind of work took.
 MULTIPLE = 10.0
+# Seconds that a worker may take to start and join: it imports much, and others may, too.
+STARTING = 30.0
 
 
 class Silence:
@@ -51,7 +53,7 @@ class Patience:
     """
 
     def __init__(self, timeout: float, expected: float, ranks: int, now: float) -> None:
-        """Begin to listen.
+        """Begin to listen to ranks that join.
 
         Args:
             timeout: seconds of silence that are allowed whatever the work.
@@ -65,18 +67,20 @@ class Patience:
         self._ranks = range(ranks)
         self._silence = Silence(ranks, now)
         self._took: dict[Hashable, float] = {}
+        self._least = STARTING
         self._work: Hashable = None
         self._since = 0.0
 
     @property
     def allowed(self) -> float:
         """Seconds for which a rank may be silent at the work under way."""
-        return max(self._timeout, MULTIPLE * self.longest)
+        return max(self._timeout, self._least, MULTIPLE * self.longest)
 
     def begin(self, work: Hashable, now: float) -> None:
         """Note that all ranks begin a kind of work."""
         for rank in self._ranks:
             self._silence.heard(rank, now)
+        self._least = 0.0
         self._work, self._since = work, self._silence.clock
         self.longest = self._took.get(work, self._expected)
 
