@@ -99,6 +99,12 @@ class Patience:
         self.took((self._since - since) / pieces)
 
     def lost(self, ranks: Iterable[int], now: float) -> int | None:
-        """Return the first of some ranks that is to be given up ``now``, if any."""
+        """Return the first of some ranks that is to be given up ``now``, if any.
+
+        None by a look that comes late: what they have said since is still to be read.
+        """
+        before = self._silence.clock
         self._silence.listen(now)
+        if self._silence.clock - before >= LONGEST_GAP:
+            return None
         return next((rank for rank in ranks if self._silence.of(rank) > self.allowed), None)
