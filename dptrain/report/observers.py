@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, TextIO
 
 from dptrain.coordinator.observer import Observer
 from dptrain.experiment.schema import Execution
+from dptrain.machine.cores import crowding
 from dptrain.metrics.records import EpochRecord
 from dptrain.report.streams import lenient
 
@@ -74,6 +75,8 @@ class LineObserver:
 
         self._code = job.experiment.model if job.origin is not None else ""
         self._print(banner(job, execution, folder, first_step))
+        if words := crowding(int(execution.workers or 1)):
+            self._print(f"dptrain: {words}")
         self._course = Course(job, first_step)
 
     def waiting(self, address: str, key: Path, missing: int) -> None:
