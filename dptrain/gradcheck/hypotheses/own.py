@@ -61,10 +61,7 @@ def _counted(e: Evidence, wrong: Sequence[Tensor]) -> Iterator[Hypothesis]:
 
 
 def _weighted_rows(e: Evidence, rows: Array) -> Iterator[Hypothesis]:
-    """Rows are left out, and the others count for them: there are `history.py`'s where they do not.
-
-    Each row counts as often as fits best.
-    """
+    """Some rows are left out, and the others count the more; each as often as fits best."""
     used = e.scale > 0
     if np.count_nonzero(used) < ENOUGH * len(rows) or not np.isfinite(e.found[used]).all():
         return
