@@ -1,14 +1,18 @@
 """``dptrain predict``."""
 
+from collections.abc import Sequence
+from itertools import groupby
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
+from cyclopts import Parameter
 from numpy.typing import NDArray
 
 from dptrain.cli.flags import CodeFlags, warn_of_change
-from dptrain.cli.output import print_json
-from dptrain.cli.samples import read_samples
+from dptrain.cli.output import note, print_json, scale_notes
+from dptrain.cli.pictures import Reader
+from dptrain.cli.samples import input_files, is_picture, read_samples
 from dptrain.own.network import OwnNetwork
 from dptrain.report.tables import print_table
 from dptrain.trained import TrainedNetwork, load_run
@@ -18,7 +22,8 @@ def predict(
     run: Path,
     /,
     *,
-    input: Path,  # noqa: A002 - the flag's name
+    input: Annotated[list[Path], Parameter(consume_multiple=True)],  # noqa: A002 - the flag's name
+    invert: bool = False,
     checkpoint: Literal["last", "best"] = "last",
     code: CodeFlags | None = None,
     json: bool = False,
@@ -27,7 +32,10 @@ def predict(
 
     Args:
         run: A run folder, or a model that compress or convert wrote.
-        input: An .npy array, a picture (light on dark, as in MNIST), or a .csv file of features.
+        input: An .npy or .npz array, a picture, a folder of pictures, or a .csv file of features; one
+            or several.
+        invert: Exchange light and dark of pictures, as where one has drawn in black on white and
+            the network has learnt from white on black.
         checkpoint: The newest weights, or those with the best score.
         code: Of a network of your own.
         json: Print the result as one JSON object.
@@ -35,19 +43,54 @@ def predict(
     named = code.named() if code is not None else None
     trained, _ = load_run(run, checkpoint, named)
     warn_of_change(trained.experiment, named)
-    samples = read_samples(input, trained.network.input_shape, trained.experiment.columns)
-    outputs = trained.predict(samples)
+    files = input_files(input)
+    scale = trained.experiment.input_scale
+    reader = Reader(trained.network.input_shape, scale, invert)
+    found = [read_samples(each, reader, trained.experiment.columns) for each in files]
+    for each in reader.notes:
+        note(each)
+    outputs = np.concatenate(_predicted(trained, files, found))
+    names = _names(files, [len(each) for each in found], len(outputs))
     classifies = bool(trained.class_names) and outputs.ndim == 2
     if json:
-        print_json({"run": str(run), "input": str(input)} | _plain(trained, outputs))
+        print_json({"run": str(run), "input": _listed(files)} | _plain(trained, outputs))
     elif classifies:
         what = _values(trained)[0]
-        print_table("", _class_rows(trained, outputs), ("row", "class", what, "next"))
+        print_table("", _class_rows(trained, outputs, names), ("row", "class", what, "next"))
     else:
         values = outputs.reshape(len(outputs), -1)
-        rows = [(str(i), *(f"{v:.6g}" for v in row)) for i, row in enumerate(values)]
+        rows = [(name, *(f"{v:.6g}" for v in row)) for name, row in zip(names, values, strict=True)]
         print_table("", rows, ("row", *(f"output {k}" for k in range(values.shape[1]))))
     return 0
+
+
+def _predicted(
+    trained: TrainedNetwork, files: Sequence[Path], samples: Sequence[NDArray[Any]]
+) -> list[NDArray[Any]]:
+    """Return the outputs of each file's samples; of pictures that follow each other together."""
+    outputs = []
+    pairs = list(zip(files, samples, strict=True))
+    with scale_notes():
+        for pictures, group in groupby(pairs, lambda pair: is_picture(pair[0])):
+            arrays = [each for _, each in group]
+            together = [np.concatenate(arrays)] if pictures else arrays
+            outputs += [trained.predict(each) for each in together]
+    return outputs
+
+
+def _names(files: Sequence[Path], counts: Sequence[int], rows: int) -> list[str]:
+    """Return what rows are called: by number, with the file where there are several."""
+    if len(files) == 1:
+        return [str(i) for i in range(rows)]
+    return [
+        str(file) if is_picture(file) else f"{file} {i}"
+        for file, count in zip(files, counts, strict=True)
+        for i in range(count)
+    ]
+
+
+def _listed(files: Sequence[Path]) -> str | list[str]:
+    return str(files[0]) if len(files) == 1 else [str(each) for each in files]
 
 
 def _plain(trained: TrainedNetwork, outputs: NDArray[Any]) -> dict[str, Any]:
@@ -70,11 +113,13 @@ def _values(trained: TrainedNetwork) -> tuple[str, str, str]:
     return "score", "scores", ".4g"
 
 
-def _class_rows(trained: TrainedNetwork, outputs: NDArray[Any]) -> list[tuple[str, ...]]:
+def _class_rows(
+    trained: TrainedNetwork, outputs: NDArray[Any], names: Sequence[str]
+) -> list[tuple[str, ...]]:
     form = _values(trained)[2]
     rows: list[tuple[str, ...]] = []
-    for i, row in enumerate(outputs):
+    for name, row in zip(names, outputs, strict=True):
         best = np.argsort(-row, kind="stable")[:2]  # a data set may have but one class
         found = [(trained.class_names[k], format(row[k], form)) for k in best]
-        rows.append((str(i), *found[0], " ".join(" ".join(each) for each in found[1:])))
+        rows.append((name, *found[0], " ".join(" ".join(each) for each in found[1:])))
     return rows

@@ -1,7 +1,6 @@
 """New samples from files, for prediction."""
 
 import csv
-import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -9,17 +8,38 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dptrain.cli.pictures import PICTURES, Reader
+from dptrain.data.npz import read_inputs
 from dptrain.errors import DataError
 
-PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".pgm", ".tif", ".tiff", ".webp")
+
+def input_files(given: Sequence[Path]) -> list[Path]:
+    """Return the files to predict from; of a folder its pictures, in the order of their names.
+
+    Raises:
+        DataError: there is no such file, or no picture in a folder.
+    """
+    found: list[Path] = []
+    for path in given:
+        if not path.is_dir():
+            found.append(path)
+            continue
+        pictures = sorted(each for each in path.iterdir() if is_picture(each))
+        if not pictures:
+            raise DataError(f"{path}: a folder without pictures; name a file")
+        found += pictures
+    return found
 
 
-def read_samples(
-    path: Path, shape: tuple[int, ...], columns: Sequence[str] | None = None
-) -> NDArray[Any]:
-    """Return the samples in a file, for a network that takes samples of ``shape``.
+def is_picture(path: Path) -> bool:
+    """Tell whether a file is a picture, by its name."""
+    return path.suffix.lower() in PICTURES
 
-    ``columns`` names what it learnt from, to be found again in a CSV file with a header line.
+
+def read_samples(path: Path, reader: Reader, columns: Sequence[str] | None = None) -> NDArray[Any]:
+    """Return the samples in a file, ``(n, …)``.
+
+    ``reader`` reads pictures. ``columns`` names what it learnt from, to be found again in a CSV file with a header line.
 
     Raises:
         DataError: the file is missing, damaged, or of a kind that is not understood.
@@ -32,13 +52,17 @@ def read_samples(
             return np.asarray(np.load(path, allow_pickle=False))
         if suffix == ".csv":
             return _table(path, columns)
-        if suffix in PICTURES:
-            return _picture(path, shape)
+        if suffix == ".npz":
+            name, found = read_inputs(path)
+            reader.notes.append(f"{path}: its array {name!r} is predicted from")
+            return found
+        if is_picture(path):
+            return reader.read(path)
     except (OSError, ValueError, EOFError, UnicodeDecodeError) as error:
         if isinstance(error, DataError):
             raise
         raise DataError(f"{path}: cannot be read: {error}") from None
-    raise DataError(f"{path}: input must be .npy, .csv or a picture such as .png")
+    raise DataError(f"{path}: input must be .npy, .npz, .csv or a picture such as .png")
 
 
 def _table(path: Path, columns: Sequence[str] | None) -> NDArray[Any]:
@@ -65,15 +89,3 @@ def _is_number(cell: str) -> bool:
     except ValueError:
         return False
     return True
-
-
-def _picture(path: Path, shape: tuple[int, ...]) -> NDArray[Any]:
-    from PIL import Image  # costs 30 ms, and only pictures need it
-
-    side = math.isqrt(math.prod(shape))
-    size = shape if len(shape) == 2 else (side, side)
-    if math.prod(size) != math.prod(shape):
-        raise DataError(f"{path}: a picture does not fit samples of shape {shape}")
-    with Image.open(path) as picture:
-        grey = picture.convert("L").resize((size[1], size[0]))
-        return np.asarray(grey, np.uint8).reshape(1, *shape)

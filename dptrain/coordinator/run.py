@@ -190,6 +190,7 @@ class Run:
             len(dataset.train),
             dataset.digest,
             sum(dataset.target_shape),
+            dataset.scale,
         )
         path = Path(settled.dataset)
         named = self._prepared is None and settled.dataset not in PACKAGED and path.exists()

@@ -1,8 +1,8 @@
 """A prepared data set as the ranks see it: memory-mapped arrays and three splits of their rows."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
@@ -10,11 +10,14 @@ from numpy.typing import DTypeLike, NDArray
 from dptrain.arithmetic.randomness import Purpose, generator
 from dptrain.data.folder import open_folder
 from dptrain.data.inputs import scale_grey
+from dptrain.data.rescaling import Change, changed
 from dptrain.data.rounding import Rounded
+from dptrain.data.scale import Scale
 from dptrain.errors import UsageError
 
 # They enter the random streams that choose the rows: never renumber.
 _SPLIT_KEYS = {"test": 0, "validation": 1, "train": 2}
+_SPLIT_NAMES = ("train", "validation", "test")
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,12 +27,14 @@ class Split:
     ``inputs``: (n, *sample_shape), memory-mapped: numbers of the run's dtype, or uint8 grey values
     that are divided by 255 on the way out. ``targets``: class labels (n,) int64, or regression
     targets (n, k). ``index``: which of the n rows belong to the split, ascending; None for all of
-    them.
+    them. ``change``: what is done to the inputs, as they are stored, for a network that was trained on
+    another scale; of grey values in place of the division.
     """
 
     inputs: NDArray[Any]
     targets: NDArray[Any]
     index: NDArray[np.intp] | None = None
+    change: Change | None = None
 
     def __len__(self) -> int:
         return len(self.inputs) if self.index is None else len(self.index)
@@ -55,7 +60,9 @@ class Split:
         rows = order if self.index is None else self.index[order]
         # mode="raise" would gather into a buffer first, to leave x_out alone on an error.
         # The methods, since the functions around them cost 2 µs more a call.
-        if self.inputs.dtype == np.uint8:
+        if self.change is not None:
+            x_out[...] = changed(self.inputs[rows], self.change, x_out.dtype)
+        elif self.inputs.dtype == np.uint8:
             grey = np.empty(x_out.shape, np.uint8) if grey is None else grey
             self.inputs.take(rows, 0, grey, "clip")
             scale_grey(grey, x_out)
@@ -77,8 +84,8 @@ class Dataset:
 
     ``digest`` (hex) names the contents of the source. ``classes`` is 0 for regression.
     ``class_names`` has one name per class. ``target_shape`` is () for class labels, (k,) for
-    regression. ``rounded`` tells of inputs and targets that have lost digits. ``validation`` and
-    ``test`` may be empty.
+    regression. ``rounded`` tells of inputs and targets that have lost digits, ``scale`` of what the
+    inputs were before. ``validation`` and ``test`` may be empty.
     """
 
     name: str
@@ -89,9 +96,17 @@ class Dataset:
     target_shape: tuple[int, ...]
     dtype: np.dtype[Any]
     rounded: tuple[Rounded, ...]
+    scale: Scale
     train: Split
     validation: Split
     test: Split
+
+    def changed(self, change: Change) -> Self:
+        """Return the data set with inputs in the scale of a network trained on another."""
+        if change == ("divide" if self.train.grey else "none"):
+            return self
+        splits = (replace(each, change=change) for each in (self.train, self.validation, self.test))
+        return replace(self, **dict(zip(_SPLIT_NAMES, splits, strict=True)))
 
 
 def open_dataset(
@@ -129,6 +144,7 @@ def open_dataset(
         target_shape=targets.shape[1:],
         dtype=np.dtype(meta.dtype),
         rounded=meta.rounded,
+        scale=meta.scale,
         train=Split(inputs, targets, None if len(rows) == len(inputs) else rows),
         validation=Split(inputs, targets, held_out),
         test=test_split,

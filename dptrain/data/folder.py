@@ -15,9 +15,10 @@ from numpy.typing import NDArray
 
 from dptrain.data.npy import DAMAGE
 from dptrain.data.rounding import Rounded
+from dptrain.data.scale import Scale
 from dptrain.errors import DataError
 
-FORMAT_VERSION = 3
+FORMAT_VERSION = 4
 META = "meta.json"
 _TRAIN_FILES = {"x_train.npy", "t_train.npy"}
 _ALL_FILES = _TRAIN_FILES | {"x_test.npy", "t_test.npy"}
@@ -27,8 +28,8 @@ class Meta(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The contents of meta.json.
 
     ``digest`` (hex) names the source's contents, ``source`` says where they were read from.
-    ``classes`` is 0 for regression. ``rounded`` tells of inputs and targets that have lost digits.
-    ``files`` holds the size in bytes of each .npy file.
+    ``classes`` is 0 for regression. ``rounded`` tells of inputs and targets that have lost digits,
+    ``scale`` of what the inputs were before. ``files`` holds the size in bytes of each .npy file.
     """
 
     version: int
@@ -39,6 +40,7 @@ class Meta(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     classes: int
     class_names: tuple[str, ...]
     rounded: tuple[Rounded, ...]
+    scale: Scale
     files: dict[str, int]
 
 

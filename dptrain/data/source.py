@@ -82,6 +82,11 @@ def _find_path(reference: str, path: Path) -> Source:
         return Source(path.name[: name.rindex(".csv")], Kind.CSV, (path,))
     if name.endswith(PICKLES):
         return Source(path.stem, Kind.PICKLE, (path,))
+    if name.endswith(".npy"):
+        raise DataError(
+            f"{path}: an .npy holds one array, and training needs inputs and targets; "
+            f"np.savez({path.stem + '.npz'!r}, x_train=..., t_train=...) puts both in one file"
+        )
     raise DataError(f"{path}: a file of unknown kind; {_UNDERSTOOD}")
 
 

@@ -19,6 +19,7 @@ from dptrain.data.folder import FORMAT_VERSION, META, Meta, meta_if_whole
 from dptrain.data.inputs import normalise_inputs
 from dptrain.data.npy import npy_header
 from dptrain.data.raw import RawData, check_raw
+from dptrain.data.rescaling import scale_of
 from dptrain.data.rounding import TARGETS, Rounded, worst_rounded
 from dptrain.data.targets import Targets, Task, normalise_targets
 from dptrain.errors import DataError
@@ -76,9 +77,9 @@ def write_folder(
             files[f"{key}.npy"] = _write_npy(temporary / f"{key}.npy", len(values), iter([values]))
         names = data.class_names or tuple(str(index) for index in range(targets.classes))
         rounded = tuple(_rounded(data, scalar, targets))
-        meta = Meta(
-            FORMAT_VERSION, digest, name, source, dtype, targets.classes, names, rounded, files
-        )
+        scale = scale_of(data.x_train)
+        about = (FORMAT_VERSION, digest, name, source, dtype, targets.classes, names)
+        meta = Meta(*about, rounded, scale, files)
         _write_synced(temporary / META, [msgspec.json.encode(meta)])
         _publish(temporary, folder, meta)
     except OSError as error:

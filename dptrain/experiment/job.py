@@ -1,5 +1,6 @@
 """A settled experiment and its data, ready to compute with: the same object in every process."""
 
+import warnings
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 from dptrain.data.augmentation import Augmentation, Augmenter
 from dptrain.data.dataset import Dataset, Split, open_dataset
 from dptrain.data.prepared import prepare
+from dptrain.data.rescaling import ScaleWarning, change_for
 from dptrain.data.sampling import epoch_order
 from dptrain.errors import DataError
 from dptrain.evaluation.regression import determination, variance
@@ -238,7 +240,11 @@ def evaluation_job(
             experiment, dataset=dataset, dataset_digest=None, train_rows=None
         )
     demand(experiment.model, origin)
-    return Job(experiment, opened_data(experiment, prepared_data(experiment)), origin)
+    opened = opened_data(experiment, prepared_data(experiment))
+    change, doubt = change_for(opened.scale, experiment.input_scale, opened.sample_shape)
+    if doubt:
+        warnings.warn(f"{experiment.dataset}: {doubt}", ScaleWarning, stacklevel=2)
+    return Job(experiment, opened.changed(change), origin)
 
 
 def opened_data(experiment: Experiment, folder: Path) -> Dataset:

@@ -6,6 +6,7 @@ from typing import Any
 import msgspec
 
 from dptrain.arithmetic.shards import default_shards
+from dptrain.data.scale import Scale
 from dptrain.errors import UsageError
 from dptrain.experiment.code import only_for_code, settled_own
 from dptrain.experiment.models import SUITABLE_INIT, preset_of, settled_model
@@ -32,6 +33,7 @@ def settle(
     train_rows: int,
     digest: str,
     targets: int = 1,
+    scale: Scale | None = None,
 ) -> Experiment:
     """Return the experiment with every default that decides a number written down.
 
@@ -42,12 +44,13 @@ def settle(
         train_rows: of the data set, after holding out validation rows.
         digest: of the data set.
         targets: values to predict for a row, in a regression.
+        scale: of the inputs.
 
     Raises:
         UsageError: settings that exclude each other or do not fit the data.
     """
     preset = preset_of(experiment.model) if experiment.layers is None else {}
-    filled: dict[str, Any] = {"dataset_digest": digest}
+    filled: dict[str, Any] = {"dataset_digest": digest, "input_scale": scale}
     own = is_own(experiment.model) and experiment.layers is None
     if own:
         filled |= settled_own(experiment)
