@@ -137,10 +137,8 @@ def _eight_bits(path: Path, picture: "Image") -> "Image":
         return picture
     values: NDArray[Any] = np.asarray(picture, np.float64)
     low, high = float(values.min()), float(values.max())
-    if picture.mode != "F":
-        white = SIXTEEN_BITS
-    else:
-        white = 1 if high <= 1 else GREY
+    bright = 1 if high <= 1 else GREY
+    white = bright if picture.mode == "F" else SIXTEEN_BITS
     if not (low >= 0 and high <= white):
         raise DataError(
             f"{path}: its pixels are numbers from {low:g} to {high:g}; save it with 8 bits, or "

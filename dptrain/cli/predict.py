@@ -32,8 +32,8 @@ def predict(
 
     Args:
         run: A run folder, or a model that compress or convert wrote.
-        input: An .npy or .npz array, a picture, a folder of pictures, or a .csv file of features; one
-            or several.
+        input: An .npy or .npz array, a picture, a folder of pictures, or a .csv file of features;
+            one or several.
         invert: Exchange light and dark of pictures, as where one has drawn in black on white and
             the network has learnt from white on black.
         checkpoint: The newest weights, or those with the best score.

@@ -39,7 +39,8 @@ def is_picture(path: Path) -> bool:
 def read_samples(path: Path, reader: Reader, columns: Sequence[str] | None = None) -> NDArray[Any]:
     """Return the samples in a file, ``(n, …)``.
 
-    ``reader`` reads pictures. ``columns`` names what it learnt from, to be found again in a CSV file with a header line.
+    ``reader`` reads pictures. ``columns`` names what the network learnt from, to be found again in
+    a CSV file with a header line.
 
     Raises:
         DataError: the file is missing, damaged, or of a kind that is not understood.

@@ -15,7 +15,7 @@ def plain_array(given: ArrayLike, name: str) -> NDArray[Any]:
         DataError: values are masked, alone or in arrays of a list.
     """
     parts: Any = given if isinstance(given, list | tuple) else [given]
-    masked = sum(int(np.ma.count_masked(p)) for p in parts if isinstance(p, np.ma.MaskedArray))
+    masked = sum(int(np.sum(each.mask)) for each in parts if isinstance(each, np.ma.MaskedArray))
     if masked:
         raise DataError(
             f"{name} is a masked array with {masked} masked values, which cannot be left out one "

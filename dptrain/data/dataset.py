@@ -17,7 +17,6 @@ from dptrain.errors import UsageError
 
 # They enter the random streams that choose the rows: never renumber.
 _SPLIT_KEYS = {"test": 0, "validation": 1, "train": 2}
-_SPLIT_NAMES = ("train", "validation", "test")
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,8 +26,8 @@ class Split:
     ``inputs``: (n, *sample_shape), memory-mapped: numbers of the run's dtype, or uint8 grey values
     that are divided by 255 on the way out. ``targets``: class labels (n,) int64, or regression
     targets (n, k). ``index``: which of the n rows belong to the split, ascending; None for all of
-    them. ``change``: what is done to the inputs, as they are stored, for a network that was trained on
-    another scale; of grey values in place of the division.
+    them. ``change``: what is done to the inputs as they are stored, in place of the division of
+    grey values, for a network that was trained on another scale.
     """
 
     inputs: NDArray[Any]
@@ -105,8 +104,12 @@ class Dataset:
         """Return the data set with inputs in the scale of a network trained on another."""
         if change == ("divide" if self.train.grey else "none"):
             return self
-        splits = (replace(each, change=change) for each in (self.train, self.validation, self.test))
-        return replace(self, **dict(zip(_SPLIT_NAMES, splits, strict=True)))
+        return replace(
+            self,
+            train=replace(self.train, change=change),
+            validation=replace(self.validation, change=change),
+            test=replace(self.test, change=change),
+        )
 
 
 def open_dataset(

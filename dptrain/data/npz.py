@@ -29,7 +29,7 @@ def read_npz(path: Path) -> RawData:
     """
     arrays = read_arrays(path, by_role)
     found = {role: arrays[name] for role, name in by_role(path, list(arrays)).items()}
-    return RawData(**found)
+    return RawData(found["x_train"], found["t_train"], found.get("x_test"), found.get("t_test"))
 
 
 def read_inputs(path: Path) -> tuple[str, NDArray[Any]]:

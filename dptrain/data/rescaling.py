@@ -1,4 +1,4 @@
-"""Inputs brought to the scale that a network was trained on, whatever file or dtype they come in."""
+"""Inputs brought to the scale that a network was trained on, whatever dtype they come in."""
 
 from collections.abc import Iterator
 from typing import Any, Literal
