@@ -7,7 +7,12 @@ from importlib import resources
 from pathlib import Path
 
 from dptrain.data.csv_table import read_csv
-from dptrain.data.idx_folder import find_idx_files, read_embedded_mnist, read_idx_files
+from dptrain.data.idx_folder import (
+    find_idx_files,
+    idx_name,
+    read_embedded_mnist,
+    read_idx_files,
+)
 from dptrain.data.npz import read_npz
 from dptrain.data.pickled import PICKLES
 from dptrain.data.raw import RawData
@@ -72,6 +77,9 @@ def _packaged(name: str) -> Path:
 def _find_path(reference: str, path: Path) -> Source:
     if path.is_dir():
         return Source(path.resolve().name, Kind.IDX, find_idx_files(path))
+    if path.is_file() and (name := idx_name(path)):
+        known = name["prefix"].strip("-_.") or path.resolve().parent.name
+        return Source(known, Kind.IDX, find_idx_files(path))
     if not path.exists():
         near = suggestion(path.name, [*PACKAGED, *_siblings(path)])
         raise DataError(f"no data set or file {reference!r}; {_UNDERSTOOD}{near}")
