@@ -18,6 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 from dptrain.coordinator.observer import Observer
 from dptrain.coordinator.outcome import Outcome
 from dptrain.coordinator.session import Session
+from dptrain.data.arrays import plain_array
 from dptrain.data.prepared import prepare_arrays
 from dptrain.errors import UsageError
 from dptrain.experiment.code import MEMORY
@@ -152,7 +153,8 @@ def fit(
             function ``loss_and_gradient(params, x, t)``, which returns the mean loss of the rows
             and a dict of its gradients.
         data: inputs ``(n, *input_shape)`` and targets: class numbers ``(n,)``, one-hot rows
-            ``(n, classes)``, or real values ``(n,)`` or ``(n, units)``. uint8 inputs are grey
+            ``(n, classes)``, names of classes ``(n,)``, or real values ``(n,)`` or ``(n, units)``.
+            -1 and 1 are two classes as well. uint8 inputs are grey
             values and divided by 255; other numbers are taken as they are.
         test_data: likewise; without it a fraction ``test`` of the rows is held out.
         params: the arrays that the function begins with, by name; trained in place.
@@ -171,22 +173,23 @@ def fit(
     execution = {k: values.pop(k) for k in list(values) if k in Execution.__struct_fields__}
     experiment = replace(build(Experiment, values, "fit"), dataset=MEMORY)
     origin = None
+    x_train, t_train = _pair(data, "train")
     if isinstance(network, Network):
         layers, shape = network.description(), list(network.input_shape)
         experiment = replace(experiment, layers=layers, input_shape=shape)
     else:
         origin = Given(network, params, predict)
-        targets: Literal["rows", "flat"] = "flat" if np.ndim(data[1]) == 1 else "rows"
+        targets: Literal["rows", "flat"] = "flat" if t_train.ndim == 1 else "rows"
         experiment = replace(experiment, model=origin.model, model_targets=targets)
     folder = scratch_folder("data")
     try:
-        x_test, t_test = test_data if test_data is not None else (None, None)
+        x_test, t_test = (None, None) if test_data is None else _pair(test_data, "test")
         prepared = prepare_arrays(
             folder / "data",
-            x_train=np.asarray(data[0]),
-            t_train=np.asarray(data[1]),
-            x_test=None if x_test is None else np.asarray(x_test),
-            t_test=None if t_test is None else np.asarray(t_test),
+            x_train=x_train,
+            t_train=t_train,
+            x_test=x_test,
+            t_test=t_test,
             dtype=experiment.dtype,
             task=experiment.task,
         )
@@ -200,6 +203,18 @@ def fit(
         )
     finally:
         shutil.rmtree(folder)
+
+
+def _pair(data: object, part: str) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Return inputs and targets; refuse anything but a pair of them."""
+    if not isinstance(data, tuple | list) or len(data) != 2:
+        shape = np.shape(data) if isinstance(data, np.ndarray) else None
+        what = f"an array of shape {shape}" if shape else f"a {type(data).__name__}"
+        raise UsageError(
+            f"fit takes inputs and targets as a pair, fit(network, (x, t)); the {part} data are "
+            f"{what}"
+        )
+    return plain_array(data[0], f"x_{part}"), plain_array(data[1], f"t_{part}")
 
 
 def train(

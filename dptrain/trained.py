@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from dptrain.checkpoint.checkpoint import Checkpoint, load_checkpoint
-from dptrain.data.arrays import plain_array
+from dptrain.data.arrays import class_numbers, plain_array
 from dptrain.data.dataset import Split
 from dptrain.data.inputs import check_finite
 from dptrain.data.pickled import PICKLES
@@ -146,8 +146,11 @@ class TrainedNetwork:
         return found
 
     def accuracy(self, x: ArrayLike, t: ArrayLike) -> float:
-        """Return the fraction of samples whose most likely class is ``t``: labels or one-hot."""
-        return float(np.mean(self.classify(x) == _labels(t)))
+        """Return the fraction of samples whose most likely class is ``t``.
+
+        Those are class numbers, names of classes, or one-hot rows.
+        """
+        return float(np.mean(self.classify(x) == self._labels(t)))
 
     def evaluate(self, x: ArrayLike, t: ArrayLike) -> Classification | Regression:
         """Return how good the answers are: accuracy, precision, recall …, or R², RMSE and MAE.
@@ -178,8 +181,19 @@ class TrainedNetwork:
 
     def _judged(self, answers: NDArray[Any], t: ArrayLike) -> Classification | Regression:
         if self.class_names:
-            return classification(_labels(t), answers, self.class_names)
+            return classification(self._labels(t), answers, self.class_names)
         return regression(t, answers)
+
+    def _labels(self, t: ArrayLike) -> NDArray[Any]:
+        """Return class numbers, also of one-hot rows, of words, and of -1 and 1."""
+        labels = plain_array(t, "the targets")
+        if labels.ndim == 2 and labels.shape[1] > 1:
+            numbers: NDArray[np.intp] = labels.argmax(axis=1)
+            return numbers
+        labels = labels.reshape(-1)
+        if labels.dtype.kind == "U" or (self.class_names == ("-1", "1") and (labels == -1).any()):
+            return class_numbers(labels, self.class_names, "the targets")
+        return labels
 
     def _scores(self, outputs: NDArray[Any]) -> NDArray[Any]:
         """Return outputs, for both classes where one output tells them apart by its sign."""
@@ -194,6 +208,12 @@ class TrainedNetwork:
         size = math.prod(shape)
         if x.shape == shape:
             x = x[np.newaxis]
+        moved = (shape[2], *shape[:2]) if len(shape) == 3 else shape
+        if x.shape[1:] == moved != shape and moved[0] > 1:
+            raise ShapeError(
+                f"the network takes samples of shape {shape}, those of the input have their "
+                f"channels first, {moved}; give np.moveaxis(x, 1, -1)"
+            )
         if x.ndim < 1 or math.prod(x.shape[1:]) != size or len(x) == 0:
             raise ShapeError(
                 f"the network takes samples of shape {shape}, so an array of shape (n, "
@@ -207,12 +227,6 @@ class TrainedNetwork:
         flat = x.reshape(len(x), -1)
         check_finite(samples.reshape(flat.shape), flat, name="input")
         return samples
-
-
-def _labels(t: ArrayLike) -> NDArray[Any]:
-    """Return class numbers, also of one-hot rows."""
-    labels = np.asarray(t)
-    return labels.argmax(axis=1) if labels.ndim == 2 else labels
 
 
 def load_run(

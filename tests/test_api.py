@@ -82,6 +82,7 @@ def test_settings_are_the_fields_of_the_schema() -> None:
         "pin",
         "barrier",
     }
+    other |= {"transpose"}
     other |= {"model_args", "model_targets", "model_digest", "model_state"}
     fields = {*Experiment.__struct_fields__, *Execution.__struct_fields__}
     assert set(Settings.__annotations__) == fields - other

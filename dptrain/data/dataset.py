@@ -100,6 +100,36 @@ class Dataset:
     validation: Split
     test: Split
 
+    @property
+    def gaps(self) -> str:
+        """What is wrong with the classes, whose labels go from 0 to the largest, or ``""``."""
+        if not self.classes or self.class_names != tuple(map(str, range(self.classes))):
+            return ""
+        if self.classes == 1:
+            return "all rows are of one class, 0"
+        targets = self.train.targets
+        missing = np.flatnonzero(np.bincount(targets, minlength=self.classes) == 0)
+        if not len(missing):
+            return ""
+        which = f"class {missing[0]}"
+        if len(missing) > 1:
+            which = f"{len(missing)} of {self.classes} classes, the first of them {missing[0]}"
+        return (
+            f"no row is of {which}: the labels run from {targets.min()} to {targets.max()}, and "
+            f"classes count from 0; number them without gaps, or give them names"
+        )
+
+    def shaped(self, shape: tuple[int, ...]) -> Self:
+        """Return the data set with samples of another shape of the same size."""
+        if shape == self.sample_shape:
+            return self
+        splits = {
+            name: replace(each, inputs=each.inputs.reshape(len(each.inputs), *shape))
+            for name in ("train", "validation", "test")
+            for each in [getattr(self, name)]
+        }
+        return replace(self, sample_shape=shape, **splits)
+
     def changed(self, change: Change) -> Self:
         """Return the data set with inputs in the scale of a network trained on another."""
         if change == ("divide" if self.train.grey else "none"):

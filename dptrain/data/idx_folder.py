@@ -43,11 +43,13 @@ def find_idx_files(path: Path) -> tuple[Path, ...]:
     Raises:
         DataError: a file is missing, or there are several data sets.
     """
-    named = idx_name(path)
+    named = not path.is_dir() and is_idx_name(path)
     folder = path.parent if named else _folder_of_files(path)
     sets = _data_sets(folder)
     trained = sorted(prefix for prefix, parts in sets.items() if _TRAIN[0] in parts)
-    prefix = named["prefix"] if named else "" if "" in trained else (trained or [""])[0]
+    prefix = "" if "" in trained else (trained or [""])[0]
+    if named:
+        prefix = path.name.partition("train-images")[0]
     if not named and "" not in trained and len(trained) > 1:
         raise DataError(
             f"{path}: holds several data sets: {', '.join(each.strip('-_.') for each in trained)}; "
@@ -68,10 +70,14 @@ def find_idx_files(path: Path) -> tuple[Path, ...]:
     return tuple(found[each] for each in (*_TRAIN, *_TEST) if each in found)
 
 
-def idx_name(path: Path) -> re.Match[str] | None:
-    """Return the parts of the name of a file of training images, ``prefix`` the first of them."""
-    match = _NAME.fullmatch(path.name)
-    return match if match and match["part"] == "train" and not path.is_dir() else None
+def is_idx_name(path: Path) -> bool:
+    """Tell whether a file is called as training images are."""
+    return "train-images" in path.name and _NAME.fullmatch(path.name) is not None
+
+
+def data_set_name(path: Path) -> str:
+    """Return what stands before ``train-images`` in the name of a file; ``""`` if nothing does."""
+    return path.name.partition("train-images")[0].strip("-_.")
 
 
 def _folder_of_files(path: Path) -> Path:

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dptrain.data.arrays import named_classes
 from dptrain.data.folder import FORMAT_VERSION, meta_if_whole
-from dptrain.data.raw import RawData, check_raw
+from dptrain.data.raw import RawData, check_raw, transposed
 from dptrain.data.source import Source, find_source, read
 from dptrain.data.targets import Task
 from dptrain.data.writing import DtypeName, write_folder
@@ -26,11 +27,13 @@ def prepare(
     label: str | None = None,
     columns: Sequence[str] | None = None,
     task: Task | None = None,
+    transpose: bool = False,
 ) -> Path:
     """Return the folder of the prepared data set, made now unless the cache has it.
 
     ``reference``, ``label`` and ``columns`` are those of ``read_source``, ``task`` that of
-    ``normalise_targets``, with the same errors; the inputs are converted to ``dtype``. The folder
+    ``normalise_targets``, with the same errors; the inputs are converted to ``dtype``, with
+    rows and columns of images exchanged if ``transpose``. The folder
     lies in the folder that DPTRAIN_CACHE names, otherwise in the user's cache folder, under a name
     that depends on the bytes of the source. A damaged one is made anew. Raises DataError when it
     cannot be written.
@@ -39,18 +42,19 @@ def prepare(
     source = find_source(reference)
     name, origin = _as_text(source.name), _as_text(reference)
     digest = _source_digest(source, label, columns, task)
-    folder = cache_folder() / _digest_of(str(FORMAT_VERSION), digest, name, dtype)[:32]
+    known = _digest_of(digest, "transpose") if transpose else digest
+    folder = cache_folder() / _digest_of(str(FORMAT_VERSION), known, name, dtype)[:32]
     if meta_if_whole(folder):
         return folder
-    data = read(source, label, columns)
+    data = named_classes(read(source, label, columns))
     if _source_digest(source, label, columns, task) != digest:
         raise DataError(f"{reference}: changed while it was read; try again")
     write_folder(
         folder,
-        data,
+        transposed(data) if transpose else data,
         name=name,
         source=origin,
-        digest=digest,
+        digest=known,
         dtype=dtype,
         task=task,
         remedy=f"free some space or name another folder with {CACHE_VARIABLE}=DIR",
@@ -70,18 +74,17 @@ def prepare_arrays(
 ) -> Path:
     """Write arrays in memory as the prepared data set ``folder``, and return it.
 
-    Inputs have shape (n, ...), targets are class labels (n,), one-hot rows (n, k) or floats (n,)
-    or (n, k); ``task`` is that of ``normalise_targets``. They are checked and converted as those of
-    a file. A data set that is in the folder
-    already is replaced. Raises DataError for data that cannot be trained on, or when the folder
-    cannot be written.
+    Inputs have shape (n, ...), targets are class labels or words (n,), one-hot rows (n, k) or
+    floats (n,) or (n, k); ``task`` is that of ``normalise_targets``. They are checked and
+    converted as those of a file. A data set that is in the folder already is replaced. Raises
+    DataError for data that cannot be trained on, or when the folder cannot be written.
     """
     _check_dtype(dtype)
-    data = RawData(x_train, t_train, x_test, t_test)
+    data = named_classes(RawData(x_train, t_train, x_test, t_test))
     check_raw(data)
-    with_test = () if x_test is None or t_test is None else (x_test, t_test)
-    chosen = [] if task is None else [task]
-    digest = _digest_of(*map(_array_digest, (x_train, t_train, *with_test)), *chosen)
+    with_test = () if x_test is None or data.t_test is None else (x_test, data.t_test)
+    chosen = [*data.class_names, *([] if task is None else [task])]
+    digest = _digest_of(*map(_array_digest, (x_train, data.t_train, *with_test)), *chosen)
     write_folder(
         folder,
         data,

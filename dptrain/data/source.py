@@ -8,8 +8,9 @@ from pathlib import Path
 
 from dptrain.data.csv_table import read_csv
 from dptrain.data.idx_folder import (
+    data_set_name,
     find_idx_files,
-    idx_name,
+    is_idx_name,
     read_embedded_mnist,
     read_idx_files,
 )
@@ -76,9 +77,10 @@ def _packaged(name: str) -> Path:
 
 def _find_path(reference: str, path: Path) -> Source:
     if path.is_dir():
-        return Source(path.resolve().name, Kind.IDX, find_idx_files(path))
-    if path.is_file() and (name := idx_name(path)):
-        known = name["prefix"].strip("-_.") or path.resolve().parent.name
+        files = find_idx_files(path)
+        return Source(data_set_name(files[0]) or path.resolve().name, Kind.IDX, files)
+    if path.is_file() and is_idx_name(path):
+        known = data_set_name(path) or path.resolve().parent.name
         return Source(known, Kind.IDX, find_idx_files(path))
     if not path.exists():
         near = suggestion(path.name, [*PACKAGED, *_siblings(path)])

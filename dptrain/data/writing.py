@@ -75,7 +75,11 @@ def write_folder(
             files[f"{key}.npy"] = _write_npy(temporary / f"{key}.npy", len(values), pieces)
         for key, values in outputs.items():
             files[f"{key}.npy"] = _write_npy(temporary / f"{key}.npy", len(values), iter([values]))
-        names = data.class_names or tuple(str(index) for index in range(targets.classes))
+        names = (
+            data.class_names
+            or targets.names
+            or tuple(str(index) for index in range(targets.classes))
+        )
         rounded = tuple(_rounded(data, scalar, targets))
         scale = scale_of(data.x_train)
         about = (FORMAT_VERSION, digest, name, source, dtype, targets.classes, names)

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from dptrain.arithmetic.shards import shard_sizes
 from dptrain.data.dataset import Dataset
 from dptrain.data.rounding import TARGETS
+from dptrain.experiment.data_doubts import data_doubts
 from dptrain.experiment.job import Job
 from dptrain.nn.batchnorm import BatchNorm
 from dptrain.nn.composite import Residual
@@ -13,8 +14,8 @@ from dptrain.nn.row import Placed, place
 
 
 def doubts(job: Job) -> list[str]:
-    """Return a sentence for each: digits that rounding takes, and batch norms of single rows."""
-    return [*_rounding(job.dataset), *_single_rows(job)]
+    """Return a sentence for each: lost digits, batch norms of single rows, doubtful data."""
+    return [*_rounding(job.dataset), *_single_rows(job), *data_doubts(job)]
 
 
 def _rounding(dataset: Dataset) -> Iterator[str]:

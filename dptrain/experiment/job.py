@@ -15,10 +15,11 @@ from dptrain.data.dataset import Dataset, Split, open_dataset
 from dptrain.data.prepared import prepare
 from dptrain.data.rescaling import ScaleWarning, change_for
 from dptrain.data.sampling import epoch_order
-from dptrain.errors import DataError
+from dptrain.data.source import PACKAGED
+from dptrain.errors import DataError, ShapeError
 from dptrain.evaluation.regression import determination, variance
 from dptrain.experiment.code import MEMORY, evaluation_rows, own_network
-from dptrain.experiment.models import build_loss, build_network
+from dptrain.experiment.models import build_loss, build_network, shape_of_samples
 from dptrain.experiment.normalisation import check_normalisation, fit_normalisation
 from dptrain.experiment.schema import Experiment
 from dptrain.nn import numerical
@@ -90,7 +91,11 @@ class Job:
     def _check(self, network: Network, loss: AnyLoss) -> None:
         """Raise where network, loss and data do not fit each other."""
         check_normalisation(network)
-        loss.check(network.output_shape, self.dataset.classes, self.dataset.target_shape)
+        try:
+            loss.check(network.output_shape, self.dataset.classes, self.dataset.target_shape)
+        except ShapeError as error:
+            gaps = self.dataset.gaps  # which make the number of classes another than expected
+            raise ShapeError(f"{error}; {gaps}" if gaps else str(error)) from None
         if self.experiment.gradient == "numerical":
             numerical.check(network)
         if not self.dataset.classes:
@@ -237,7 +242,11 @@ def evaluation_job(
     """
     if dataset is not None:
         experiment = msgspec.structs.replace(
-            experiment, dataset=dataset, dataset_digest=None, train_rows=None
+            experiment,
+            dataset=dataset,
+            dataset_digest=None,
+            train_rows=None,
+            transpose=experiment.transpose and dataset not in PACKAGED,
         )
     demand(experiment.model, origin)
     opened = opened_data(experiment, prepared_data(experiment))
@@ -253,13 +262,14 @@ def opened_data(experiment: Experiment, folder: Path) -> Dataset:
     Raises:
         DataError, UsageError: as `open_dataset`.
     """
-    return open_dataset(
+    opened = open_dataset(
         folder,
         validation=experiment.validation,
         test=experiment.test,
         seed=experiment.seed,
         train_rows=experiment.train_rows,
     )
+    return opened.shaped(shape_of_samples(experiment, opened.sample_shape))
 
 
 def prepared_data(experiment: Experiment) -> Path:
@@ -279,6 +289,7 @@ def prepared_data(experiment: Experiment) -> Path:
         label=experiment.label,
         columns=experiment.columns,
         task=experiment.task,
+        transpose=experiment.transpose,
     )
 
 

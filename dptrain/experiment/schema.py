@@ -139,6 +139,10 @@ class Experiment(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         list[str] | None,
         Meta(description="The columns of a CSV file to learn from, as a,b; by default all others."),
     ] = None
+    transpose: Annotated[
+        bool,
+        Meta(description="Exchange rows and columns of the data set's images, as EMNIST needs it."),
+    ] = False
     task: Annotated[
         TaskName | None,
         Meta(description="What targets are; by default whole numbers and words are classes."),
