@@ -16,6 +16,7 @@ from dptrain.coordinator.beginning import (
     first_state,
     saved_state,
     saved_weights,
+    scale_doubt,
 )
 from dptrain.coordinator.cluster import Setting
 from dptrain.coordinator.engines import cluster_of, inline_engine
@@ -157,7 +158,8 @@ class Run:
                 init_digest=settled.init_digest or self._saved.digest,
             )
         job = Job(settled, dataset, self._origin, network)
-        for doubt in doubts(job):
+        scale = "" if self._saved is None else scale_doubt(job, self._saved)
+        for doubt in [*doubts(job), *[scale] * bool(scale)]:
             self._observer.warn(doubt)
         return job
 

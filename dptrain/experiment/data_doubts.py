@@ -6,6 +6,7 @@ from dptrain.experiment.job import Job
 from dptrain.nn.network import Network
 
 _CHANNELS = (1, 3)
+_FAINT = 1e-3
 
 
 def data_doubts(job: Job) -> Iterator[str]:
@@ -16,6 +17,7 @@ def data_doubts(job: Job) -> Iterator[str]:
         yield from _two_numbers(job)
         yield from _channels_first(job.network)
     yield from _lying(job)
+    yield from _faint_noise(job)
 
 
 def _two_numbers(job: Job) -> Iterator[str]:
@@ -45,6 +47,17 @@ def _channels_first(network: Network) -> Iterator[str]:
             f"samples of shape {shape} are taken for images of {height}x{width} pixels with "
             f"{channels} channels; if the first axis counts the channels, move it behind the "
             "others: np.moveaxis(x, 1, -1)"
+        )
+
+
+def _faint_noise(job: Job) -> Iterator[str]:
+    """Look for noise meant for fractions of white, and given to grey values."""
+    noise, scale = job.experiment.augment_noise, job.dataset.scale
+    if noise and not scale.grey and noise < _FAINT * (scale.high - scale.low):
+        yield (
+            f"noise of deviation {noise:g} is next to nothing on inputs from {scale.low:g} to "
+            f"{scale.high:g}; --augment-noise is in units of the inputs, and uint8 pictures range "
+            "from 0 to 1"
         )
 
 

@@ -2,6 +2,7 @@
 
 import struct
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -36,7 +37,8 @@ T = np.array([0, 1, 1, 2, 0])
 )
 def test_customary_names_are_read(x: str, t: str, tmp_path: Path) -> None:
     path = tmp_path / "k.npz"
-    np.savez(path, **{t: T, x: X})
+    arrays: Any = {t: T, x: X}
+    np.savez(path, **arrays)
     data = read_npz(path)
     np.testing.assert_array_equal(data.x_train, X)
     np.testing.assert_array_equal(data.t_train, T)
@@ -65,7 +67,8 @@ def test_test_parts_have_them_too(tmp_path: Path) -> None:
     ],
 )
 def test_other_names_are_told(names: tuple[str, ...], words: str, tmp_path: Path) -> None:
-    np.savez(tmp_path / "k.npz", **dict.fromkeys(names, X))
+    arrays: Any = dict.fromkeys(names, X)
+    np.savez(tmp_path / "k.npz", **arrays)
     with pytest.raises(DataError, match=words):
         read_npz(tmp_path / "k.npz")
 

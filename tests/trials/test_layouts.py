@@ -14,7 +14,7 @@ from dptrain.trained import load_run
 X = np.random.default_rng(0).random((60, 3, 9, 9))
 T = (X[:, 0].mean((1, 2)) > 0.5).astype(int)
 LAST = np.moveaxis(X, 1, -1)
-LAYERS = [dptrain.Conv2D(2, 3, padding=1), dptrain.ReLU(), dptrain.Flatten(), dptrain.Dense(2)]
+LAYERS: Any = [dptrain.Conv2D(2, 3, padding=1), dptrain.ReLU(), dptrain.Flatten(), dptrain.Dense(2)]
 
 
 @pytest.fixture(autouse=True)

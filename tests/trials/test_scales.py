@@ -120,3 +120,19 @@ def test_masked_values_are_refused() -> None:
     np.testing.assert_array_equal(
         trained.classify(np.ma.masked_greater(FRACTIONS, 9)), trained.classify(FRACTIONS)
     )
+
+
+def test_saved_weights_of_another_scale_are_told(tmp_path: Path) -> None:
+    net: Any = [dptrain.Flatten(), dptrain.Dense(2)]
+    settings: dict[str, Any] = {"epochs": 1, "workers": 1, "progress": False}
+    first = dptrain.fit(dptrain.Network((8, 8), net), (GREY.astype(int), T), **settings)
+    settings["init_from"] = str(first.run)
+    with pytest.warns(RuntimeWarning, match=r"from 0 to 255, the data set has 0 to 255 divided by"):
+        dptrain.fit(dptrain.Network((8, 8), net), (GREY, T), **settings)
+    dptrain.fit(dptrain.Network((8, 8), net), (GREY.astype(float), T), **settings)
+
+
+def test_noise_for_another_scale_is_told() -> None:
+    with pytest.warns(RuntimeWarning, match=r"noise of deviation 0\.1 is next to nothing on"):
+        fitted(GREY.astype(int), augment_noise=0.1)
+    fitted(GREY, augment_noise=0.1)
