@@ -26,7 +26,7 @@ from dptrain.experiment.schema import Experiment
 from dptrain.experiment.validate import build
 from dptrain.nn.losses import AnyLoss, SumOfSquares
 from dptrain.nn.network import Layout, Network
-from dptrain.nn.passes import Replica, Targets, evaluation
+from dptrain.nn.passes import Arrangement, Replica, Targets
 from dptrain.own.network import Form, OwnNetwork
 from dptrain.own.origin import Origin, is_own
 from dptrain.runfolder import RunFolder
@@ -34,7 +34,11 @@ from dptrain.weights.book import command_for
 from dptrain.weights.model_file import is_model_file, load_model
 from dptrain.weights.params import load_params
 
-ROWS = 64  # computed together: always as many, so that a row's answer does not hang on others
+# A product of matrices may give a row other last digits among more rows, or further down. Layers
+# compute every row as a shard of its own; code of one's own gets always as many rows, and so few
+# that OpenBLAS takes them all in the same way.
+ROWS = 64
+OWN_ROWS = 8
 AT_ONCE = 10_000  # rows of a split in memory
 
 
@@ -109,19 +113,20 @@ class TrainedNetwork:
         """
         samples = samples.reshape(len(samples), *self.network.input_shape)
         if isinstance(self.network, OwnNetwork):
-            rows = min(ROWS, evaluation_rows(self.experiment))
+            most = min(OWN_ROWS, evaluation_rows(self.experiment))
+            rows = 1 << (most.bit_length() - 1)
             return self.network.outputs(self.parameters, samples, rows)
         dtype = self.parameters.dtype
         targets = Targets(self.network.output_shape, dtype)
         replica = Replica(self.network, SumOfSquares(), [self.parameters], targets)
         found = np.empty((len(samples), *self.network.output_shape), dtype)
-        each = replica.pass_over(evaluation(ROWS))
+        each = replica.pass_over(Arrangement(ROWS, ROWS, 0, ROWS, training=False))
         each.inputs[0][...] = 0
         for start in range(0, len(samples), ROWS):
             part = samples[start : start + ROWS]
             each.inputs[0][: len(part)] = part
             with np.errstate(over="ignore"):
-                found[start : start + len(part)] = each.infer()[0][0][: len(part)]
+                found[start : start + len(part)] = each.infer()[0][: len(part), 0]
         return found
 
     def predict(self, x: ArrayLike) -> NDArray[Any]:
