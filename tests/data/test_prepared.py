@@ -64,6 +64,7 @@ def test_the_folder_holds_plain_npy_files_and_what_they_are(source: str, cache: 
         "classes": 3,
         "class_names": ["0", "1", "2"],
         "rounded": [],
+        "scale": {"low": float(X.min()), "high": float(X.max())},
         "form": None,
         "notes": [],
     }
