@@ -78,9 +78,9 @@ def test_signs_do_not_reach_ones_own_code_as_something_else() -> None:
 @pytest.mark.parametrize(
     ("t", "units", "words"),
     [
-        (K + 1, 3, "end the network with 4 units; no row is of class 0: .* run from 1 to 3"),
+        (K + 1, 3, "end the network with 4 units; no row is of class '0'; classes are"),
         (K.astype(float), 3, "end the network with 1 units; .* give task=classification"),
-        ((K > 0) + 1, 1, "3 classes; .*; no row is of class 0: .* run from 1 to 2"),
+        ((K > 0) + 1, 1, "3 classes; .*; no row is of class '0'; classes are"),
         (K[:, None] * [1.0, 2.0], 3, "end the network with 2 units"),
     ],
 )
@@ -92,8 +92,8 @@ def test_other_numbers_of_units_are_explained(t: NDArray[Any], units: int, words
 @pytest.mark.parametrize(
     ("t", "units", "words"),
     [
-        (K + 1, 4, "no row is of class 0: the labels run from 1 to 3"),
-        (10 * K + 10, 31, "no row is of 28 of 31 classes, the first of them 0"),
+        (K + 1, 4, "no row is of class '0'; classes are numbered from 0"),
+        (10 * K + 10, 31, "no row is of classes '0', '1', '2', '3', '4' and 23 more"),
         ((K > 0).astype(float), 1, "all 0 or 1 but floats, so numbers are predicted"),
         (np.where(K > 0, 1.0, -1.0), 1, "all -1 or 1 but floats"),
     ],

@@ -57,6 +57,6 @@ def test_a_single_channel_may_stand_anywhere(tmp_path: Path) -> None:
         found.append(dptrain.train(experiment, out=out, progress=False).digest)
         trained, _ = load_run(out, "last")
         for other in paths:
-            job = evaluation_job(trained.experiment, str(other))
-            assert trained.evaluate_split(job.split("train"))
+            job = evaluation_job(trained.experiment, str(other), None, trained.class_names)
+            assert trained.evaluate_split(job.split("test"))
     assert found[0] == found[1]
