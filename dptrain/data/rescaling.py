@@ -70,7 +70,10 @@ def change_for(given: Scale, trained: Scale | None, shape: tuple[int, ...]) -> t
         if picture:
             return "multiply", f"{seen}; they are taken as fractions of white, times 255"
         return "none", f"{seen}; bring them to the same scale"
-    return "none", _far(given, trained)
+    far = _far(given, trained)
+    if far and given.grey and not _far(Scale(given.low / GREY, given.high / GREY), trained):
+        return "divide", f"{_seen(given, trained)}; they are taken as grey values, divided by 255"
+    return "none", far
 
 
 def _to_fractions(given: Scale, trained: Scale, *, picture: bool) -> tuple[Change, str]:

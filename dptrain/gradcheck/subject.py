@@ -98,6 +98,7 @@ class Subject:
             len(dataset.train),
             dataset.digest,
             sum(dataset.target_shape),
+            dataset.scale,
         )
         shape = dataset.sample_shape
         if self.origin is not None:

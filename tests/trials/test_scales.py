@@ -62,8 +62,12 @@ def test_what_is_assumed_is_told() -> None:
 
 def test_a_scale_that_cannot_be_known_is_told() -> None:
     standard = (FRACTIONS - 0.5) / 0.3
-    with pytest.warns(ScaleWarning, match=r"from -1\.6\d+ to 1\.6\d+, these are 0 to 255; bring"):
-        fitted(standard).classify(GREY)
+    trained = fitted(standard)
+    words = r"from -1\.6\d+ to 1\.6\d+, these are 0 to 255"
+    with pytest.warns(ScaleWarning, match=f"{words}; they are taken as grey values, divided by"):
+        trained.classify(GREY)
+    with pytest.warns(ScaleWarning, match=f"{words}; bring"):
+        trained.classify(GREY.astype(int))
     with pytest.warns(ScaleWarning, match="from 0 to 1, these are -9 to 9; bring"):
         fitted(GREY).classify(np.linspace(-9, 9, 64).reshape(1, 8, 8))
 
