@@ -11,6 +11,7 @@ from typing import Literal, Self
 
 from dptrain.checkpoint.atomic import sweep_temporaries
 from dptrain.errors import RunFolderError, suggestion
+from dptrain.invocation import program
 
 DEFAULT_PARENT = Path("logs")
 
@@ -146,7 +147,7 @@ class RunFolder:
         there = f" (but {other})" if other.is_file() else ""
         raise RunFolderError(
             f"{self.path}: has no checkpoint {wanted.relative_to(self.path)}{there}; the run was "
-            f"stopped before it wrote one: start it anew with `dptrain train {self.experiment}`"
+            f"stopped before it wrote one: start it anew with `{program()} train {self.experiment}`"
         )
 
     def discard_unless_begun(self) -> None:

@@ -33,6 +33,7 @@ SETTINGS: dict[str, Any] = {
     "steps": 600,
     "schedule": "cosine",
     "dtype": "float64",
+    "weight_decay": 0.0,  # least squares, not those of small weights: adamw would have some
 }
 
 

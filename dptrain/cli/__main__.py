@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from types import FrameType
 from typing import TYPE_CHECKING
 
@@ -15,7 +15,7 @@ from dptrain.errors import EXIT_ERROR, EXIT_SIGINT, EXIT_USAGE, DptrainError, ma
 from dptrain.report.streams import give_up, lenient_streams
 
 if TYPE_CHECKING:
-    from cyclopts import App
+    from cyclopts import App, CycloptsError
 
 # Read once, when NumPy loads: more BLAS threads would change the last bits of float32 products.
 for _variable in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
@@ -29,14 +29,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _carried_out(arguments: Sequence[str] | None) -> int:
-    app = _program()
+    given = sys.argv[1:] if arguments is None else list(arguments)
+    program, refusal = _imported()
     from cyclopts import CycloptsError
 
     try:
-        code = app(arguments, exit_on_error=False, print_error=False)
+        code = program(given)(given, exit_on_error=False, print_error=False)
         sys.stdout.flush()
     except CycloptsError as error:
-        return _complain(_misnamed(error) or str(error), EXIT_USAGE)
+        return _complain(refusal(error), EXIT_USAGE)
     except DptrainError as error:
         return _complain(str(error), error.exit_code)
     except KeyboardInterrupt:
@@ -53,19 +54,6 @@ def _carried_out(arguments: Sequence[str] | None) -> int:
     return code if isinstance(code, int) else 0
 
 
-def _misnamed(error: Exception) -> str:
-    """Return what to say of a flag that has another name in other libraries."""
-    from cyclopts import UnknownOptionError
-
-    if not isinstance(error, UnknownOptionError):
-        return ""
-    from dptrain.experiment.synonyms import meant  # here, because most commands need it not
-
-    word = error.token.keyword or error.token.value
-    hint = meant(word, "--")
-    return f"unknown option {word}; {hint}" if hint else ""
-
-
 def _limited(error: Exception) -> int:
     """Say what of the machine is used up; raise the error again if it is something else."""
     words = machine_limit(error)
@@ -74,8 +62,8 @@ def _limited(error: Exception) -> int:
     return _complain(words, EXIT_ERROR)
 
 
-def _program() -> "App":
-    """Import the verbs; meanwhile Ctrl-C ends the process, for imports may not pass it on."""
+def _imported() -> "tuple[Callable[[Sequence[str]], App], Callable[[CycloptsError], str]]":
+    """Import what is needed; meanwhile Ctrl-C ends the process: imports may not pass it on."""
     mine = (
         threading.current_thread() is threading.main_thread()
         and signal.getsignal(signal.SIGINT) is signal.default_int_handler
@@ -83,11 +71,12 @@ def _program() -> "App":
     if mine:
         signal.signal(signal.SIGINT, _end)
     try:
-        from dptrain.cli.program import app
+        from dptrain.cli.refusals import refusal
+        from dptrain.cli.verbs import program
     finally:
         if mine:
             signal.signal(signal.SIGINT, signal.default_int_handler)
-    return app
+    return program, refusal
 
 
 def _end(_number: int, _frame: FrameType | None) -> None:

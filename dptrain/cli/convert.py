@@ -5,14 +5,15 @@ from typing import TYPE_CHECKING, Literal
 
 from dptrain.checkpoint.atomic import atomic_write
 from dptrain.checkpoint.checkpoint import Checkpoint
+from dptrain.cli.experiments import read_experiment
 from dptrain.cli.output import print_json
 from dptrain.conversion import book_params, dense_experiment, network_from
 from dptrain.data.pickled import PICKLES
 from dptrain.errors import EXIT_CHECK_FAILED, DataError, UsageError
-from dptrain.experiment.files import read_toml
 from dptrain.experiment.models import ACTIVATIONS
 from dptrain.experiment.schema import ActivationName, Experiment
 from dptrain.experiment.validate import build
+from dptrain.invocation import install
 from dptrain.nn.network import Network
 from dptrain.own.origin import is_own
 from dptrain.report.banner import network_line
@@ -100,7 +101,7 @@ def _export(target: Path, trained: TrainedNetwork) -> "Comparison":
     except ImportError as error:
         raise UsageError(
             f"{target}: to write ONNX the package {error.name} is needed; install dptrain with its "
-            "extra: pip install 'dptrain[onnx]'"
+            "extra: " + install("onnx")
         ) from None
     model = onnx_model(trained).SerializeToString(deterministic=True)
     atomic_write(target, model)
@@ -141,7 +142,7 @@ def _described(model: str, dataset: str | None) -> Experiment:
             f"model={model!r} must be a file with an experiment, such as examples/conv.toml; for "
             "dense layers alone give --activation instead"
         )
-    settings = read_toml(Path(model))["experiment"]
+    settings = read_experiment(Path(model))["experiment"]
     if dataset is not None:
         settings["dataset"] = dataset
     experiment = build(Experiment, settings, model)

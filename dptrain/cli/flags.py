@@ -10,6 +10,7 @@ from typing import Annotated, Any, cast, get_args, get_origin, get_type_hints
 import msgspec
 from cyclopts import Parameter, Token
 
+from dptrain.cli.panels import panels, told_default
 from dptrain.experiment.schema import Execution, Experiment
 from dptrain.own.origin import Named, is_own
 
@@ -33,13 +34,19 @@ MODEL_FLAGS = {
 def flags_of(schema: type[msgspec.Struct], name: str) -> Any:
     """Return a dataclass with a flag, None unless given, for every field of a schema."""
     fields: list[tuple[str, Any, Any]] = []
-    for key, hint in get_type_hints(schema, include_extras=True).items():
+    hints = get_type_hints(schema, include_extras=True)
+    groups = panels(hints)
+    for key, hint in hints.items():
         if key in NOT_FLAGS:
             continue
         description = next((m.description for m in _metas(hint) if m.description), "")
         converter = CONVERTERS.get(key) or _converter(hint)
         parameter = Parameter(
-            MODEL_FLAGS.get(key), help=description, converter=converter, negative_iterable=()
+            MODEL_FLAGS.get(key),
+            help=told_default(description, schema.__struct_defaults__[list(hints).index(key)]),
+            group=groups[key],
+            converter=converter,
+            negative_iterable=(),
         )
         kind = str if key in CONVERTERS else _bare(hint)
         fields.append((key, Annotated[kind | None, parameter], field(default=None)))

@@ -9,10 +9,10 @@ from typing import Annotated, Any, Literal
 from cyclopts import Parameter
 
 from dptrain.cli.begun import with_saved_network
+from dptrain.cli.experiments import read_experiment
 from dptrain.cli.flags import ExperimentFlags, given, named_code
 from dptrain.cli.output import print_json
 from dptrain.errors import UsageError
-from dptrain.experiment.files import read_toml
 from dptrain.experiment.job import opened_data, prepared_data
 from dptrain.experiment.override import override
 from dptrain.experiment.schema import Experiment
@@ -20,6 +20,7 @@ from dptrain.experiment.validate import build
 from dptrain.gradcheck.checking import Check, Plan
 from dptrain.gradcheck.distributed import Way
 from dptrain.gradcheck.subject import BATCH_SIZE, START, TRAINED, Subject, as_given, shrunk
+from dptrain.invocation import program
 from dptrain.own.origin import Origin, code_meant, is_own
 
 POINTS = {"initial": START, "burnt-in": TRAINED}
@@ -35,6 +36,8 @@ def gradcheck(
     point: Literal["both", "initial", "burnt-in"] = "both",
     check_seed: int | None = None,
     html: Path | None = None,
+    fail_fast: Annotated[bool, Parameter(negative="")] = False,
+    verbose: Annotated[bool, Parameter(negative="")] = False,
     zoo: Annotated[bool, Parameter(negative="")] = False,
     json: bool = False,
 ) -> int:
@@ -46,13 +49,15 @@ def gradcheck(
     4: inconclusive.
 
     Args:
-        what: An experiment.toml, or a network of your own: FILE.py:NAME.
+        what: An experiment.toml, the name of an example, or a network of your own: FILE.py:NAME.
         experiment_flags: What decides the numbers; by default minibatches of 13 rows in 5 shards.
         workers: Numbers of workers, such as 2,3.
         exchange: How gradients travel, such as shared,star.
         point: The weights at which to check: as they begin, or after some training.
         check_seed: Of what the check itself draws; by default a new one, which is printed.
-        html: Where to write a report with pictures.
+        html: Where to write a report with pictures, and with all that --verbose prints.
+        fail_fast: End with the first comparison that does not hold.
+        verbose: Print also how small an error would have been seen, by comparison and tensor.
         zoo: Check the checker: run all deliberate bugs, and print which were found.
         json: Print the result as one JSON object.
     """
@@ -63,12 +68,14 @@ def gradcheck(
         return _zoo(as_json=json)
     subject = _subject(what, flags, seed)
     wanted = list(POINTS.values()) if point == "both" else [POINTS[point]]
-    replay = shlex.join(["dptrain", *_without_seed(sys.argv[1:]), "--check-seed", str(seed)])
-    from dptrain.report.gradcheck import Progress, as_data, print_report
+    replay = f"{program()} " + shlex.join([*_without_seed(sys.argv[1:]), "--check-seed", str(seed)])
+    from dptrain.report.gradcheck import as_data, print_report
+    from dptrain.report.gradcheck_progress import Progress
 
     points = {name: each for name, each in subject.points().items() if name in wanted}
+    plan = Plan(ways, first_only=fail_fast)
     with Progress(quiet=json) as progress:
-        report = Check(subject, Plan(ways), points, progress.tell, replay).run()
+        report = Check(subject, plan, points, progress, replay).run()
     if html is not None:
         from dptrain.report.gradcheck_html import write_html
 
@@ -76,7 +83,7 @@ def gradcheck(
     if json:
         print_json(as_data(report) | {"html": None if html is None else str(html)})
     else:
-        print_report(report)
+        print_report(report, verbose=verbose)
     return report.verdict.exit_code
 
 
@@ -87,7 +94,7 @@ def _subject(what: str | None, flags: dict[str, Any], seed: int) -> Subject:
     elif what is not None and (meant := code_meant(what)):
         raise UsageError(meant)
     elif what is not None:
-        recorded = read_toml(Path(what))["experiment"]
+        recorded = read_experiment(Path(what))["experiment"]
     settings = with_saved_network(override(_small(recorded) if recorded else {}, flags))
     origin: Origin | None = named_code(flags)
     described = build(Experiment, settings, what or "the command line")

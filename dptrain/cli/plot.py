@@ -5,7 +5,7 @@ from pathlib import Path
 from dptrain.cli.output import print_json
 from dptrain.errors import UsageError
 from dptrain.metrics.lines import read_metrics
-from dptrain.report.curves import draw_curves
+from dptrain.report.curves import draw_curves, unused
 from dptrain.runfolder import RunFolder
 
 
@@ -14,7 +14,8 @@ def plot(*runs: Path, out: Path | None = None, json: bool = False) -> int:
 
     Args:
         runs: Run folders.
-        out: The picture, .png, .svg or .pdf; by default curves.png in the run, or here for several.
+        out: The picture, .png, .svg or .pdf; by default curves.png in the run, or here for several;
+            where there is one, curves-2.png.
         json: Print the result as one JSON object.
     """
     if not runs:
@@ -22,7 +23,7 @@ def plot(*runs: Path, out: Path | None = None, json: bool = False) -> int:
             "plot needs at least one run folder, such as logs/20261121-120000-two-layer"
         )
     folders = [RunFolder.open(run) for run in runs]
-    where = out or (folders[0].curves if len(folders) == 1 else Path("curves.png"))
+    where = out or (folders[0].curves if len(folders) == 1 else unused(Path("curves.png")))
     series = [(folder.path.name, read_metrics(folder.metrics)) for folder in folders]
     draw_curves(series, where)
     if json:

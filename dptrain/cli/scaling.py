@@ -5,15 +5,15 @@ from pathlib import Path
 from typing import Any, Literal
 
 from dptrain.cli.begun import with_saved_network
+from dptrain.cli.experiments import read_experiment
 from dptrain.cli.flags import ExperimentFlags, given, named_code
 from dptrain.cli.output import print_json
-from dptrain.errors import EXIT_CHECK_FAILED, UsageError, suggestion
-from dptrain.experiment.files import read_toml
+from dptrain.errors import EXIT_CHECK_FAILED, UsageError
 from dptrain.experiment.override import override
 from dptrain.experiment.schema import Experiment
 from dptrain.experiment.validate import build
 from dptrain.machine.cores import usable_cores
-from dptrain.report.curves import FORMATS
+from dptrain.report.curves import check_format, unused
 from dptrain.report.scaling import as_data, draw_study, print_study
 from dptrain.scaling.study import Kind, cases, study
 from dptrain.scaling.surroundings import warnings_about
@@ -29,7 +29,7 @@ def scaling(
     exchange: Literal["star", "shared"] | None = None,
     pin: bool = False,
     rounds: int = 3,
-    out: Path = Path("scaling.png"),
+    out: Path | None = None,
     json: bool = False,
 ) -> int:
     """Measure how training gets faster with more workers, and recommend a number.
@@ -39,26 +39,26 @@ def scaling(
     of its own. The weights are compared on the way. Exit code 3 if they differ.
 
     Args:
-        experiment: An experiment.toml.
+        experiment: An experiment.toml, or the name of an example.
         experiment_flags: What decides the numbers; --steps are those of one measurement.
         workers: Numbers of workers, such as 1,2,4; by default 1, 2, … up to the cores.
         kind: Of scaling.
         exchange: How gradients travel, also for one worker; by default as for training.
         pin: Bind each worker to a core.
         rounds: How often everything is measured.
-        out: The picture, .png, .svg or .pdf.
+        out: The picture, .png, .svg or .pdf; by default scaling.png, or where there is one
+            scaling-2.png.
         json: Print the result as one JSON object.
     """
     cores = usable_cores()
     counts = _counts(workers, cores)
     if rounds < 1:
         raise UsageError(f"rounds={rounds} must be at least 1")
-    if out.suffix.lower() not in FORMATS:
-        near = suggestion(out.suffix, FORMATS) or f"; choose one of {', '.join(FORMATS)}"
-        raise UsageError(f"{out}: cannot draw a picture with the suffix {out.suffix!r}{near}")
+    where = unused(Path("scaling.png")) if out is None else out
+    check_format(where)
     flags = given(experiment_flags) if experiment_flags is not None else {}
     steps = flags.pop("steps", None)
-    recorded = {} if experiment is None else read_toml(experiment)["experiment"]
+    recorded = {} if experiment is None else read_experiment(experiment)["experiment"]
     settings = with_saved_network(override(recorded, flags))
     described = build(Experiment, settings, str(experiment or "the command line"))
     kinds: list[Kind] = ["strong", "weak"] if kind == "both" else [kind]
@@ -68,12 +68,12 @@ def scaling(
         _tell(f"warning: {warning}")
     data, what = cases(described, counts, kinds, ways, cores, named_code(flags))
     found = study(data, what, steps=steps, rounds=rounds, told=_tell)
-    draw_study(found, out)
+    draw_study(found, where)
     if json:
-        print_json(as_data(found, warnings) | {"picture": str(out)})
+        print_json(as_data(found, warnings) | {"picture": str(where)})
     else:
         print_study(found)
-        print(f"picture: {out}")  # noqa: T201 - the result
+        print(f"picture: {where}")  # noqa: T201 - the result
     return 0 if found.same else EXIT_CHECK_FAILED
 
 

@@ -7,12 +7,13 @@ from typing import Any, Literal, NamedTuple
 from msgspec.structs import replace
 
 from dptrain.cli.begun import with_saved_network
+from dptrain.cli.experiments import read_experiment
 from dptrain.cli.flags import ExecutionFlags, ExperimentFlags, given, named_code
 from dptrain.cli.output import print_json
 from dptrain.coordinator.signals import stop_on_signals
 from dptrain.errors import EXIT_ERROR, UsageError
 from dptrain.experiment.execution import DEFAULT_WORKERS, settle_execution
-from dptrain.experiment.files import plain, read_toml
+from dptrain.experiment.files import plain
 from dptrain.experiment.override import override
 from dptrain.experiment.schema import OWN_LAYERS, Execution, Experiment
 from dptrain.experiment.validate import build
@@ -49,7 +50,7 @@ def tune(
     run at a time; with tpe, which learns from trials that have ended, for the same --side-by-side.
 
     Args:
-        experiment: An experiment.toml.
+        experiment: An experiment.toml, or the name of an example.
         param: NAME=VALUES; give one for each setting. VALUES: uniform:LOW:HIGH, loguniform:LOW:HIGH
             (both with :POINTS for a grid), int:FIRST:LAST[:STEP], range:START:STOP:STEP without
             STOP, or a list such as sgd,adam. NAME: a setting such as lr; model.hidden, a width
@@ -102,7 +103,7 @@ def _new(
 ) -> _Prepared:
     tables: dict[str, dict[str, Any]] = {"experiment": {}, "execution": {}}
     if file is not None:
-        tables = read_toml(file)
+        tables = read_experiment(file)
         build(Experiment, tables["experiment"], f"{file} [experiment]")
     settings = with_saved_network(override(tables["experiment"], shared))
     experiment = build(Experiment, settings, "the command line")

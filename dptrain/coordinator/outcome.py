@@ -68,6 +68,7 @@ class Outcome:
             "finished": self.finished,
             "steps": self.steps,
             "epochs": self.steps / self.job.steps_per_epoch,
+            "evaluated_step": last.step if last else None,
             "loss": last.train_loss if last else None,
             "train_accuracy": last.train_accuracy if last else None,
             "validation_loss": last.validation_loss if last else None,

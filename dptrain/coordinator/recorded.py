@@ -6,10 +6,12 @@ from typing import Any
 
 from dptrain.checkpoint.checkpoint import load_checkpoint
 from dptrain.errors import UsageError
+from dptrain.experiment.balance import BALANCED
 from dptrain.experiment.code import MEMORY
 from dptrain.experiment.files import parse_toml
 from dptrain.experiment.override import same
 from dptrain.experiment.schema import Experiment
+from dptrain.invocation import program
 from dptrain.own.origin import naming
 from dptrain.runfolder import RunFolder
 
@@ -29,7 +31,12 @@ def changed(earlier: Mapping[str, Any], later: Mapping[str, Any]) -> list[str]:
     return [
         key
         for key, value in later.items()
-        if key not in RESUMABLE and not same(key, earlier.get(key), value)
+        if not (
+            key in RESUMABLE
+            or value is None
+            or value == BALANCED  # recorded as the numbers that it is of the same data
+            or same(key, earlier.get(key), value)
+        )
     ]
 
 
@@ -48,4 +55,4 @@ def way_on(experiment: Experiment, run: Path) -> str:
     """Return how a run is continued."""
     if experiment.dataset == MEMORY:
         return f"dptrain.fit(..., resume={str(run)!r}), with the same network and arrays"
-    return f"dptrain train --resume {run}{naming(experiment.model)}"
+    return f"{program()} train --resume {run}{naming(experiment.model)}"

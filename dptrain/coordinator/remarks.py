@@ -6,9 +6,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dptrain.evaluation.regression import Regression
 from dptrain.experiment.job import Job
 from dptrain.metrics.records import EpochRecord
 from dptrain.own.network import OwnNetwork
+from dptrain.trained import TrainedNetwork
 
 # Beyond this a mean or a deviation of inputs or targets is far from what networks begin with.
 LARGE = 10.0
@@ -28,26 +30,35 @@ def flattered(what: str) -> str:
     )
 
 
-def remarks(job: Job, evaluation: EpochRecord | None, best_step: int, steps: int) -> list[str]:
+def remarks(
+    job: Job,
+    parameters: NDArray[Any],
+    evaluation: EpochRecord | None,
+    best_step: int,
+    steps: int,
+) -> list[str]:
     """Return sentences about how a run has ended.
 
     Args:
         job: of the run.
+        parameters: that it came to, flat ``(size,)``.
         evaluation: of the weights it came to.
         best_step: when the best score so far was reached; 0 where there was none.
         steps: done.
     """
-    found = [] if evaluation is None else list(_learnt_nothing(job, evaluation))
+    found = [] if evaluation is None else list(_learnt_nothing(job, parameters, evaluation))
     if chosen_by_test(job) and 0 < best_step < steps:
         epoch = best_step / job.steps_per_epoch
         found.append(flattered(f"the checkpoint best, of epoch {epoch:g},"))
     return found
 
 
-def _learnt_nothing(job: Job, evaluation: EpochRecord) -> Iterator[str]:
+def _learnt_nothing(job: Job, parameters: NDArray[Any], evaluation: EpochRecord) -> Iterator[str]:
     """Tell where answers are no better than one answer for all rows."""
     for split in ("test", "validation", "train"):
         r2 = getattr(evaluation, f"{split}_r2")
+        if r2 is None and getattr(evaluation, f"{split}_loss") is not None:
+            r2 = _r2(job, parameters, split)
         accuracy = getattr(evaluation, f"{split}_accuracy")
         what = ""
         if r2 is not None and r2 < 0:
@@ -64,6 +75,15 @@ def _learnt_nothing(job: Job, evaluation: EpochRecord) -> Iterator[str]:
             yield "; ".join([what, *(hints or ["the network has learnt nothing that helps there"])])
         if r2 is not None or accuracy is not None:
             return
+
+
+def _r2(job: Job, parameters: NDArray[Any], split: str) -> float | None:
+    """Return R² of a regression by a loss that does not tell it."""
+    if job.dataset.classes or isinstance(job.network, OwnNetwork):
+        return None
+    trained = TrainedNetwork(job.network, parameters, job.experiment, ())
+    found = trained.evaluate_split(job.split(split))
+    return found.r2 if isinstance(found, Regression) else None
 
 
 def _most_frequent(job: Job, name: str) -> tuple[str, float]:

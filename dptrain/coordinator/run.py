@@ -168,16 +168,18 @@ class Run:
 
     def _record_arithmetic(self, job: Job, metrics: MetricsWriter, step: int) -> None:
         """Record how the steps to come are computed; say so where that has changed."""
-        now, before = arithmetic(), arithmetic_in_force(read_metrics(self._folder.metrics))
-        if before is not None and before.fingerprint == now.fingerprint:
-            return
-        if before is not None:
+        now, records = arithmetic(), read_metrics(self._folder.metrics)
+        last = arithmetic_in_force(records)
+        # what began at this very step came to nothing before the run was stopped
+        before = arithmetic_in_force([each for each in records if each.step < step])
+        if before is not None and before.fingerprint != now.fingerprint:
             self._observer.warn(
                 f"the run goes on with other arithmetic: the steps up to {step} were computed with "
                 f"{before}, from here on it is {now}; the last bits will differ from those of a "
                 "run on one machine, which is recorded in metrics.jsonl"
             )
-        metrics.write(ArithmeticRecord(step, step / job.steps_per_epoch, *now))
+        if last is None or last.fingerprint != now.fingerprint:
+            metrics.write(ArithmeticRecord(step, step / job.steps_per_epoch, *now))
 
     def _settled_job(self, data: Path) -> Job:
         dataset = opened_data(self._experiment, data)
@@ -304,7 +306,8 @@ class Run:
         total = trainer.total
         steps = end.step if end else trainer.progress.step
         records = read_metrics(self._folder.metrics)
-        notes = remarks(trainer.job, result_of(records), trainer.progress.best_step, steps)
+        best_step = trainer.progress.best_step
+        notes = remarks(trainer.job, parameters, result_of(records), best_step, steps)
         return Outcome(
             folder=self._folder,
             digest=digest(parameters),

@@ -57,7 +57,11 @@ class Experiment(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     model_digest: str | None = None
     model_state: dict[str, str] | None = None
     activation: Annotated[
-        ActivationName | None, Meta(description="Between the layers of the model.")
+        ActivationName | None,
+        Meta(
+            description="Between the layers of the model; relu, or sigmoid for two-layer, unless "
+            "given."
+        ),
     ] = None
     norm: Annotated[
         NormName | None,
@@ -70,7 +74,13 @@ class Experiment(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
             "stays is divided by what is left."
         ),
     ] = None
-    init: Annotated[InitName | None, Meta(description="Initial weights.")] = None
+    init: Annotated[
+        InitName | None,
+        Meta(
+            description="Initial weights; by default what suits the activation: he for relu and "
+            "its kin, xavier for the others; normal for two-layer, zeros for linear."
+        ),
+    ] = None
     init_std: Annotated[
         Annotated[float, Meta(ge=0)] | None,
         Meta(description="Standard deviation for --init normal; 0.01 unless given."),
@@ -192,11 +202,16 @@ class Experiment(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         Count | None,
         Meta(description="Parts of a minibatch; by default 4, or more for more workers."),
     ] = None
-    epochs: Annotated[Count | None, Meta(description="Passes over the training rows.")] = None
-    steps: Annotated[Count | None, Meta(description="Minibatches, instead of --epochs.")] = None
+    epochs: Annotated[
+        Count | None,
+        Meta(description="Passes over the training rows; 8, or 100 for linear, unless given."),
+    ] = None
+    steps: Annotated[
+        Count | None, Meta(description="How many minibatches, instead of --epochs.")
+    ] = None
     gradient: Annotated[
         Literal["backprop", "numerical"],
-        Meta(description="How it is computed; numerical (central differences) takes very long."),
+        Meta(description="Of the loss; numerical (central differences) takes very long."),
     ] = "backprop"
     patience: Annotated[
         Count | None,
@@ -282,9 +297,13 @@ class Experiment(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         Count | None, Meta(description="Steps in that period; one epoch unless given.")
     ] = None
     seed: Annotated[
-        Annotated[int, Meta(ge=0)], Meta(description="Of everything that is drawn at random.")
+        Annotated[int, Meta(ge=0)],
+        Meta(
+            description="Another number draws other initial weights, orders of rows, held-out "
+            "rows, dropout and augmentation."
+        ),
     ] = 0
-    dtype: Annotated[Dtype, Meta(description="Of weights, data and gradients.")] = "float32"
+    dtype: Annotated[Dtype, Meta(description="Of all weights, data and gradients.")] = "float32"
 
     @property
     def decay_in_force(self) -> float:

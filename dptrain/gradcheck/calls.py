@@ -21,6 +21,7 @@ from dptrain.gradcheck.distributed import Way
 from dptrain.gradcheck.report import Report
 from dptrain.gradcheck.subject import Dtype, Subject, as_given, shrunk
 from dptrain.gradcheck.verdict import Verdict
+from dptrain.gradcheck.watcher import Telling
 from dptrain.nn.network import Network
 from dptrain.own.given import Given
 from dptrain.own.origin import Origin
@@ -72,7 +73,7 @@ def check(
         given = as_given(experiment, settings, rows)
         subject = Subject(experiment, origin, seed, folders, given)
         replay = f"check(…, check_seed={seed})"
-        return Check(subject, Plan(ways), subject.points(), tell, replay).run()
+        return Check(subject, Plan(ways), subject.points(), Telling(tell), replay).run()
     finally:
         shutil.rmtree(folder)
 

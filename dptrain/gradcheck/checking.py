@@ -34,6 +34,7 @@ from dptrain.gradcheck.subject import STEPS, UPDATES, Dtype, Subject, is_own
 from dptrain.gradcheck.updates.one_step import check_updates, diagnose_updates
 from dptrain.gradcheck.updates.schedule_slips import checked_rates
 from dptrain.gradcheck.verdict import Verdict
+from dptrain.gradcheck.watcher import Telling, Watcher
 from dptrain.launch.local import WORKER, Program
 from dptrain.launch.nursery import Nursery, nursery
 from dptrain.own.network import OwnNetwork
@@ -49,7 +50,6 @@ OF_OWN = frozenset(("distributed", "reported"))
 READ_OFF = frozenset(("statistics", "ledger", "masks"))
 
 Array = NDArray[Any]
-Tell = Callable[[Comparison], None]
 
 
 class Plan(NamedTuple):
@@ -109,7 +109,7 @@ class Check:
         subject: Subject,
         plan: Plan,
         points: Mapping[str, Array],
-        tell: Tell = lambda _: None,
+        watcher: Watcher | None = None,
         replay: str = "",
     ) -> None:
         """Begin.
@@ -118,12 +118,12 @@ class Check:
             subject: what is checked.
             plan: how thoroughly.
             points: weights at which to check, flat float64, by name.
-            tell: is given every comparison as it is made.
+            watcher: is told of it while it goes on.
             replay: the command that does it again.
         """
         self.subject = subject
         self.plan = plan
-        self._tell = tell
+        self._watcher = watcher or Telling()
         self._points = points
         self._workers: Program = plan.program
         self.report = Report(_line(subject), subject.seed, replay)
@@ -145,13 +145,15 @@ class Check:
     def _run(self) -> None:
         began = time.perf_counter()
         broken: set[Way | None] = set()  # what has ended one run would end the others, too
-        for part in self._parts():
+        parts = list(self._parts())  # each is computed only as its comparisons are asked for
+        for number, part in enumerate(parts, 1):
             if part.way in broken:
                 continue
+            self._watcher.stage(number, len(parts))
             try:
                 for comparison, failure in part.found:
                     if self._note(comparison):
-                        self.report.failures.append(self._explained(comparison, failure))
+                        self._failed(self._explained(comparison, failure))
                     if self._enough():
                         break
             except Exception as error:
@@ -163,6 +165,10 @@ class Check:
                 break
         self.report.failures.sort(key=lambda each: EDGES.index(each.comparison.edge))
         self.report.seconds = time.perf_counter() - began
+
+    def _failed(self, failure: Failure) -> None:
+        self.report.failures.append(failure)
+        self._watcher.failed(failure)
 
     def _explained(self, comparison: Comparison, failure: Callable[[], Failure]) -> Failure:
         """Return what a failed comparison is put down to."""
@@ -211,7 +217,7 @@ class Check:
     def _note(self, comparison: Comparison) -> bool:
         """Keep a comparison; return whether it is the first of its edge that fails."""
         self.report.comparisons.append(comparison)
-        self._tell(comparison)
+        self._watcher.tell(comparison)
         known = {each.comparison.edge for each in self.report.failures}
         return comparison.verdict is Verdict.FAIL and comparison.edge not in known
 
@@ -227,7 +233,7 @@ class Check:
         )
         if self._note(comparison):
             kind = _kind_of(message)
-            self.report.failures.append(Failure(comparison, [Diagnosis(kind, message, 0.0)]))
+            self._failed(Failure(comparison, [Diagnosis(kind, message, 0.0)]))
 
     def _rows(self, dtype: Dtype) -> Found:
         """The rows of steps, against the files of the data."""

@@ -19,6 +19,7 @@ PHASES = {
     "update": "update",
 }
 HEADER = ("window", "steps", "compared", "recorded", "found", "same")
+COLOURS = {"yes": "green", "NO": "bold red"}
 ELSEWHERE = (
     "The run did not record how it was computed: another kind of processor, or another NumPy, may "
     "differ in the last bits; dptrain doctor tells both."
@@ -36,7 +37,7 @@ def print_verification(found: Verification) -> None:
     title = f"{found.run}, {len(found.windows)} of {found.there} windows"
     if found.seed is not None:
         title += f", chosen by seed {found.seed}"
-    print_table(title, [_row(each) for each in found.windows], HEADER)
+    print_table(title, [_row(each) for each in found.windows], HEADER, COLOURS)
     for problem in found.damaged.values():
         _say(f"a checkpoint cannot be read: {problem}")
     if found.first is not None:
@@ -106,7 +107,9 @@ def _recorded(records: Comparison) -> str:
         return f"recorded: the same in all that both tell, {count}"
     tensors = f", in {', '.join(one.tensors)}" if one.tensors else ""
     after = f"the same up to step {one.since}" if one.since else "nothing before is known"
-    return f"recorded: {one.what} differs, step {one.step}{tensors}; {after}"
+    verb = "differ" if one.what.startswith("the tensors") else "differs"
+    step = "" if str(one.step) in one.what.split() else f", step {one.step}"
+    return f"recorded: {one.what} {verb}{step}{tensors}; {after}"
 
 
 def _finding(found: Finding) -> str:
@@ -117,7 +120,8 @@ def _finding(found: Finding) -> str:
         return f"the networks differ: {what}"
     if found.phase == "start":
         return f"they part before their first step, in the weights they begin with: {what}"
-    return f"they part in step {found.step}, counted from 0, in the {PHASES[found.phase]}: {what}"
+    step = found.step + 1  # as records count: step 1 is the first
+    return f"they part in step {step}, in the {PHASES[found.phase]}: {what}"
 
 
 def _stray(found: Bisection, stray: Stray) -> str:

@@ -19,6 +19,7 @@ import numpy as np
 from dptrain.checkpoint.atomic import atomic_write
 from dptrain.errors import RunFolderError, UsageError, suggestion
 from dptrain.metrics.records import Record
+from dptrain.report.fonts import families
 from dptrain.report.series import SPLITS, Points, Series, series_of
 
 if TYPE_CHECKING:
@@ -40,8 +41,9 @@ _BEST: dict[str, Any] = {"color": "#333333", "ls": (0, (1, 1.5)), "lw": 1.3, "zo
 
 _NAME_LIMIT = 44
 _MARKERS_PER_LINE = 16
-_RATIO_FOR_LOG = 100.0
+_RATIO_FOR_LOG = 30.0
 _LEAST_ACCURACY_SPAN = 0.1
+_LEAST_R2 = -1.0  # what is further down is far worse than the mean of the targets
 
 # The layout, in inches. Matplotlib's own layout engines draw everything twice, for half a second.
 _PANEL_WIDTH, _PANEL_HEIGHT = 4.4, 3.1
@@ -74,14 +76,11 @@ def draw_curves(runs: Sequence[tuple[str, Sequence[Record]]], path: Path) -> Non
     """Draw the runs, each a name and its records, into one figure, and write it atomically.
 
     The suffix of the path chooses the format: .png, .svg or .pdf. Loss is drawn on a logarithmic
-    scale when it spans more than two decades; without any accuracy, as in a regression, there is
-    no panel for it. Raises UsageError for another suffix, RunFolderError when a run has no records
+    scale when it spans more than a decade and a half; without any accuracy or R² there is no panel
+    for it. Raises UsageError for another suffix, RunFolderError when a run has no records
     or the file cannot be written.
     """
-    suffix = path.suffix.lower()
-    if suffix not in FORMATS:
-        near = suggestion(suffix, FORMATS) or f"; choose one of {', '.join(FORMATS)}"
-        raise UsageError(f"{path}: cannot draw a picture with the suffix {suffix!r}{near}")
+    check_format(path)
     for name, records in runs:
         if not records:
             raise RunFolderError(f"{name}: there is nothing to draw before the first logged step")
@@ -93,11 +92,29 @@ def draw_curves(runs: Sequence[tuple[str, Sequence[Record]]], path: Path) -> Non
     with mpl.rc_context(), warnings.catch_warnings():
         mpl.rcdefaults()
         mpl.rcParams.update(_STYLE)
-        # A run's name may be in any script, the font is not.
+        # A run's name may be in any script.
+        mpl.rcParams["font.family"] = families(name for name, _ in runs)
         warnings.filterwarnings("ignore", message="Glyph .* missing from")
         figure = _figure([series_of(name, records) for name, records in runs])
-        figure.savefig(image, format=suffix[1:])
+        figure.savefig(image, format=path.suffix[1:].lower())
     atomic_write(path, image.getvalue())
+
+
+def check_format(path: Path) -> None:
+    """Raise UsageError unless the suffix of a picture's path is one of `FORMATS`."""
+    suffix = path.suffix.lower()
+    if suffix not in FORMATS:
+        near = suggestion(suffix, FORMATS) or f"; choose one of {', '.join(FORMATS)}"
+        raise UsageError(f"{path}: cannot draw a picture with the suffix {suffix!r}{near}")
+
+
+def unused(path: Path) -> Path:
+    """Return the path, or where a file has that name the first free one of `NAME-2`, `NAME-3` …."""
+    number, free = 1, path
+    while free.exists():
+        number += 1
+        free = path.with_stem(f"{path.stem}-{number}")
+    return free
 
 
 def _figure(runs: Sequence[Series]) -> "Figure":
@@ -170,11 +187,13 @@ def _draw_loss(panel: "Axes", runs: Sequence[Series]) -> None:
 def _draw_accuracy(panel: "Axes", runs: Sequence[Series]) -> None:
     for index, run in enumerate(runs):
         _draw_lines(panel, len(runs), index, run.accuracies)
+    scores = {run.score for run in runs if any(len(points) for points in run.accuracies)}
     low, high = panel.get_ylim()
     middle = (low + high) / 2
     half = max(high - low, _LEAST_ACCURACY_SPAN) / 2
-    panel.set_ylim(max(middle - half, -0.02), min(middle + half, 1.02))
-    panel.set_title("accuracy")
+    least = -0.02 if scores == {"accuracy"} else _LEAST_R2
+    panel.set_ylim(max(middle - half, least), min(middle + half, 1 + 0.04 * half))
+    panel.set_title(" and ".join(sorted(scores)))
 
 
 def _mark(panel: "Axes", gap: Points, best: float | None) -> None:

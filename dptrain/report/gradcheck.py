@@ -1,35 +1,14 @@
-"""What a gradient check prints: a line for every comparison, and the certificate of its power."""
+"""What a gradient check prints: a line for every kind of comparison, and what has failed."""
 
 import math
-import sys
 from collections import defaultdict
 from collections.abc import Sequence
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple
 
 from dptrain.gradcheck.comparison import Comparison, Entry, TensorResult, worst_line
 from dptrain.gradcheck.report import Failure, Report
 from dptrain.gradcheck.verdict import Verdict, worst
-from dptrain.report.tables import print_table
-
-
-class Progress:
-    """Shows on a terminal what is being compared."""
-
-    def __init__(self, *, quiet: bool) -> None:
-        self._shown = not quiet and sys.stderr.isatty()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._shown:
-            print("\r\033[K", end="", file=sys.stderr, flush=True)  # noqa: T201
-
-    def tell(self, comparison: Comparison) -> None:
-        """Show a comparison that is done."""
-        if self._shown:
-            line = f"{comparison.name}: {comparison.where}"
-            print(f"\r\033[K{line[:100]}", end="", file=sys.stderr, flush=True)  # noqa: T201
+from dptrain.report.tables import print_line, print_table
 
 
 class Power(NamedTuple):
@@ -76,21 +55,43 @@ def powers(report: Report) -> list[Power]:
     return found
 
 
-def print_report(report: Report) -> None:
-    """Print the verdict, what was compared, what it could have seen, and what is wrong."""
-    print_table(f"gradcheck  {report.subject}", comparison_rows(report), _HEADER)
-    certificate = power_rows(report)
-    header = ("compared", "tensor", "elements", "blind", "detectable", "at best")
-    print_table(
-        "power: the smallest relative error of one element that would be seen", certificate, header
-    )
+def print_report(report: Report, *, verbose: bool = False) -> None:
+    """Print what was compared, what is wrong, and the verdict.
+
+    With ``verbose`` also what every kind of comparison could have seen in every tensor.
+    """
+    rows = [
+        (*row[:-1], row[-1].upper() if row[-1] == Verdict.FAIL else row[-1])
+        for row in comparison_rows(report)
+    ]
+    print_table(f"gradcheck  {report.subject}", rows, _HEADER, COLOURS)
+    if verbose:
+        header = ("compared", "tensor", "elements", "blind", "detectable", "at best")
+        print_table(f"power: {_POWER}", power_rows(report), header)
+    elif (power := power_line(report)) is not None:
+        print_line(f"{power}\n")
     for remark in report.remarks:
-        print(f"note: {remark}\n")  # noqa: T201
+        print_line(f"note: {remark}\n")
     for failure in report.failures:
-        lines = [*failure_lines(failure), f"  again: {_again(report, failure)}"]
+        first, *lines = [*failure_lines(failure), f"  again: {_again(report, failure)}"]
+        print_line(first, COLOURS["FAIL"])
         print("\n".join(lines) + "\n")  # noqa: T201
-    print(f"{report.verdict.value.upper()} in {report.seconds:.1f} s")  # noqa: T201
+    verdict = report.verdict.value.upper()
+    print_line(f"{verdict} in {report.seconds:.1f} s", COLOURS.get(verdict.lower(), ""))
     print(f"again: {report.replay}")  # noqa: T201
+
+
+def power_line(report: Report) -> str | None:
+    """Return the power certificate in a sentence: the weakest comparison by formulas or numbers."""
+    found = [p for p in powers(report) if _certified(p) and not math.isnan(p.detectable[0])]
+    if not found:
+        return None
+    weakest = max(found, key=lambda p: p.detectable[0])
+    return (
+        f"power: {_POWER} is {_small(min(p.detectable[1] for p in found))} at best and "
+        f"{_small(weakest.detectable[0])} at worst ({weakest.name}, in {weakest.tensor}); "
+        "--verbose lists all"
+    )
 
 
 def power_rows(report: Report) -> list[tuple[str, ...]]:
@@ -98,19 +99,28 @@ def power_rows(report: Report) -> list[tuple[str, ...]]:
     return [
         (p.name, p.tensor, f"{p.compared:,}", f"{p.blind:,}", *map(_small, p.detectable))
         for p in powers(report)
-        if not p.name.startswith(("loss", "reported"))
+        if _certified(p)
     ]
 
 
+def _certified(power: Power) -> bool:
+    """Return whether the certificate names it: losses are no gradients."""
+    return not power.name.startswith(("loss", "reported"))
+
+
+_POWER = "the smallest relative error of one element that would be seen"
+COLOURS = {"pass": "green", "kink": "green", "inconclusive": "yellow", "FAIL": "bold red"}
+COLOURS["fail"] = COLOURS["FAIL"]
+_FAR = 1e6  # tolerances: what more there is to know stands in what has failed
 _HEADER = ("comparison", "times", "elements", "largest difference", "verdict")
 
 
 def comparison_rows(report: Report) -> list[tuple[str, ...]]:
-    """Return a row for every kind of comparison."""
+    """Return a row for every kind of comparison, those that fail first."""
     groups: dict[str, list[Comparison]] = defaultdict(list)
     for comparison in report.comparisons:
         groups[comparison.name].append(comparison)
-    return [
+    rows = [
         (
             name,
             f"{len(own):,}",
@@ -120,6 +130,8 @@ def comparison_rows(report: Report) -> list[tuple[str, ...]]:
         )
         for name, own in groups.items()
     ]
+    severity = [*Verdict]
+    return sorted(rows, key=lambda row: severity.index(Verdict(row[-1])), reverse=True)
 
 
 def _share(comparisons: Sequence[Comparison]) -> str:
@@ -131,7 +143,9 @@ def _share(comparisons: Sequence[Comparison]) -> str:
         return "none"
     ratios = [_ratio(entry) for entry in entries]
     top = max(ratios)
-    return f"{top:.1%} of the tolerance" if top < 100 else f"{top:.3g} times the tolerance"
+    if top > _FAR:
+        return "far beyond the tolerance"
+    return f"{top:.1%} of the tolerance" if top < 100 else f"{top:,.0f} times the tolerance"
 
 
 def _ratio(entry: Entry) -> float:

@@ -3,6 +3,7 @@
 import base64
 import html
 import io
+import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,13 +15,14 @@ from dptrain.checkpoint.atomic import atomic_write
 from dptrain.gradcheck.report import Failure, Report
 from dptrain.gradcheck.verdict import Verdict
 from dptrain.nn.network import Tensor
+from dptrain.report.fonts import families
 from dptrain.report.gradcheck import comparison_rows, failure_lines, power_rows
 
 Array = NDArray[Any]
 
 STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem; }
-table { border-collapse: collapse; margin: 1rem 0; }
+table { border-collapse: collapse; margin: 1rem 0; display: block; overflow-x: auto; }
 th, td { text-align: left; padding: .2rem 1rem .2rem 0; border-bottom: 1px solid #ddd; }
 pre { background: #f5f5f5; padding: .8rem; overflow-x: auto; white-space: pre-wrap; }
 .pass, .kink { color: #0a6b3d; } .fail { color: #b00020; } .inconclusive { color: #8a5a00; }
@@ -37,7 +39,8 @@ def write_html(report: Report, path: Path) -> None:
     """
     verdict = report.verdict.value
     parts = [
-        f"<!doctype html><html lang=en><meta charset=utf-8><title>gradcheck: {verdict}</title>",
+        "<!doctype html><html lang=en><meta charset=utf-8>",
+        f"<meta name=viewport content='width=device-width'><title>gradcheck: {verdict}</title>",
         f"<style>{STYLE}</style>",
         f"<h1>gradcheck: <span class={verdict}>{verdict}</span></h1>",
         f"<p>{html.escape(report.subject)}; {report.seconds:.1f} s.</p>",
@@ -106,11 +109,14 @@ def _heat_maps(difference: Array, wanted: Array, tensors: Sequence[Tensor]) -> s
             matrix, aspect="auto", cmap="RdBu_r", vmin=-limit, vmax=limit, interpolation="nearest"
         )
         axes.set_title(
-            f"{tensor.name}: found minus wanted, relative to its largest element", fontsize=9
+            f"{tensor.name}: found minus wanted, relative to its largest element",
+            fontsize=9,
+            fontfamily=families([tensor.name]),
         )
         if len(tensor.shape) > 1:
-            axes.set_xlabel("first axis" if turned else "other axes, flat", fontsize=8)
-            axes.set_ylabel("other axes, flat" if turned else "first axis", fontsize=8)
+            others = "column" if len(tensor.shape) == 2 else "place in the row, all its axes in one"
+            axes.set_xlabel("row" if turned else others, fontsize=8)
+            axes.set_ylabel(others if turned else "row", fontsize=8)
         else:
             axes.set_yticks([])
         figure.colorbar(image, ax=axes)
@@ -144,5 +150,7 @@ def _slopes(report: Report) -> Iterator[str]:
 
 def _embedded(figure: Any) -> str:
     into = io.BytesIO()
-    figure.savefig(into, format="png", dpi=110)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing from")
+        figure.savefig(into, format="png", dpi=110)
     return "data:image/png;base64," + base64.b64encode(into.getvalue()).decode()

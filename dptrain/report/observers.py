@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, TextIO
 
 from dptrain.coordinator.observer import Observer
 from dptrain.experiment.schema import Execution
+from dptrain.invocation import program
 from dptrain.metrics.records import EpochRecord
+from dptrain.report.figures import epoch_text, loss_text, rate_text
 from dptrain.report.streams import lenient
 
 if TYPE_CHECKING:  # an observer is made before the mathematics is imported
@@ -67,12 +69,15 @@ class LineObserver:
         self._evaluates_since: float | None = None
         self._course: Course | None = None
         self._printed = time.monotonic()
+        self._lengths = ("", "")  # of the run, in epochs and in steps
 
     def begin(self, job: "Job", execution: Execution, folder: Path, first_step: int) -> None:
         """Print the banner."""
         from dptrain.report.banner import banner
 
         self._code = job.experiment.model if job.origin is not None else ""
+        epochs = job.experiment.epochs or job.total_steps // job.steps_per_epoch
+        self._lengths = (str(epochs), str(job.total_steps))
         self._print(banner(job, execution, folder, first_step))
         self._course = Course(job, first_step)
 
@@ -97,7 +102,7 @@ class LineObserver:
     def epoch(self, record: EpochRecord) -> None:
         """Print what the epoch came to."""
         self._evaluates_since = None
-        self._print(epoch_line(record))
+        self._print(epoch_line(record, *self._lengths))
 
     def note(self, message: str) -> None:
         """Print it."""
@@ -134,7 +139,7 @@ class TerminalObserver(LineObserver):
         now = time.monotonic()
         if self._bar is not None and now - self._shown > REFRESH_SECONDS:
             self._shown = now
-            self._bar.move(done.end, f"loss {done.loss:.4f}{self._accuracy}")
+            self._bar.move(done.end, f"loss {loss_text(done.loss)}{self._accuracy}")
 
     def evaluating(self, split: str, done: int, rows: int) -> None:
         """Show in the bar how far a long evaluation has come."""
@@ -179,8 +184,9 @@ class Course:
         minutes, seconds = divmod(round(pace * (self._total - step)), 60)
         hours, minutes = divmod(minutes, 60)
         return (
-            f"step {step:,} of {self._total:,}  loss {loss:.4f}  "
-            f"{self._batch / max(pace, 1e-9):,.0f} rows/s  {hours}:{minutes:02}:{seconds:02} left"
+            f"step {step:,} of {self._total:,}  loss {loss_text(loss)}  "
+            f"{rate_text(self._batch / max(pace, 1e-9))} rows/s  "
+            f"{hours}:{minutes:02}:{seconds:02} left"
         )
 
 
@@ -227,9 +233,12 @@ def evaluation_line(split: str, done: int, rows: int) -> str:
     return f"evaluating {split}: {done:,} of {rows:,} rows"
 
 
-def epoch_line(record: EpochRecord) -> str:
-    """Return what an epoch came to, on one line."""
-    parts = [f"epoch {record.epoch:g}", f"step {record.step}"]
+def epoch_line(record: EpochRecord, epochs: str = "", steps: str = "") -> str:
+    """Return what an epoch came to, on one line, as wide as that of so many epochs and steps."""
+    parts = [
+        f"epoch {epoch_text(record.epoch):>{len(epochs)}}",
+        f"step {record.step:>{len(steps)}}",
+    ]
     for split, loss, accuracy, r2 in (
         ("train", record.train_loss, record.train_accuracy, record.train_r2),
         ("validation", record.validation_loss, record.validation_accuracy, record.validation_r2),
@@ -238,9 +247,9 @@ def epoch_line(record: EpochRecord) -> str:
         if loss is not None:
             right = f" ({accuracy:.2%})" if accuracy is not None else ""
             right += f" (R² {r2:.4f})" if r2 is not None else ""
-            parts.append(f"{split} {loss:.4f}{right}")
+            parts.append(f"{split} {loss_text(loss)}{right}")
     if record.samples_per_second:
-        parts.append(f"{record.samples_per_second:,.0f} rows/s")
+        parts.append(f"{rate_text(record.samples_per_second)} rows/s")
     return "  ".join(parts)
 
 
@@ -248,7 +257,7 @@ def invitation(address: str, key: Path, missing: int, code: str = "") -> str:
     """Return how to start the workers that a run waits for, and may import ``code``."""
     return (
         f"waiting for {missing} worker{'s' if missing > 1 else ''}; start each with\n"
-        f"  dptrain worker --connect {address} --key {key.resolve()}"
+        f"  {program()} worker --connect {address} --key {key.resolve()}"
         + f" --model {code}"
         * bool(code)
     )

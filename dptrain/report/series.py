@@ -29,17 +29,23 @@ class Split(NamedTuple):
     name: str
     loss: Callable[[EpochRecord], float | None]
     accuracy: Callable[[EpochRecord], float | None]
+    r2: Callable[[EpochRecord], float | None]
 
 
 SPLITS = (
-    Split("train", lambda record: record.train_loss, lambda record: record.train_accuracy),
-    Split("test", lambda record: record.test_loss, lambda record: record.test_accuracy),
+    Split("train", lambda r: r.train_loss, lambda r: r.train_accuracy, lambda r: r.train_r2),
+    Split("test", lambda r: r.test_loss, lambda r: r.test_accuracy, lambda r: r.test_r2),
     Split(
         "validation",
-        lambda record: record.validation_loss,
-        lambda record: record.validation_accuracy,
+        lambda r: r.validation_loss,
+        lambda r: r.validation_accuracy,
+        lambda r: r.validation_r2,
     ),
 )
+
+# The loss of single steps is drawn where there are so many logged steps an epoch: straight lines
+# between fewer would show what has not been.
+_LEAST_STEPS = 1
 
 
 class Series(NamedTuple):
@@ -48,9 +54,10 @@ class Series(NamedTuple):
     Attributes:
         name: of the run.
         result: how it ended, such as ``test accuracy 0.9731``, or an empty string.
-        steps: training loss of the logged steps.
+        steps: training loss of the logged steps; none where they are few.
         losses: for each of `SPLITS`.
-        accuracies: for each of `SPLITS`.
+        accuracies: for each of `SPLITS`, or R² in a regression.
+        score: which of them, ``"accuracy"`` or ``"R²"``.
         gaps: between training rows and unseen ones, for losses and for accuracies: epoch, value on
             the training rows, value on the unseen ones, ``(n, 3)``.
         gap: after the epoch of the result, such as ``gap 0.021 at epoch 12``, or an empty string.
@@ -62,6 +69,7 @@ class Series(NamedTuple):
     steps: Points
     losses: list[Points]
     accuracies: list[Points]
+    score: str
     gaps: tuple[Points, Points]
     gap: str
     best: float | None
@@ -79,15 +87,20 @@ def series_of(name: str, records: Sequence[Record]) -> Series:
     epochs = [record for record in records if isinstance(record, EpochRecord)]
     result, end = result_of(records), end_of(records)
     losses = [_points((record.epoch, split.loss(record)) for record in epochs) for split in SPLITS]
+    regression = all(split.accuracy(record) is None for record in epochs for split in SPLITS)
     accuracies = [
-        _points((record.epoch, split.accuracy(record)) for record in epochs) for split in SPLITS
+        _points((r.epoch, split.r2(r) if regression else split.accuracy(r)) for r in epochs)
+        for split in SPLITS
     ]
+    known = _points((record.epoch, record.loss) for record in steps)
+    few = bool(epochs) and len(known) < _LEAST_STEPS * len(epochs)
     return Series(
         name,
         _result(result) if result else "",
-        thinned(_points((record.epoch, record.loss) for record in steps)),
+        thinned(known[:0] if few else known),
         losses,
         accuracies,
+        "R²" if regression else "accuracy",
         (_between(losses), _between(accuracies)),
         _gap(result) if result else "",
         end.best_epoch if end else None,
@@ -131,10 +144,14 @@ def _gap(record: EpochRecord) -> str:
 
 
 def _result(last: EpochRecord) -> str:
-    """Name the best evidence: accuracy before loss, unseen data before data trained on."""
-    for what, form in (("accuracy", ".4f"), ("loss", ".4g")):
+    """Name the best evidence: accuracy or R² before loss, unseen data before data trained on."""
+    for what, name, form in (
+        ("accuracy", "accuracy", ".4f"),
+        ("r2", "R²", ".4f"),
+        ("loss", "loss", ".4g"),
+    ):
         for split in ("test", "validation", "train"):
             value = getattr(last, f"{split}_{what}")
             if value is not None:
-                return f"{split} {what} {value:{form}}"
+                return f"{split} {name} {value:{form}}"
     return ""

@@ -1,32 +1,59 @@
 """Closing tables and listings, on standard output."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 from dptrain.coordinator.outcome import Outcome
+from dptrain.invocation import program
 from dptrain.metrics.records import EndRecord
 from dptrain.own.origin import naming
+from dptrain.report.figures import epoch_text, loss_text, rate_text, seconds_text
+from dptrain.report.hints import hint
 
 _WIDEST = 500  # characters
 
 
-def print_table(title: str, rows: Sequence[tuple[str, ...]], header: Sequence[str] = ()) -> None:
-    """Print rows in aligned columns; numbers and all are strings already."""
+def print_table(
+    title: str,
+    rows: Sequence[tuple[str, ...]],
+    header: Sequence[str] = (),
+    colours: Mapping[str, str] = MappingProxyType({}),
+) -> None:
+    """Print rows in aligned columns; numbers and all are strings already.
+
+    Args:
+        title: above the table, in one line unless it is wider than the terminal.
+        rows: of cells.
+        header: of the columns, if they have one.
+        colours: of cells in the last column, by their text, where the terminal has colours.
+    """
     from rich import box
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
-    table = Table(title=title or None, title_justify="left", box=box.SIMPLE, pad_edge=False)
+    table = Table(box=box.SIMPLE, pad_edge=False)
     table.show_header = bool(header)
     for i in range(len(rows[0]) if rows else len(header)):
         table.add_column(header[i] if header else "", overflow="fold")
-    for row in rows:
-        table.add_row(*row)
+    for *cells, last in rows:
+        table.add_row(*cells, Text(last, colours.get(last, "")))
     console = Console(markup=False, highlight=False)
     if not console.is_terminal:  # a file has room
         wide = console.options.update(max_width=_WIDEST)
         console.width = max(console.width, console.measure(table, options=wide).maximum)
+    if title:  # not as the table's, which folds it to the width of the table
+        console.print(Text(title, "italic"))
     console.print(table)
+
+
+def print_line(text: str, style: str = "") -> None:
+    """Print a text, in a style and broken between words where it goes to a terminal."""
+    from rich.console import Console
+
+    console = Console(markup=False, highlight=False)
+    console.print(text, style=style, soft_wrap=not console.is_terminal)
 
 
 def print_outcome(outcome: Outcome, wall_seconds: float) -> None:
@@ -39,8 +66,8 @@ def print_outcome(outcome: Outcome, wall_seconds: float) -> None:
         rows.append(
             (
                 "speed",
-                f"{outcome.steps_per_second:,.0f} steps/s, "
-                f"{outcome.samples_per_second:,.0f} rows/s",
+                f"{rate_text(outcome.steps_per_second)} steps/s, "
+                f"{rate_text(outcome.samples_per_second)} rows/s",
             )
         )
         rows.append(("a step", step_split(outcome)))
@@ -54,23 +81,31 @@ def print_outcome(outcome: Outcome, wall_seconds: float) -> None:
     rows.append(("digest", outcome.digest[:16]))
     rows.append(("run", str(outcome.folder.path)))
     print_table("finished" if outcome.finished else "stopped", rows)
-    for note in outcome.notes:
-        print(note)  # noqa: T201
+    notes = [*outcome.notes, *filter(None, [hint(outcome)])]
+    for note in notes:
+        print_line(f"note: {note}")
     if not outcome.finished:
         code = naming(outcome.job.experiment.model)
-        print(f"continue with: dptrain train --resume {outcome.folder.path}{code}")  # noqa: T201
+        print(f"continue with: {program()} train --resume {outcome.folder.path}{code}")  # noqa: T201
 
 
 def end_line(end: EndRecord) -> str:
     """Return how training with early stopping ended."""
-    ended = f"stopped early at epoch {end.epoch:g}" if end.stopped_early else "after all epochs"
+    ended = (
+        f"stopped early at epoch {epoch_text(end.epoch)}"
+        if end.stopped_early
+        else "after all epochs"
+    )
     if end.best_step == end.step:
         return f"{ended}, the best"
-    return f"{ended}, best epoch {end.best_epoch:g} restored"
+    return f"{ended}, best epoch {epoch_text(end.best_epoch)} restored"
 
 
 def score_rows(summary: dict[str, Any]) -> list[tuple[str, str]]:
-    """Return loss, and accuracy or R², of each split that was evaluated."""
+    """Return loss, and accuracy or R², of each split that was evaluated, and after which step."""
+    evaluated = summary["evaluated_step"]
+    earlier = not summary["finished"] and evaluated not in (None, summary["steps"])
+    then = f", after step {evaluated:,}" if earlier else ""
     rows = []
     for split, loss in (
         ("train", summary["loss"]),
@@ -83,10 +118,12 @@ def score_rows(summary: dict[str, Any]) -> list[tuple[str, str]]:
         r2 = summary[f"{split}_r2"]
         right = "" if accuracy is None else f"{accuracy:.2%} correct, "
         right += "" if r2 is None else f"R² {r2:.4f}, "
-        rows.append((split, f"{right}loss {loss:.4f}"))
+        rows.append((split, f"{right}loss {loss_text(loss)}{then}"))
     if gap := summary.get("gap"):
         right = "" if gap["accuracy"] is None else f"{100 * gap['accuracy']:.2f} points, "
-        rows.append(("gap", f"{right}loss {gap['loss']:+.4f}, from train to {gap['unseen']}"))
+        rows.append(
+            ("gap", f"{right}loss {loss_text(gap['loss'], '+')}, from train to {gap['unseen']}")
+        )
     return rows
 
 
@@ -95,5 +132,5 @@ def step_split(outcome: Outcome) -> str:
     split = outcome.step_split._asdict()
     whole = sum(split.values()) or 1.0
     return ", ".join(
-        f"{name} {1e6 * seconds:,.0f} µs ({seconds / whole:.0%})" for name, seconds in split.items()
+        f"{name} {seconds_text(seconds)} ({seconds / whole:.0%})" for name, seconds in split.items()
     )

@@ -4,6 +4,7 @@ import math
 from typing import Any
 
 from dptrain.checkpoint.atomic import atomic_write
+from dptrain.invocation import program
 from dptrain.own.origin import naming
 from dptrain.report.tables import print_table
 from dptrain.tune.folder import Search, SearchFolder
@@ -49,11 +50,11 @@ def print_search(
         run = folder.run(best.number)
         lines.append(f"best: trial {best.number}, {_setting(best.parameters)}")
         which = "" if best.epoch == best.epochs else " --checkpoint best"
-        lines.append(f"  use it:         dptrain evaluate {run}{which}{code}")
-        lines.append(f"  train it again: dptrain train {run}/experiment.toml{code}")
+        lines.append(f"  use it:         {program()} evaluate {run}{which}{code}")
+        lines.append(f"  train it again: {program()} train {run}/experiment.toml{code}")
     lines.append(f"search: {folder.path}")
     if not finished:
-        lines.append(f"continue with: dptrain tune --resume {folder.path}{code}")
+        lines.append(f"continue with: {program()} tune --resume {folder.path}{code}")
     print("\n".join(lines))  # noqa: T201 - the result
 
 

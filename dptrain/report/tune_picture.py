@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from dptrain.checkpoint.atomic import atomic_write
+from dptrain.report.fonts import families
 from dptrain.report.tune import shown, spelt
 from dptrain.tune.folder import Search
 from dptrain.tune.objective import Metric, parse_goals
@@ -77,6 +78,7 @@ def draw_search(search: Search, trials: Sequence[Trial], path: Path) -> None:
     with mpl.rc_context(), warnings.catch_warnings():
         mpl.rcdefaults()
         mpl.rcParams.update(_STYLE)
+        mpl.rcParams["font.family"] = families(map(str, search.parameters))
         warnings.filterwarnings("ignore", message="Glyph .* missing from")
         _figure(search, trials).savefig(image, format=path.suffix[1:])
     atomic_write(path, image.getvalue())

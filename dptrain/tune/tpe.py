@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from dptrain.arithmetic.randomness import Purpose, generator
 from dptrain.errors import UsageError
+from dptrain.invocation import install
 from dptrain.tune.methods import Random, Values
 from dptrain.tune.space import Choices, Parameter
 from dptrain.tune.trial import Trial
@@ -26,8 +27,8 @@ try:
     from optuna.trial import FrozenTrial, TrialState, create_trial
 except ImportError:
     raise UsageError(
-        "--method tpe needs optuna, which is not installed: pip install 'dptrain[tune]'; or use "
-        "--method random"
+        f"--method tpe needs optuna, which is not installed: {install('tune')}; or use --method "
+        "random"
     ) from None
 
 # How often the estimator may propose what has been tried already, before chance decides.

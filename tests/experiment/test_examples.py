@@ -29,6 +29,6 @@ def test_an_example(file: Path, tmp_path: Path) -> None:
 
 def test_help_and_readme_list_every_example() -> None:
     readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
-    listed = " ".join((train.__doc__ or "").split()).split("NAME.toml`: ")[1].split(".")[0]
+    listed = " ".join((train.__doc__ or "").split()).split("NAME`: ")[1].split(".")[0]
     assert sorted(listed.split(", ")) == sorted(file.stem for file in EXAMPLES)
     assert [file.stem for file in EXAMPLES if f"| `{file.stem}` |" not in readme] == []

@@ -13,7 +13,7 @@ import dptrain
 from dptrain import BatchNorm, Dense, Network, Sigmoid
 from dptrain.api import Settings
 from dptrain.audit.history import read_history
-from dptrain.cli.program import app
+from dptrain.cli.verbs import program
 from dptrain.errors import DataError, DptrainError, RunFolderError, UsageError
 from dptrain.experiment.python_words import as_python
 from tests.audit.runs import bisected
@@ -34,7 +34,8 @@ def fit(network: object, **settings: Any) -> dptrain.Result:
 
 
 def cli(*arguments: object) -> object:
-    return app(list(map(str, arguments)), result_action="return_value")
+    given = list(map(str, arguments))
+    return program(given)(given, result_action="return_value")
 
 
 @pytest.fixture(scope="module")
@@ -82,6 +83,16 @@ def test_resume_takes_results_paths_and_text(four: str, tmp_path: Path) -> None:
         found = fit(NETWORK, epochs=4, resume=(begun, begun.run, str(begun.run))[i])
         assert found.digest == four
         assert found.run == begun.run
+
+
+def test_the_same_call_with_resume_goes_on(tmp_path: Path) -> None:
+    settings: dict[str, Any] = {"class_weights": "balanced", "normalise": "standard", "lr": None}
+    whole = fit(NETWORK, epochs=4, out=tmp_path / "whole", **settings)
+    fit(NETWORK, epochs=2, out=tmp_path / "run", **settings)
+    for epochs in (4, 4):  # the second time there is nothing left to do
+        found = fit(NETWORK, epochs=epochs, resume=tmp_path / "run", **settings)
+        assert found.digest == whole.digest
+    assert [each.epoch for each in found.epochs] == [1, 2, 3, 4]
 
 
 @pytest.mark.parametrize(

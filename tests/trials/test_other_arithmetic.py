@@ -1,5 +1,6 @@
 """Runs that were computed on another kind of processor, or by another NumPy."""
 
+import json
 import os
 import shutil
 from pathlib import Path
@@ -104,6 +105,19 @@ def test_a_stretch_made_here_is_judged(data: Path, tmp_path: Path) -> None:
     assert not found.inconclusive
     assert found.first is not None
     assert found.first.step == 2 * EPOCH + 1, "not 4, of which nothing can be said"
+
+
+def test_an_attempt_elsewhere_that_came_to_nothing_is_none(data: Path, tmp_path: Path) -> None:
+    out = epochs(data, tmp_path / "out")
+    record = (out / "metrics.jsonl").read_text().splitlines()[0]
+    attempt = json.loads(record) | {"step": 2 * EPOCH, "fingerprint": FOREIGN}
+    with (out / "metrics.jsonl").open("a") as file:
+        file.write(json.dumps(attempt) + "\n")
+    resumed(out, epochs=3)  # warnings are errors
+    assert [step for step, _ in stretches(out)] == [0, 2 * EPOCH, 2 * EPOCH]
+    assert verified(out).same
+    edit_lines(out, other_bits)
+    assert not verified(out).inconclusive
 
 
 def test_bisect_accuses_no_foreign_run(here: Path, elsewhere: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 import dptrain
 from dptrain import Dense, Network
-from dptrain.cli.program import app
+from dptrain.cli.verbs import program
 from dptrain.errors import NonFiniteError
 from tests.sessions import run, write_dataset
 
@@ -31,7 +31,7 @@ def test_diverged_on_raw_columns(tmp_path: Path) -> None:
         assert part in str(told.value)
 
 
-@pytest.mark.parametrize("loss", ["sum-of-squares", "mean-squared-error"])
+@pytest.mark.parametrize("loss", ["sum-of-squares", "mean-squared-error", "huber"])
 def test_a_negative_r2_is_worth_a_sentence(tmp_path: Path, loss: Any) -> None:
     found = fit(HOUSES, PRICES, epochs=1, loss=loss, normalise="standard", out=tmp_path / "run")
     (note,) = found.notes
@@ -67,8 +67,10 @@ def test_best_by_the_test_rows(
     assert outcome.summary()["notes"] == outcome.notes
     for checkpoint in ("best", "last"):
         told = flatters and checkpoint == "best"
-        app(["evaluate", str(out), "--checkpoint", checkpoint], result_action="return_value")
+        program([])(
+            ["evaluate", str(out), "--checkpoint", checkpoint], result_action="return_value"
+        )
         assert (said in capsys.readouterr().out) is told
-        app(["evaluate", str(out), "--checkpoint", checkpoint, "--json"],
+        program([])(["evaluate", str(out), "--checkpoint", checkpoint, "--json"],
             result_action="return_value")  # fmt: skip
         assert bool(json.loads(capsys.readouterr().out)["notes"]) is told

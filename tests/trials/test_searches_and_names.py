@@ -6,7 +6,7 @@ import pytest
 
 import dptrain
 from dptrain.audit.history import read_history
-from dptrain.cli.program import app
+from dptrain.cli.verbs import program
 from dptrain.coordinator.beginning import saved_weights
 from dptrain.errors import UsageError
 from dptrain.tune.settings import checked, experiment_with
@@ -47,4 +47,4 @@ def test_a_folder_is_a_run_whatever_its_name(tmp_path: Path, name: str) -> None:
     assert read_history(out).end == 3
     for verb in (("inspect",), ("evaluate",), ("convert",)):
         arguments = [*verb, str(out), *([str(tmp_path / "model.npz")] * (verb == ("convert",)))]
-        assert app(arguments, result_action="return_value") == 0
+        assert program(arguments)(arguments, result_action="return_value") == 0

@@ -1,0 +1,66 @@
+"""Lines and tables of slow, diverging, stopped and hardly begun runs."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from dptrain.report.figures import epoch_text, loss_text, rate_text, seconds_text
+from dptrain.report.hints import hint
+from dptrain.report.observers import epoch_line
+from dptrain.report.tables import print_outcome, print_table
+from tests.metrics.records import an_epoch
+from tests.sessions import run, write_dataset
+
+
+def test_figures_have_few_digits() -> None:
+    assert [loss_text(x) for x in (0.04281, 0.0, 1.22895e26, 4.2e-7, 71725.3261, -0.5)] == [
+        "0.0428",
+        "0.0000",
+        "1.229e+26",
+        "4.2e-07",
+        "71725.3261",
+        "-0.5000",
+    ]
+    assert [loss_text(x, "+") for x in (0.5, -2e9)] == ["+0.5000", "-2e+09"]
+    assert [rate_text(x) for x in (0.0123, 1.5, 162074.4)] == ["0.0123", "1.5", "162,074"]
+    times = [seconds_text(x) for x in (432e-6, 81.445105, 0.25, 3723.4)]
+    assert times == ["432 µs", "81.4 s", "250 ms", "3,723.4 s"]
+    assert [epoch_text(x) for x in (12, 1 / 300, 2.5, 10_000)] == ["12", "0.00333", "2.5", "10000"]
+
+
+def test_the_lines_of_all_epochs_are_aligned() -> None:
+    lines = [epoch_line(an_epoch(epoch), "100", "1000") for epoch in (9, 10, 100)]
+    assert len({line.index("train") for line in lines}) == 1
+    assert lines[0].startswith("epoch   9  step   90  train 0.1111")
+
+
+@pytest.mark.parametrize("finished", [True, False])
+def test_scores_of_a_stopped_run_tell_their_step(
+    finished: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = write_dataset(tmp_path / "small.npz")
+    done = run({"dataset": str(data)}, tmp_path / "run", workers=1)
+    print_outcome(replace(done, steps=12, finished=finished), 1.0)
+    (train,) = [line for line in capsys.readouterr().out.splitlines() if "train  " in line]
+    assert train.rstrip().endswith(", after step 9") is not finished
+    print_outcome(replace(done, records=[], finished=finished), 1.0)  # before the first epoch
+    assert "train  " not in capsys.readouterr().out
+
+
+def test_a_run_that_has_hardly_begun_says_so(tmp_path: Path) -> None:
+    data = str(write_dataset(tmp_path / "small.npz"))
+    begun = run({"dataset": data, "steps": None, "epochs": 2}, tmp_path / "run", workers=1)
+    assert hint(begun).startswith("14 steps are few, and the loss fell by")
+    assert hint(begun).endswith("try --epochs 20")
+    assert not hint(replace(begun, finished=False))
+    assert not hint(run({"dataset": data}, tmp_path / "steps", workers=1))  # as was asked for
+    longer = {"dataset": data, "steps": None, "epochs": 20}
+    assert not hint(run(longer, tmp_path / "longer", workers=1))
+
+
+def test_a_title_is_not_folded_to_the_width_of_its_table(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    print_table("test accuracy of the best epoch, step 4800", [("a", "b")])
+    assert "test accuracy of the best epoch, step 4800" in capsys.readouterr().out
