@@ -44,10 +44,10 @@ def predict(
         code: Of a network of your own.
         json: Print the result as one JSON object.
     """
+    files = input_files(input)
     named = code.named() if code is not None else None
     trained, _ = load_run(run, checkpoint, named)
     warn_of_change(trained.experiment, named)
-    files = input_files(input)
     shape, experiment = trained.network.input_shape, trained.experiment
     reader = Reader(shape, experiment.input_scale, invert)
     tables = {each: read_table(each, shape, experiment) for each in files if is_table(each)}

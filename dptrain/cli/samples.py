@@ -12,7 +12,7 @@ from dptrain.cli.pictures import PICTURES, Reader
 from dptrain.data.csv_table import Table, read_samples_csv
 from dptrain.data.npz import read_inputs
 from dptrain.data.source import TABLE_ENDINGS
-from dptrain.errors import DataError
+from dptrain.errors import DataError, UsageError
 from dptrain.experiment.schema import Experiment
 
 
@@ -21,7 +21,10 @@ def input_files(given: Sequence[Path]) -> list[Path]:
 
     Raises:
         DataError: there is no such file, or no picture in a folder.
+        UsageError: nothing is given.
     """
+    if not given:
+        raise UsageError("--input stands without a value; name files, or a folder of pictures")
     found: list[Path] = []
     for path in given:
         if not path.is_dir():

@@ -45,7 +45,7 @@ def test_batch_norm_of_single_rows() -> None:
     assert "give batch_size=2 or more" in told
     told = warned((5,), normed(), 21, batch_size=10)
     assert "the last minibatch of an epoch has one row, as 21 rows in minibatches of 10" in told
-    assert "or --train-rows 20" in told
+    assert "or train_rows=20" in told
     inner: list[AnyLayer] = [Dense(5), Residual([Dense(5), BatchNorm()]), Dense(3)]
     assert "residual1.batchnorm1 leaves nothing" in warned((5,), inner, 21, batch_size=10)
 
