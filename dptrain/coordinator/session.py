@@ -18,7 +18,7 @@ from dptrain.exchange.barrier import suitable
 from dptrain.experiment.execution import settle_execution
 from dptrain.experiment.schema import OWN_LAYERS, Execution, Experiment
 from dptrain.launch.local import WORKER, Crew
-from dptrain.machine.cores import can_pin, crowding
+from dptrain.machine.cores import can_pin
 from dptrain.own.origin import Origin, demand, is_own, own_name
 from dptrain.runfolder import RunFolder
 
@@ -85,7 +85,8 @@ class Session:
             stack.callback(self._observer.close)
             if stop is None:
                 stop = stack.enter_context(stop_on_signals()) if handle_signals else StopSignal()
-            self._tell_of_cores()
+            if self._execution.pin and not can_pin():
+                self._observer.warn("--pin: this system does not let processes be bound to cores")
             folder = self._resumed or self._new_folder()
             stack.enter_context(folder)
             stack.callback(folder.discard_unless_begun)
@@ -110,13 +111,6 @@ class Session:
             except Interrupted as error:
                 error.exit_code = stop.exit_code or error.exit_code
                 raise
-
-    def _tell_of_cores(self) -> None:
-        execution = self._execution
-        if words := crowding(int(execution.workers or 1)):
-            self._observer.note(f"dptrain: {words}")
-        if execution.pin and not can_pin():
-            self._observer.warn("--pin: this system does not let processes be bound to cores")
 
     def _new_folder(self) -> RunFolder:
         if self._out is not None:

@@ -157,19 +157,22 @@ class OwnNumbers(Numbers):
             )
 
     def _measure_complex_step(self) -> None:
-        """Find out how far rounding moves the complex step, at the largest element of each tensor.
+        """Find out how far rounding moves the complex step, where each tensor is farthest off.
 
         It has no error but rounding, and that is as large as the code makes it: ``log(1 - y)`` has
         lost what digits ``1 - y`` has, and so has its derivative.
         """
         trained = np.concatenate([np.arange(span.start, span.stop) for span in self.spans])
-        largest = [s.start + int(np.abs(self.gradient[s]).argmax()) for s in self.spans]
+        assert self._known is not None
+        shards, compared = self._known
+        off = np.where(compared, np.abs(shards.sum(axis=0) - self.gradient), 0.0)
+        places = [s.start + int(off[s].argmax()) for s in self.spans]
         moved = self.parameters.copy()
 
         def derivatives(x: Array) -> Array:
             moved[trained] = x
-            shards = OwnComplexStep(self.triangle.local, moved, self.step).gradients(largest)
-            return np.full(len(largest), np.nan) if shards is None else shards.sum(axis=0)[largest]
+            found = OwnComplexStep(self.triangle.local, moved, self.step).gradients(places)
+            return np.full(len(places), np.nan) if found is None else found.sum(axis=0)[places]
 
         noise = measured(derivatives, self.parameters[trained], self.seed)
         for span, each in zip(self.spans, noise, strict=True):

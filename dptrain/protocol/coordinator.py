@@ -308,10 +308,11 @@ class CoordinatorMachine:
     def _silent(self, rank: int) -> str:
         allowed = self._patience.allowed
         longer = f", {MULTIPLE:g} times as long as anything of the kind took before,"
+        longer *= MULTIPLE * self._patience.longest > self.terms.timeout
         lives = "its process lives; " * (rank < self.terms.launched)
         return (
             f"rank {rank} has not been heard of for {round(allowed, 1):g} s"
-            f"{longer * (allowed > self.terms.timeout)}{self._where(rank)}; "
+            f"{longer}{self._where(rank)}; "
             f"{lives}if its work takes that long, raise --worker-timeout"
         )
 

@@ -12,6 +12,8 @@ from collections.abc import Hashable, Iterable
 LONGEST_GAP = 1.5
 # A rank may be silent this many times as long as the longest piece of the same kind of work took.
 MULTIPLE = 10.0
+# Seconds that a worker may take to start and join: it imports much, and others may, too.
+STARTING = 30.0
 
 
 class Silence:
@@ -51,7 +53,7 @@ class Patience:
     """
 
     def __init__(self, timeout: float, expected: float, ranks: int, now: float) -> None:
-        """Begin to listen.
+        """Begin to listen to ranks that join.
 
         Args:
             timeout: seconds of silence that are allowed whatever the work.
@@ -65,18 +67,20 @@ class Patience:
         self._ranks = range(ranks)
         self._silence = Silence(ranks, now)
         self._took: dict[Hashable, float] = {}
+        self._least = STARTING
         self._work: Hashable = None
         self._since = 0.0
 
     @property
     def allowed(self) -> float:
         """Seconds for which a rank may be silent at the work under way."""
-        return max(self._timeout, MULTIPLE * self.longest)
+        return max(self._timeout, self._least, MULTIPLE * self.longest)
 
     def begin(self, work: Hashable, now: float) -> None:
         """Note that all ranks begin a kind of work."""
         for rank in self._ranks:
             self._silence.heard(rank, now)
+        self._least = 0.0
         self._work, self._since = work, self._silence.clock
         self.longest = self._took.get(work, self._expected)
 
@@ -95,6 +99,12 @@ class Patience:
         self.took((self._since - since) / pieces)
 
     def lost(self, ranks: Iterable[int], now: float) -> int | None:
-        """Return the first of some ranks that is to be given up ``now``, if any."""
+        """Return the first of some ranks that is to be given up ``now``, if any.
+
+        None by a look that comes late: what they have said since is still to be read.
+        """
+        before = self._silence.clock
         self._silence.listen(now)
+        if self._silence.clock - before >= LONGEST_GAP:
+            return None
         return next((rank for rank in ranks if self._silence.of(rank) > self.allowed), None)

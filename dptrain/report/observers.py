@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, TextIO
 from dptrain.coordinator.observer import Observer
 from dptrain.experiment.schema import Execution
 from dptrain.invocation import program
+from dptrain.machine.cores import crowding
 from dptrain.metrics.records import EpochRecord
 from dptrain.report.figures import epoch_text, loss_text, rate_text
 from dptrain.report.streams import lenient
@@ -79,6 +80,8 @@ class LineObserver:
         epochs = job.experiment.epochs or job.total_steps // job.steps_per_epoch
         self._lengths = (str(epochs), str(job.total_steps))
         self._print(banner(job, execution, folder, first_step))
+        if words := crowding(int(execution.workers or 1)):
+            self._print(f"dptrain: {words}")
         self._course = Course(job, first_step)
 
     def waiting(self, address: str, key: Path, missing: int) -> None:

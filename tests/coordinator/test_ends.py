@@ -12,6 +12,7 @@ import pytest
 
 from dptrain.checkpoint.checkpoint import load_checkpoint
 from tests.commands import (
+    DEADLINE,
     dptrain,
     finish,
     records,
@@ -122,7 +123,7 @@ def test_a_killed_coordinator_leaves_no_worker_and_can_be_resumed(
     process.kill()
     finish(process)
     for worker in workers:
-        worker.wait(timeout=5)
+        worker.wait(timeout=DEADLINE)
     resumed = result("train", "--resume", run)
     assert resumed["digest"] == complete["digest"]
     assert records(run, "epoch", EPOCH) == records(whole, "epoch", EPOCH)

@@ -224,12 +224,12 @@ def test_a_state_as_it_should_be() -> None:
 
 def test_a_thousand_million_laughs() -> None:
     laughs = b"(t" + b"q\x00h\x00\x86" * 60
-    seconds = time.perf_counter()
+    seconds = time.process_time()
     for use in (b"}" + laughs + b"Ns", laughs + b"N\x93", b"cnumpy\ndtype\n" + laughs + b"R",
                 b"}X\x01\x00\x00\x00a" + laughs + b"s", laughs):  # fmt: skip
         refused(b"\x80\x02" + use + b".")
         refused(with_state(laughs))
-    assert time.perf_counter() - seconds < 1
+    assert time.process_time() - seconds < 1
 
 
 def test_a_few_bytes_do_not_unfold_to_many() -> None:

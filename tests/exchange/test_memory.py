@@ -15,7 +15,7 @@ from dptrain.errors import ResourceError
 from dptrain.exchange.memory import SharedMemory, map_memory
 from dptrain.machine.memory import available_memory
 from dptrain.scratch import scratch_folder
-from tests.commands import dptrain, finish, start, steps_logged, wait_until, workers_of
+from tests.commands import DEADLINE, dptrain, finish, start, steps_logged, wait_until, workers_of
 from tests.sessions import write_dataset
 
 SHM = Path("/dev", "shm")
@@ -117,7 +117,7 @@ def test_nothing_is_left_when_everybody_is_killed_at_once(tmp_path: Path) -> Non
         os.kill(pid, signal.SIGKILL)
     finish(process)
     for each in workers:
-        each.wait(timeout=5)
+        each.wait(timeout=DEADLINE)
     assert not [each for each in SHM.iterdir() if "dptrain" in each.name]
     scratch_folder("ipc").rmdir()  # the next start sweeps the folder of the dead one's socket
 

@@ -75,3 +75,13 @@ def test_time_in_which_nobody_listened_is_no_silence(gap: float) -> None:
     assert silence.of(0) == 2 + LONGEST_GAP
     assert silence.heard(0, 3 + gap) == 3 + LONGEST_GAP
     assert (silence.of(0), silence.of(1)) == (0, 3 + LONGEST_GAP)
+
+
+def test_one_late_look_is_never_enough_however_little_is_allowed() -> None:
+    patience = Patience(0.4, 0, 1, 0)
+    patience.begin("steps", 0)
+    assert patience.lost([0], 1000) is None
+    patience.heard(0, 1000.1)
+    assert patience.lost([0], 1000.2) is None
+    assert patience.lost([0], 2000) is None
+    assert patience.lost([0], 2000.1) == 0
