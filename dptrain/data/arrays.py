@@ -31,9 +31,17 @@ def plain_array(given: ArrayLike, name: str) -> NDArray[Any]:
         raise DataError(f"{name} is no array: {error}") from None
     if array.dtype.kind == "U" and not isinstance(given, np.ndarray):
         array = np.asarray(given, object)  # in which numbers among words are still numbers
-    if array.dtype.kind == "S":
+    return _decoded(array, name) if array.dtype.kind != "O" else _typed(array, name)
+
+
+def _decoded(array: NDArray[Any], name: str) -> NDArray[Any]:
+    """Return bytes as the text that they stand for, all else as it is."""
+    if array.dtype.kind != "S":
+        return array
+    try:
         return np.char.decode(array, "utf-8")
-    return array if array.dtype.kind != "O" else _typed(array, name)
+    except UnicodeDecodeError:
+        raise DataError(f"{name} holds bytes that are no text in UTF-8; give text") from None
 
 
 def _typed(array: NDArray[Any], name: str) -> NDArray[Any]:
@@ -57,7 +65,8 @@ def named_classes(data: RawData, known: Sequence[str] = ()) -> RawData:
         DataError: the test part has a word that the training part lacks, or a label is none of
             ``known``.
     """
-    train, test = data.t_train, data.t_test
+    train = _decoded(data.t_train, "t_train")
+    test = None if data.t_test is None else _decoded(data.t_test, "t_test")
     if known:
         data = replace(data, class_names=tuple(known))
     if train.dtype.kind != "U" and not (known and _negative(train, test)):

@@ -60,7 +60,7 @@ def write_folder(
     if task == "regression" and data.class_names:
         raise DataError(
             f"task='regression' needs numbers, but the targets are words such as "
-            f"{data.class_names[0]!r}; name another column with --label"
+            f"{data.class_names[0]!r}; give numbers, or name another column of a table with --label"
         )
     targets = normalise_targets(data.t_train, data.t_test, scalar, task)
     names = _class_names(data, targets)
