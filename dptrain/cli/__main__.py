@@ -43,10 +43,11 @@ def _carried_out(arguments: Sequence[str] | None) -> int:
     except KeyboardInterrupt:
         return _complain("interrupted", EXIT_SIGINT)
     except OSError as error:
-        if not give_up(sys.stdout):
-            return _limited(error)
+        lost = give_up(sys.stdout)  # unless the write that failed was the last that it held
         if isinstance(error, BrokenPipeError):  # whoever read the output has had enough
             return EXIT_ERROR
+        if not lost:
+            return _limited(error)
         words = os.strerror(error.errno or 0).lower()
         return _complain(f"cannot write to standard output: {words}", EXIT_ERROR)
     except Exception as error:  # noqa: BLE001 - what is no limit of the machine is raised again

@@ -126,3 +126,13 @@ def test_interrupted_while_it_imports(module: str, job: list[str], tmp_path: Pat
         check=False,
     )
     assert (done.returncode, done.stderr) == (130, "dptrain: interrupted\n")
+
+
+def test_a_reader_that_has_had_enough_is_no_error_without_a_buffer_either() -> None:
+    command = [sys.executable, "-u", "-m", "dptrain.cli", "doctor", "--json"]
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, check=False)
+    os.close(writer)
+    assert done.returncode == 1
+    assert not done.stderr
