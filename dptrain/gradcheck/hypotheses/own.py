@@ -15,6 +15,8 @@ Array = NDArray[Any]
 
 # A factor that explains a tensor leaves less than this of it.
 EXPLAINED = 1e-6
+# Numbers that a fit needs for each row, and how far apart weights of rows are that differ.
+ENOUGH, ODD = 3, 1e-3
 # With fewer elements, anything is a multiple of the weights.
 LEAST = 3
 # Single elements that are named, at most.
@@ -34,6 +36,7 @@ def hypotheses(e: Evidence, failed: Sequence[TensorResult]) -> Iterator[Hypothes
         yield from _counted(e, wrong)
         yield from _decayed(e, wrong)
         yield from _scaled(e, wrong)
+        yield from _zeros(e, wrong)
         yield from _placed(e, wrong, failed)
 
 
@@ -51,9 +54,28 @@ def _counted(e: Evidence, wrong: Sequence[Tensor]) -> Iterator[Hypothesis]:
         return
     rows, _ = e.rows()
     ends = np.cumsum(e.sizes)
+    yield from _weighted_rows(e, rows)
     for places, which in ((ends - np.array(e.sizes), "first"), (ends - 1, "last")):
         sentence = f"{what} missing the sum over rows: it is that of the {which} row alone"
         yield Hypothesis("bias-axis", sentence, _changed(e, wrong, rows[places].sum(axis=0)))
+
+
+def _weighted_rows(e: Evidence, rows: Array) -> Iterator[Hypothesis]:
+    """Rows are left out, and the others count for them: there are `history.py`'s where they do not.
+
+    Each row counts as often as fits best.
+    """
+    used = e.scale > 0
+    if np.count_nonzero(used) < ENOUGH * len(rows) or not np.isfinite(e.found[used]).all():
+        return
+    weights, *_ = np.linalg.lstsq(rows[:, used].T, e.found[used], rcond=None)
+    usual = float(np.median(weights))
+    odd = np.flatnonzero(np.abs(weights - usual) > ODD)
+    if abs(usual - 1) <= ODD or not 0 < len(odd) <= len(rows) // 2:
+        return
+    listed = ", ".join(f"row {i} {times(float(weights[i]))}" for i in odd)
+    sentence = f"rows count otherwise: {listed}, the others {times(usual)}"
+    yield Hypothesis("rows-weighted", sentence, weights @ rows)
 
 
 def _changed(e: Evidence, wrong: Sequence[Tensor], other: Array) -> Array:
@@ -115,6 +137,23 @@ def _scaled(e: Evidence, wrong: Sequence[Tensor]) -> Iterator[Hypothesis]:
     yield Hypothesis("scaled", sentence, predicted)
 
 
+def _zeros(e: Evidence, wrong: Sequence[Tensor]) -> Iterator[Hypothesis]:
+    """Elements are 0 that should not be, such as those of the last unit."""
+    predicted, said = e.right.copy(), []
+    for tensor in wrong:
+        own = slice(tensor.start, tensor.stop)
+        zero = (e.found[own] == 0) & (e.right[own] != 0)
+        predicted[own][zero] = 0
+        places = np.argwhere(zero.reshape(tensor.shape))
+        if len(places):
+            where = [
+                str(axis[0]) if (axis == axis[0]).all() else ":" for axis in places.T.astype(int)
+            ]
+            said.append(f"{tensor.name}[{', '.join(where)}]")
+    if said:
+        yield Hypothesis("zeros", f"{', '.join(said)} is 0 where it should not be", predicted)
+
+
 def _placed(
     e: Evidence, wrong: Sequence[Tensor], results: Sequence[TensorResult]
 ) -> Iterator[Hypothesis]:
@@ -141,5 +180,7 @@ def _placed(
             f"{', '.join(bad)} are wrong, {right} right: what is passed back to {bad[-1]} is "
             "wrong, such as the derivative of the activation"
         )
-    # a little of the difference is left, so that whatever explains all of it comes first
-    yield Hypothesis(kind, sentence, e.found + 0.01 * (e.found - e.right), placed=True)
+    # a little of the difference is left, so that whatever explains all of it comes first; and more
+    # of it where the place says next to nothing
+    left = 0.05 if kind == "loss-derivative" else 0.01
+    yield Hypothesis(kind, sentence, e.found + left * (e.found - e.right), placed=True)
