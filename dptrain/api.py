@@ -25,6 +25,7 @@ from dptrain.coordinator.recorded import (
     way_on,
 )
 from dptrain.coordinator.session import Session
+from dptrain.data.arrays import plain_array
 from dptrain.data.prepared import prepare_arrays
 from dptrain.errors import UsageError
 from dptrain.experiment.code import MEMORY
@@ -138,7 +139,8 @@ def fit(
             function ``loss_and_gradient(params, x, t)``, which returns the mean loss of the rows
             and a dict of its gradients.
         data: inputs ``(n, *input_shape)`` and targets: class numbers ``(n,)``, one-hot rows
-            ``(n, classes)``, or real values ``(n,)`` or ``(n, units)``. uint8 inputs are grey
+            ``(n, classes)``, names of classes ``(n,)``, or real values ``(n,)`` or ``(n, units)``.
+            -1 and 1 are two classes as well. uint8 inputs are grey
             values and divided by 255; other numbers are taken as they are.
         test_data: likewise; without it a fraction ``test`` of the rows is held out.
         params: the arrays that the function begins with, by name; trained in place.
@@ -192,13 +194,15 @@ def _fit(
         begins, network = network.saved(), _untrained(network, settings)
     execution = {k: settings.pop(k) for k in list(settings) if k in Execution.__struct_fields__}
     origin = None
+    train = _pair(data, "train")
+    test = (None, None) if test_data is None else _pair(test_data, "test")
     if isinstance(network, Network):
         settings["layers"] = network.description()
         settings["input_shape"] = list(network.input_shape)
     else:
         origin = Given(network, params, predict)
         settings["model"] = origin.model
-        settings["model_targets"] = "flat" if np.ndim(data[1]) == 1 else "rows"
+        settings["model_targets"] = "flat" if train[1].ndim == 1 else "rows"
     settings["dataset"] = MEMORY
     with ExitStack() as stack:
         resumed = None
@@ -213,25 +217,20 @@ def _fit(
             build(Execution, execution, "fit"),
             out,
             progress,
-            prepared=_prepared(folder / "data", data, test_data, experiment),
+            prepared=prepare_arrays(
+                folder / "data",
+                x_train=train[0],
+                t_train=train[1],
+                x_test=test[0],
+                t_test=test[1],
+                dtype=experiment.dtype,
+                task=experiment.task,
+            ),
             origin=origin,
             resumed=resumed,
             begins=begins,
             on_epoch=on_epoch,
         )
-
-
-def _prepared(folder: Path, data: Arrays, test_data: Arrays | None, experiment: Experiment) -> Path:
-    x_test, t_test = test_data if test_data is not None else (None, None)
-    return prepare_arrays(
-        folder,
-        x_train=np.asarray(data[0]),
-        t_train=np.asarray(data[1]),
-        x_test=None if x_test is None else np.asarray(x_test),
-        t_test=None if t_test is None else np.asarray(t_test),
-        dtype=experiment.dtype,
-        task=experiment.task,
-    )
 
 
 def _plain(settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -281,6 +280,18 @@ def _continued(
     check_patience(run.path, earlier, settings)
     own = {key: settings[key] for key in settings if key in RESUMABLE}
     return override(earlier, own), override(ran_as, execution)
+
+
+def _pair(data: object, part: str) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Return inputs and targets; refuse anything but a pair of them."""
+    if not isinstance(data, tuple | list) or len(data) != 2:
+        shape = np.shape(data) if isinstance(data, np.ndarray) else None
+        what = f"an array of shape {shape}" if shape else f"a {type(data).__name__}"
+        raise UsageError(
+            f"fit takes inputs and targets as a pair, fit(network, (x, t)); the {part} data are "
+            f"{what}"
+        )
+    return plain_array(data[0], f"x_{part}"), plain_array(data[1], f"t_{part}")
 
 
 def train(

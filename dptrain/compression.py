@@ -129,4 +129,4 @@ def _classes(trained: TrainedNetwork, job: Job, variant: Variant) -> NDArray[np.
     network = replace(trained, parameters=variant.parameters)
     split = job.split(SPLIT)
     cuts = np.array_split(np.arange(len(split)), job.pieces(SPLIT))
-    return np.concatenate([network.classify(split.take(rows, job.dtype)[0]) for rows in cuts])
+    return np.concatenate([network.answers(split.take(rows, job.dtype)[0]) for rows in cuts])

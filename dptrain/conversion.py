@@ -95,9 +95,10 @@ def book_params(trained: TrainedNetwork) -> dict[str, NDArray[Any]]:
 
 def _settled(experiment: Experiment, opened: Dataset) -> Experiment:
     """Write down what goes with the data, and the training as it would be by default."""
+    counts = 1, opened.classes, len(opened.train)
     targets = sum(opened.target_shape)
     settled = settle(
-        experiment, 1, opened.classes, len(opened.train), opened.digest, targets, opened.form
+        experiment, *counts, opened.digest, targets, form=opened.form, scale=opened.scale
     )
     path = Path(settled.dataset)
     return replace(

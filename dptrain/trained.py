@@ -1,6 +1,7 @@
 """Trained weights put to use: prediction and evaluation from a checkpoint or a finished run."""
 
 import math
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,10 +12,12 @@ from numpy.typing import ArrayLike, NDArray
 
 from dptrain.arithmetic.digest import digest
 from dptrain.checkpoint.checkpoint import Checkpoint, load_checkpoint
+from dptrain.data.arrays import class_numbers, plain_array
 from dptrain.data.dataset import Split
 from dptrain.data.frames import columns_of
-from dptrain.data.inputs import normalise_inputs
+from dptrain.data.inputs import check_finite
 from dptrain.data.pickled import PICKLES
+from dptrain.data.rescaling import ScaleWarning, change_for, changed, scale_of
 from dptrain.errors import CheckpointError, DptrainError, ShapeError, UsageError
 from dptrain.evaluation.classification import Classification, classification
 from dptrain.evaluation.regression import Regression, regression
@@ -25,7 +28,7 @@ from dptrain.experiment.schema import Experiment
 from dptrain.experiment.validate import build
 from dptrain.nn.losses import AnyLoss, SumOfSquares
 from dptrain.nn.network import Layout, Network
-from dptrain.nn.passes import Replica, Targets, evaluation
+from dptrain.nn.passes import Arrangement, Replica, Targets
 from dptrain.own.network import Form, OwnNetwork
 from dptrain.own.origin import Origin, is_own
 from dptrain.runfolder import RunFolder
@@ -33,7 +36,12 @@ from dptrain.weights.book import command_for
 from dptrain.weights.model_file import is_model_file, load_model
 from dptrain.weights.params import load_params
 
-PIECES = 20  # of a split's evaluation, whose rows are in memory at once
+# A product of matrices may give a row other last digits among more rows, or further down. Layers
+# compute every row as a shard of its own; code of one's own gets always as many rows, and so few
+# that OpenBLAS takes them all in the same way.
+ROWS = 64
+OWN_ROWS = 8
+AT_ONCE = 10_000  # rows of a split in memory
 
 
 @dataclass(frozen=True)
@@ -96,28 +104,44 @@ class TrainedNetwork:
         """Return the network's outputs ``(n, *output_shape)``.
 
         Args:
-            x: samples ``(n, *input_shape)``, or one sample; uint8 is taken as grey values 0 to 255.
-                Of a data frame the columns that the run learnt from are taken, by their names.
+            x: samples ``(n, *input_shape)``, or one sample. They are brought to the scale of the
+                inputs that the network was trained on: grey values from 0 to 255 become what those
+                were, whatever dtype they come in. A row's outputs are the same to the last bit
+                whichever rows stand beside it. Of a data frame the columns that the run learnt from
+                are taken, by their names.
+
+        Warns:
+            ScaleWarning: they seem to have another scale.
 
         Raises:
             ShapeError: the samples do not fit the network.
             DataError: a value is not finite, or a column is missing.
             UsageError: the network is the user's own, and its code is not at hand.
         """
-        samples = self._samples(np.asarray(columns_of(x, self.experiment.columns)))
-        rows = evaluation_rows(self.experiment)
+        return self.computed(self._samples(x))
+
+    def computed(self, samples: NDArray[Any]) -> NDArray[Any]:
+        """Return the outputs of samples as they are trained on, such as those of a split.
+
+        Args:
+            samples: ``(n, …)`` of the network's dtype.
+        """
+        samples = samples.reshape(len(samples), *self.network.input_shape)
         if isinstance(self.network, OwnNetwork):
+            most = min(OWN_ROWS, evaluation_rows(self.experiment))
+            rows = 1 << (most.bit_length() - 1)
             return self.network.outputs(self.parameters, samples, rows)
         dtype = self.parameters.dtype
         targets = Targets(self.network.output_shape, dtype)
         replica = Replica(self.network, SumOfSquares(), [self.parameters], targets)
         found = np.empty((len(samples), *self.network.output_shape), dtype)
-        for start in range(0, len(samples), rows):
-            part = samples[start : start + rows]
-            each = replica.pass_over(evaluation(len(part)))
-            each.inputs[0][...] = part
+        each = replica.pass_over(Arrangement(ROWS, ROWS, 0, ROWS, training=False))
+        each.inputs[0][...] = 0
+        for start in range(0, len(samples), ROWS):
+            part = samples[start : start + ROWS]
+            each.inputs[0][: len(part)] = part
             with np.errstate(over="ignore"):
-                found[start : start + len(part)] = each.infer()[0][0]
+                found[start : start + len(part)] = each.infer()[0][: len(part), 0]
         return found
 
     def predict(self, x: ArrayLike) -> NDArray[Any]:
@@ -129,18 +153,24 @@ class TrainedNetwork:
         """
         if isinstance(self.network, OwnNetwork):
             return self.outputs(x)
-        return self.loss.predictions(self._scores(x))
+        return self.loss.predictions(self._scores(self.outputs(x)))
 
     def classify(self, x: ArrayLike) -> NDArray[np.intp]:
         """Return the most likely class number of each sample, ``(n,)``."""
+        return self._classes(self.outputs(x))
+
+    def _classes(self, outputs: NDArray[Any]) -> NDArray[np.intp]:
         if isinstance(self.network, OwnNetwork):
-            return self.network.answers(self.outputs(x))
-        found: NDArray[np.intp] = np.argmax(self._scores(x), axis=-1)
+            return self.network.answers(outputs)
+        found: NDArray[np.intp] = np.argmax(self._scores(outputs), axis=-1)
         return found
 
     def accuracy(self, x: ArrayLike, t: ArrayLike) -> float:
-        """Return the fraction of samples whose most likely class is ``t``: labels or one-hot."""
-        return float(np.mean(self.classify(x) == _labels(t)))
+        """Return the fraction of samples whose most likely class is ``t``.
+
+        Those are class numbers, names of classes, or one-hot rows.
+        """
+        return float(np.mean(self.classify(x) == self._labels(t)))
 
     def evaluate(self, x: ArrayLike, t: ArrayLike) -> Classification | Regression:
         """Return how good the answers are: accuracy, precision, recall …, or R², RMSE and MAE.
@@ -152,52 +182,71 @@ class TrainedNetwork:
         Raises:
             ShapeError, DataError: as `outputs`, or the targets are not as many as the samples.
         """
-        return self._judged(self._answers(x), t)
+        return self._judged(self.answers(self._samples(x)), t)
 
     def evaluate_split(self, split: Split) -> Classification | Regression:
         """Return the same of a split of a data set, of which few rows are in memory at once."""
         answers, targets = [], []
-        at_once = PIECES * evaluation_rows(self.experiment)
-        for start in range(0, len(split), at_once):
-            rows = np.arange(start, min(start + at_once, len(split)))
+        for start in range(0, len(split), AT_ONCE):
+            rows = np.arange(start, min(start + AT_ONCE, len(split)))
             x, t = split.take(rows, self.parameters.dtype)
-            answers.append(self._answers(x))
+            answers.append(self.answers(x))
             targets.append(t)
         return self._judged(np.concatenate(answers), np.concatenate(targets))
 
-    def _answers(self, x: ArrayLike) -> NDArray[Any]:
-        return self.classify(x) if self.class_names else self.outputs(x)
+    def answers(self, samples: NDArray[Any]) -> NDArray[Any]:
+        """Return classes ``(n,)``, or the outputs of a regression; samples as for `computed`."""
+        outputs = self.computed(samples)
+        return self._classes(outputs) if self.class_names else outputs
 
     def _judged(self, answers: NDArray[Any], t: ArrayLike) -> Classification | Regression:
         if self.class_names:
-            return classification(_labels(t), answers, self.class_names)
+            return classification(self._labels(t), answers, self.class_names)
         return regression(t, answers)
 
-    def _scores(self, x: ArrayLike) -> NDArray[Any]:
-        """Return the outputs, for both classes where one output tells them apart by its sign."""
-        outputs = self.outputs(x)
+    def _labels(self, t: ArrayLike) -> NDArray[Any]:
+        """Return class numbers, also of one-hot rows, of words, and of -1 and 1."""
+        labels = plain_array(t, "the targets")
+        if labels.ndim == 2 and labels.shape[1] > 1:
+            numbers: NDArray[np.intp] = labels.argmax(axis=1)
+            return numbers
+        labels = labels.reshape(-1)
+        if labels.dtype.kind == "U" or (labels < 0).any():
+            return class_numbers(labels, self.class_names, "the targets")
+        return labels
+
+    def _scores(self, outputs: NDArray[Any]) -> NDArray[Any]:
+        """Return outputs, for both classes where one output tells them apart by its sign."""
         if self.loss.binary and outputs.shape[1:] == (1,) and len(self.class_names) == 2:
             return np.concatenate([-outputs, outputs], axis=1)
         return outputs
 
-    def _samples(self, x: NDArray[Any]) -> NDArray[Any]:
+    def _samples(self, given: ArrayLike) -> NDArray[Any]:
+        """Return samples as they are trained on."""
+        x = plain_array(columns_of(given, self.experiment.columns), "the input")
         shape = self.network.input_shape
         size = math.prod(shape)
         if x.shape == shape:
             x = x[np.newaxis]
+        moved = (shape[2], *shape[:2]) if len(shape) == 3 else shape
+        if x.shape[1:] == moved != shape and moved[0] > 1:
+            raise ShapeError(
+                f"the network takes samples of shape {shape}, those of the input have their "
+                f"channels first, {moved}; give np.moveaxis(x, 1, -1)"
+            )
         if x.ndim < 1 or math.prod(x.shape[1:]) != size or len(x) == 0:
             raise ShapeError(
                 f"the network takes samples of shape {shape}, so an array of shape (n, "
                 f"{', '.join(map(str, shape))}); the input has shape {x.shape}"
             )
-        samples = x.reshape(len(x), *shape)
-        return normalise_inputs(samples, self.parameters.dtype, name="input").reshape(samples.shape)
-
-
-def _labels(t: ArrayLike) -> NDArray[Any]:
-    """Return class numbers, also of one-hot rows."""
-    labels = np.asarray(t)
-    return labels.argmax(axis=1) if labels.ndim == 2 else labels
+        x = x.reshape(len(x), *shape)
+        change, doubt = change_for(scale_of(x), self.experiment.input_scale, shape)
+        if doubt:
+            warnings.warn(doubt, ScaleWarning, stacklevel=4)
+        samples = changed(x, change, self.parameters.dtype)
+        flat = x.reshape(len(x), -1)
+        check_finite(samples.reshape(flat.shape), flat, name="input")
+        return samples
 
 
 def load_run(

@@ -72,7 +72,18 @@ def test_settings_are_the_fields_of_the_schema() -> None:
         "layers",
         "dataset",
     }
-    other |= {"dataset_digest", "label", "columns", "header", "listen", "join", "pin", "barrier"}
+    other |= {
+        "dataset_digest",
+        "input_scale",
+        "label",
+        "columns",
+        "header",
+        "listen",
+        "join",
+        "pin",
+        "barrier",
+    }
+    other |= {"transpose"}
     other |= {"model_args", "model_targets", "model_digest", "model_state"}
     fields = {*Experiment.__struct_fields__, *Execution.__struct_fields__}
     assert set(Settings.__annotations__) == fields - other

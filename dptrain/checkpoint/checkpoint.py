@@ -93,7 +93,7 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     """
     import safetensors.numpy  # here, because starting to train does not need it
 
-    arrays = {name: np.ascontiguousarray(array) for name, array in _named(checkpoint).items()}
+    arrays = {name: np.asarray(array, order="C") for name, array in _named(checkpoint).items()}
     dtypes = {array.dtype for array in arrays.values()}
     assert dtypes <= {np.dtype("f4"), np.dtype("f8")}, dtypes
     assert not any(name.startswith(_SLOT) for name in checkpoint.tensors)

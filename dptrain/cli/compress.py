@@ -7,7 +7,7 @@ import msgspec
 from cyclopts import Parameter
 
 from dptrain.cli.flags import whole_number
-from dptrain.cli.output import print_json
+from dptrain.cli.output import print_json, scale_notes
 from dptrain.compression import Row, measured, variants
 from dptrain.errors import UsageError
 from dptrain.experiment.job import evaluation_job
@@ -55,7 +55,8 @@ def compress(
         _check_out(out, fractions)
     trained, saved = load_run(run, checkpoint)
     trained.layered("smaller weights")
-    job = evaluation_job(trained.experiment, dataset, None, trained.class_names)
+    with scale_notes():
+        job = evaluation_job(trained.experiment, dataset, None, trained.class_names)
     tried = variants(trained, fractions, bits)
     rows = list(measured(trained, saved, job, tried))
     if out is not None:

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Literal
 
 from dptrain.cli.flags import CodeFlags, warn_of_change
-from dptrain.cli.output import print_json
+from dptrain.cli.output import print_json, scale_notes
 from dptrain.coordinator.remarks import chosen_by_test, flattered
 from dptrain.data.dataset import Split
 from dptrain.errors import ShapeError, UsageError
@@ -46,7 +46,8 @@ def evaluate(
     named = code.named() if code is not None else None
     trained, saved = load_run(run, checkpoint, named)
     experiment = warn_of_change(trained.experiment, named)
-    job = evaluation_job(experiment, dataset, named, trained.class_names)
+    with scale_notes():
+        job = evaluation_job(experiment, dataset, named, trained.class_names)
     engine = InlineEngine(job, trained.parameters, [])
     scores = {s: engine.evaluate(s) if len(job.split(s)) else None for s in SPLITS}
     judged = {s: _judged(trained, job.split(s)) for s in SPLITS if len(job.split(s))}

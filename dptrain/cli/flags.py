@@ -15,7 +15,14 @@ from dptrain.experiment.schema import Execution, Experiment
 from dptrain.own.origin import Named, is_own
 
 # Settings that have no sensible form on a command line; they come from a file or the Python API.
-NOT_FLAGS = {"layers", "dataset_digest", "init_digest", "model_digest", "model_state"}
+NOT_FLAGS = {
+    "layers",
+    "dataset_digest",
+    "input_scale",
+    "init_digest",
+    "model_digest",
+    "model_state",
+}
 # Settings of a network of the user's own, as parts of --model.
 MODEL_FLAGS = {
     "model_args": "--model.args",

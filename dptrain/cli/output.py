@@ -1,10 +1,32 @@
-"""What verbs print for programs."""
+"""What verbs print for programs, and beside their results."""
 
 import json
 import math
 import sys
-from collections.abc import Mapping
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
+
+from dptrain.data.rescaling import ScaleWarning
+
+
+def note(text: str) -> None:
+    """Print on standard error what was assumed, or is doubtful."""
+    print(f"dptrain: note: {text}", file=sys.stderr)  # noqa: T201 - the command line's own output
+
+
+@contextmanager
+def scale_notes() -> Iterator[None]:
+    """Print doubts about the scale of inputs as notes, each once."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", ScaleWarning)
+        yield
+    for each in caught:
+        if each.category is not ScaleWarning:
+            warnings.warn_explicit(each.message, each.category, each.filename, each.lineno)
+    for text in dict.fromkeys(str(e.message) for e in caught if e.category is ScaleWarning):
+        note(text)
 
 
 def print_json(values: Mapping[str, Any]) -> None:

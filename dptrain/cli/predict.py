@@ -1,15 +1,18 @@
 """``dptrain predict``."""
 
-import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import groupby
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
+from cyclopts import Parameter
 from numpy.typing import NDArray
 
 from dptrain.cli.flags import CodeFlags, warn_of_change
-from dptrain.cli.output import print_json
-from dptrain.cli.samples import is_table, read_samples, read_table
+from dptrain.cli.output import note, print_json, scale_notes
+from dptrain.cli.pictures import Reader
+from dptrain.cli.samples import input_files, is_picture, is_table, read_samples, read_table
 from dptrain.data.csv_classes import class_number
 from dptrain.data.csv_table import Table
 from dptrain.experiment.schema import Experiment
@@ -23,7 +26,8 @@ def predict(
     run: Path,
     /,
     *,
-    input: Path,  # noqa: A002 - the flag's name
+    input: Annotated[list[Path], Parameter(consume_multiple=True)],  # noqa: A002 - the flag's name
+    invert: bool = False,
     checkpoint: Literal["last", "best"] = "last",
     code: CodeFlags | None = None,
     json: bool = False,
@@ -32,70 +36,118 @@ def predict(
 
     Args:
         run: A run folder, or a model that compress or convert wrote.
-        input: An .npy array, a picture (light on dark, as in MNIST), or a .csv file of features.
+        input: An .npy or .npz array, a picture, a folder of pictures, or a .csv file of features;
+            one or several.
+        invert: Exchange light and dark of pictures, as where one has drawn in black on white and
+            the network has learnt from white on black.
         checkpoint: The newest weights, or those with the best score.
         code: Of a network of your own.
         json: Print the result as one JSON object.
     """
+    files = input_files(input)
     named = code.named() if code is not None else None
     trained, _ = load_run(run, checkpoint, named)
     warn_of_change(trained.experiment, named)
-    shape, table = trained.network.input_shape, None
-    if is_table(input):
-        table = read_table(input, shape, trained.experiment)
-        _tell(input, table, trained.experiment)
-        samples: NDArray[Any] = table.features
-    else:
-        samples = read_samples(input, shape)
-    outputs = trained.predict(samples)
-    compared = _compared(table, trained, outputs) if table is not None else {}
+    shape, experiment = trained.network.input_shape, trained.experiment
+    reader = Reader(shape, experiment.input_scale, invert)
+    tables = {each: read_table(each, shape, experiment) for each in files if is_table(each)}
+    found = [
+        tables[each].features if each in tables else read_samples(each, reader) for each in files
+    ]
+    for each in [*_assumed(tables, experiment), *reader.notes]:
+        note(each)
+    outputs = np.concatenate(_predicted(trained, files, found))
+    names = _names(files, [len(each) for each in found], len(outputs))
     classifies = bool(trained.class_names) and outputs.ndim == 2
+    right = _right(trained, outputs, _labels(files, found, tables)) if classifies else None
     if json:
-        print_json({"run": str(run), "input": str(input)} | _plain(trained, outputs) | compared)
+        compared = {} if right is None else {"right": int(right.sum())}
+        print_json({"run": str(run), "input": _listed(files)} | _plain(trained, outputs) | compared)
     elif classifies:
         what = _values(trained)[0]
-        print_table("", _class_rows(trained, outputs), ("row", "class", what, "next"))
+        print_table("", _class_rows(trained, outputs, names), ("row", "class", what, "next"))
     else:
         values = outputs.reshape(len(outputs), -1)
-        rows = [(str(i), *(f"{v:.6g}" for v in row)) for i, row in enumerate(values)]
+        rows = [(name, *(f"{v:.6g}" for v in row)) for name, row in zip(names, values, strict=True)]
         print_table("", rows, ("row", *(f"output {k}" for k in range(values.shape[1]))))
-    if compared and not json:
-        _print_compared(table, compared)
+    if right is not None and not json:
+        name = next(_label_names(tables.values()))
+        told = f"{right.sum()} of {len(right)} are as column {name!r} says"
+        print(told)  # noqa: T201 - the result
     return 0
 
 
-def _tell(path: Path, table: Table, experiment: Experiment) -> None:
-    """Say what was assumed of a table's columns."""
-    columns = table.columns
-    if columns.left_out:
-        print(  # noqa: T201 - the command line's own output
-            f"dptrain: {path}: left out, as the run did not learn from them: "
-            f"{listing(columns.left_out)}",
-            file=sys.stderr,
-        )
-    if not columns.header and experiment.header and experiment.columns:
-        print(  # noqa: T201
-            f"dptrain: {path}: has no header line; its columns are taken for "
-            f"{listing(experiment.columns)}",
-            file=sys.stderr,
-        )
+def _assumed(tables: Mapping[Path, Table], experiment: Experiment) -> Iterator[str]:
+    """Yield what was assumed of tables' columns."""
+    for path, table in tables.items():
+        columns = table.columns
+        if columns.left_out:
+            yield (
+                f"{path}: left out, as the run did not learn from them: {listing(columns.left_out)}"
+            )
+        if not columns.header and experiment.header and experiment.columns:
+            yield (
+                f"{path}: has no header line; its columns are taken for "
+                f"{listing(experiment.columns)}"
+            )
 
 
-def _compared(table: Table, trained: TrainedNetwork, outputs: NDArray[Any]) -> dict[str, Any]:
-    """Return how many classes are those of the table's label column, if it can be told."""
-    if not table.labels or not trained.class_names or outputs.ndim != 2:
-        return {}
-    labels = [class_number(label, trained.class_names) for label in table.labels]
-    if None in labels:
-        return {}
-    return {"right": int(np.sum(outputs.argmax(axis=1) == np.array(labels)))}
+def _label_names(tables: Iterable[Table]) -> Iterator[str]:
+    for columns in (table.columns for table in tables):
+        if columns.label is not None:
+            yield columns.names[columns.label]
 
 
-def _print_compared(table: Table | None, compared: dict[str, Any]) -> None:
-    assert table is not None
-    assert table.columns.label is not None
-    name = table.columns.names[table.columns.label]
-    print(f"{compared['right']} of {len(table.labels)} are as column {name!r} says")  # noqa: T201
+def _labels(
+    files: Sequence[Path], samples: Sequence[NDArray[Any]], tables: Mapping[Path, Table]
+) -> list[str | None]:
+    """Return what the label columns of tables say of each row; None where there are none."""
+    found: list[str | None] = []
+    for file, rows in zip(files, samples, strict=True):
+        labels = tables[file].labels if file in tables else []
+        found += labels or [None] * len(rows)
+    return found
+
+
+def _right(
+    trained: TrainedNetwork, outputs: NDArray[Any], labels: Sequence[str | None]
+) -> NDArray[np.bool_] | None:
+    """Return which rows that have labels are right; None where that cannot be told."""
+    rows = [row for row, label in enumerate(labels) if label is not None]
+    classes = [class_number(label, trained.class_names) for label in labels if label is not None]
+    if not rows or None in classes:
+        return None
+    found: NDArray[np.bool_] = outputs[rows].argmax(axis=1) == np.array(classes)
+    return found
+
+
+def _predicted(
+    trained: TrainedNetwork, files: Sequence[Path], samples: Sequence[NDArray[Any]]
+) -> list[NDArray[Any]]:
+    """Return the outputs of each file's samples; of pictures that follow each other together."""
+    outputs = []
+    pairs = list(zip(files, samples, strict=True))
+    with scale_notes():
+        for pictures, group in groupby(pairs, lambda pair: is_picture(pair[0])):
+            arrays = [each for _, each in group]
+            together = [np.concatenate(arrays)] if pictures else arrays
+            outputs += [trained.predict(each) for each in together]
+    return outputs
+
+
+def _names(files: Sequence[Path], counts: Sequence[int], rows: int) -> list[str]:
+    """Return what rows are called: by number, with the file where there are several."""
+    if len(files) == 1:
+        return [str(i) for i in range(rows)]
+    return [
+        str(file) if is_picture(file) else f"{file} {i}"
+        for file, count in zip(files, counts, strict=True)
+        for i in range(count)
+    ]
+
+
+def _listed(files: Sequence[Path]) -> str | list[str]:
+    return str(files[0]) if len(files) == 1 else [str(each) for each in files]
 
 
 def _plain(trained: TrainedNetwork, outputs: NDArray[Any]) -> dict[str, Any]:
@@ -118,11 +170,13 @@ def _values(trained: TrainedNetwork) -> tuple[str, str, str]:
     return "score", "scores", ".4g"
 
 
-def _class_rows(trained: TrainedNetwork, outputs: NDArray[Any]) -> list[tuple[str, ...]]:
+def _class_rows(
+    trained: TrainedNetwork, outputs: NDArray[Any], names: Sequence[str]
+) -> list[tuple[str, ...]]:
     form = _values(trained)[2]
     rows: list[tuple[str, ...]] = []
-    for i, row in enumerate(outputs):
+    for name, row in zip(names, outputs, strict=True):
         best = np.argsort(-row, kind="stable")[:2]  # a data set may have but one class
         found = [(trained.class_names[k], format(row[k], form)) for k in best]
-        rows.append((str(i), *found[0], " ".join(" ".join(each) for each in found[1:])))
+        rows.append((name, *found[0], " ".join(" ".join(each) for each in found[1:])))
     return rows

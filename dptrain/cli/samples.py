@@ -1,18 +1,45 @@
 """New samples from files, for prediction."""
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from dptrain.cli.pictures import PICTURES, Reader
 from dptrain.data.csv_table import Table, read_samples_csv
+from dptrain.data.npz import read_inputs
 from dptrain.data.source import TABLE_ENDINGS
-from dptrain.errors import DataError
+from dptrain.errors import DataError, UsageError
 from dptrain.experiment.schema import Experiment
 
-PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".pgm", ".tif", ".tiff", ".webp")
+
+def input_files(given: Sequence[Path]) -> list[Path]:
+    """Return the files to predict from; of a folder its pictures, in the order of their names.
+
+    Raises:
+        DataError: there is no such file, or no picture in a folder.
+        UsageError: nothing is given.
+    """
+    if not given:
+        raise UsageError("--input stands without a value; name files, or a folder of pictures")
+    found: list[Path] = []
+    for path in given:
+        if not path.is_dir():
+            found.append(path)
+            continue
+        pictures = sorted(each for each in path.iterdir() if is_picture(each))
+        if not pictures:
+            raise DataError(f"{path}: a folder without pictures; name a file")
+        found += pictures
+    return found
+
+
+def is_picture(path: Path) -> bool:
+    """Tell whether a file is a picture, by its name."""
+    return path.suffix.lower() in PICTURES
 
 
 def is_table(path: Path) -> bool:
@@ -40,8 +67,8 @@ def read_table(path: Path, shape: tuple[int, ...], experiment: Experiment) -> Ta
     )
 
 
-def read_samples(path: Path, shape: tuple[int, ...]) -> NDArray[Any]:
-    """Return the samples in a file of arrays or a picture, for samples of ``shape``.
+def read_samples(path: Path, reader: Reader) -> NDArray[Any]:
+    """Return the samples in a file of arrays or a picture, ``(n, …)``; ``reader`` reads pictures.
 
     Raises:
         DataError: the file is missing, damaged, or of a kind that is not understood.
@@ -52,22 +79,14 @@ def read_samples(path: Path, shape: tuple[int, ...]) -> NDArray[Any]:
     try:
         if suffix == ".npy":
             return np.asarray(np.load(path, allow_pickle=False))
-        if suffix in PICTURES:
-            return _picture(path, shape)
+        if suffix == ".npz":
+            name, found = read_inputs(path)
+            reader.notes.append(f"{path}: its array {name!r} is predicted from")
+            return found
+        if is_picture(path):
+            return reader.read(path)
     except (OSError, ValueError, EOFError, UnicodeDecodeError) as error:
         if isinstance(error, DataError):
             raise
         raise DataError(f"{path}: cannot be read: {error}") from None
-    raise DataError(f"{path}: input must be .npy, .csv or a picture such as .png")
-
-
-def _picture(path: Path, shape: tuple[int, ...]) -> NDArray[Any]:
-    from PIL import Image  # costs 30 ms, and only pictures need it
-
-    side = math.isqrt(math.prod(shape))
-    size = shape if len(shape) == 2 else (side, side)
-    if math.prod(size) != math.prod(shape):
-        raise DataError(f"{path}: a picture does not fit samples of shape {shape}")
-    with Image.open(path) as picture:
-        grey = picture.convert("L").resize((size[1], size[0]))
-        return np.asarray(grey, np.uint8).reshape(1, *shape)
+    raise DataError(f"{path}: input must be .npy, .npz, .csv or a picture such as .png")

@@ -4,13 +4,17 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from msgspec import convert
 from numpy.typing import NDArray
 
 from dptrain.checkpoint.checkpoint import Checkpoint, load_checkpoint
 from dptrain.coordinator.meanings import changed_meanings
+from dptrain.data.rescaling import change_for
+from dptrain.data.scale import Scale
 from dptrain.errors import CheckpointError, UsageError
 from dptrain.exchange.engine import State
 from dptrain.exchange.rank import initial_state
+from dptrain.experiment.files import parse_toml
 from dptrain.experiment.job import Job
 from dptrain.trained import flat_parameters, load_run
 
@@ -90,6 +94,22 @@ def begin_with(job: Job, saved: Checkpoint, parameters: NDArray[Any]) -> Beginni
             "only what is taken over"
         )
     return found._replace(changed=tuple(changed_meanings(job, saved, found.taken)))
+
+
+def scale_doubt(job: Job, saved: Checkpoint) -> str:
+    """Return a sentence where the saved weights have learnt from inputs of another scale."""
+    recorded = parse_toml(saved.experiment, "the saved experiment")["experiment"]
+    if "input_scale" not in recorded:
+        return ""
+    learnt, found = convert(recorded["input_scale"], Scale), job.dataset.scale
+    change, doubt = change_for(found, learnt, job.dataset.sample_shape)
+    if not doubt and change == ("divide" if found.grey else "none"):
+        return ""
+    return (
+        f"the weights of {job.experiment.init_from} have learnt from numbers from {learnt.low:g} "
+        f"to {learnt.high:g}{' divided by 255' * learnt.grey}, the data set has {found.low:g} to "
+        f"{found.high:g}{' divided by 255' * found.grey}; bring them to the same scale"
+    )
 
 
 def first_state(job: Job, saved: Checkpoint | None) -> tuple[State, Beginning | None]:

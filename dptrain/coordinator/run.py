@@ -18,6 +18,7 @@ from dptrain.coordinator.beginning import (
     first_state,
     saved_state,
     saved_weights,
+    scale_doubt,
 )
 from dptrain.coordinator.cluster import Setting
 from dptrain.coordinator.engines import cluster_of, inline_engine
@@ -193,7 +194,8 @@ class Run:
                 init_digest=settled.init_digest or self._saved.digest,
             )
         job = Job(settled, dataset, self._origin, network)
-        for doubt in doubts(job):
+        scale = "" if self._saved is None else scale_doubt(job, self._saved)
+        for doubt in [*doubts(job), *[scale] * bool(scale)]:
             self._observer.warn(doubt)
         return job
 
@@ -226,7 +228,8 @@ class Run:
             len(dataset.train),
             dataset.digest,
             sum(dataset.target_shape),
-            dataset.form,
+            form=dataset.form,
+            scale=dataset.scale,
         )
         path = Path(settled.dataset)
         named = self._prepared is None and settled.dataset not in PACKAGED and path.exists()

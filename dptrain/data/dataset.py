@@ -1,8 +1,8 @@
 """A prepared data set as the ranks see it: memory-mapped arrays and three splits of their rows."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
@@ -11,7 +11,9 @@ from dptrain.arithmetic.randomness import Purpose, generator
 from dptrain.data.csv_header import Form
 from dptrain.data.folder import open_folder
 from dptrain.data.inputs import scale_grey
+from dptrain.data.rescaling import Change, changed
 from dptrain.data.rounding import Rounded
+from dptrain.data.scale import Scale
 from dptrain.errors import UsageError
 
 # They enter the random streams that choose the rows: never renumber.
@@ -25,12 +27,14 @@ class Split:
     ``inputs``: (n, *sample_shape), memory-mapped: numbers of the run's dtype, or uint8 grey values
     that are divided by 255 on the way out. ``targets``: class labels (n,) int64, or regression
     targets (n, k). ``index``: which of the n rows belong to the split, ascending; None for all of
-    them.
+    them. ``change``: what is done to the inputs as they are stored, in place of the division of
+    grey values, for a network that was trained on another scale.
     """
 
     inputs: NDArray[Any]
     targets: NDArray[Any]
     index: NDArray[np.intp] | None = None
+    change: Change | None = None
 
     def __len__(self) -> int:
         return len(self.inputs) if self.index is None else len(self.index)
@@ -56,7 +60,9 @@ class Split:
         rows = order if self.index is None else self.index[order]
         # mode="raise" would gather into a buffer first, to leave x_out alone on an error.
         # The methods, since the functions around them cost 2 µs more a call.
-        if self.inputs.dtype == np.uint8:
+        if self.change is not None:
+            x_out[...] = changed(self.inputs[rows], self.change, x_out.dtype)
+        elif self.inputs.dtype == np.uint8:
             grey = np.empty(x_out.shape, np.uint8) if grey is None else grey
             self.inputs.take(rows, 0, grey, "clip")
             scale_grey(grey, x_out)
@@ -78,9 +84,9 @@ class Dataset:
 
     ``digest`` (hex) names the contents of the source. ``classes`` is 0 for regression.
     ``class_names`` has one name per class. ``target_shape`` is () for class labels, (k,) for
-    regression. ``rounded`` tells of inputs and targets that have lost digits. ``validation`` and
-    ``test`` may be empty. ``form`` tells how a CSV was understood, ``notes`` are sentences for the
-    user.
+    regression. ``rounded`` tells of inputs and targets that have lost digits, ``scale`` of what the
+    inputs were before. ``validation`` and ``test`` may be empty. ``form`` tells how a CSV was
+    understood, ``notes`` are sentences for the user.
     """
 
     name: str
@@ -91,11 +97,34 @@ class Dataset:
     target_shape: tuple[int, ...]
     dtype: np.dtype[Any]
     rounded: tuple[Rounded, ...]
+    scale: Scale
     train: Split
     validation: Split
     test: Split
     form: Form | None = None
     notes: tuple[str, ...] = ()
+
+    def shaped(self, shape: tuple[int, ...]) -> Self:
+        """Return the data set with samples of another shape of the same size."""
+        if shape == self.sample_shape:
+            return self
+        splits = {
+            name: replace(each, inputs=each.inputs.reshape(len(each.inputs), *shape))
+            for name in ("train", "validation", "test")
+            for each in [getattr(self, name)]
+        }
+        return replace(self, sample_shape=shape, **splits)
+
+    def changed(self, change: Change) -> Self:
+        """Return the data set with inputs in the scale of a network trained on another."""
+        if change == ("divide" if self.train.grey else "none"):
+            return self
+        return replace(
+            self,
+            train=replace(self.train, change=change),
+            validation=replace(self.validation, change=change),
+            test=replace(self.test, change=change),
+        )
 
 
 def open_dataset(
@@ -133,6 +162,7 @@ def open_dataset(
         target_shape=targets.shape[1:],
         dtype=np.dtype(meta.dtype),
         rounded=meta.rounded,
+        scale=meta.scale,
         train=Split(inputs, targets, None if len(rows) == len(inputs) else rows),
         validation=Split(inputs, targets, held_out),
         test=test_split,

@@ -16,9 +16,10 @@ from numpy.typing import NDArray
 from dptrain.data.csv_header import Form
 from dptrain.data.npy import DAMAGE
 from dptrain.data.rounding import Rounded
+from dptrain.data.scale import Scale
 from dptrain.errors import DataError
 
-FORMAT_VERSION = 4
+FORMAT_VERSION = 5
 META = "meta.json"
 _TRAIN_FILES = {"x_train.npy", "t_train.npy"}
 _ALL_FILES = _TRAIN_FILES | {"x_test.npy", "t_test.npy"}
@@ -28,9 +29,9 @@ class Meta(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The contents of meta.json.
 
     ``digest`` (hex) names the source's contents, ``source`` says where they were read from.
-    ``classes`` is 0 for regression. ``rounded`` tells of inputs and targets that have lost digits.
-    ``form`` tells how a CSV was understood, ``notes`` are sentences for the user.
-    ``files`` holds the size in bytes of each .npy file.
+    ``classes`` is 0 for regression. ``rounded`` tells of inputs and targets that have lost digits,
+    ``scale`` of what the inputs were before. ``form`` tells how a CSV was understood, ``notes`` are
+    sentences for the user. ``files`` holds the size in bytes of each .npy file.
     """
 
     version: int
@@ -41,6 +42,7 @@ class Meta(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     classes: int
     class_names: tuple[str, ...]
     rounded: tuple[Rounded, ...]
+    scale: Scale
     files: dict[str, int]
     form: Form | None = None
     notes: tuple[str, ...] = ()

@@ -9,29 +9,40 @@ from typing import IO, TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dptrain.data.archive_names import by_role, inputs_of
 from dptrain.data.npy import DAMAGE, read_npy_header
 from dptrain.data.opening import DEFLATE_LIMIT
 from dptrain.data.raw import RawData
-from dptrain.errors import DataError, suggestion
+from dptrain.errors import DataError
 
 if TYPE_CHECKING:
     import zipfile
-
-_REQUIRED = ("x_train", "t_train")
-_KEYS = (*_REQUIRED, "x_test", "t_test")
 
 
 def read_npz(path: Path) -> RawData:
     """Return the arrays x_train, t_train and, where the file has them, x_test, t_test.
 
+    They may have any of the customary names; see `archive_names`.
+
     Raises DataError naming the file when it is damaged, lacks a required array, holds an unknown
     one or Python objects. Nothing is unpickled.
     """
-    arrays = read_arrays(path, _check_keys)
-    return RawData(arrays["x_train"], arrays["t_train"], arrays.get("x_test"), arrays.get("t_test"))
+    arrays = read_arrays(path, by_role)
+    found = {role: arrays[name] for role, name in by_role(path, list(arrays)).items()}
+    return RawData(found["x_train"], found["t_train"], found.get("x_test"), found.get("t_test"))
 
 
-def read_arrays(path: Path, check: Callable[[Path, list[str]], None]) -> dict[str, NDArray[Any]]:
+def read_inputs(path: Path) -> tuple[str, NDArray[Any]]:
+    """Return name and values of the array that is to be predicted from; see `inputs_of`.
+
+    Raises DataError as `read_npz` does.
+    """
+    arrays = read_arrays(path, inputs_of)
+    name = inputs_of(path, list(arrays))
+    return name, arrays[name]
+
+
+def read_arrays(path: Path, check: Callable[[Path, list[str]], object]) -> dict[str, NDArray[Any]]:
     """Return the arrays of any .npz file by name, once ``check`` has seen the path and the names.
 
     Raises DataError naming the file when it is damaged or holds Python objects. Nothing is
@@ -50,19 +61,6 @@ def read_arrays(path: Path, check: Callable[[Path, list[str]], None]) -> dict[st
         raise DataError(f"{path}: cannot be unpacked: {error}") from None
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror or error}") from None
-
-
-def _check_keys(path: Path, found: list[str]) -> None:
-    holds = f"an .npz holds {', '.join(_REQUIRED)} and, optionally, x_test, t_test"
-    for key in found:
-        if key not in _KEYS:
-            near = suggestion(key, [known for known in _KEYS if known not in found])
-            raise DataError(f"{path}: unknown array {key!r}: {holds}{near}")
-    for key in _REQUIRED:
-        if key not in found:
-            raise DataError(f"{path}: has no array {key!r}, only {sorted(found)}: {holds}")
-    if ("x_test" in found) != ("t_test" in found):
-        raise DataError(f"{path}: has one of x_test and t_test; give both or neither")
 
 
 def _read_member(

@@ -4,17 +4,17 @@ import contextlib
 import hashlib
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from dptrain.data.arrays import named_classes
 from dptrain.data.csv_header import Form
 from dptrain.data.folder import FORMAT_VERSION, meta_if_whole
 from dptrain.data.needed import memory_needed
-from dptrain.data.raw import RawData, check_raw
+from dptrain.data.raw import RawData, check_raw, transposed
 from dptrain.data.source import Choices, Source, find_source, form_of, read
 from dptrain.data.targets import Task
 from dptrain.data.writing import DtypeName, write_folder
@@ -34,6 +34,7 @@ def prepare(
     header: bool | None = None,
     task: Task | None = None,
     class_names: Sequence[str] = (),
+    transpose: bool = False,
 ) -> Path:
     """Return the folder of the prepared data set, made now unless the cache has it.
 
@@ -46,22 +47,20 @@ def prepare(
     _check_dtype(dtype)
     source = find_source(reference)
     name, origin = _as_text(source.name), _as_text(reference)
-    choices = Choices(label, columns, header, task, class_names)
+    choices = Choices(label, columns, header, task, class_names, transpose)
     form = form_of(source, choices)
-    digest = _source_digest(source, form, task)
+    digest = _source_digest(source, form, choices)
     key = [str(FORMAT_VERSION), digest, name, dtype, *class_names]
     folder = cache_folder() / _digest_of(*key)[:32]
     if meta_if_whole(folder):
         return folder
     with _enough_memory(reference, source):
-        data = read(source, choices)
-        if class_names and not data.class_names:
-            data = replace(data, class_names=tuple(class_names))
-        if _source_digest(source, form, task) != digest:
+        data = named_classes(read(source, choices), class_names)
+        if _source_digest(source, form, choices) != digest:
             raise DataError(f"{reference}: changed while it was read; try again")
         write_folder(
             folder,
-            data,
+            transposed(data) if transpose else data,
             name=name,
             source=origin,
             digest=digest,
@@ -80,8 +79,9 @@ def prepare_as_arrays(reference: str, *, dtype: DtypeName, task: Task | None = N
     errors are those of `prepare`.
     """
     source = find_source(reference)
-    data = read(source, Choices(task=task))
-    digest = _source_digest(source, _plain_form(source), task)
+    choices = Choices(task=task)
+    data = read(source, choices)
+    digest = _source_digest(source, _plain_form(source), choices)
     return prepare_arrays(
         cache_folder() / _digest_of("arrays", str(FORMAT_VERSION), digest, dtype)[:32],
         x_train=data.x_train,
@@ -122,18 +122,17 @@ def prepare_arrays(
 ) -> Path:
     """Write arrays in memory as the prepared data set ``folder``, and return it.
 
-    Inputs have shape (n, ...), targets are class labels (n,), one-hot rows (n, k) or floats (n,)
-    or (n, k); ``task`` is that of ``normalise_targets``. They are checked and converted as those of
-    a file. A data set that is in the folder
-    already is replaced. Raises DataError for data that cannot be trained on, or when the folder
-    cannot be written.
+    Inputs have shape (n, ...), targets are class labels or words (n,), one-hot rows (n, k) or
+    floats (n,) or (n, k); ``task`` is that of ``normalise_targets``. They are checked and
+    converted as those of a file. A data set that is in the folder already is replaced. Raises
+    DataError for data that cannot be trained on, or when the folder cannot be written.
     """
     _check_dtype(dtype)
-    data = RawData(x_train, t_train, x_test, t_test)
+    data = named_classes(RawData(x_train, t_train, x_test, t_test))
     check_raw(data)
-    with_test = () if x_test is None or t_test is None else (x_test, t_test)
-    chosen = [] if task is None else [task]
-    digest = _digest_of(*map(_array_digest, (x_train, t_train, *with_test)), *chosen)
+    with_test = () if x_test is None or data.t_test is None else (x_test, data.t_test)
+    chosen = [*data.class_names, *([] if task is None else [task])]
+    digest = _digest_of(*map(_array_digest, (x_train, data.t_train, *with_test)), *chosen)
     write_folder(
         folder,
         data,
@@ -170,10 +169,10 @@ def cache_folder() -> Path:
 def data_digest(reference: str, choices: Choices) -> str:
     """Return the digest that a prepared data set would have; errors as for ``prepare``."""
     source = find_source(reference)
-    return _source_digest(source, form_of(source, choices), choices.task)
+    return _source_digest(source, form_of(source, choices), choices)
 
 
-def _source_digest(source: Source, form: Form | None, task: Task | None) -> str:
+def _source_digest(source: Source, form: Form | None, choices: Choices) -> str:
     """Return what names the data: a digest of the files' bytes and of how they are read."""
     contents = []
     for path in source.files:
@@ -187,8 +186,10 @@ def _source_digest(source: Source, form: Form | None, task: Task | None) -> str:
         plain = _plain_form(source)
         if plain is None or plain.essence != form.essence:
             chosen.append(ascii(form.essence))
-    if task is not None:
-        chosen.append(ascii((None, task)))
+    if choices.task is not None:
+        chosen.append(ascii((None, choices.task)))
+    if choices.transpose:
+        chosen.append("transpose")
     return _digest_of(source.kind.name, *contents, *chosen)
 
 

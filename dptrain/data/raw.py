@@ -1,11 +1,12 @@
 """What a data set holds before it is normalised."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from dptrain.data.scale import layout_of
 from dptrain.errors import DataError
 
 
@@ -25,6 +26,30 @@ class RawData:
     class_names: tuple[str, ...] = ()
     input_names: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+
+
+def transposed(data: RawData) -> RawData:
+    """Return images with rows and columns exchanged; DataError where samples are no images."""
+    layout = layout_of(data.x_train.shape[1:])
+    if layout is None:
+        raise DataError(
+            f"samples of shape {data.x_train.shape[1:]} are no images whose rows and columns could "
+            "be exchanged; leave out --transpose"
+        )
+    height, width, channels, first = layout
+    axes = (0, 1, 3, 2) if first else (0, 2, 1, 3)
+    shape = (channels, height, width) if first else (height, width, channels)
+
+    def turned(x: NDArray[Any]) -> NDArray[Any]:
+        exchanged = x.reshape(len(x), *shape).transpose(axes)
+        last = exchanged.shape[1:] if x.ndim == 4 else exchanged.shape[1:3]
+        return exchanged.reshape(len(x), *(last if x.ndim > 2 else (-1,)))
+
+    return replace(
+        data,
+        x_train=turned(data.x_train),
+        x_test=None if data.x_test is None else turned(data.x_test),
+    )
 
 
 def check_raw(data: RawData) -> None:

@@ -10,7 +10,13 @@ import msgspec
 
 from dptrain.data.csv_header import Form
 from dptrain.data.csv_table import read_csv, table_form
-from dptrain.data.idx_folder import find_idx_files, read_embedded_mnist, read_idx_files
+from dptrain.data.idx_folder import (
+    data_set_name,
+    find_idx_files,
+    is_idx_name,
+    read_embedded_mnist,
+    read_idx_files,
+)
 from dptrain.data.npz import read_npz
 from dptrain.data.pickled import PICKLES
 from dptrain.data.raw import RawData
@@ -53,6 +59,7 @@ class Choices(msgspec.Struct, frozen=True):
 
     ``label``, ``columns`` and ``header`` are of a CSV, as in `csv_header.find_columns`; ``task`` is
     that of `normalise_targets`. ``class_names`` are those of a run, which numbers classes by them.
+    ``transpose`` exchanges rows and columns of images.
     """
 
     label: str | None = None
@@ -60,6 +67,7 @@ class Choices(msgspec.Struct, frozen=True):
     header: bool | None = None
     task: Task | None = None
     class_names: Sequence[str] = ()
+    transpose: bool = False
 
 
 def read_source(reference: str, label: str | None, columns: Sequence[str] | None = None) -> RawData:
@@ -91,7 +99,11 @@ def _packaged(name: str) -> Path:
 
 def _find_path(reference: str, path: Path) -> Source:
     if path.is_dir():
-        return Source(path.resolve().name, Kind.IDX, find_idx_files(path))
+        files = find_idx_files(path)
+        return Source(data_set_name(files[0]) or path.resolve().name, Kind.IDX, files)
+    if path.is_file() and is_idx_name(path):
+        known = data_set_name(path) or path.resolve().parent.name
+        return Source(known, Kind.IDX, find_idx_files(path))
     if not path.exists():
         near = suggestion(path.name, [*PACKAGED, *_siblings(path)])
         raise DataError(f"no data set or file {reference!r}; {_UNDERSTOOD}{near}")
@@ -103,6 +115,11 @@ def _find_path(reference: str, path: Path) -> Source:
             return Source(path.name[: -len(ending)], Kind.CSV, (path,))
     if name.endswith(PICKLES):
         return Source(path.stem, Kind.PICKLE, (path,))
+    if name.endswith(".npy"):
+        raise DataError(
+            f"{path}: an .npy holds one array, and training needs inputs and targets; "
+            f"np.savez({path.stem + '.npz'!r}, x_train=..., t_train=...) puts both in one file"
+        )
     raise DataError(f"{path}: a file of unknown kind; {_UNDERSTOOD}")
 
 

@@ -21,12 +21,14 @@ class Targets:
     """Normalised targets.
 
     Class labels: int64 of shape (n,) and ``classes`` of at least 1. Regression: the run's dtype,
-    shape (n, k), and ``classes`` 0.
+    shape (n, k), and ``classes`` 0. ``names`` of the classes are there where they are no numbers
+    from 0.
     """
 
     train: NDArray[Any]
     test: NDArray[Any] | None
     classes: int
+    names: tuple[str, ...] = ()
 
 
 def normalise_targets(
@@ -41,8 +43,9 @@ def normalise_targets(
     must be whole numbers. Without it the training part decides.
 
     Whole numbers of shape (n,) or (n, 1) are class labels, from 0 to the number of classes less
-    one; classes may lack rows. Rows of shape (n, k), k >= 2, each of zeros and a single one, are
-    classes one-hot. Other floats of shape (n,) or (n, k) are regression targets.
+    one; classes may lack rows. -1 and 1 are two classes. Rows of shape (n, k), k >= 2, each of
+    zeros and a single one, are classes one-hot. Other floats of shape (n,) or (n, k) are regression
+    targets.
 
     Raises DataError naming the value and the row (counting from 0) of labels out of range, of
     rows that are not one-hot and of values that are not finite.
@@ -54,6 +57,9 @@ def normalise_targets(
     if task == "classification":
         train = _whole(train, "t_train")
         test = None if test is None else _whole(test, "t_test")
+    if _are_signs(train):
+        numbers = None if test is None else _of_signs(test)
+        return Targets(_of_signs(train), numbers, 2, ("-1", "1"))
     if _are_labels(train):
         labels = _labels(train, "t_train", None)
         classes = int(labels.max()) + 1
@@ -113,15 +119,21 @@ def _labels(t: NDArray[Any], name: str, classes: int | None) -> NDArray[np.int64
         known = "upwards" if classes is None else f"to {classes - 1}, the largest of t_train"
         raise DataError(
             f"{name} holds the label {t[row]} in row {row} (counting from 0), which is out of "
-            f"range: class labels are whole numbers from 0 {known}{_of_signs(t)}"
+            f"range: class labels are whole numbers from 0 {known}"
         )
     return t.astype(np.int64)
 
 
-def _of_signs(t: NDArray[Any]) -> str:
-    """Return what to do where two classes are called -1 and 1, as in books on large margins."""
-    signs = t.dtype.kind == "i" and bool((np.abs(t) == 1).all())
-    return "; make 0 and 1 of -1 and 1 by (t + 1) // 2" if signs else ""
+def _are_signs(t: NDArray[Any]) -> bool:
+    """Tell whether two classes are called -1 and 1, as in books on large margins."""
+    return _are_labels(t) and t.dtype.kind == "i" and {*np.unique(t).tolist()} == {-1, 1}
+
+
+def _of_signs(t: NDArray[Any]) -> NDArray[np.int64]:
+    """Return 0 and 1 for -1 and 1; raise DataError where there is anything else."""
+    if not _are_labels(t) or not (np.abs(t) == 1).all():
+        raise DataError("t_test has other labels than -1 and 1, which are the classes of t_train")
+    return (t.reshape(-1).astype(np.int64) + 1) // 2
 
 
 def _check_plausible(classes: int, rows: int) -> None:

@@ -20,6 +20,7 @@ from dptrain.data.folder import FORMAT_VERSION, META, Meta, meta_if_whole
 from dptrain.data.inputs import normalise_inputs
 from dptrain.data.npy import npy_header
 from dptrain.data.raw import RawData, check_raw
+from dptrain.data.rescaling import scale_of
 from dptrain.data.rounding import TARGETS, Rounded, worst_rounded
 from dptrain.data.targets import Targets, Task, normalise_targets
 from dptrain.errors import DataError
@@ -59,7 +60,7 @@ def write_folder(
     if task == "regression" and data.class_names:
         raise DataError(
             f"task='regression' needs numbers, but the targets are words such as "
-            f"{data.class_names[0]!r}; name another column with --label"
+            f"{data.class_names[0]!r}; give numbers, or name another column of a table with --label"
         )
     targets = normalise_targets(data.t_train, data.t_test, scalar, task)
     names = _class_names(data, targets)
@@ -78,19 +79,19 @@ def write_folder(
             files[f"{key}.npy"] = _write_npy(temporary / f"{key}.npy", len(values), pieces)
         for key, values in outputs.items():
             files[f"{key}.npy"] = _write_npy(temporary / f"{key}.npy", len(values), iter([values]))
-        rounded = tuple(_rounded(data, scalar, targets))
         meta = Meta(
             FORMAT_VERSION,
             digest,
             name,
             source,
             dtype,
-            len(names),
-            names,
-            rounded,
-            files,
-            form,
-            data.notes,
+            classes=len(names),
+            class_names=names,
+            rounded=tuple(_rounded(data, scalar, targets)),
+            scale=scale_of(data.x_train),
+            files=files,
+            form=form,
+            notes=data.notes,
         )
         _write_synced(temporary / META, [msgspec.json.encode(meta)])
         _publish(temporary, folder, meta)
@@ -111,7 +112,8 @@ def write_folder(
 def _class_names(data: RawData, targets: Targets) -> tuple[str, ...]:
     if not targets.classes:
         return ()
-    names = data.class_names or tuple(str(index) for index in range(targets.classes))
+    numbers = tuple(str(index) for index in range(targets.classes))
+    names = data.class_names or targets.names or numbers
     if targets.classes > len(names):
         raise DataError(
             f"labels go up to {targets.classes - 1}, but the run has {len(names)} classes, "

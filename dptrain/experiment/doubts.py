@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from dptrain.arithmetic.shards import shard_sizes
 from dptrain.data.dataset import Dataset
 from dptrain.data.rounding import TARGETS
+from dptrain.experiment.data_doubts import data_doubts
 from dptrain.experiment.job import Job
 from dptrain.experiment.missing_classes import missing_classes
 from dptrain.nn.batchnorm import BatchNorm
@@ -16,8 +17,8 @@ from dptrain.nn.row import Placed, place
 def doubts(job: Job) -> list[str]:
     """Return a sentence for each.
 
-    Columns that are no features, classes without rows, digits that rounding takes, and batch norms
-    of single rows.
+    Columns that are no features, classes without rows, digits that rounding takes, batch norms
+    of single rows, and data that a network takes for something else.
     """
     dataset = job.dataset
     return [
@@ -25,6 +26,7 @@ def doubts(job: Job) -> list[str]:
         *missing_classes(dataset),
         *_rounding(dataset),
         *_single_rows(job),
+        *data_doubts(job),
     ]
 
 

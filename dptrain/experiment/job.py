@@ -1,6 +1,7 @@
 """A settled experiment and its data, ready to compute with: the same object in every process."""
 
 import math
+import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property
@@ -14,13 +15,14 @@ from numpy.typing import NDArray
 from dptrain.data.augmentation import Augmentation, Augmenter
 from dptrain.data.dataset import Dataset, Split, open_dataset
 from dptrain.data.prepared import data_digest, prepare
+from dptrain.data.rescaling import ScaleWarning, change_for
 from dptrain.data.sampling import epoch_order
 from dptrain.data.source import PACKAGED, Choices, Kind, find_source
 from dptrain.errors import DataError, ShapeError
 from dptrain.evaluation.regression import determination, variance
 from dptrain.experiment.code import MEMORY, evaluation_rows, own_network
 from dptrain.experiment.missing_classes import unused_classes
-from dptrain.experiment.models import build_loss, build_network
+from dptrain.experiment.models import build_loss, build_network, shape_of_samples
 from dptrain.experiment.normalisation import check_normalisation, fit_normalisation
 from dptrain.experiment.schema import Experiment, TaskName
 from dptrain.nn import numerical
@@ -252,10 +254,16 @@ def evaluation_job(
     if dataset is not None:
         if find_source(dataset).kind is not Kind.CSV:
             experiment = msgspec.structs.replace(experiment, label=None, columns=None, header=None)
-        experiment = msgspec.structs.replace(experiment, dataset=dataset)
-        if data_digest(dataset, _choices(experiment)) != experiment.dataset_digest:
-            return Job(*_foreign(experiment, class_names), origin)
-    return Job(experiment, opened_data(experiment, prepared_data(experiment)), origin)
+        transpose = experiment.transpose and dataset not in PACKAGED
+        experiment = msgspec.structs.replace(experiment, dataset=dataset, transpose=transpose)
+    if dataset and data_digest(dataset, _choices(experiment)) != experiment.dataset_digest:
+        experiment, opened = _foreign(experiment, class_names)
+    else:
+        opened = opened_data(experiment, prepared_data(experiment))
+    change, doubt = change_for(opened.scale, experiment.input_scale, opened.sample_shape)
+    if doubt:
+        warnings.warn(f"{experiment.dataset}: {doubt}", ScaleWarning, stacklevel=2)
+    return Job(experiment, opened.changed(change), origin)
 
 
 def _foreign(experiment: Experiment, class_names: Sequence[str]) -> tuple[Experiment, Dataset]:
@@ -282,13 +290,14 @@ def opened_data(experiment: Experiment, folder: Path) -> Dataset:
     Raises:
         DataError, UsageError: as `open_dataset`.
     """
-    return open_dataset(
+    opened = open_dataset(
         folder,
         validation=experiment.validation,
         test=experiment.test,
         seed=experiment.seed,
         train_rows=experiment.train_rows,
     )
+    return opened.shaped(shape_of_samples(experiment, opened.sample_shape))
 
 
 def prepared_data(experiment: Experiment, class_names: Sequence[str] = ()) -> Path:
@@ -318,11 +327,13 @@ def prepared_data(experiment: Experiment, class_names: Sequence[str] = ()) -> Pa
         header=experiment.header,
         task=experiment.task,
         class_names=class_names,
+        transpose=experiment.transpose,
     )
 
 
 def _choices(experiment: Experiment) -> Choices:
-    return Choices(experiment.label, experiment.columns, experiment.header, experiment.task)
+    e = experiment
+    return Choices(e.label, e.columns, e.header, e.task, transpose=e.transpose)
 
 
 def check_digest(experiment: Experiment, dataset: Dataset) -> None:

@@ -141,6 +141,22 @@ def build_network(experiment: Experiment, sample_shape: tuple[int, ...]) -> Netw
     return Network(sample_shape, layers, experiment.freeze or ())
 
 
+def shape_of_samples(experiment: Experiment, shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Return how a network of layers gets samples of a shape.
+
+    Images (1, H, W), (H, W) and (H, W, 1) are the same numbers: they become what the network takes,
+    and (H, W, 1) for convolutions.
+    """
+    if experiment.layers is None:
+        return shape
+    given = tuple(experiment.input_shape or ())
+    if given:
+        same = [n for n in given if n != 1] == [n for n in shape if n != 1]
+        return given if same else shape
+    first = experiment.layers[0].get("layer") if experiment.layers else None
+    return (*shape[1:], 1) if first == "conv2d" and len(shape) == 3 and shape[0] == 1 else shape
+
+
 def _named_layers(experiment: Experiment, sample_shape: tuple[int, ...]) -> list[AnyLayer]:
     """Return the layers of a model's name."""
     found = sizes(experiment.model)

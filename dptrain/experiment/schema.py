@@ -9,6 +9,8 @@ from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct
 
+from dptrain.data.scale import Scale
+
 ActivationName = Literal["sigmoid", "relu", "tanh", "identity", "leaky-relu", "softplus", "gelu"]
 InitName = Literal["normal", "xavier", "glorot", "he", "zeros"]
 NormName = Literal["batch", "ghost", "layer"]
@@ -139,6 +141,7 @@ class Experiment(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         ),
     ] = "mnist"
     dataset_digest: str | None = None
+    input_scale: Scale | None = None
     label: Annotated[
         str | None,
         Meta(
@@ -157,6 +160,10 @@ class Experiment(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         bool | None,
         Meta(description="Whether line 1 of a CSV file names the columns; found out unless given."),
     ] = None
+    transpose: Annotated[
+        bool,
+        Meta(description="Exchange rows and columns of the data set's images, as EMNIST needs it."),
+    ] = False
     task: Annotated[
         TaskName | None,
         Meta(description="What targets are; by default whole numbers and words are classes."),

@@ -7,6 +7,7 @@ import msgspec
 
 from dptrain.arithmetic.shards import default_shards
 from dptrain.data.csv_header import Form
+from dptrain.data.scale import Scale
 from dptrain.errors import UsageError
 from dptrain.experiment.code import only_for_code, settled_own
 from dptrain.experiment.models import SUITABLE_INIT, preset_of, settled_model
@@ -35,6 +36,7 @@ def settle(
     digest: str,
     targets: int = 1,
     form: Form | None = None,
+    scale: Scale | None = None,
 ) -> Experiment:
     """Return the experiment with every default that decides a number written down.
 
@@ -46,12 +48,17 @@ def settle(
         digest: of the data set.
         targets: values to predict for a row, in a regression.
         form: how the data set was understood, where it is a CSV.
+        scale: of the inputs.
 
     Raises:
         UsageError: settings that exclude each other or do not fit the data.
     """
     preset = preset_of(experiment.model) if experiment.layers is None else {}
-    filled: dict[str, Any] = {"dataset_digest": digest, **_settled_form(experiment, form)}
+    filled: dict[str, Any] = {
+        "dataset_digest": digest,
+        "input_scale": scale,
+        **_settled_form(experiment, form),
+    }
     own = is_own(experiment.model) and experiment.layers is None
     if own:
         filled |= settled_own(experiment)

@@ -96,4 +96,5 @@ def _with_rows_for(job: Job, data: Path, workers: int, folder: Path) -> tuple[Jo
         min_improvement=0.0,
     )
     dataset = opened_data(experiment, folder)
-    return Job(replace(experiment, dataset_digest=dataset.digest), dataset, job.origin), folder
+    known = replace(experiment, dataset_digest=dataset.digest, input_scale=dataset.scale)
+    return Job(known, dataset, job.origin), folder

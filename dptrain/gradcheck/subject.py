@@ -98,6 +98,8 @@ class Subject:
             len(dataset.train),
             dataset.digest,
             sum(dataset.target_shape),
+            form=dataset.form,
+            scale=dataset.scale,
         )
         shape = dataset.sample_shape
         if self.origin is not None:

@@ -117,6 +117,8 @@ def windows(image: Shape, size: Extent, stride: Extent, padding: Extent = 0) -> 
         raise ShapeError(
             f"size={found.size} does not fit into images of {image[0]}x{image[1]} with "
             f"padding={found.padding}; choose a smaller size or a larger padding"
+            + "; images are (H, W, C), so move the axis of channels behind the others where it is "
+            "the first" * (len(image) == 3 and image[0] in (1, 3))
         )
     return found
 

@@ -52,7 +52,7 @@ def compared(model: bytes, trained: TrainedNetwork) -> Comparison:
     take its place.
     """
     x, data = _samples(trained)
-    expected = trained.outputs(x)
+    expected = trained.computed(x)
     found = run_model(model, x)
     largest = max(1.0, float(np.abs(expected).max()))
     return Comparison(

@@ -121,15 +121,19 @@ class OwnNetwork(Layout):
     def outputs(
         self, parameters: NDArray[Any], samples: NDArray[Any], at_once: int
     ) -> NDArray[Any]:
-        """Return what the network predicts for samples ``(n, *input_shape)``, some rows at once."""
+        """Return what the network predicts for samples ``(n, *input_shape)``.
+
+        Always of ``at_once`` rows together, the last of them repeated where there are fewer, as a
+        matrix product of fewer rows may be another in the last digits.
+        """
         self.load(parameters)
-        seeds = Seeds(0)
+        seed = Seeds(0).evaluation
         with np.errstate(all="ignore"), drawing_kept():
             parts = [
-                self.model.outputs(samples[start : start + at_once], seeds.evaluation)
+                self.model.outputs(_filled(samples[start : start + at_once], at_once), seed)
                 for start in range(0, len(samples), at_once)
             ]
-        return np.concatenate(parts)
+        return np.concatenate(parts)[: len(samples)]
 
     def answers(self, outputs: NDArray[Any]) -> NDArray[np.intp]:
         """Return the class number of each row of `outputs`.
@@ -142,6 +146,11 @@ class OwnNetwork(Layout):
         if found is None or not np.isin(found, np.arange(classes)).all():
             raise self.model.no_answers(outputs, classes)
         return found
+
+
+def _filled(samples: NDArray[Any], rows: int) -> NDArray[Any]:
+    missing = rows - len(samples)
+    return np.concatenate([samples, np.repeat(samples[-1:], missing, axis=0)])
 
 
 @contextmanager

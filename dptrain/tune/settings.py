@@ -30,6 +30,7 @@ NOT_SEARCHED = (
     "input_shape",
     "layers",
     "dataset_digest",
+    "input_scale",
     "init_digest",
 )
 

@@ -40,7 +40,7 @@ def test_arrays_come_back_as_they_were_saved(save: Any, with_test: bool, tmp_pat
     ("arrays", "problem"),
     [
         ({"x_train": X}, r"no array 't_train', only \['x_train'\]"),
-        ({"x_train": X, "y_train": T}, "unknown array 'y_train'.*did you mean 't_train'"),
+        ({"x_train": X, "t_trian": T}, "unknown array 't_trian'.*did you mean 't_train'"),
         ({"x_train": X, "t_train": T, "x_test": X}, "one of x_test and t_test"),
         ({"x_train": X, "t_train": T, "extra": T}, "unknown array 'extra'"),
         ({"x_train": X.astype(object), "t_train": T}, "'x_train'.*Python objects"),

@@ -57,13 +57,14 @@ def test_the_folder_holds_plain_npy_files_and_what_they_are(source: str, cache: 
     digest = meta.pop("digest")
     assert len(bytes.fromhex(digest)) == 32
     assert meta == {
-        "version": 4,
+        "version": 5,
         "name": "small",
         "source": source,
         "dtype": "float32",
         "classes": 3,
         "class_names": ["0", "1", "2"],
         "rounded": [],
+        "scale": {"low": float(X.min()), "high": float(X.max())},
         "form": None,
         "notes": [],
     }

@@ -22,6 +22,14 @@ def test_whole_numbers_are_class_labels(kind: str, shape: tuple[int, ...]) -> No
     assert (found.test, found.classes) == (None, 4)
 
 
+def test_signs_are_two_classes() -> None:
+    found = normalise_targets(np.array([-1, 1, 1]), np.array([[1], [-1]]), FLOAT32)
+    assert found.train.tolist() == [0, 1, 1]
+    assert found.test is not None
+    assert found.test.tolist() == [1, 0]
+    assert (found.classes, found.names) == (2, ("-1", "1"))
+
+
 def test_booleans_are_two_classes() -> None:
     assert normalise_targets(np.array([True, False]), None, FLOAT32).train.tolist() == [1, 0]
 
@@ -56,7 +64,8 @@ def test_the_training_part_decides_what_the_test_part_is() -> None:
     ("train", "test", "problem"),
     [
         (np.array([0, -2, -3]), None, "t_train holds the label -2 in row 1 .*from 0 upwards"),
-        (np.array([-1, 1]), None, r"-1 in row 0 .* 0 upwards; make 0 and 1 .* by \(t \+ 1\) // 2"),
+        (np.array([-1, -1]), None, r"-1 in row 0 .* 0 upwards"),
+        (np.array([-1, 1]), np.array([0]), "t_test has other labels than -1 and 1"),
         (np.array([-1, 0, 1]), None, "-1 in row 0 .* from 0 upwards$"),
         (np.array([[1, 0, 1]]), None, r"cannot be trained on.*; t.astype\(float\) makes .* 1s"),
         (np.array([[True, True]]), None, r"cannot be trained on.*; t.astype\(float\) makes"),

@@ -42,10 +42,10 @@ def normed(**settings: Any) -> list[AnyLayer]:
 def test_batch_norm_of_single_rows() -> None:
     told = warned((5,), normed(), 6, batch_size=1)
     assert "batchnorm1 normalises minibatches of one row" in told
-    assert "give --batch-size 2 or more" in told
+    assert "give batch_size=2 or more" in told
     told = warned((5,), normed(), 21, batch_size=10)
     assert "the last minibatch of an epoch has one row, as 21 rows in minibatches of 10" in told
-    assert "or --train-rows 20" in told
+    assert "or train_rows=20" in told
     inner: list[AnyLayer] = [Dense(5), Residual([Dense(5), BatchNorm()]), Dense(3)]
     assert "residual1.batchnorm1 leaves nothing" in warned((5,), inner, 21, batch_size=10)
 
@@ -53,7 +53,7 @@ def test_batch_norm_of_single_rows() -> None:
 def test_ghost_batch_norm_of_single_rows() -> None:
     told = warned((5,), normed(sync=False), 20, batch_size=7)
     assert "of 7 rows in 4 shards some have one row" in told
-    assert "give --batch-size 8 or more" in told
+    assert "give batch_size=8 or more" in told
 
 
 def test_batch_norms_that_have_rows_enough() -> None:
@@ -69,7 +69,7 @@ def test_batch_norms_that_have_rows_enough() -> None:
 def test_digits_that_rounding_takes() -> None:
     told = warned((2,), [Dense(3)], 30, offset=np.array([0, 1e7]), normalise="standard")
     assert "float32 takes most digits of column 1 of x_train: its mean is 1e+07" in told
-    assert "give --dtype float64, or take the mean off" in told
+    assert "give dtype='float64', or take the mean off" in told
     exact = {"offset": np.array([0, 1e7]), "normalise": "standard", "dtype": "float64"}
     assert not warned((2,), [Dense(3)], 30, **exact)
     targets = 1e9 + RANDOM.standard_normal(30)

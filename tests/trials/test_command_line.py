@@ -118,9 +118,9 @@ def test_files_are_found_beside_the_experiment(
         ("predict run a.png", "predict needs --input: A"),
         ("predict", "predict needs RUN: A run folder"),
         ("bisect run", "bisect needs OTHER: "),
-        ("predict run --input", "--input stands without a value; it is: A"),
+        ("predict run --input", "--input stands without a value; name files"),
         ("train --epochs", "--epochs stands without a value; it is: Passes over the training rows"),
-        ("predict run --input a --input b", "--input is given more than once; give it once"),
+        ("predict run --input a --json --json", "--json is given more than once; give it once"),
         ("train a b", "train has no use for 'b'"),
     ],
 )

@@ -70,7 +70,9 @@ def small(job: Job, folder: Path, steps: int, moments: Sequence[int]) -> tuple[S
         data = folder / ("right" if right else "wrong")
         dataset = _prepared(job, settings, data, right=right)
         rate = (settings.lr or 0.1) * factor
-        experiment = replace(settings, dataset_digest=dataset.digest, lr=rate)
+        experiment = replace(
+            settings, dataset_digest=dataset.digest, input_scale=dataset.scale, lr=rate
+        )
         few = Small(Job(experiment, dataset, job.origin), data)
         try:
             course = Course(few.job, moments)

@@ -1,0 +1,117 @@
+"""Inputs brought to the scale that a network was trained on, whatever dtype they come in."""
+
+from collections.abc import Iterator
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dptrain.data.scale import GREY, Scale, layout_of
+
+# What is done to numbers: nothing, or grey values become fractions of white, or the reverse.
+Change = Literal["none", "divide", "multiply"]
+
+_PIECE = 1 << 20  # numbers looked at together
+_PICTURE = 64  # a sample of fewer numbers is hardly a picture
+_BRIGHT = 128  # who was trained on grey values has seen such
+_FAR = 10  # times the range that a network was trained on
+
+
+class ScaleWarning(UserWarning):
+    """Inputs seem to have another scale than those a network was trained on."""
+
+
+def scale_of(x: NDArray[Any]) -> Scale:
+    """Return the scale of samples ``(n, *sample_shape)`` of numbers, of which there is one."""
+    low, high, whole = np.inf, -np.inf, True
+    for piece in _pieces(x):
+        low, high = min(low, float(piece.min())), max(high, float(piece.max()))
+        with np.errstate(invalid="ignore"):  # infinity is refused elsewhere
+            whole = whole and (x.dtype.kind != "f" or bool((piece == np.floor(piece)).all()))
+    return Scale(low, high, whole, x.dtype == np.uint8, _background(x))
+
+
+def _pieces(x: NDArray[Any]) -> Iterator[NDArray[Any]]:
+    rows = max(1, _PIECE * len(x) // x.size)
+    for start in range(0, len(x), rows):
+        yield x[start : start + rows]
+
+
+def _background(x: NDArray[Any]) -> float | None:
+    """Return the mean of the outermost pixels, in all channels."""
+    layout = layout_of(x.shape[1:])
+    if layout is None or x[0].size < _PICTURE:
+        return None
+    height, width, channels, first = layout
+    shape = (channels, height, width) if first else (height, width, channels)
+    pictures = x.reshape(len(x), *shape)
+    if not first:
+        pictures = pictures.transpose(0, 3, 1, 2)
+    edges = pictures[:, :, [0, -1], :], pictures[:, :, 1:-1, [0, -1]]
+    total = sum(float(each.sum(dtype=np.float64)) for each in edges)
+    return round(total / sum(each.size for each in edges), 6)
+
+
+def change_for(given: Scale, trained: Scale | None, shape: tuple[int, ...]) -> tuple[Change, str]:
+    """Return what makes inputs those that a network knows, and a doubt about it or ``""``.
+
+    Args:
+        given: the inputs.
+        trained: those it was trained on; None of runs that do not tell.
+        shape: of a sample.
+    """
+    if trained is None:
+        return ("divide" if given.grey else "none"), ""
+    picture = layout_of(shape) is not None and np.prod(shape) >= _PICTURE
+    if trained.grey or (trained.within_one and trained.high > 0):
+        return _to_fractions(given, trained, picture=bool(picture))
+    if trained.within_bytes and trained.high >= _BRIGHT and given.within_one and not given.whole:
+        seen = _seen(given, trained)
+        if picture:
+            return "multiply", f"{seen}; they are taken as fractions of white, times 255"
+        return "none", f"{seen}; bring them to the same scale"
+    far = _far(given, trained)
+    if far and given.grey and not _far(Scale(given.low / GREY, given.high / GREY), trained):
+        return "divide", f"{_seen(given, trained)}; they are taken as grey values, divided by 255"
+    return "none", far
+
+
+def _to_fractions(given: Scale, trained: Scale, *, picture: bool) -> tuple[Change, str]:
+    """Return the same for a network that has seen numbers from 0 to 1."""
+    if trained.grey and given.within_bytes and (given.grey or given.high > 1 or trained.high <= 1):
+        return "divide", ""
+    if given.grey and given.high > 1:
+        return "divide", ""
+    bright = given.high > (1 if given.whole and trained.grey else GREY / 16)
+    if given.low >= 0 and bright and given.high <= GREY and (picture or trained.grey):
+        return "divide", f"{_seen(given, trained)}; they are taken as grey values, divided by 255"
+    return "none", _far(given, trained)
+
+
+def _far(given: Scale, trained: Scale) -> str:
+    low, high = (0.0, 1.0) if trained.grey else (trained.low, trained.high)
+    margin = (high - low) * (1 if trained.grey or trained.within_one else _FAR)
+    beyond = given.low < low - margin or given.high > high + margin
+    return f"{_seen(given, trained)}; bring them to the same scale" if beyond else ""
+
+
+def _seen(given: Scale, trained: Scale) -> str:
+    low, high = (0.0, 1.0) if trained.grey else (trained.low, trained.high)
+    return (
+        f"the network was trained on numbers from {low:g} to {high:g}, these are "
+        f"{given.low:g} to {given.high:g}"
+    )
+
+
+def changed(x: NDArray[Any], change: Change, dtype: np.dtype[Any]) -> NDArray[Any]:
+    """Return inputs in ``dtype``, changed; the same numbers whatever dtype they come in."""
+    if change == "multiply":
+        grey = x.astype(np.float64) * GREY
+        nearest = np.rint(grey)
+        # a fraction of white in float32 is a ten-thousandth of a grey value off, at most
+        return np.where(np.abs(grey - nearest) < 1e-3, nearest, grey).astype(dtype)
+    with np.errstate(over="ignore"):  # what is too large for float32 is reported by the caller
+        values: NDArray[Any] = x.astype(dtype)
+    if change == "divide":
+        np.divide(values, values.dtype.type(GREY), out=values)
+    return values
