@@ -44,7 +44,6 @@ BUDGET, PASS = 1_000_000_000, 1_000_000
 # A gradient in the job's dtype and a prediction in double precision: how many roundings apart.
 ROUNDINGS = 16
 
-
 DIFFERENCES = Fault(
     "difference-quotient",
     "the differences that the gradient is made of are not those of the loss",
@@ -57,11 +56,13 @@ class Triangle:
     Attributes:
         local: the job in this process.
         tensors: those that are trained.
+        epsilon: in the logarithm of a loss of the user's own, once that is known; otherwise 0.
     """
 
     def __init__(self, local: Local) -> None:
         self.local = local
         self.job = local.job
+        self.epsilon = 0.0
         self.unit = UNITS[self.job.dtype.name]
         self.tensors = [t for t in self.job.network.all_tensors() if t.trained]
         self._references: dict[int, Reference | None] = {}

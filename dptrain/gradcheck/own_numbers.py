@@ -198,11 +198,13 @@ class OwnNumbers(Numbers):
         off = [float(self.gradient @ each.direction) - each.value for each in slopes]
         room = [each.error + float(np.abs(each.direction) @ self.bounds) for each in slopes]
         # what hides in the room of these directions may show along others, or in an element
-        if all(abs(a) <= b / HIDDEN for a, b in zip(off, room, strict=True)):
+        known = self.triangle.epsilon
+        if not known and all(abs(a) <= b / HIDDEN for a, b in zip(off, room, strict=True)):
             return
         others = labelled(self.triangle.local, self.parameters, self.step)
-        found = None if others is None else lacking(others, self.gradient, slopes)
+        found = None if others is None else lacking(others, self.gradient, slopes, known)
         if found is not None:
+            self.triangle.epsilon = found.epsilon
             self.gradient = self.gradient - found.excess
             self._remarks.append(
                 f"the loss has log(y + {found.epsilon:g}), and the gradient is that of log(y): "

@@ -180,7 +180,9 @@ class _Told(NamedTuple):
         return found, error
 
 
-def lacking(others: Labelled, gradient: Array, slopes: Sequence[Slope]) -> Lacking | None:
+def lacking(
+    others: Labelled, gradient: Array, slopes: Sequence[Slope], known: float = 0.0
+) -> Lacking | None:
     """Return what the gradient lacks of an ε in the loss; None where there is none.
 
     Every tensor tells it by itself, from the derivative along a random direction; what most of
@@ -191,11 +193,14 @@ def lacking(others: Labelled, gradient: Array, slopes: Sequence[Slope]) -> Lacki
         others: what other labels tell.
         gradient: that is checked, flat ``(size,)``.
         slopes: of the loss, along a direction in each tensor.
+        known: what other rows or weights have told of the same loss; 0 if nothing.
     """
     told = [_told(others, gradient, each) for each in slopes]
     estimates = [each.epsilon() for each in told]
     votes = Counter(each for each in (_round(*e) for e in estimates) if each)
     epsilon = votes.most_common(1)[0][0] if votes else _unround(estimates) or _power(estimates)
+    if not epsilon and all(abs(e - known) <= error for e, error in estimates):
+        epsilon = known
     return Lacking(epsilon, others.excess(epsilon)) if epsilon else None
 
 

@@ -114,6 +114,13 @@ def test_uncertain_tensors_that_agree_tell_an_epsilon(
     assert (found and found.epsilon) == told
 
 
+@pytest.mark.parametrize(("estimate", "told"), [(0.4e-7, 1e-7), (3e-7, None)])
+def test_an_epsilon_that_other_rows_have_told_is_known(estimate: float, told: float | None) -> None:
+    slopes = [Slope(-estimate, 1.1e-7, np.ones(1)), Slope(-0.2e-7, 1.1e-7, np.ones(1))]
+    found = lacking(Labelled(3, np.ones(1), np.zeros(1)), np.zeros(1), slopes, known=1e-7)
+    assert (found and found.epsilon) == told
+
+
 class OneMinus:
     """Logistic regression whose loss has lost digits where ``1 - p`` is all but 0."""
 
