@@ -1,6 +1,6 @@
 """What only code of the user's own can have wrong: memory, means over rows, and float32."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -70,17 +70,22 @@ def check_called(local: Local, parameters: Array, step: int, where: str) -> Chec
     yield found, [Diagnosis("weights-changed", sentence, 0.0)]
     if loss != other or _draws(local, parameters, step):
         return
-    drawn = [name for name, g in gradients.items() if not np.array_equal(g, others[name])]
-    pairs = {name: (float(name in drawn), 0.0) for name in gradients}
     name = "gradient with other random numbers = the same, as the loss is"
+    compared, drawn = _alike(name, where, gradients, others)
     sentence = (
         f"the gradient of {', '.join(drawn)} depends on random numbers, such as a mask of dropout, "
         "that are not in the loss"
     )
-    yield (
-        compare_numbers(name, "analytic", where, pairs),
-        [Diagnosis("random-gradient", sentence, 0.0)],
-    )
+    yield compared, [Diagnosis("random-gradient", sentence, 0.0)]
+
+
+def _alike(
+    name: str, where: str, gradients: Mapping[str, Array], others: Mapping[str, Array]
+) -> tuple[Comparison, list[str]]:
+    """Compare the gradients of two calls bit by bit; return also which tensors' differ."""
+    differing = [key for key, g in gradients.items() if not np.array_equal(g, others[key])]
+    pairs = {key: (float(key in differing), 0.0) for key in gradients}
+    return compare_numbers(name, "analytic", where, pairs), differing
 
 
 def _draws(local: Local, parameters: Array, step: int) -> bool:
@@ -118,17 +123,13 @@ def check_state(local: Local, parameters: Array, step: int, where: str) -> Check
     other, others, _ = local.called(later, step, 0)
     if loss != other:
         return
-    moved = [name for name, g in gradients.items() if not np.array_equal(g, others[name])]
-    pairs = {name: (float(name in moved), 0.0) for name in gradients}
     name = "gradient after another call = before, as the loss is"
+    compared, moved = _alike(name, where, gradients, others)
     sentence = (
         f"the gradient of {', '.join(moved)} depends on what an earlier call has left in "
         f"{', '.join(memory.forms)}, and the loss does not: is it added up instead of replaced?"
     )
-    yield (
-        compare_numbers(name, "analytic", where, pairs),
-        [Diagnosis("stale-gradient", sentence, 0.0)],
-    )
+    yield compared, [Diagnosis("stale-gradient", sentence, 0.0)]
 
 
 def check_rows(local: Local, parameters: Array, step: int, where: str) -> Checked:

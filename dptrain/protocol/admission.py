@@ -74,11 +74,6 @@ class Admission:
         found = self._peers.get(peer)
         return None if found is None else found.rank
 
-    def missing_by_hand(self) -> int:
-        """Return how many ranks still wait for a worker that somebody starts by hand."""
-        by_hand = range(self.terms.launched, self.terms.world_size)
-        return sum(rank not in self.members for rank in by_hand)
-
     def hello(self, event: Heard, message: Hello) -> list[Instruction]:
         """Challenge a newcomer."""
         if event.peer in self._peers:
