@@ -385,6 +385,3 @@ RULE_FIELDS = ("momentum", "decay", "beta1", "beta2", "epsilon")
 
 # Settings that mean something for one kind of loss only.
 LOSS_FIELDS = ("label_smoothing", "class_weights", "positive_weight", "huber_delta")
-
-# Weight decay where none is given: without any, adamw would be adam to the last bit.
-DEFAULT_DECAY = {"adamw": 0.01}
