@@ -13,7 +13,7 @@ from dptrain.exchange.rank import Rank
 from dptrain.gradcheck.zoo.bug import Bug, Patches
 from dptrain.gradcheck.zoo.seams import WORLD, Around, own_rows, wrap
 from dptrain.optim.links import Arrays, Moment
-from dptrain.optim.rules import Adam, Momentum, Rule
+from dptrain.optim.rules import Adam, AdamW, Momentum, Rule
 from dptrain.optim.schedules import Schedule
 from dptrain.optim.updater import Updater
 
@@ -63,7 +63,8 @@ def decay_multiplied(patches: Patches) -> None:
     def decay(original: Around, self: Rule, rate: float) -> Any:
         return original(self, WORLD * rate)
 
-    wrap(patches, Rule, "weight_decay", decay)
+    for kind in (Rule, AdamW):
+        wrap(patches, kind, "weight_decay", decay)
 
 
 def decay_on_biases(patches: Patches) -> None:
