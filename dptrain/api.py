@@ -29,6 +29,7 @@ from dptrain.data.arrays import plain_array
 from dptrain.data.prepared import prepare_arrays
 from dptrain.errors import UsageError
 from dptrain.experiment.code import MEMORY
+from dptrain.experiment.exchanges import ExchangeName
 from dptrain.experiment.override import override
 from dptrain.experiment.python_words import in_python
 from dptrain.experiment.schema import (
@@ -100,7 +101,7 @@ class Settings(TypedDict, total=False):
     seed: int
     dtype: Dtype
     workers: int | Literal["auto"]
-    exchange: Literal["inline", "star", "shared"]
+    exchange: ExchangeName
     transport: Literal["ipc", "tcp"]
     trace: bool
     worker_timeout: float

@@ -13,6 +13,7 @@ from dptrain.cli.experiments import read_experiment
 from dptrain.cli.flags import ExperimentFlags, given, named_code
 from dptrain.cli.output import print_json
 from dptrain.errors import UsageError
+from dptrain.experiment.exchanges import EXCHANGES
 from dptrain.experiment.job import opened_data, prepared_data
 from dptrain.experiment.override import override
 from dptrain.experiment.schema import Experiment
@@ -115,13 +116,13 @@ def _ways(workers: str, exchange: str) -> list[Way]:
         raise UsageError(f"workers={workers!r} is no list of numbers; give one such as 2,3")
     names = [part.strip() for part in exchange.split(",")]
     for name in names:
-        if name not in ("inline", "shared", "star"):
+        if name not in EXCHANGES:
             raise UsageError(
-                f"exchange={name!r} is unknown; choose some of inline, shared, star, such as "
+                f"exchange={name!r} is unknown; choose some of {', '.join(EXCHANGES)}, such as "
                 "shared,star"
             )
     found = [Way(name, int(count)) for name in names for count in counts]
-    return [way for way in found if way.exchange != "inline" or way.workers == 1]
+    return [way for way in found if EXCHANGES[way.exchange].workers or way.workers == 1]
 
 
 def _without_seed(arguments: list[str]) -> list[str]:

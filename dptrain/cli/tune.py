@@ -12,6 +12,7 @@ from dptrain.cli.flags import ExecutionFlags, ExperimentFlags, given, named_code
 from dptrain.cli.output import print_json
 from dptrain.coordinator.signals import stop_on_signals
 from dptrain.errors import EXIT_ERROR, UsageError
+from dptrain.experiment.exchanges import EXCHANGES
 from dptrain.experiment.execution import DEFAULT_WORKERS, settle_execution
 from dptrain.experiment.files import plain
 from dptrain.experiment.override import override
@@ -126,7 +127,7 @@ def _settled(values: dict[str, Any], shards: int | None) -> Execution:
     if execution.join or execution.listen:
         raise UsageError("tune starts all workers itself; leave out --join and --listen")
     if execution.workers is None:
-        alone = execution.exchange in (None, "inline")
+        alone = execution.exchange is None or not EXCHANGES[execution.exchange].workers
         execution = replace(execution, workers=1 if alone else DEFAULT_WORKERS)
     return settle_execution(execution, shards)
 

@@ -21,7 +21,7 @@ from dptrain.coordinator.beginning import (
     scale_doubt,
 )
 from dptrain.coordinator.cluster import Setting
-from dptrain.coordinator.engines import cluster_of, inline_engine
+from dptrain.coordinator.engines import start_engine
 from dptrain.coordinator.observer import Observer
 from dptrain.coordinator.outcome import Outcome
 from dptrain.coordinator.progress import Progress
@@ -44,6 +44,7 @@ from dptrain.exchange.timeline import COORDINATOR, MOST_STEPS, Timeline
 from dptrain.experiment.balance import balanced
 from dptrain.experiment.code import own_input_shape
 from dptrain.experiment.doubts import doubts
+from dptrain.experiment.execution import exchange_of
 from dptrain.experiment.files import read_toml, to_toml
 from dptrain.experiment.job import Job, check_digest, opened_data, prepared_data
 from dptrain.experiment.rehearsed import rehearsed
@@ -203,7 +204,7 @@ class Run:
         self, settled: Experiment, dataset: Dataset, origin: Origin
     ) -> tuple[Experiment, OwnNetwork]:
         """Find out here, before anything is written, what workers would stumble over."""
-        if self._execution.exchange != "inline":
+        if exchange_of(self._execution).workers:
             origin.message()
         began = time.monotonic()
         found = rehearsed(settled, dataset, origin, shards_given=bool(self._experiment.shards))
@@ -259,16 +260,15 @@ class Run:
             self._timeline,
             self._expected,
         )
-        if self._execution.exchange == "inline":
-            return inline_engine(setting, state)
-        cluster = cluster_of(stack, setting, state)
-        if self._execution.join:
-            path = self._folder.path / "worker.key"
-            stack.callback(path.unlink, missing_ok=True)
-            _write_key(path, key)
-            self._observer.waiting(cluster.address, path, self._execution.join)
-        cluster.join()
-        return cluster
+        path = self._folder.path / "worker.key"
+
+        def bound(address: str) -> None:
+            if self._execution.join:
+                stack.callback(path.unlink, missing_ok=True)
+                _write_key(path, key)
+                self._observer.waiting(address, path, self._execution.join)
+
+        return start_engine(stack, setting, state, bound)
 
     def _trained(self, trainer: Trainer) -> bool:
         try:

@@ -65,7 +65,13 @@ class _Shape(NamedTuple):
 
 
 class LockstepRank:
-    """One rank of the shared exchange."""
+    """One rank of the shared exchange.
+
+    Attributes:
+        buckets: in how many messages weights and gradients travel: in none.
+    """
+
+    buckets = 0
 
     def __init__(
         self,

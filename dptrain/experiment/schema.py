@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 from msgspec import Meta, Struct
 
 from dptrain.data.scale import Scale
+from dptrain.experiment.exchanges import ExchangeName
 
 ActivationName = Literal["sigmoid", "relu", "tanh", "identity", "leaky-relu", "softplus", "gelu"]
 InitName = Literal["normal", "xavier", "glorot", "he", "zeros"]
@@ -319,7 +320,7 @@ class Execution(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         Meta(description="Worker processes, 2 unless given; auto: one for each core."),
     ] = None
     exchange: Annotated[
-        Literal["inline", "star", "shared"] | None,
+        ExchangeName | None,
         Meta(
             description="How gradients travel; by default inline for one worker, shared for more, "
             "star where workers join over a network."

@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from dptrain.data.prepared import prepare_arrays
 from dptrain.errors import UsageError
 from dptrain.experiment.code import MEMORY
+from dptrain.experiment.exchanges import ExchangeName
 from dptrain.experiment.schema import Experiment
 from dptrain.experiment.validate import build
 from dptrain.gradcheck.checking import Check, Plan
@@ -36,7 +37,7 @@ def check(
     data: tuple[ArrayLike, ArrayLike],
     *,
     workers: Sequence[int] = (2, 3),
-    exchange: Sequence[Literal["inline", "shared", "star"]] = ("shared",),
+    exchange: Sequence[ExchangeName] = ("shared",),
     params: dict[str, NDArray[Any]] | None = None,
     check_seed: int | None = None,
     tell: Callable[[Any], None] = lambda _: None,

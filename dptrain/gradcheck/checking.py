@@ -13,6 +13,7 @@ from threadpoolctl import threadpool_limits
 from dptrain.errors import DptrainError, machine_limit
 from dptrain.exchange.engine import State
 from dptrain.exchange.inline import InlineEngine
+from dptrain.experiment.exchanges import EXCHANGES
 from dptrain.gradcheck.alone import Alone, Found, first_step
 from dptrain.gradcheck.analytic import Local
 from dptrain.gradcheck.beginnings import check_beginning
@@ -136,7 +137,7 @@ class Check:
         """
         # more BLAS threads would change the last bits of float32 products
         program = workers or self.plan.program
-        forks = any(way.exchange != "inline" for way in self.plan.ways)
+        forks = any(EXCHANGES[way.exchange].workers for way in self.plan.ways)
         forked = nursery(program) if forks else nullcontext(program)
         with threadpool_limits(limits=1, user_api="blas"), forked as self._workers:
             self._run()

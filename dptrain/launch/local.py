@@ -14,14 +14,16 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
 from dptrain.errors import ResourceError
-from dptrain.exchange.barrier import Kind
+from dptrain.exchange.barrier import Kind, suitable
 from dptrain.exchange.memory import SharedMemory
+from dptrain.experiment.execution import exchange_of
+from dptrain.experiment.schema import Execution
 from dptrain.launch.descriptors import allow_descriptors
 from dptrain.launch.environment import worker_environment
 from dptrain.launch.nursery import Forked, Nursery
@@ -218,6 +220,22 @@ class Crew:
         except BaseException:
             self.end(0.0)
             raise
+
+    @classmethod
+    def of(
+        cls, execution: Execution, log: Callable[[int], Path], program: Program = WORKER
+    ) -> Self:
+        """Start the workers of a settled execution, those left out that join by themselves.
+
+        Args:
+            execution: settled.
+            log: the log file of a rank.
+            program: what the processes run.
+        """
+        exchange = exchange_of(execution)
+        count = int(execution.workers or 1) - execution.join if exchange.workers else 0
+        barrier = (execution.barrier or suitable()) if exchange.memory else None
+        return cls([log(rank) for rank in range(count)], barrier, program)
 
     def __enter__(self) -> Self:
         return self

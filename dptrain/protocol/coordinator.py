@@ -21,6 +21,7 @@ from dptrain.errors import (
     UsageError,
     WorkersLostError,
 )
+from dptrain.experiment.exchanges import EXCHANGES
 from dptrain.protocol.admission import Admission, Terms, refuse
 from dptrain.protocol.collecting import Collecting
 from dptrain.protocol.events import (
@@ -85,7 +86,7 @@ class CoordinatorMachine:
         self._ready: set[int] = set()
         self.training: Collecting | Lockstep = (
             Lockstep(terms.world_size)
-            if terms.exchange == "shared"
+            if EXCHANGES[terms.exchange].lockstep
             else Collecting(self.bounds, terms.buckets, terms.tables)
         )
         self._pieces: dict[int, tuple[int, int]] = {}

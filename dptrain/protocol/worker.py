@@ -11,6 +11,7 @@ import enum
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from dptrain.experiment.exchanges import EXCHANGES
 from dptrain.protocol.handshake import proof, proves
 from dptrain.protocol.messages import (
     Answer,
@@ -159,7 +160,7 @@ class WorkerMachine:
         self._step = -1
         self._computing = -1
         self._arrived = 0
-        self._shares_memory = False
+        self._lockstep = False
 
     def start(self) -> Instructions:
         """Return the first thing to do."""
@@ -194,8 +195,8 @@ class WorkerMachine:
         self.state = State.BUILDING
         self.rank = welcome.rank
         self._timeout = welcome.timeout
-        self._shares_memory = welcome.exchange == "shared"
-        if self._shares_memory:
+        self._lockstep = EXCHANGES[welcome.exchange].lockstep
+        if self._lockstep:
             self._step = welcome.step
         return [Build(welcome)]
 
@@ -209,7 +210,7 @@ class WorkerMachine:
     def plan(self, event: Any) -> Instructions:
         """Keep the plan: the weights of its first step may be here already, or are shared."""
         self._plan = event.message
-        if not self._shares_memory:
+        if not self._lockstep:
             return self._compute()
         if event.message.begin != self._step:
             return self._exit(

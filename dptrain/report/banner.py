@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from dptrain.arithmetic.shards import blocks
+from dptrain.experiment.execution import exchange_of
 from dptrain.experiment.job import Job
 from dptrain.experiment.schema import Execution
 from dptrain.nn.losses import LOSSES, AnyLoss
@@ -165,9 +166,8 @@ def minibatch_line(job: Job, execution: Execution) -> str:
         sizes[0] = empty
     parts = [f"{n} shard{'s' * (n > 1)} of {rows}" for rows, n in sizes.items()]
     workers = int(execution.workers or 1)
-    way: str = execution.exchange or ""
-    if way == "star":
-        way = f"{way} over {execution.transport}"
+    exchange = exchange_of(execution)
+    way = exchange.name + f" over {execution.transport}" * exchange.sockets
     return (
         f"global batch {job.batch_size} = {' + '.join(parts)} over {workers} "
         f"worker{'s' * (workers > 1)} ({way})"

@@ -11,7 +11,7 @@ from dptrain.arithmetic.shards import default_shards
 from dptrain.errors import UsageError
 from dptrain.exchange.engine import StepSplit
 from dptrain.experiment.balance import balanced
-from dptrain.experiment.execution import settle_execution
+from dptrain.experiment.execution import exchange_of, settle_execution
 from dptrain.experiment.job import Job, opened_data, prepared_data
 from dptrain.experiment.rehearsed import rehearsed
 from dptrain.experiment.schema import Execution, Experiment
@@ -146,7 +146,7 @@ def cases(
                 parameter_bytes=job.network.size * job.dtype.itemsize,
                 cores=cores,
                 meetings=3 if job.updater.clips else 2,
-                shared=execution.exchange == "shared",
+                shared=exchange_of(execution).lockstep,
             )
             found.append(Case(kind, job, execution, load))
     return data, found

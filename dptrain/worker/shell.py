@@ -6,6 +6,7 @@ import socket
 import sys
 import time
 import traceback
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -118,8 +119,7 @@ class WorkerShell:
         self._poller.register(self._socket, zmq.POLLIN)
         if connection.parent_pipe is not None:
             self._poller.register(connection.parent_pipe, zmq.POLLIN)
-        self._star: StarRank | None = None
-        self._lockstep: LockstepRank | None = None
+        self._rank: StarRank | LockstepRank | None = None
         self._exit: Exit | None = None
         self._showed_life = 0.0
 
@@ -215,16 +215,14 @@ class WorkerShell:
         request = order.request
         where = (request.split, request.first, request.last)
         began = time.perf_counter()
-        if self._lockstep is not None:
-            losses, correct = self._lockstep.evaluate(*where, order.step)
-        else:
-            losses, correct = self._in_star().evaluate(*where)
+        assert self._rank is not None
+        losses, correct = self._rank.evaluate(*where, order.step)
         ended = time.perf_counter()
         self._send(Evaluated(request.request, losses, correct, began, ended))
 
     def _in_star(self) -> StarRank:
-        assert self._star is not None
-        return self._star
+        assert isinstance(self._rank, StarRank)
+        return self._rank
 
     def _build(self, welcome: Welcome) -> None:
         experiment = build(Experiment, welcome.job, "the coordinator")
@@ -233,17 +231,18 @@ class WorkerShell:
         if not folder.is_dir():  # another machine: its own copy of the data, checked by digest
             folder = prepared_data(experiment)
         job = open_job(experiment, folder, self._connection.origin)
-        if welcome.exchange == "shared":
-            self._lockstep = self._share_memory(job, welcome)
-        else:
-            self._star = StarRank(job, self._socket, self._wait_in_pass, self._alive)
+        self._rank = RANKS[welcome.exchange](self, job, welcome)
         self._tell_log(
             f"joined {self._connection.endpoint} as one of {welcome.world_size}, pid {os.getpid()}"
         )
-        count = self._star.buckets if self._star is not None else 1
-        self._tell(Built(job.network.size, count, time.monotonic()))
+        self._tell(Built(job.network.size, self._rank.buckets, time.monotonic()))
 
-    def _share_memory(self, job: Job, welcome: Welcome) -> LockstepRank:
+    def star_rank(self, job: Job, _: Welcome) -> StarRank:
+        """Return the rank that sends its gradients over the socket."""
+        return StarRank(job, self._socket, self._wait_in_pass, self._alive)
+
+    def lockstep_rank(self, job: Job, welcome: Welcome) -> LockstepRank:
+        """Return the rank that shares memory with the others."""
         inherited = self._connection.inherited
         if inherited is None:
             raise ProtocolError("the run is in shared memory, which this worker has not inherited")
@@ -263,9 +262,9 @@ class WorkerShell:
         return LockstepRank(job, shared, barrier, rank, ranks, self._alive)
 
     def _run(self, plan: Plan) -> None:
-        assert self._lockstep is not None
+        assert isinstance(self._rank, LockstepRank)
         try:
-            self._lockstep.run(plan.begin, plan.end)
+            self._rank.run(plan.begin, plan.end)
         except Recalled:
             return  # whoever recalls says next what is to be done
         except LossNotFinite as error:
@@ -281,3 +280,9 @@ class WorkerShell:
             return  # the run is over
         if trouble is not None:
             self._send(NonFinite(order.step, *trouble))
+
+
+RANKS: dict[str, Callable[[WorkerShell, Job, Welcome], StarRank | LockstepRank]] = {
+    "star": WorkerShell.star_rank,
+    "shared": WorkerShell.lockstep_rank,
+}
