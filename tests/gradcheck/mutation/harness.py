@@ -2,10 +2,10 @@
 
     python -m tests.gradcheck.mutation.harness SEED COUNT
 
-Samples mutants of functions that a short battery of runs goes through, lets each loose in a process
-of its own, sets those apart that leave the battery as it is, those that change only its last digits,
-and those that end it with an error that anybody sees; of the others it is counted how many the checker finds, and how many it names
-rightly: by place or kind, see `tests.gradcheck.mutation.judge`.
+Samples mutants of functions that a short battery of runs goes through, and lets each loose in a
+process of its own. Set apart are those that leave the battery as it is, those that change only its
+last digits, and those that end it with an error that anybody sees. Of the others it is counted how
+many the checker finds, and how many it names rightly: see `tests.gradcheck.mutation.judge`.
 """
 
 import json

@@ -8,15 +8,16 @@ from tests.gradcheck.mutation.mutants import Mutant
 NOTHING = ("unexplained", "run-ended", "update", "follows", "gradient")
 # What a right sentence, or the name of its kind, has in it, by where the mutated function stands.
 PLACES: tuple[tuple[str, str], ...] = (
-    (r"^nn\.(batchnorm|statistics)", r"batch ?norm|running|average|statistic|variance"),
+    (r"^nn\.batchnorm", r"batch ?norm|running|average|statistic|variance"),
     (r"^nn\.layernorm", r"layer ?norm"),
     (r"^nn\.dropout|^arithmetic\.randomness", r"drop|mask|draw|random|initial|order|augment|noise"),
     (r"^nn\.(convolution|patches|windows)", r"conv|pool|image|window|patch|filter"),
     (r"^nn\.pooling", r"pool"),
-    (r"^nn\.(activations|gelu|softplus)", r"relu|tanh|sigmoid|gelu|softplus|activation|derivative"),
+    (r"^nn\.(activations|gelu|rectifiers)", r"relu|tanh|sigmoid|gelu|softplus|activation|derivative"),
     (r"^nn\.dense", r"dense|bias|flatten|transpose"),
     (r"^nn\.initializers|initial_parameters", r"initial|begin|draw|start"),
-    (r"^nn\.(losses|softmax|cross|regression|hinge|huber)", r"loss|softmax|target|label|class"),
+    (r"^nn\.(loss|losses|binary_cross|cross|regression|hinge|composite)", r"loss|softmax|target|label|class"),
+    (r"^nn\.normalise", r"normalis|standard|input|mean|deviation"),
     (r"^nn\.passes", r"loss|backward|rows|correct|accuracy|evaluation|shard|target|input"),
     (r"^nn\.", r"layer|tensor|shape|order|exchanged"),
     (r"^optim\.schedules", r"rate|schedule|warm|decay"),
