@@ -8,6 +8,7 @@ import difflib
 import errno
 import os
 from collections.abc import Iterable
+from typing import Self
 
 EXIT_ERROR = 1
 EXIT_USAGE = 2
@@ -70,6 +71,15 @@ class NonFiniteError(DptrainError, RuntimeError):
     """Training produced an infinity or NaN."""
 
     exit_code = EXIT_NON_FINITE
+
+    @classmethod
+    def at(cls, step: int, where: str, layer: str, what: str) -> Self:
+        """Return the error that names where the first infinity or NaN of a step stood."""
+        place = {
+            "weights": f"in the weights of layer {layer}",
+            "output": f"in the output of layer {layer}",
+        }.get(what, f"in the {layer}")
+        return cls(f"step {step} has a loss that is not finite: {where}, first {place}")
 
 
 class OwnCodeError(DptrainError, RuntimeError):

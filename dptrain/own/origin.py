@@ -99,7 +99,7 @@ class Origin(ABC):
 
     @abstractmethod
     def message(self) -> bytes:
-        """Return what `origin_of` makes the origin of again, in a worker that this user starts."""
+        """Return what `dptrain.own.message.origin_of` makes the origin of again, in a worker."""
 
     def check(self, model: str, digest: str | None) -> None:
         """Raise `UsageError` where an experiment was recorded with other code."""
@@ -164,18 +164,3 @@ class Named(Origin):
     def message(self) -> bytes:
         """Name the file by its whole path."""
         return msgspec.msgpack.encode(("named", f"{self.path.resolve()}:{self.name}"))
-
-
-def origin_of(message: bytes) -> Origin | None:
-    """Return the origin that `Origin.message` tells of; None for an empty message.
-
-    Only for messages from this worker's own parent, through the pipe between them.
-    """
-    if not message:
-        return None
-    kind, content = msgspec.msgpack.decode(message)
-    if kind == "named":
-        return Named(content)
-    from dptrain.own.given import Received  # here, because it imports NumPy
-
-    return Received(*content)

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from dptrain.arithmetic.shards import present_shards
+from dptrain.arithmetic.shards import edges, present_shards
 from dptrain.arithmetic.tree import remaining_additions, roots
 from dptrain.errors import ProtocolError
 from dptrain.protocol.events import (
@@ -16,7 +16,6 @@ from dptrain.protocol.events import (
     Take,
     TakeRows,
     TrainAsked,
-    edges,
 )
 from dptrain.protocol.messages import Gradient, Rows
 

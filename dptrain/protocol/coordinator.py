@@ -247,7 +247,7 @@ class CoordinatorMachine:
             return []
         bad: NonFinite = event.message
         return self._fail(
-            non_finite_error(bad.step, f"rank {rank}, shard {bad.shard}", bad.layer, bad.what)
+            NonFiniteError.at(bad.step, f"rank {rank}, shard {bad.shard}", bad.layer, bad.what)
         )
 
     def failed(self, event: Any) -> Instructions:
@@ -349,15 +349,6 @@ class CoordinatorMachine:
         if isinstance(event, Garbled):
             return self._broke(rank, event.reason)
         return self._broke(rank, f"{type(event.message).__name__} while {self.state.value}")
-
-
-def non_finite_error(step: int, where: str, layer: str, what: str) -> NonFiniteError:
-    """Return the error that names where the first infinity or NaN of a step stood."""
-    place = {
-        "weights": f"in the weights of layer {layer}",
-        "output": f"in the output of layer {layer}",
-    }.get(what, f"in the {layer}")
-    return NonFiniteError(f"step {step} has a loss that is not finite: {where}, first {place}")
 
 
 Handler = Callable[[CoordinatorMachine, Any], Instructions]

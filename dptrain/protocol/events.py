@@ -201,8 +201,3 @@ Instruction = (
     | Scored
     | End
 )
-
-
-def edges(bounds: tuple[tuple[int, int], ...]) -> tuple[int, ...]:
-    """Return the ranks' ranges as ascending edges, as `remaining_additions` takes them."""
-    return (*(low for low, _ in bounds), bounds[-1][1])

@@ -8,7 +8,7 @@ import signal
 import sys
 
 from dptrain.machine.cores import usable_cores
-from dptrain.own.origin import origin_of
+from dptrain.own.message import origin_of
 from dptrain.worker.shell import Connection, Inherited, WorkerShell
 
 _PR_SET_PDEATHSIG = 1
