@@ -1,5 +1,6 @@
 """Everything that is checked of an experiment, one after the other."""
 
+import sysconfig
 import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -50,6 +51,8 @@ OF_OWN = frozenset(("distributed", "reported"))
 # What is read off gradients says nothing where these are wrong in one process.
 READ_OFF = frozenset(("statistics", "ledger", "masks"))
 
+CHECKING = "the check goes on"
+_CHECKER = Path(__file__).parent
 Array = NDArray[Any]
 
 
@@ -223,12 +226,16 @@ class Check:
         return comparison.verdict is Verdict.FAIL and comparison.edge not in known
 
     def _ended(self, error: Exception, edge: str) -> None:
-        message = str(error)
-        if not isinstance(error, DptrainError):
-            place = traceback.extract_tb(error.__traceback__)[-1]
-            file = Path(place.filename).name
-            message = f"{type(error).__name__} in {file}, line {place.lineno}: {error}"
         where = self.report.comparisons[-1].where if self.report.comparisons else "at the start"
+        message, place = str(error), _raised_at(error)
+        if not isinstance(error, DptrainError):
+            message = f"{type(error).__name__} in {place.name}, line {place.line}: {error}"
+            if place.of_the_check:
+                message = f"{message}: a fault of dptrain's checker, not of what is checked"
+                broke = Comparison(CHECKING, edge, f"after {where}", Verdict.ERROR, (), message)
+                self._note(broke)
+                self._failed(Failure(broke, []))
+                return
         comparison = Comparison(
             "the run goes on", edge, f"after {where}", Verdict.FAIL, (), message
         )
@@ -338,6 +345,23 @@ def _about(comparison: Comparison) -> list[Diagnosis]:
     if tensor == "accuracy" and abs(entry.found + entry.wanted - 1) < 1e-12:
         return [Diagnosis("accuracy-inverted", "1 - accuracy is reported as the accuracy", 0.0)]
     return [Diagnosis(comparison.edge, comparison.note, 0.0)] if comparison.note else []
+
+
+class _Place(NamedTuple):
+    """Where an error was raised, libraries left out."""
+
+    name: str
+    line: int
+    of_the_check: bool
+
+
+def _raised_at(error: Exception) -> _Place:
+    libraries = tuple(map(sysconfig.get_path, ("stdlib", "purelib", "platlib")))
+    frames = traceback.extract_tb(error.__traceback__)
+    ours = str(_CHECKER.parent)
+    own = [f for f in frames if f.filename.startswith(ours) or not f.filename.startswith(libraries)]
+    path = Path(own[-1].filename)
+    return _Place(path.name, own[-1].lineno or 0, _CHECKER in path.parents)
 
 
 def _kind_of(message: str) -> str:
