@@ -207,8 +207,7 @@ def _likely_label(
     weights: int | None,
 ) -> int:
     last = len(names) - 1 - (weights == len(names) - 1)
-    others = (*features, weights)
-    named = [i for i, n in enumerate(names) if n.lower() in LABEL_NAMES and i not in others]
+    named = [i for i, n in enumerate(names) if n.lower() in LABEL_NAMES and i not in features]
     certain = [i for i in named if names[i].lower() in CERTAIN_LABELS or _is_words(body, i)]
     if len(certain) == 1:
         return certain[0]
