@@ -95,9 +95,10 @@ def own_network(experiment: Experiment, dataset: Dataset, origin: Origin | None)
     origin.check(experiment.model, experiment.model_digest)
     if dataset.train.weights is not None:
         raise UsageError(
-            f"rows cannot be weighed for {experiment.model}, whose loss is a mean over rows; give "
-            "the weights as a column of the targets, np.column_stack([t, w]) with "
-            "task=regression, and return the mean of w * loss"
+            f"rows cannot be weighed for {experiment.model}, whose code returns the mean over "
+            "rows; give dptrain.fit the weights as a column of the targets, "
+            "np.column_stack([t, w]), with task=regression, and have the code return the mean of "
+            "w * loss"
         )
     shape = own_input_shape(experiment, dataset.sample_shape)
     model = origin.make(experiment.model_args, experiment.seed)

@@ -12,8 +12,6 @@ from dptrain.gradcheck.reference.network import Reference
 
 Array = NDArray[Any]
 
-KIND = "weights-ignored"
-
 
 def hypotheses(
     reference: Reference, parameters: Array, ranks: Sequence[tuple[int, int]]
@@ -25,18 +23,17 @@ def hypotheses(
         parameters: at which the gradient was computed, float64.
         ranks: each rank's range of shards.
     """
-    batch = reference.batch
-    if batch.weights is None:
+    weights = reference.batch.weights
+    if weights is None:
         return
-    equal = Reference(reference.network, reference.loss, batch._replace(weights=None))
-    right = reference.gradient(parameters, UNITS["float64"])
-    alike = equal.gradient(parameters, UNITS["float64"])
-    yield Hypothesis(KIND, "The weights of the rows are ignored.", alike.total)
-    change = alike.shards - right.shards
-    for rank, (low, high) in enumerate(ranks if len(ranks) > 1 else ()):
-        sentence = f"The weights of the rows are ignored by rank {rank}."
-        yield Hypothesis(KIND, sentence, right.total + change[low:high].sum(axis=0))
-    for shard, own in enumerate(change):
-        if np.any(own):
-            sentence = f"The weights of the rows are ignored in shard {shard}."
-            yield Hypothesis(KIND, sentence, right.total + own)
+    parts = {"": range(len(weights))}
+    if len(ranks) > 1:
+        parts |= {f" by rank {i}": range(*bounds) for i, bounds in enumerate(ranks)}
+    parts |= {f" in shard {i}": range(i, i + 1) for i in range(len(weights))}
+    for where, shards in parts.items():
+        others = [np.ones(len(w)) if i in shards else w for i, w in enumerate(weights)]
+        batch = reference.batch._replace(weights=others)
+        found = Reference(reference.network, reference.loss, batch)
+        sentence = f"The weights of the rows are ignored{where}."
+        total = found.gradient(parameters, UNITS["float64"]).total
+        yield Hypothesis("weights-ignored", sentence, total)
