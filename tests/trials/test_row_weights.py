@@ -85,15 +85,18 @@ def test_equal_weights_give_the_bits_of_none(dtype: str, tmp_path: Path) -> None
         assert found.digest == none.digest
 
 
-def test_a_row_of_weight_zero_has_no_part_in_the_gradient(tmp_path: Path) -> None:
+@pytest.mark.parametrize("parts", [{}, {"test": 0.2, "validation": 0.2, "train_rows": 31}])
+def test_a_row_of_weight_zero_has_no_part_in_the_gradient(
+    parts: dict[str, Any], tmp_path: Path
+) -> None:
     other, labels = X.copy(), T.copy()
     other[W == 0], labels[W == 0] = 7.0, 0
-    found = [fit(data=d, sample_weight=W, out=tmp_path / str(len(d[0]) + i)).digest
-             for i, d in enumerate([(X, T), (other, labels)])]  # fmt: skip
-    assert found[0] == found[1]
-    plain = [fit(data=d, out=tmp_path / f"plain{i}").digest
-             for i, d in enumerate([(X, T), (other, labels)])]  # fmt: skip
-    assert plain[0] != plain[1]
+    for weights, same in ((W, True), (None, False)):
+        one, two = (
+            fit(data=data, sample_weight=weights, **parts, out=tmp_path / f"{same}{i}").digest
+            for i, data in enumerate([(X, T), (other, labels)])
+        )
+        assert (one == two) is same
 
 
 @pytest.mark.parametrize(
