@@ -35,8 +35,8 @@ def checked_weights(given: NDArray[Any], rows: int, name: str) -> NDArray[np.flo
         raise DataError(f"{name} has dtype {given.dtype}; it must hold numbers")
     if given.shape != (rows,):
         raise DataError(
-            f"{name} has shape {given.shape}, but there are {rows} rows to train on; give one "
-            f"weight for each, of shape ({rows},)"
+            f"{name} has shape {given.shape}, but the data have {rows} rows; give one weight for "
+            f"each, of shape ({rows},)"
         )
     weights = given.astype(np.float64)
     usable = np.isfinite(weights) & (weights >= 0)

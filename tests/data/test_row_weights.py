@@ -12,7 +12,7 @@ F64 = np.dtype("float64")
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        (np.ones(4), r"shape \(4,\), but there are 3 rows to train on"),
+        (np.ones(4), r"shape \(4,\), but the data have 3 rows"),
         (np.ones((3, 1)), r"of shape \(3,\)"),
         (np.array([1, -0.5, np.nan]), r"-0\.5 in row 1 \(counting from 0\)"),
         (np.array([1, 2, np.inf]), "inf in row 2"),
