@@ -116,6 +116,7 @@ def fit(
     data: Arrays,
     *,
     test_data: Arrays | None = None,
+    sample_weight: ArrayLike | None = None,
     params: Params | None = None,
     predict: Callable[[Params, NDArray[Any]], ArrayLike] | None = None,
     out: str | Path | None = None,
@@ -144,6 +145,9 @@ def fit(
             -1 and 1 are two classes as well. uint8 inputs are grey
             values and divided by 255; other numbers are taken as they are.
         test_data: likewise; without it a fraction ``test`` of the rows is held out.
+        sample_weight: how much each row of ``data`` counts, ``(n,)``, 0 or more and not all 0, for
+            a `Network`. In training a row's loss is multiplied by its weight, divided by the mean
+            of the weights that are trained on; evaluations count rows alike.
         params: the arrays that the function begins with, by name; trained in place.
         predict: of the function, if there is one: ``predict(params, x)`` returns outputs.
         out: the run folder; by default a new one under ``logs/``.
@@ -165,6 +169,7 @@ def fit(
             network,
             data,
             test_data,
+            None if sample_weight is None else plain_array(sample_weight, "sample_weight"),
             settings=_plain(settings),
             params=params,
             predict=predict,
@@ -179,6 +184,7 @@ def _fit(
     network: object,
     data: Arrays,
     test_data: Arrays | None,
+    sample_weight: NDArray[Any] | None,
     *,
     settings: dict[str, Any],
     params: Params | None,
@@ -224,6 +230,7 @@ def _fit(
                 t_train=train[1],
                 x_test=test[0],
                 t_test=test[1],
+                w_train=sample_weight,
                 dtype=experiment.dtype,
                 task=experiment.task,
             ),

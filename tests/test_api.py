@@ -78,6 +78,7 @@ def test_settings_are_the_fields_of_the_schema() -> None:
         "label",
         "columns",
         "header",
+        "row_weights",
         "listen",
         "join",
         "pin",

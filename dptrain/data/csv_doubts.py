@@ -5,6 +5,8 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from dptrain.data.row_weights import WEIGHT_NAMES
+
 _FEWEST_ROWS = 10  # with fewer, a column may count them by chance
 
 
@@ -21,6 +23,16 @@ def table_doubts(
     if len(features) < _FEWEST_ROWS:
         return ()
     return tuple(_doubts(features, labels, names))
+
+
+def likely_weights(names: Sequence[str]) -> tuple[str, ...]:
+    """Return a sentence for each column whose name says that it weighs the rows."""
+    return tuple(
+        f"column {name!r} is learnt from like the others; give --row-weights {name} where it says "
+        "how much each row counts, or leave it out with --columns"
+        for name in names
+        if name.lower() in WEIGHT_NAMES
+    )
 
 
 def _doubts(

@@ -5,6 +5,7 @@ import contextlib
 import csv
 import io
 import itertools
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,8 +15,8 @@ from numpy.typing import NDArray
 
 from dptrain.data.csv_cells import bad_cell
 from dptrain.data.csv_classes import label_targets
-from dptrain.data.csv_doubts import table_doubts
-from dptrain.data.csv_header import Columns, Form, find_columns
+from dptrain.data.csv_doubts import likely_weights, table_doubts
+from dptrain.data.csv_header import Columns, Form, find_columns, number
 from dptrain.data.csv_match import match_columns
 from dptrain.data.opening import opened
 from dptrain.data.raw import RawData
@@ -37,24 +38,33 @@ class Table:
         labels: the label column's text, one a row; empty where the file has none.
         lines: the line of the file on which each row ends, counting from 1.
         columns: what the file has.
+        weights: of the rows, float64 (rows,); None where no column holds them.
     """
 
     features: NDArray[np.float64]
     labels: list[str]
     lines: list[int]
     columns: Columns
+    weights: NDArray[np.float64] | None = None
 
 
 def table_form(
-    path: Path, label: str | None, columns: Sequence[str] | None, header: bool | None = None
+    path: Path,
+    label: str | None,
+    columns: Sequence[str] | None,
+    header: bool | None = None,
+    row_weights: str | None = None,
 ) -> Form:
     """Return how a file is understood, from its first rows; arguments and errors as `read_csv`."""
     file = str(path)
     with _rows(path) as rows:
         head = _head(file, rows)
-        found = find_columns(file, [cells for _, cells in head], label, columns, header)
+        found = find_columns(
+            file, [cells for _, cells in head], label, columns, header, row_weights
+        )
     assert found.label is not None
-    return Form(found.header, found.features, found.names[found.label], found.left_out)
+    weights = None if found.weights is None else found.names[found.weights]
+    return Form(found.header, found.features, found.names[found.label], found.left_out, weights)
 
 
 def read_csv(
@@ -64,27 +74,37 @@ def read_csv(
     header: bool | None = None,
     class_names: Sequence[str] = (),
     task: Task | None = None,
+    row_weights: str | None = None,
 ) -> RawData:
     """Return the rows as a training part: features float64 (rows, columns), targets and classes.
 
-    ``label``, ``columns`` and ``header`` are those of `find_columns`. Labels of text become classes
-    numbered in sorted order, which are named. Whole numbers become class labels, int64
-    (rows,), and other numbers regression targets, float64 (rows, 1). ``class_names`` are those of
-    a run: labels are then numbered by them, and others are refused. ``task`` is that of
-    `normalise_targets`.
+    ``label``, ``columns``, ``header`` and ``row_weights`` are those of `find_columns`. Labels
+    of text become classes numbered in sorted order, which are named. Whole numbers become class
+    labels, int64 (rows,), and other numbers regression targets, float64 (rows, 1). ``class_names``
+    are those of a run: labels are then numbered by them, and others are refused. ``task`` is that
+    of `normalise_targets`.
 
     Raises DataError naming line and column of ragged rows, empty cells and cells that hold no
-    finite number.
+    finite number, or no weight.
     """
     file = str(path)
     with _rows(path) as rows:
         head = _head(file, rows)
-        found = find_columns(file, [cells for _, cells in head], label, columns, header)
+        found = find_columns(
+            file, [cells for _, cells in head], label, columns, header, row_weights
+        )
         table = _table(file, head, rows, found)
     targets, names = label_targets(file, table.labels, table.lines, class_names, task)
     notes = table_doubts(table.features, table.labels, found.features)
+    if columns is None:
+        notes += likely_weights(found.features)
     return RawData(
-        table.features, targets, class_names=names, input_names=found.features, notes=notes
+        table.features,
+        targets,
+        class_names=names,
+        input_names=found.features,
+        notes=notes,
+        w_train=table.weights,
     )
 
 
@@ -175,6 +195,7 @@ def _table(
 
 def _split(file: str, rows: Iterator[_Row], columns: Columns, *, learning: bool) -> Table:
     features = array.array("d")
+    weights: list[float] = []
     labels: list[str] = []
     lines: list[int] = []
     for line, cells in rows:
@@ -192,6 +213,8 @@ def _split(file: str, rows: Iterator[_Row], columns: Columns, *, learning: bool)
                 name = columns.names[columns.label]
                 raise DataError(f"{file}: line {line}, column {name!r}: empty")
             labels.append(text)
+        if columns.weights is not None:
+            weights.append(_weight(file, line, cells, columns))
         lines.append(line)
         inputs = [cells[i] for i in columns.inputs]
         bad = "_" in "".join(inputs)  # float() takes 2024_01; a table's cell is not Python
@@ -203,4 +226,17 @@ def _split(file: str, rows: Iterator[_Row], columns: Columns, *, learning: bool)
             others = (each for _, each in rows)
             raise bad_cell(file, line, cells, columns, others, learning=learning)
     matrix = np.frombuffer(features).reshape(len(lines), len(columns.inputs))
-    return Table(matrix, labels, lines, columns)
+    return Table(matrix, labels, lines, columns, np.array(weights) if weights else None)
+
+
+def _weight(file: str, line: int, cells: list[str], columns: Columns) -> float:
+    assert columns.weights is not None
+    cell = cells[columns.weights].strip()
+    found = number(cell)
+    if found is None or not 0 <= found < math.inf:
+        raise DataError(
+            f"{file}: line {line}, column {columns.names[columns.weights]!r}: "
+            f"{repr(cell) if cell else 'an empty cell'} is no weight of a row, which is a finite "
+            "number, 0 or more"
+        )
+    return found

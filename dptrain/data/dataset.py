@@ -13,6 +13,7 @@ from dptrain.data.folder import open_folder
 from dptrain.data.inputs import scale_grey
 from dptrain.data.rescaling import Change, changed
 from dptrain.data.rounding import Rounded
+from dptrain.data.row_weights import relative_weights
 from dptrain.data.scale import Scale
 from dptrain.errors import UsageError
 
@@ -28,13 +29,16 @@ class Split:
     that are divided by 255 on the way out. ``targets``: class labels (n,) int64, or regression
     targets (n, k). ``index``: which of the n rows belong to the split, ascending; None for all of
     them. ``change``: what is done to the inputs as they are stored, in place of the division of
-    grey values, for a network that was trained on another scale.
+    grey values, for a network that was trained on another scale. ``weights``: (n,) of the run's
+    dtype, of mean 1 over the split; None where every row counts the same. Only the rows that are
+    trained on have them.
     """
 
     inputs: NDArray[Any]
     targets: NDArray[Any]
     index: NDArray[np.intp] | None = None
     change: Change | None = None
+    weights: NDArray[Any] | None = None
 
     def __len__(self) -> int:
         return len(self.inputs) if self.index is None else len(self.index)
@@ -69,6 +73,12 @@ class Split:
         else:
             self.inputs.take(rows, 0, x_out, "clip")
         self.targets.take(rows, 0, t_out, "clip")
+
+    def gather_weights(self, order: NDArray[np.intp], out: NDArray[Any]) -> None:
+        """Copy the weights of rows number ``order``, shape (m,), into ``out``; as `gather`."""
+        assert self.weights is not None
+        rows = order if self.index is None else self.index[order]
+        self.weights.take(rows, 0, out, "clip")
 
     def take(self, order: NDArray[np.intp], dtype: DTypeLike) -> tuple[NDArray[Any], NDArray[Any]]:
         """Return the split's rows number ``order`` as new arrays: inputs in ``dtype``, targets."""
@@ -153,6 +163,10 @@ def open_dataset(
     rows, held_out = _hold_out("validation", validation, rows, seed)
     if train_rows is not None:
         rows = _some(train_rows, rows, seed)
+    index = None if len(rows) == len(inputs) else rows
+    weights = None
+    if "w_train" in arrays:
+        weights = relative_weights(arrays["w_train"], index, np.dtype(meta.dtype))
     return Dataset(
         name=meta.name,
         digest=meta.digest,
@@ -163,7 +177,7 @@ def open_dataset(
         dtype=np.dtype(meta.dtype),
         rounded=meta.rounded,
         scale=meta.scale,
-        train=Split(inputs, targets, None if len(rows) == len(inputs) else rows),
+        train=Split(inputs, targets, index, weights=weights),
         validation=Split(inputs, targets, held_out),
         test=test_split,
         form=meta.form,

@@ -93,6 +93,13 @@ def own_network(experiment: Experiment, dataset: Dataset, origin: Origin | None)
     demand(experiment.model, origin)
     assert origin is not None
     origin.check(experiment.model, experiment.model_digest)
+    if dataset.train.weights is not None:
+        raise UsageError(
+            f"rows cannot be weighed for {experiment.model}, whose code returns the mean over "
+            "rows; give dptrain.fit the weights as a column of the targets, "
+            "np.column_stack([t, w]), with task=regression, and have the code return the mean of "
+            "w * loss"
+        )
     shape = own_input_shape(experiment, dataset.sample_shape)
     model = origin.make(experiment.model_args, experiment.seed)
     if experiment.model_state is not None:

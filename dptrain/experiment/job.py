@@ -18,7 +18,7 @@ from dptrain.data.prepared import data_digest, prepare
 from dptrain.data.rescaling import ScaleWarning, change_for
 from dptrain.data.sampling import epoch_order
 from dptrain.data.source import PACKAGED, Choices, Kind, find_source
-from dptrain.errors import DataError, ShapeError
+from dptrain.errors import DataError, ShapeError, UsageError
 from dptrain.evaluation.regression import determination, variance
 from dptrain.experiment.code import MEMORY, evaluation_rows, own_network
 from dptrain.experiment.missing_classes import unused_classes
@@ -69,6 +69,11 @@ class Job:
         self.dataset = dataset
         self.origin = origin
         self.dtype: np.dtype[Any] = np.dtype(experiment.dtype)
+        if experiment.row_weights is not None and dataset.train.weights is None:
+            raise UsageError(
+                f"row_weights={experiment.row_weights!r} names a column of a table, and these are "
+                "arrays; give their weights as sample_weight"
+            )
         self.network: Network | OwnNetwork
         self.loss: AnyLoss | None = None
         if is_own(experiment.model) and experiment.layers is None:
@@ -169,6 +174,7 @@ class Job:
             gradients,
             seed=seed,
             meeting=meeting,
+            weighted=self.dataset.train.weights is not None,
             kind=NumericalPass if self.experiment.gradient == "numerical" else Pass,
         )
 
@@ -253,10 +259,12 @@ def evaluation_job(
     demand(experiment.model, origin)
     if dataset is not None:
         if find_source(dataset).kind is not Kind.CSV:
-            experiment = msgspec.structs.replace(experiment, label=None, columns=None, header=None)
+            experiment = msgspec.structs.replace(
+                experiment, label=None, columns=None, header=None, row_weights=None
+            )
         transpose = experiment.transpose and dataset not in PACKAGED
         experiment = msgspec.structs.replace(experiment, dataset=dataset, transpose=transpose)
-    if dataset and data_digest(dataset, _choices(experiment)) != experiment.dataset_digest:
+    if dataset and not _is_own_data(experiment):
         experiment, opened = _foreign(experiment, class_names)
     else:
         opened = opened_data(experiment, prepared_data(experiment))
@@ -266,11 +274,27 @@ def evaluation_job(
     return Job(experiment, opened.changed(change), origin)
 
 
+def _is_own_data(experiment: Experiment) -> bool:
+    """Return whether a data set is the one that the run was trained on, wherever it lies."""
+    try:
+        return data_digest(experiment.dataset, _choices(experiment)) == experiment.dataset_digest
+    except DataError:
+        if experiment.row_weights is None:
+            raise
+        return False  # other tables need no weights; what else is wrong will be told
+
+
 def _foreign(experiment: Experiment, class_names: Sequence[str]) -> tuple[Experiment, Dataset]:
     """Return the experiment on data that the run has not seen, and these as test rows."""
     task: TaskName = "classification" if class_names else "regression"
     experiment = msgspec.structs.replace(
-        experiment, dataset_digest=None, train_rows=None, validation=0.0, test=0.0, task=task
+        experiment,
+        dataset_digest=None,
+        train_rows=None,
+        validation=0.0,
+        test=0.0,
+        task=task,
+        row_weights=None,  # which are for training
     )
     opened = opened_data(experiment, prepared_data(experiment, class_names))
     size, wanted = math.prod(opened.sample_shape), math.prod(experiment.input_shape or ())
@@ -328,12 +352,15 @@ def prepared_data(experiment: Experiment, class_names: Sequence[str] = ()) -> Pa
         task=experiment.task,
         class_names=class_names,
         transpose=experiment.transpose,
+        row_weights=experiment.row_weights,
     )
 
 
 def _choices(experiment: Experiment) -> Choices:
     e = experiment
-    return Choices(e.label, e.columns, e.header, e.task, transpose=e.transpose)
+    return Choices(
+        e.label, e.columns, e.header, e.task, transpose=e.transpose, row_weights=e.row_weights
+    )
 
 
 def check_digest(experiment: Experiment, dataset: Dataset) -> None:

@@ -161,6 +161,13 @@ class Experiment(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         bool | None,
         Meta(description="Whether line 1 of a CSV file names the columns; found out unless given."),
     ] = None
+    row_weights: Annotated[
+        str | None,
+        Meta(
+            description="The column of a CSV file that says how much each row counts in training: "
+            "its name, or its number from 1; it is not learnt from."
+        ),
+    ] = None
     transpose: Annotated[
         bool,
         Meta(description="Exchange rows and columns of the data set's images, as EMNIST needs it."),

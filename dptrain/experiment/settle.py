@@ -89,9 +89,14 @@ def settle(
 def _settled_form(experiment: Experiment, form: Form | None) -> dict[str, Any]:
     if form is None:
         return {}
-    named = form.header or experiment.columns is not None  # without names: all but the label
-    columns = list(form.columns) if named else None
-    return {"label": form.label, "columns": columns, "header": form.header}
+    chosen = experiment.columns is not None or form.row_weights is not None
+    named = form.header or chosen  # without names: all but the label
+    return {
+        "label": form.label,
+        "columns": list(form.columns) if named else None,
+        "header": form.header,
+        "row_weights": form.row_weights,
+    }
 
 
 def _settled_network(

@@ -53,7 +53,10 @@ _JUDGED = (
     "evaluate tells precision, recall and F1"
 )
 _CPU = "dptrain computes on CPUs, by as many workers as are given"
-_ROWS = "rows have no weights of their own; class_weights are for classes"
+_ROWS = (
+    "dptrain.fit takes sample_weight, one number for each row, and a table has a column of them, "
+    "named with --row-weights"
+)
 _INSTEAD = {
     "shuffle": "every epoch draws the rows in a new order, by seed",
     "drop_last": "the last minibatch of an epoch has the rows that are left over",
@@ -64,7 +67,8 @@ _INSTEAD = {
     "scoring": _JUDGED,
     "sample_weight": _ROWS,
     "sample_weights": _ROWS,
-    "row_weights": _ROWS,
+    "sample_weight_column": _ROWS,
+    "weight_column": _ROWS,
     "validation_data": "hold rows out with validation, or give others as test_data to dptrain.fit",
     "eval_set": "hold rows out with validation, or give others as test_data to dptrain.fit",
     "betas": "give beta1 and beta2",

@@ -317,8 +317,9 @@ class Check:
         """The ledger of rows, masks, the order of arrival, replicas, and resuming."""
         job, data = self.subject.job(dtype), self.subject.data(dtype)
         state, program = self._come_to(dtype, 0), self._workers
+        weighted = job.dataset.train.weights is not None
         ways: list[Callable[[], Iterable[Comparison]]] = [
-            lambda: check_ledger(job.experiment, way, worker=program),
+            lambda: check_ledger(job.experiment, way, weighted=weighted, worker=program),
             lambda: check_order(job, data, way, state, seed=self.subject.seed, worker=program),
             lambda: check_replicas(job, data, way, state, worker=program),
         ]

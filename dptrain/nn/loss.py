@@ -48,6 +48,20 @@ class BoundLoss(ABC):
     def backward(self, rows: int) -> Blocks:
         """Return the gradients of the outputs, divided by ``rows``; call `losses` before."""
 
+    def weighted_losses(self, weights: Blocks) -> list[float]:
+        """Return `losses`, each row's times its weight: blocks ``(shards, rows)``."""
+        self.losses()
+        for row, weight in zip(self.rows, weights, strict=True):
+            np.multiply(row, weight, out=row)
+        return self.summed()
+
+    def weighted_backward(self, rows: int, weights: Blocks) -> Blocks:
+        """Return the gradients of `weighted_losses`, as `backward` does."""
+        gradients = self.backward(rows)
+        for gradient, weight in zip(gradients, weights, strict=True):
+            np.multiply(gradient, weight[..., np.newaxis], out=gradient)
+        return gradients
+
     def correct(self) -> list[int]:
         """Return for each shard how many rows have their largest output at their label.
 

@@ -64,7 +64,8 @@ def data_line(job: Job) -> str:
     sizes = [f"{len(job.split(s)):,} {s}" for s in ("train", "validation", "test")]
     parts = [size for size in sizes if not size.startswith("0 ")]
     what = f"{job.dataset.classes} classes" if job.dataset.classes else "regression"
-    return f"{job.dataset.name}, {what}: {', '.join(parts)} rows"
+    weighed = ", weighed in training" * (job.dataset.train.weights is not None)
+    return f"{job.dataset.name}, {what}: {', '.join(parts)} rows{weighed}"
 
 
 def columns_lines(job: Job) -> list[str]:
@@ -77,6 +78,8 @@ def columns_lines(job: Job) -> list[str]:
         f"{listing(form.columns)} -> {form.label}{classes}",
         "named by the header" if form.header else "no header",
     ]
+    if form.row_weights is not None:
+        parts.append(f"rows weighed by {form.row_weights}")
     if form.left_out:
         parts.append(f"left out as they number the rows: {', '.join(form.left_out)}")
     return [f"columns   {'; '.join(parts)}"]

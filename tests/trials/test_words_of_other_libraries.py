@@ -41,7 +41,7 @@ def fit(**settings: Any) -> dptrain.Result:
         ("random_state", "it is called seed here"),
         ("shuffle", "every epoch draws the rows in a new order"),
         ("callbacks", "on_epoch=FUNCTION"),
-        ("sample_weight", "rows have no weights of their own"),
+        ("sample_weights", "dptrain.fit takes sample_weight, one number for each row"),
         ("metrics", "metrics.jsonl"),
         ("metric", "metrics.jsonl"),
     ],

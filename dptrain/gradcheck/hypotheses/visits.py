@@ -47,7 +47,10 @@ def hypotheses(
         shards = sizes(len(rows), job.shards)
         x = augmented(stored.inputs(rows), shards, number, draws).x
         cuts = np.cumsum([n for n in shards if n])[:-1]
-        batch = Batch(np.split(x, cuts), np.split(stored.targets(rows), cuts), seed, number)
+        t, weights = np.split(stored.targets(rows), cuts), None
+        if data.train.weights is not None:
+            weights = np.split(data.train.weights[rows].astype(float), cuts)
+        batch = Batch(np.split(x, cuts), t, seed, number, weights)
         found = Reference(reference.network, reference.loss, batch)
         gradient = found.gradient(parameters, UNITS["float64"]).total
         yield Hypothesis(order.kind, order.sentence, gradient)

@@ -55,6 +55,7 @@ def case(
     x: Array | None = None,
     t: Array | None = None,
     test_part: int = 0,
+    weights: Array | None = None,
     **settings: Any,
 ) -> Case:
     """Return a job: unless told otherwise 29 of 60 rows of 5 inputs, 12 of them held out to test.
@@ -64,6 +65,7 @@ def case(
         x: inputs.
         t: targets.
         test_part: rows of a test part.
+        weights: of the rows.
         settings: of the experiment.
     """
     random = np.random.default_rng(4)
@@ -75,8 +77,11 @@ def case(
         "dtype": "float64", "train_rows": 29,
     } | settings  # fmt: skip
     experiment = build(Experiment, described, "the test")
-    part = {"x_test": x[:test_part], "t_test": t[:test_part]} if test_part else {}
+    part: dict[str, Any] = {}
+    if test_part:
+        part = {"x_test": x[:test_part], "t_test": t[:test_part]}
     task: Literal["regression"] | None = "regression" if t.dtype.kind == "f" else None
+    part["w_train"] = weights
     prepare_arrays(folder, x_train=x, t_train=t, dtype=experiment.dtype, task=task, **part)
     data = opened_data(experiment, folder)
     targets = sum(data.target_shape)
