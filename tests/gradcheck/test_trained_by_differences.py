@@ -1,4 +1,4 @@
-"""Networks that are trained by differences of losses, which are coarse: a check knows how coarse."""
+"""Networks that are trained by differences of losses: a check knows how coarse they are."""
 
 import numpy as np
 import pytest
