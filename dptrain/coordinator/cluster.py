@@ -226,7 +226,8 @@ class Cluster(ABC):
         if now - self._pinged > PING_SECONDS:
             self._pinged = now
             self._look(now)
-            self._tell(Clock(now))
+            stopped = frozenset(w.rank for w in self._launched if w.stopped())
+            self._tell(Clock(now, stopped))
 
     def _look(self, now: float) -> None:  # noqa: B027 - most see nothing but messages
         """Tell the machine what can be seen of the ranks."""

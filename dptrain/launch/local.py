@@ -97,6 +97,11 @@ class LocalWorker:
         flags = os.WEXITED | os.WNOHANG | os.WNOWAIT
         return os.waitid(os.P_PID, self.pid, flags) is not None
 
+    def stopped(self) -> bool:
+        """Return whether the process is stopped, as by SIGSTOP."""
+        flags = os.WSTOPPED | os.WNOHANG | os.WNOWAIT
+        return os.waitid(os.P_PID, self.pid, flags) is not None
+
     def how(self) -> str:
         """Return how the process ended, as the end of a sentence that begins with its rank."""
         found = os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOWAIT)

@@ -46,9 +46,10 @@ class Gone(NamedTuple):
 
 
 class Clock(NamedTuple):
-    """Time has passed."""
+    """Time has passed; these launched workers are stopped, as by SIGSTOP."""
 
     now: float
+    stopped: frozenset[int] = frozenset()
 
 
 class TrainAsked(NamedTuple):
