@@ -165,7 +165,7 @@ class WorkerShell:
         # what the coordinator said last comes by another way than the news of its end
         if self._socket in ready or (ready and self._socket.poll(0)):
             self._hear()
-        elif self._ending in ready:
+        elif self._ending is not None and self._ending in ready:
             self._ending.recv_multipart()
             self._tell(Disconnected())
         elif ready and not os.read(self._connection.parent_pipe or 0, 1):

@@ -1,4 +1,4 @@
-"""A run that was stopped for longer than --worker-timeout goes on, by itself or with all workers."""
+"""A run that was stopped for longer than --worker-timeout goes on, with its workers or alone."""
 
 import os
 import signal
