@@ -284,10 +284,9 @@ class Run:
             raise NonFiniteError(f"{error}\n{last}{'; '.join(hints)}") from None
         except WorkersLostError as error:
             trainer.save()
-            raise WorkersLostError(
-                f"{error}\nstep {trainer.progress.step} is saved; continue with: "
-                f"{way_on(self._experiment, self._folder.path)}"
-            ) from None
+            saved = f"step {trainer.progress.step} is saved; continue with: "
+            error.args = (f"{error}\n{saved}{way_on(self._experiment, self._folder.path)}",)
+            raise
 
     def _write_timeline(self) -> None:
         if self._timeline is None:

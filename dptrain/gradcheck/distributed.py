@@ -119,7 +119,14 @@ def engine(
             files = [Path(logs) / f"rank-{rank}.log" for rank in range(way.workers)]
             with Crew(files, barrier, worker) as crew:
                 setting = Setting(
-                    job, execution, str(data), new_key(), crew, first_step, Deadline()
+                    job,
+                    execution,
+                    str(data),
+                    new_key(),
+                    crew,
+                    first_step,
+                    Deadline(),
+                    keeps_logs=False,
                 )
                 kind = SharedCluster if way.exchange == "shared" else StarCluster
                 cluster: Cluster = kind(setting, begun)

@@ -103,15 +103,19 @@ class LocalWorker:
         flags = os.WSTOPPED | os.WNOHANG | os.WNOWAIT
         return os.waitid(os.P_PID, self.pid, flags) is not None
 
-    def how(self) -> str:
-        """Return how the process ended, as the end of a sentence that begins with its rank."""
+    def how(self) -> tuple[str, bool]:
+        """Return how the process ended, and whether SIGKILL ended it.
+
+        In words that end a sentence which begins with its rank.
+        """
         found = os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOWAIT)
         if found is None or found.si_code == os.CLD_EXITED:
             code = 0 if found is None else found.si_status
-            return f"(pid {self.pid}) ended with exit code {code}"
+            return f"(pid {self.pid}) ended with exit code {code}", False
         name = signal.Signals(found.si_status).name
-        hint = f" ({_suspect()}?)" if name == "SIGKILL" else ""
-        return f"(pid {self.pid}) was killed by {name}{hint}"
+        killed = name == "SIGKILL"
+        hint = f" ({_suspect()}?)" if killed else ""
+        return f"(pid {self.pid}) was killed by {name}{hint}", killed
 
     def signal_group(self, number: int) -> None:
         """Send a signal to the worker and whatever it has started."""

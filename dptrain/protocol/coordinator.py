@@ -19,6 +19,7 @@ from dptrain.errors import (
     OwnCodeError,
     ProtocolError,
     UsageError,
+    WorkerKilledError,
     WorkersLostError,
 )
 from dptrain.protocol.admission import Admission, Terms, refuse
@@ -267,8 +268,10 @@ class CoordinatorMachine:
 
     def gone(self, event: Any) -> Instructions:
         """End the run: nobody takes a dead worker's place."""
+        how, where = f"rank {event.rank} {event.how}", self._where(event.rank)
+        killed = event.killed
         return self._fail(
-            WorkersLostError(f"rank {event.rank} {event.how}{self._where(event.rank)}")
+            WorkerKilledError(how, where) if killed else WorkersLostError(how + where)
         )
 
     def clock(self, event: Any) -> Instructions:

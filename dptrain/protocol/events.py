@@ -39,10 +39,11 @@ class Garbled(NamedTuple):
 
 
 class Gone(NamedTuple):
-    """A worker is no more; ``how`` tells, such as ``"was killed by SIGKILL"``."""
+    """A worker is no more; ``how`` tells, such as ``"ended with exit code 3"``."""
 
     rank: int
     how: str
+    killed: bool = False
 
 
 class Clock(NamedTuple):
