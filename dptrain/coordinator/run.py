@@ -264,7 +264,8 @@ class Run:
         except WorkersLostError as error:
             trainer.save()
             saved = f"step {trainer.progress.step} is saved; continue with: "
-            error.args = (f"{error}\n{saved}{way_on(self._experiment, self._folder.path)}",)
+            way = way_on(self._experiment, self._folder.path, self._origin)
+            error.args = (f"{error}\n{saved}{way}",)
             raise
 
     def _write_timeline(self) -> None:
