@@ -102,6 +102,18 @@ class WorkersLostError(DptrainError, RuntimeError):
     exit_code = EXIT_WORKERS_LOST
 
 
+class WorkerKilledError(WorkersLostError):
+    """SIGKILL ended a worker: the system's or somebody's, for nothing in a run sends it.
+
+    Attributes:
+        how: which rank it was, without where the run stood.
+    """
+
+    def __init__(self, how: str, where: str) -> None:
+        super().__init__(how + where)
+        self.how = how
+
+
 class Interrupted(DptrainError, RuntimeError):  # noqa: N818 - not an error: the user asked for it
     """The run was stopped by a signal after the checkpoint was written."""
 
@@ -116,7 +128,7 @@ def suggestion(word: str, choices: Iterable[str]) -> str:
 
 def machine_limit(error: Exception) -> str:
     """Return what the machine has too little of, by an error, and the remedy; "" of others."""
-    if isinstance(error, ResourceError | DiskFullError):
+    if isinstance(error, ResourceError | DiskFullError | WorkerKilledError):
         return str(error)
     if isinstance(error, MemoryError):
         what = f": {error}" if str(error) else ""

@@ -67,6 +67,7 @@ class Setting:
         stop: tells whether the user wants the run to end.
         timeline: where to note what was done when, or None.
         expected: seconds that a step, or a piece of an evaluation, may take as far as was tried.
+        keeps_logs: whether what the workers write is still there when the run has ended.
     """
 
     job: Job
@@ -78,6 +79,7 @@ class Setting:
     stop: Stop
     timeline: Timeline | None = None
     expected: float = 0.0
+    keeps_logs: bool = True
 
     @property
     def workers(self) -> int:
@@ -144,7 +146,7 @@ class Cluster(ABC):
             fingerprint=fingerprint(),
             timeout=setting.execution.worker_timeout,
             expected=setting.expected,
-            logs=tuple(str(worker.log) for worker in self._launched),
+            logs=tuple(str(w.log) for w in self._launched) if setting.keeps_logs else (),
         )
 
     @abstractmethod
@@ -226,7 +228,8 @@ class Cluster(ABC):
         if now - self._pinged > PING_SECONDS:
             self._pinged = now
             self._look(now)
-            self._tell(Clock(now))
+            stopped = frozenset(w.rank for w in self._launched if w.stopped())
+            self._tell(Clock(now, stopped))
 
     def _look(self, now: float) -> None:  # noqa: B027 - most see nothing but messages
         """Tell the machine what can be seen of the ranks."""
@@ -240,7 +243,7 @@ class Cluster(ABC):
         while self._socket.poll(LAST_WORDS_MS):
             self._hear()
         self._look(time.monotonic())
-        self._tell(Gone(worker.rank, worker.how()))
+        self._tell(Gone(worker.rank, *worker.how()))
 
     def _hear(self) -> bool:
         try:

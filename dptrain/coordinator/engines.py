@@ -69,7 +69,8 @@ def started(
         crew = stack.enter_context(
             Crew.of(execution, lambda rank: logs / f"rank-{rank}.log", program)
         )
-        setting = Setting(job, execution, str(data), new_key(), crew, first_step, stop)
+        key = new_key()
+        setting = Setting(job, execution, str(data), key, crew, first_step, stop, keeps_logs=False)
         found = start_engine(stack, setting, state)
         joined(crew)
         yield found

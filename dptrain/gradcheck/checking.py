@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
-from dptrain.errors import DptrainError, machine_limit
+from dptrain.errors import DptrainError, WorkerKilledError, machine_limit
 from dptrain.exchange.engine import State
 from dptrain.exchange.inline import InlineEngine
 from dptrain.experiment.exchanges import EXCHANGES
@@ -53,6 +53,11 @@ READ_OFF = frozenset(("statistics", "ledger", "masks"))
 
 CHECKING = "the check goes on"
 _CHECKER = Path(__file__).parent
+SAYS_NOTHING = (
+    ", which says nothing about the gradients; check again, and where memory was short with a "
+    "smaller --workers or --batch-size"
+)
+
 Array = NDArray[Any]
 
 
@@ -137,13 +142,19 @@ class Check:
 
         Args:
             workers: forks them; by default a nursery of the check's own does.
+
+        Raises:
+            WorkerKilledError: which says nothing about gradients, as what `machine_limit` tells.
         """
         # more BLAS threads would change the last bits of float32 products
         program = workers or self.plan.program
         forks = any(EXCHANGES[way.exchange].workers for way in self.plan.ways)
         forked = nursery(program) if forks else nullcontext(program)
         with threadpool_limits(limits=1, user_api="blas"), forked as self._workers:
-            self._run()
+            try:
+                self._run()
+            except WorkerKilledError as error:  # its log is gone, and there is no run to go on with
+                raise WorkerKilledError(error.how, SAYS_NOTHING) from None
         return self.report
 
     def _run(self) -> None:

@@ -106,7 +106,6 @@ class Admission:
             proof(self.terms.key, "coordinator", *nonces),
             rank,
             self.terms.world_size,
-            self.terms.timeout,
             self.terms.job,
             self.terms.data,
             self.terms.exchange,

@@ -19,6 +19,7 @@ from dptrain.errors import (
     OwnCodeError,
     ProtocolError,
     UsageError,
+    WorkerKilledError,
     WorkersLostError,
 )
 from dptrain.experiment.exchanges import EXCHANGES
@@ -268,15 +269,17 @@ class CoordinatorMachine:
 
     def gone(self, event: Any) -> Instructions:
         """End the run: nobody takes a dead worker's place."""
+        how, where = f"rank {event.rank} {event.how}", self._where(event.rank)
+        killed = event.killed
         return self._fail(
-            WorkersLostError(f"rank {event.rank} {event.how}{self._where(event.rank)}")
+            WorkerKilledError(how, where) if killed else WorkersLostError(how + where)
         )
 
     def clock(self, event: Any) -> Instructions:
-        """Give up whoever has been silent for too long; show the others a sign of life."""
+        """Give up whoever has been silent for too long; find out whether the others are there."""
         lost = self._patience.lost(self._awaited(), event.now)
         if lost is not None:
-            return self._fail(WorkersLostError(self._silent(lost)))
+            return self._fail(WorkersLostError(self._silent(lost, lost in event.stopped)))
         return [Send(name, Ping()) for name in self.admission.members.values()]
 
     def stop(self, event: Any) -> Instructions:
@@ -306,15 +309,18 @@ class CoordinatorMachine:
             return [rank for rank in self._pieces if rank not in self._scores]
         return self.training.awaited()
 
-    def _silent(self, rank: int) -> str:
+    def _silent(self, rank: int, stopped: bool) -> str:
         allowed = self._patience.allowed
         longer = f", {MULTIPLE:g} times as long as anything of the kind took before,"
         longer *= MULTIPLE * self._patience.longest > self.terms.timeout
-        lives = "its process lives; " * (rank < self.terms.launched)
+        if stopped:
+            why = "its process is stopped, as by kill -STOP; if that may take so long"
+        else:
+            why = "its process lives; " * (rank < self.terms.launched)
+            why += "if its work takes that long"
         return (
             f"rank {rank} has not been heard of for {round(allowed, 1):g} s"
-            f"{longer}{self._where(rank)}; "
-            f"{lives}if its work takes that long, raise --worker-timeout"
+            f"{longer}{self._where(rank)}; {why}, raise --worker-timeout"
         )
 
     def _where(self, rank: int) -> str:

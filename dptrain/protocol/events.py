@@ -39,16 +39,18 @@ class Garbled(NamedTuple):
 
 
 class Gone(NamedTuple):
-    """A worker is no more; ``how`` tells, such as ``"was killed by SIGKILL"``."""
+    """A worker is no more; ``how`` tells, such as ``"ended with exit code 3"``."""
 
     rank: int
     how: str
+    killed: bool = False
 
 
 class Clock(NamedTuple):
-    """Time has passed."""
+    """Time has passed; these launched workers are stopped, as by SIGSTOP."""
 
     now: float
+    stopped: frozenset[int] = frozenset()
 
 
 class TrainAsked(NamedTuple):

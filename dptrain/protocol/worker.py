@@ -46,7 +46,6 @@ class Heard(NamedTuple):
     """The coordinator sent a message."""
 
     message: Message
-    now: float
 
 
 class Built(NamedTuple):
@@ -54,14 +53,12 @@ class Built(NamedTuple):
 
     parameters: int
     buckets: int
-    now: float
 
 
 class Ran(NamedTuple):
     """The steps of a plan are done."""
 
     plan: Plan
-    now: float
 
 
 class Clock(NamedTuple):
@@ -72,6 +69,10 @@ class Clock(NamedTuple):
 
 class Orphaned(NamedTuple):
     """The coordinator's process is no more."""
+
+
+class Disconnected(NamedTuple):
+    """The coordinator, or what lies between, has ended the connection."""
 
 
 class Send(NamedTuple):
@@ -131,7 +132,7 @@ class Exit(NamedTuple):
     expected: bool
 
 
-Event = Heard | Built | Ran | Clock | Orphaned
+Event = Heard | Built | Ran | Clock | Orphaned | Disconnected
 Instruction = Send | Build | Take | TakeTable | Compute | Run | Score | Exit
 Instructions = list[Instruction]
 
@@ -154,7 +155,6 @@ class WorkerMachine:
         self._fingerprint = fingerprint
         self._nonces = (hello.nonce, b"")
         self._silence = Silence(1, now)
-        self._timeout = JOIN_TIMEOUT
         self._plan: Plan | None = None
         self._buckets = 0
         self._step = -1
@@ -168,8 +168,6 @@ class WorkerMachine:
 
     def handle(self, event: Event) -> Instructions:
         """Return what to do about an event."""
-        if isinstance(event, Heard):
-            self._silence.heard(0, event.now)
         subject = event.message if isinstance(event, Heard) else event
         handler = TRANSITIONS.get((self.state, type(subject)))
         if handler is not None:
@@ -194,7 +192,6 @@ class WorkerMachine:
             return self._exit("the coordinator does not hold the key of this run", expected=False)
         self.state = State.BUILDING
         self.rank = welcome.rank
-        self._timeout = welcome.timeout
         self._lockstep = EXCHANGES[welcome.exchange].lockstep
         if self._lockstep:
             self._step = welcome.step
@@ -204,7 +201,6 @@ class WorkerMachine:
         """Report for work."""
         self.state = State.WAITING
         self._buckets = event.buckets
-        self._silence.heard(0, event.now)
         return [Send(Ready(event.parameters))]
 
     def plan(self, event: Any) -> Instructions:
@@ -222,7 +218,6 @@ class WorkerMachine:
     def ran(self, event: Any) -> Instructions:
         """Report the end of the plan."""
         self._step = event.plan.end
-        self._silence.heard(0, event.now)  # nothing could be heard meanwhile
         return [Send(Progress(event.plan.generation, event.plan.end))]
 
     def weights(self, event: Any) -> Instructions:
@@ -277,21 +272,29 @@ class WorkerMachine:
         return []
 
     def clock(self, event: Any) -> Instructions:
-        """Give the coordinator up when it has been silent for too long.
+        """Give up where nobody has ever answered a worker that was started by hand.
 
-        Not where the coordinator started this process: it is told of its death, and a live
-        coordinator that says nothing may be stopped, and go on later.
+        A coordinator that has answered and says nothing may be stopped, and go on later; of its
+        end a worker is told, by the pipe or by the connection between them.
         """
         self._silence.listen(event.now)
-        if self._hello.rank >= 0 or self._silence.of(0) <= self._timeout:
+        by_hand = self._hello.rank < 0
+        if not (by_hand and self.state is State.GREETING and self._silence.of(0) > JOIN_TIMEOUT):
             return []
         return self._exit(
-            f"nothing has been heard of the coordinator for {self._timeout:g} s", expected=False
+            f"nobody has answered for {JOIN_TIMEOUT:g} s; is there a run that waits for workers?",
+            expected=False,
         )
 
     def orphaned(self, event: Any) -> Instructions:  # noqa: ARG002
         """Go home."""
         return self._exit("the coordinator's process is no more", expected=False)
+
+    def disconnected(self, event: Any) -> Instructions:  # noqa: ARG002
+        """Go home; whoever has not been answered yet is connected anew."""
+        if self.state is State.GREETING:
+            return []
+        return self._exit("the coordinator has closed the connection", expected=False)
 
     def _exit(self, reason: str, *, expected: bool) -> Instructions:
         self.state = State.OVER
@@ -319,5 +322,6 @@ TRANSITIONS: dict[tuple[State, type], Handler] = {
         (Ping, M.ping),
         (Clock, M.clock),
         (Orphaned, M.orphaned),
+        (Disconnected, M.disconnected),
     )
 }

@@ -1,5 +1,6 @@
 """Closing tables and listings, on standard output."""
 
+import signal
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
@@ -80,13 +81,19 @@ def print_outcome(outcome: Outcome, wall_seconds: float) -> None:
     )
     rows.append(("digest", outcome.digest[:16]))
     rows.append(("run", str(outcome.folder.path)))
-    print_table("finished" if outcome.finished else "stopped", rows)
+    print_table("finished" if outcome.finished else f"stopped{_by(outcome.exit_code)}", rows)
     notes = [*outcome.notes, *filter(None, [hint(outcome)])]
     for note in notes:
         print_line(f"note: {note}")
     if not outcome.finished:
         code = naming(outcome.job.experiment.model)
         print(f"continue with: {program()} train --resume {outcome.folder.path}{code}")  # noqa: T201
+
+
+def _by(exit_code: int) -> str:
+    """Return which signal stopped a run, unless it was Ctrl-C."""
+    number = exit_code - 128
+    return f" by {signal.Signals(number).name}" if number > 0 and number != signal.SIGINT else ""
 
 
 def end_line(end: EndRecord) -> str:

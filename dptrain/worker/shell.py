@@ -44,6 +44,7 @@ from dptrain.protocol.worker import (
     Built,
     Clock,
     Compute,
+    Disconnected,
     Event,
     Exit,
     Heard,
@@ -117,8 +118,12 @@ class WorkerShell:
         self._machine = WorkerMachine(connection.key, hello, fingerprint(), time.monotonic())
         self._poller = zmq.Poller()
         self._poller.register(self._socket, zmq.POLLIN)
+        self._ending: zmq.Socket[bytes] | None = None
         if connection.parent_pipe is not None:
             self._poller.register(connection.parent_pipe, zmq.POLLIN)
+        else:
+            self._ending = self._socket.get_monitor_socket(zmq.EVENT_DISCONNECTED)
+            self._poller.register(self._ending, zmq.POLLIN)
         self._rank: StarRank | LockstepRank | None = None
         self._exit: Exit | None = None
         self._showed_life = 0.0
@@ -157,13 +162,16 @@ class WorkerShell:
 
     def _wait(self) -> None:
         ready = dict(self._poller.poll(TICK_MS))
-        now = time.monotonic()
-        if self._socket in ready:
-            self._hear(now)
+        # what the coordinator said last comes by another way than the news of its end
+        if self._socket in ready or (ready and self._socket.poll(0)):
+            self._hear()
+        elif self._ending is not None and self._ending in ready:
+            self._ending.recv_multipart()
+            self._tell(Disconnected())
         elif ready and not os.read(self._connection.parent_pipe or 0, 1):
             self._tell(Orphaned())
         else:
-            self._tell(Clock(now))
+            self._tell(Clock(time.monotonic()))
 
     def _wait_in_pass(self) -> None:
         """Wait while a step is being computed."""
@@ -171,9 +179,9 @@ class WorkerShell:
         if self._exit is not None:
             raise Recalled
 
-    def _hear(self, now: float) -> None:
+    def _hear(self) -> None:
         header = self._socket.recv()
-        self._tell(Heard(decode_from_coordinator(header), now))
+        self._tell(Heard(decode_from_coordinator(header)))
         if self._socket.get(zmq.RCVMORE) and self._exit is None:
             raise ProtocolError("a message has more frames than it should")
 
@@ -235,7 +243,7 @@ class WorkerShell:
         self._tell_log(
             f"joined {self._connection.endpoint} as one of {welcome.world_size}, pid {os.getpid()}"
         )
-        self._tell(Built(job.network.size, self._rank.buckets, time.monotonic()))
+        self._tell(Built(job.network.size, self._rank.buckets))
 
     def star_rank(self, job: Job, _: Welcome) -> StarRank:
         """Return the rank that sends its gradients over the socket."""
@@ -271,7 +279,7 @@ class WorkerShell:
             if error.trouble is not None:
                 self._send(NonFinite(error.step, *error.trouble))
             return
-        self._tell(Ran(plan, time.monotonic()))
+        self._tell(Ran(plan))
 
     def _compute(self, order: Compute) -> None:
         try:

@@ -101,12 +101,12 @@ class Run:
                 case worker.Send(message):
                     self.up[i].append(message)
                 case worker.Build():
-                    self.at_worker(i, self.workers[i].handle(worker.Built(100, BUCKETS, 0.0)))
+                    self.at_worker(i, self.workers[i].handle(worker.Built(100, BUCKETS)))
                 case worker.Compute(generation, step, first, last):
                     self.compute(i, generation, step, first, last)
                 case worker.Run(plan):
                     self.ran[i].append((plan.begin, plan.end))
-                    self.at_worker(i, self.workers[i].handle(worker.Ran(plan, 0.0)))
+                    self.at_worker(i, self.workers[i].handle(worker.Ran(plan)))
                 case worker.Score(request):
                     pieces = range(request.first, request.last)
                     answer = Evaluated(
@@ -157,7 +157,7 @@ class Run:
                 self.at_coordinator(self.machine.handle(heard))
             else:
                 i = next(i for i, each in enumerate(self.down) if each is queue)
-                self.at_worker(i, self.workers[i].handle(worker.Heard(message, 0.0)))
+                self.at_worker(i, self.workers[i].handle(worker.Heard(message)))
 
 
 @settings(max_examples=80)
@@ -270,7 +270,7 @@ def test_two_plans_are_with_the_ranks_until_the_last() -> None:
 
 def test_a_plan_of_other_steps_than_the_next_ends_the_worker() -> None:
     run = ready_run(1, "shared")
-    (out,) = run.workers[0].handle(worker.Heard(Plan(1, 3, 4, 0, 4), 0.0))
+    (out,) = run.workers[0].handle(worker.Heard(Plan(1, 3, 4, 0, 4)))
     assert out == worker.Exit("a plan of step 3 came where step 0 was due", expected=False)
 
 
@@ -330,7 +330,7 @@ def test_a_table_is_spread_once_all_ranks_have_handed_in_their_rows() -> None:
 
 def test_a_table_of_another_step_ends_the_worker() -> None:
     run = ready_run()
-    (out,) = run.workers[0].handle(worker.Heard(Table(1, 3, 0), 0.0))
+    (out,) = run.workers[0].handle(worker.Heard(Table(1, 3, 0)))
     assert out == worker.Exit("a table of step 3 came in step -1", expected=False)
 
 
@@ -442,7 +442,7 @@ def test_a_reflected_proof_is_no_proof() -> None:
 
 def test_a_worker_wants_proof_from_the_coordinator_too() -> None:
     machine = worker.WorkerMachine(KEY, Hello(VERSION, b"n" * 32, 0, 0, "h"), "f", 0.0)
-    machine.handle(worker.Heard(Challenge(b"c" * 32), 0.0))
-    welcome = Welcome(b"p" * 32, 0, 1, 1.0, {}, "/data", "star", 0)
-    (out,) = machine.handle(worker.Heard(welcome, 0.0))
+    machine.handle(worker.Heard(Challenge(b"c" * 32)))
+    welcome = Welcome(b"p" * 32, 0, 1, {}, "/data", "star", 0)
+    (out,) = machine.handle(worker.Heard(welcome))
     assert out == worker.Exit("the coordinator does not hold the key of this run", expected=False)
