@@ -46,7 +46,7 @@ def flags_of(schema: type[msgspec.Struct], name: str) -> Any:
             help=told_default(description, schema.__struct_defaults__[list(hints).index(key)]),
             group=groups[key],
             converter=converter,
-            negative_iterable=(),
+            negative="--no-header" if key == "header" else (),  # of the others no is the default
         )
         kind = str if key in CONVERTERS else _bare(hint)
         fields.append((key, Annotated[kind | None, parameter], field(default=None)))
