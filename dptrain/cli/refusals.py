@@ -27,7 +27,7 @@ _FLAGS = {
     "--model": "--layers --network --net --arch --architecture -m",
     "--out": "-o --name --save --output-file --filename",
 }
-_DERIVED = "--eps --epsilon --step --h --tol --tolerance --rtol --atol --threshold".split()
+_DERIVED = ("--eps", "--epsilon", "--step", "--h", "--tol", "--tolerance", "--rtol", "--atol")
 _CALLED = {word: flag for flag, words in _FLAGS.items() for word in words.split()}
 
 _VERBS = {

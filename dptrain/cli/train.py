@@ -45,7 +45,8 @@ def train(
 
     The systems of the study notes are ready as `dptrain train NAME`: two-layer,
     two-layer-numerical, three-layer, multi-layer-batchnorm, conv, linear, multiple-linear,
-    logistic, svm, overfitting, augmentation, transfer, mnist-97, deep-conv.
+    logistic, svm, overfitting, augmentation, transfer, mnist-97, deep-conv, search. The last
+    is for `dptrain tune`.
 
     Without arguments it trains 784-100-10 with ReLU and Adam on MNIST, with two workers; the
     notes' two-layer net, 784-50-10 with sigmoid and SGD, is two-layer. Flags stand above

@@ -57,11 +57,12 @@ def tune(
             for all hidden layers or a list such as 100,50-30-20; layers.0.units; model_args.NAME.
         experiment_flags: What all trials share.
         execution_flags: What only decides the speed; one worker for a trial unless given.
-        method: All combinations, random ones, or chosen by what was good so far; by default grid
-            where there are only lists of values, random otherwise. tpe needs dptrain[tune].
-        trials: How many, for random and tpe; 20 unless given.
-        metric: What ranks them, such as validation_loss; by default the accuracy (else the loss) on
-            validation rows, or test rows where there are none.
+        method: grid tries all combinations, random draws some, tpe chooses by what was good so far
+            and needs dptrain[tune]; by default grid where there are only lists of values, else
+            random.
+        trials: Number of trials, for random and tpe; 20 unless given.
+        metric: What ranks the trials, such as validation_loss; by default the accuracy (else the
+            loss) on validation rows, or test rows where there are none.
         until: Ends the search once a trial gets there, such as "train>=.99,test>=.97".
         prune: Give up trials that are worse than the median of those before them.
         side_by_side: Trials at a time; by default so many that all cores have a worker.

@@ -88,11 +88,14 @@ _INSTEAD = {
     "cuda": _CPU,
     "tensorboard": _CURVES,
     "wandb": _CURVES,
-    **dict.fromkeys(
-        "hidden hidden_size hidden_sizes hidden_layer_sizes hidden_units layer_sizes sizes units "
-        "n_hidden num_layers n_layers".split(),
-        _SIZES,
-    ),
+    "hidden": _SIZES,
+    "hidden_size": _SIZES,
+    "hidden_sizes": _SIZES,
+    "hidden_layer_sizes": _SIZES,
+    "hidden_units": _SIZES,
+    "layer_sizes": _SIZES,
+    "units": _SIZES,
+    "num_layers": _SIZES,
 }
 
 _VALUE_CALLED = {
