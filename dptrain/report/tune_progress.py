@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING, Any, TextIO
 
 from dptrain.metrics.records import EpochRecord
+from dptrain.report.streams import redraws
 from dptrain.report.tune import duration, number, shown, spelt
 from dptrain.tune.folder import Search, SearchFolder
 from dptrain.tune.objective import Metric
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 
 def progress_for(stream: TextIO, search: Search, folder: SearchFolder) -> "SearchProgress":
     """Return a bar above which lines appear for a terminal, lines for anything else."""
-    kind = TerminalProgress if stream.isatty() else SearchProgress
+    kind = TerminalProgress if redraws(stream) else SearchProgress
     return kind(stream, search, folder)
 
 
