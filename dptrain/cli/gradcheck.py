@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 from cyclopts import Parameter
 
 from dptrain.cli.begun import with_saved_network
+from dptrain.cli.completion import experiments
 from dptrain.cli.experiments import read_experiment
 from dptrain.cli.flags import ExperimentFlags, given, named_code
 from dptrain.cli.output import print_json
@@ -27,7 +28,7 @@ POINTS = {"initial": START, "burnt-in": TRAINED}
 
 
 def gradcheck(
-    what: str | None = None,
+    what: Annotated[str | None, Parameter(completer=experiments)] = None,
     /,
     *,
     experiment_flags: ExperimentFlags | None = None,

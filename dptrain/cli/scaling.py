@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from dptrain.cli.begun import with_saved_network
+from dptrain.cli.completion import ExperimentPath
 from dptrain.cli.experiments import read_experiment
 from dptrain.cli.flags import ExperimentFlags, given, named_code
 from dptrain.cli.output import print_json
@@ -20,7 +21,7 @@ from dptrain.scaling.surroundings import warnings_about
 
 
 def scaling(
-    experiment: Path | None = None,
+    experiment: ExperimentPath = None,
     /,
     *,
     experiment_flags: ExperimentFlags = None,

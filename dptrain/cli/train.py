@@ -9,6 +9,7 @@ from cyclopts import Parameter
 
 from dptrain.cli import BEGAN
 from dptrain.cli.begun import with_saved_network
+from dptrain.cli.completion import ExperimentPath, resumable
 from dptrain.cli.experiments import read_experiment
 from dptrain.cli.flags import ExecutionFlags, ExperimentFlags, given, named_code
 from dptrain.cli.output import print_json
@@ -31,13 +32,13 @@ if TYPE_CHECKING:  # nothing here imports mathematics before the workers are sta
 
 
 def train(
-    experiment: Path | None = None,
+    experiment: ExperimentPath = None,
     /,
     *,
     experiment_flags: ExperimentFlags = None,
     execution_flags: ExecutionFlags = None,
     out: Annotated[Path | None, Parameter(group=OUTPUT)] = None,
-    resume: Annotated[Path | None, Parameter(group=OUTPUT)] = None,
+    resume: Annotated[Path | None, Parameter(group=OUTPUT, completer=resumable)] = None,
     curves: Annotated[bool, Parameter(negative="--no-curves", group=OUTPUT)] = True,
     json: Annotated[bool, Parameter(group=OUTPUT)] = False,
 ) -> int:

@@ -2,11 +2,13 @@
 
 import sys
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
+from cyclopts import Parameter
 from msgspec.structs import replace
 
 from dptrain.cli.begun import with_saved_network
+from dptrain.cli.completion import ExperimentPath, parameters, searches
 from dptrain.cli.experiments import read_experiment
 from dptrain.cli.flags import ExecutionFlags, ExperimentFlags, given, named_code
 from dptrain.cli.output import print_json
@@ -27,10 +29,10 @@ from dptrain.tune.search import Searcher, Wanted, plan
 
 
 def tune(
-    experiment: Path | None = None,
+    experiment: ExperimentPath = None,
     /,
     *,
-    param: list[str] | None = None,
+    param: Annotated[list[str] | None, Parameter(completer=parameters)] = None,
     experiment_flags: ExperimentFlags = None,
     execution_flags: ExecutionFlags = None,
     method: Literal["grid", "random", "tpe"] | None = None,
@@ -40,7 +42,7 @@ def tune(
     prune: bool = False,
     side_by_side: int | None = None,
     out: Path | None = None,
-    resume: Path | None = None,
+    resume: Annotated[Path | None, Parameter(completer=searches)] = None,
     json: bool = False,
 ) -> int:
     """Search for good settings of an experiment.
