@@ -174,7 +174,8 @@ def _named_layers(experiment: Experiment, sample_shape: tuple[int, ...]) -> list
     if inputs != math.prod(sample_shape):
         raise ShapeError(
             f"model={experiment.model!r} takes {inputs} inputs, but the data set has samples of "
-            f"shape {sample_shape}, which is {math.prod(sample_shape)}; change the first size"
+            f"shape {sample_shape}; give one with {math.prod(sample_shape)}, such as "
+            f"--model mlp:{'-'.join(map(str, (math.prod(sample_shape), *units)))}"
         )
     init = initializer(experiment.init or "he", experiment.init_std)
     activation = ACTIVATIONS[experiment.activation or "relu"]

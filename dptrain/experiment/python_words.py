@@ -44,6 +44,6 @@ def _keyword(match: re.Match[str]) -> str:
         return f"{key}="
     if _NUMBER.fullmatch(value):
         return f"{key}={value}"
-    if value in choices_of(hints.get(key)) or "/" in value:
+    if value in choices_of(hints.get(key)) or "/" in value or ":" in value:
         return f"{key}={value!r}"
     return f"{key}= {value}"

@@ -6,6 +6,7 @@ from typing import Any
 from dptrain.checkpoint.atomic import atomic_write
 from dptrain.invocation import program
 from dptrain.own.origin import naming
+from dptrain.report.figures import epoch_text
 from dptrain.report.tables import print_table
 from dptrain.tune.folder import Search, SearchFolder
 from dptrain.tune.objective import Metric
@@ -147,8 +148,10 @@ def _table(search: Search, trials: list[Trial]) -> tuple[list[tuple[str, ...]], 
 def _epochs(trial: Trial) -> str:
     """Return the epoch of the best value, and how many were trained where these are more."""
     if trial.epoch is None:
-        return f"0 of {trial.epochs:g}" if trial.epochs else ""
-    return f"{trial.epoch:g}" + (f" of {trial.epochs:g}" if trial.epochs > trial.epoch else "")
+        return f"0 of {epoch_text(trial.epochs)}" if trial.epochs else ""
+    return epoch_text(trial.epoch) + (
+        f" of {epoch_text(trial.epochs)}" if trial.epochs > trial.epoch else ""
+    )
 
 
 def _remarks(search: Search, trials: list[Trial]) -> list[str]:
@@ -158,7 +161,8 @@ def _remarks(search: Search, trials: list[Trial]) -> list[str]:
         remarks.append(
             f"no trial reached {search.until}"
             if winner is None
-            else f"trial {winner.number} reached {search.until} at epoch {winner.epochs:g}"
+            else f"trial {winner.number} reached {search.until} at epoch "
+            f"{epoch_text(winner.epochs)}"
         )
     remarks += [
         f"trials {', '.join(map(str, group))} came to the same weights with different settings: "

@@ -126,6 +126,27 @@ def test_in_python_no_flag_is_named() -> None:
         assert "--" not in str(refused.value)
 
 
+def test_a_module_of_another_library_is_called_one() -> None:
+    class Module:
+        def parameters(self) -> list[float]:
+            return []
+
+        def __call__(self, x: object) -> object:
+            return x
+
+    with pytest.raises(UsageError, match="Module looks like a module of PyTorch"):
+        dptrain.fit(Module(), (X, T), progress=False)
+    with pytest.raises(UsageError, match="is a function; give its initial parameters"):
+        dptrain.fit(Module().parameters, (X, T), progress=False)
+
+
+def test_the_model_that_fits_the_samples_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", "--dataset", "iris"]) == 2
+    assert "give one with 4, such as --model mlp:4-100-10" in capsys.readouterr().err
+    with pytest.raises(UsageError, match="all targets are of class 0"):
+        dptrain.fit(NETWORK, (X, 0 * T), progress=False)
+
+
 def test_sizes_in_another_form_are_told_in_the_right_one() -> None:
     for model in ("784-50-10", "mlp:784,50,10", "[784, 50, 10]"):
         with pytest.raises(UsageError, match="did you mean 'mlp:784-50-10'"):
