@@ -11,7 +11,7 @@ from dptrain.experiment.code import MEMORY
 from dptrain.experiment.files import parse_toml
 from dptrain.experiment.override import same
 from dptrain.experiment.schema import Experiment
-from dptrain.invocation import program
+from dptrain.invocation import program, word
 from dptrain.own.origin import naming
 from dptrain.runfolder import RunFolder
 
@@ -55,4 +55,4 @@ def way_on(experiment: Experiment, run: Path) -> str:
     """Return how a run is continued."""
     if experiment.dataset == MEMORY:
         return f"dptrain.fit(..., resume={str(run)!r}), with the same network and arrays"
-    return f"{program()} train --resume {run}{naming(experiment.model)}"
+    return f"{program()} train --resume {word(run)}{naming(experiment.model)}"

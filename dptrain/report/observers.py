@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, TextIO
 
 from dptrain.coordinator.observer import Observer
 from dptrain.experiment.schema import Execution
-from dptrain.invocation import program
+from dptrain.invocation import program, word
 from dptrain.machine.cores import crowding
 from dptrain.metrics.records import EpochRecord
 from dptrain.report.figures import epoch_text, loss_text, rate_text
@@ -273,7 +273,7 @@ def invitation(address: str, key: Path, missing: int, code: str = "") -> str:
     """Return how to start the workers that a run waits for, and may import ``code``."""
     return (
         f"waiting for {missing} worker{'s' if missing > 1 else ''}; start each with\n"
-        f"  {program()} worker --connect {address} --key {key.resolve()}"
-        + f" --model {code}"
+        f"  {program()} worker --connect {address} --key {word(key.resolve())}"
+        + f" --model {word(code)}"
         * bool(code)
     )

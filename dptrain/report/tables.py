@@ -5,7 +5,7 @@ from types import MappingProxyType
 from typing import Any
 
 from dptrain.coordinator.outcome import Outcome
-from dptrain.invocation import program
+from dptrain.invocation import program, word
 from dptrain.metrics.records import EndRecord
 from dptrain.own.origin import naming
 from dptrain.report.figures import epoch_text, loss_text, rate_text, seconds_text
@@ -86,7 +86,7 @@ def print_outcome(outcome: Outcome, wall_seconds: float) -> None:
         print_line(f"note: {note}")
     if not outcome.finished:
         code = naming(outcome.job.experiment.model)
-        print(f"continue with: {program()} train --resume {outcome.folder.path}{code}")  # noqa: T201
+        print(f"continue with: {program()} train --resume {word(outcome.folder.path)}{code}")  # noqa: T201
 
 
 def end_line(end: EndRecord) -> str:

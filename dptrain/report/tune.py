@@ -4,7 +4,7 @@ import math
 from typing import Any
 
 from dptrain.checkpoint.atomic import atomic_write
-from dptrain.invocation import program
+from dptrain.invocation import program, word
 from dptrain.own.origin import naming
 from dptrain.report.figures import epoch_text
 from dptrain.report.tables import print_table
@@ -51,11 +51,11 @@ def print_search(
         run = folder.run(best.number)
         lines.append(f"best: trial {best.number}, {_setting(best.parameters)}")
         which = "" if best.epoch == best.epochs else " --checkpoint best"
-        lines.append(f"  use it:         {program()} evaluate {run}{which}{code}")
-        lines.append(f"  train it again: {program()} train {run}/experiment.toml{code}")
+        lines.append(f"  use it:         {program()} evaluate {word(run)}{which}{code}")
+        lines.append(f"  train it again: {program()} train {word(f'{run}/experiment.toml')}{code}")
     lines.append(f"search: {folder.path}")
     if not finished:
-        lines.append(f"continue with: {program()} tune --resume {folder.path}{code}")
+        lines.append(f"continue with: {program()} tune --resume {word(folder.path)}{code}")
     print("\n".join(lines))  # noqa: T201 - the result
 
 
