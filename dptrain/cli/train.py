@@ -21,7 +21,7 @@ from dptrain.experiment.override import override
 from dptrain.experiment.schema import Execution, Experiment
 from dptrain.experiment.validate import build
 from dptrain.invocation import program, word
-from dptrain.own.origin import Named
+from dptrain.own.origin import Named, naming
 from dptrain.report.artist import Artist
 from dptrain.report.observers import observer_for
 from dptrain.report.streams import give_up
@@ -122,7 +122,7 @@ def _resumed(
             raise UsageError(
                 f"--resume {path} continues the recorded experiment, which has its own "
                 f"{', '.join(fixed)}; to change that, train anew: "
-                f"{program()} train {word(path / 'experiment.toml')}"
+                f"{program()} train {word(path / 'experiment.toml')}" + naming(earlier["model"])
             )
         check_patience(path, earlier, decides)
         experiment = build(Experiment, override(earlier, decides), str(path))
