@@ -93,7 +93,8 @@ def _unknown_flag(verb: str, error: UnknownOptionError) -> str:
         hint = f"it is called {called} here"
     elif not set(named) <= set(flags):
         hint = ""
-    told = f"; {hint}" if hint else suggestion(word, flags)
+    near = suggestion(word.lstrip("-"), [each.lstrip("-") for each in flags])  # dashes are alike
+    told = f"; {hint}" if hint else near.replace("'", "'--", 1)
     return f"unknown option {word}{told or f'; see {program()} {verb} --help'}"
 
 
