@@ -41,7 +41,7 @@ def print_search(
     """Print the ranking, and what to do with the best trial."""
     rows, header = _table(search, trials)
     narrow = [name.replace(" ", "\n") for name in header]
-    print_table(_title(search, trials), rows[:MOST_ROWS], narrow)
+    print_table(_title(search, trials), rows[:MOST_ROWS], narrow, spare=("digest", "time"))
     lines = []
     code = naming(str(search.experiment.get("model", "")))
     if len(rows) > MOST_ROWS:

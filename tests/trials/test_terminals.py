@@ -1,6 +1,8 @@
 """Progress on narrow terminals, and on those that cannot replace a line."""
 
 import io
+import re
+import sys
 from types import SimpleNamespace
 from typing import Any
 
@@ -8,6 +10,7 @@ import pytest
 
 from dptrain.report.gradcheck_progress import Progress
 from dptrain.report.observers import Bar, LineObserver, TerminalObserver, observer_for
+from dptrain.report.tables import print_table
 
 
 class Terminal(io.StringIO):
@@ -54,3 +57,34 @@ def test_a_terminal_that_replaces_no_line_gets_lines(
     with Progress(quiet=False, stream=stream) as progress:
         progress.stage(12, 47)
     assert stream.getvalue() == ""
+
+
+ROWS = [("1", "0.003428", "softmax-cross-entropy", "0.6667", "12 of 20", "0.05 s", "3aef1210")]
+HEADER = ("trial", "lr", "loss", "test\naccuracy", "epoch", "time", "digest")
+
+
+@pytest.mark.parametrize(
+    ("columns", "whole", "left_out"),
+    [
+        (100, ["softmax-cross-entropy", "0.6667", "0.05 s", "3aef1210"], []),
+        (80, ["softmax-cross-entropy", "0.003428", "0.05 s"], ["digest", "3aef1210"]),
+        (60, ["0.003428", "0.6667", "12 of 20"], ["digest", "time", "0.05 s"]),
+    ],
+)
+def test_numbers_of_a_table_are_not_folded_where_something_else_can_be(
+    columns: int, whole: list[str], left_out: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    monkeypatch.setenv("TERM", "xterm")
+    stream = Terminal()
+    monkeypatch.setattr(sys, "stdout", stream)
+    print_table("", ROWS, HEADER, spare=("digest", "time"))
+    shown = re.sub(r"\x1b\[[0-9;]*m", "", stream.getvalue())
+    assert [word for word in whole if word not in shown] == []
+    assert [word for word in left_out if word in shown] == []
+    assert max(map(len, shown.splitlines())) <= columns
+
+
+def test_a_file_gets_all_columns(capsys: pytest.CaptureFixture[str]) -> None:
+    print_table("", ROWS, HEADER, spare=("digest", "time"))
+    assert "3aef1210" in capsys.readouterr().out
