@@ -1,5 +1,6 @@
 """What to say of a command line that cannot be parsed, where the library's words are few."""
 
+import os
 from collections.abc import Iterator
 from typing import Literal, get_args, get_origin
 
@@ -62,7 +63,9 @@ def refusal(error: CycloptsError) -> str:
         typed = [each for each in error.root_input_tokens or () if _CALLED.get(each) == name]
         if error.keyword is not None or any(t.keyword is not None for t in error.argument.tokens):
             return f"{name} stands without a value; it is: {what}"
-        return f"{verb} needs {name}{f', not {typed[0]}' if typed else ''}: {what}"
+        files = list(filter(os.path.exists, (error.root_input_tokens or ())[2:]))  # never raises
+        where = f", not {typed[0]}" if typed else f" before {files[0]}" if files else ""
+        return f"{verb} needs {name}{where}: {what}"
     if isinstance(error, UnusedCliTokensError) and error.unused_tokens:
         left = ", ".join(map(repr, error.unused_tokens))
         return f"{verb} has no use for {left}: flags take one value; see {program()} {verb} --help"
@@ -83,7 +86,9 @@ def _unknown_verb(word: str) -> str:
 def _unknown_flag(verb: str, error: UnknownOptionError) -> str:
     """Return what there is in this verb for a flag that it does not have."""
     word = (error.token.keyword or error.token.value).partition("=")[0]
-    flags = [name for argument in error.argument_collection for name in argument.names]
+    names = [name for argument in error.argument_collection for name in argument.names]
+    flags = [name for name in names if name.startswith("-")]
+    plain = word.lstrip("-").upper()  # as help shows what stands without a flag
     hint = meant(word, "--")  # it may have another name in other libraries
     named = [each.rstrip(",;") for each in hint.split() if each.startswith("--")]
     called = _CALLED.get(word.casefold().replace("_", "-"))
@@ -91,6 +96,8 @@ def _unknown_flag(verb: str, error: UnknownOptionError) -> str:
         hint = "steps and tolerances follow from the rounding errors; there is none to choose"
     elif called in flags:
         hint = f"it is called {called} here"
+    elif plain in names:
+        hint = f"it stands without a flag: {program()} {verb} {plain}"
     elif not set(named) <= set(flags):
         hint = ""
     near = suggestion(word.lstrip("-"), [each.lstrip("-") for each in flags])  # dashes are alike

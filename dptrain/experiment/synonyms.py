@@ -116,6 +116,11 @@ _VALUE_CALLED = {
     "optimizer": {"momentum": "sgdm sgd-momentum", "nesterov": "nag"},
     "norm": {"batch": "batchnorm bn batch-norm", "layer": "layernorm ln layer-norm"},
     "init": {"he": "kaiming he-normal kaiming-normal", "xavier": "glorot-normal xavier-normal"},
+    "dtype": {"float64": "double fp64 f64", "float32": "single float fp32 f32"},
+    "schedule": {
+        "cosine": "cosine-annealing cosineannealing cosineannealinglr",
+        "exponential": "exponentiallr exp",
+    },
     "normalise": {"standard": "z-score zscore std", "minmax": "min-max range"},
 }
 _VALUES = {

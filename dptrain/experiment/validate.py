@@ -49,7 +49,7 @@ def _explain(schema: type[msgspec.Struct], values: Mapping[str, Any], reason: st
     choices = choices_of(get_type_hints(schema, include_extras=True)[key])
     if choices and isinstance(value, str):
         return unknown_value(f"{key}={value!r}", key, value, choices)
-    reason = f"{what[0].lower()}{what[1:]}".replace("`", "")
+    reason = f"{what[0].lower()}{what[1:]}".replace("`", "").replace(" | null", "")
     return f"{key}={_shown(value)} is not allowed: {reason}"
 
 

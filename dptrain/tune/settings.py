@@ -101,7 +101,9 @@ def searched() -> list[str]:
 def _misspelt(value: object) -> str:
     """Return a hint where a value looks like a form such as ``loguniform:1:2`` misspelt."""
     kind, colon, _ = str(value).partition(":")
-    return suggestion(kind, FORMS) if colon else ""
+    if not colon:
+        return ""
+    return suggestion(kind, FORMS) or f"; a range begins with one of {', '.join(FORMS)}"
 
 
 def _check_name(name: str, given: Mapping[str, Any]) -> None:

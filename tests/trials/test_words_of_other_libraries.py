@@ -73,6 +73,8 @@ def test_other_words(word: str, said: str, capsys: pytest.CaptureFixture[str]) -
         ("activation", "leaky_relu", "did you mean 'leaky-relu'?"),
         ("init", "kaiming", "did you mean 'he'?"),
         ("norm", "batchnorm", "did you mean 'batch'?"),
+        ("dtype", "double", "did you mean 'float64'?"),
+        ("schedule", "CosineAnnealingLR", "did you mean 'cosine'?"),
     ],
 )
 def test_other_values(
@@ -110,6 +112,10 @@ def test_every_value_that_is_meant_is_one() -> None:
         ("train --lr 1,5", "--lr '1,5' is not a number"),
         ("resume run", "there is no verb 'resume'; give "),
         ("Trian", "did you mean 'train'?"),
+        ("predict run /", "predict needs --input before /: "),
+        ("evaluate --run run", "it stands without a flag: "),
+        ("train --e 5", "unknown option --e; see "),
+        ("tune --param lr=log:1:2", "a range begins with one of uniform, loguniform"),
     ],
 )
 def test_a_hint_names_what_the_verb_has(
