@@ -121,9 +121,17 @@ class Interrupted(DptrainError, RuntimeError):  # noqa: N818 - not an error: the
 
 
 def suggestion(word: str, choices: Iterable[str]) -> str:
-    """Return ``"; did you mean 'x'?"`` for the choice nearest to ``word``, or an empty string."""
-    near = difflib.get_close_matches(word, list(choices), n=1, cutoff=0.6)
-    return f"; did you mean {near[0]!r}?" if near else ""
+    """Return ``"; did you mean 'x'?"`` for the choice nearest to ``word``, or an empty string.
+
+    Capitals, and ``_`` for ``-``, are no difference.
+    """
+    known = {_plain(choice): choice for choice in choices}
+    near = difflib.get_close_matches(_plain(word), known, n=1, cutoff=0.6)
+    return f"; did you mean {known[near[0]]!r}?" if near else ""
+
+
+def _plain(word: str) -> str:
+    return word.casefold().replace("_", "-")
 
 
 def machine_limit(error: Exception) -> str:

@@ -11,7 +11,7 @@ from dptrain.experiment.code import MEMORY
 from dptrain.experiment.files import parse_toml
 from dptrain.experiment.override import override, same
 from dptrain.experiment.schema import Experiment
-from dptrain.invocation import program
+from dptrain.invocation import program, word
 from dptrain.own.given import Given
 from dptrain.own.origin import Origin, naming
 from dptrain.runfolder import RunFolder
@@ -90,4 +90,4 @@ def way_on(experiment: Experiment, run: Path, origin: Origin | None) -> str:
         return f"dptrain.fit(..., resume={str(run)!r}), with the same network and arrays"
     if isinstance(origin, Given):
         return f"dptrain.train(..., resume={str(run)!r}), with the same network"
-    return f"{program()} train --resume {run}{naming(experiment.model)}"
+    return f"{program()} train --resume {word(run)}{naming(experiment.model)}"

@@ -1,11 +1,13 @@
 """Read CSV files, plain or gzipped, with one label column and numbers in all the others."""
 
 import array
+import codecs
 import contextlib
 import csv
 import io
 import itertools
 import math
+import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -150,9 +152,12 @@ def _rows(path: Path) -> Iterator[Iterator[_Row]]:
                 if len(cells) > 1 or any(cell.strip() for cell in cells)
             )
         except UnicodeDecodeError as error:
+            marks = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+            encoding = "UTF-16" if error.object.startswith(marks) else "CP949"
+            command = f"iconv -f {encoding} -t UTF-8 {shlex.quote(str(path))} > utf8.csv"
             raise DataError(
                 f"{path}: not a text file in UTF-8 ({error.reason}); save it as CSV UTF-8, or "
-                "convert it, as with iconv -f CP949 -t UTF-8"
+                f"convert it, as with {command}"
             ) from None
         except csv.Error as error:
             raise DataError(f"{path}: line {reader.line_num}: {error}") from None

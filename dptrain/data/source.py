@@ -31,7 +31,7 @@ TABLE_ENDINGS = (".csv", ".csv.gz", ".tsv", ".tsv.gz")
 
 _UNDERSTOOD = (
     f"understood are: {', '.join(PACKAGED)}, a folder of IDX files, an .npz with x_train, t_train, "
-    "x_test, t_test, the book's mnist.pkl, and a .csv or .csv.gz with a label column"
+    "x_test, t_test, the book's mnist.pkl, and a .csv or .tsv, also .gz, with a label column"
 )
 _WEIGHTS_OF_ARRAYS = (
     "; the weights of arrays are an array sample_weight in their .npz, or sample_weight of "
