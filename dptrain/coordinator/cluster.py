@@ -45,6 +45,7 @@ from dptrain.protocol.messages import (
     decode_from_worker,
     encode,
 )
+from dptrain.protocol.training import Training
 
 TICK_MS = 200
 PING_SECONDS = 1.0
@@ -98,13 +99,14 @@ class Cluster(ABC):
 
     exchange: str
 
-    def __init__(self, setting: Setting, longest: int, buckets: int) -> None:
+    def __init__(self, setting: Setting, longest: int, buckets: int, training: Training) -> None:
         """Bind.
 
         Args:
             setting: of the run.
             longest: bytes of the longest frame that travels.
             buckets: in how many messages a gradient comes.
+            training: counts the steps.
         """
         self._setting = setting
         self.job = setting.job
@@ -114,7 +116,7 @@ class Cluster(ABC):
         self._stop = setting.stop
         self._timeline = setting.timeline
         self._max_frame = max(longest, MAX_HEADER)
-        self._machine = CoordinatorMachine(self._terms(buckets), time.monotonic())
+        self._machine = CoordinatorMachine(self._terms(buckets), training, time.monotonic())
         self._frames: list[zmq.Frame] = []
         self._results: list[Commit | Committed | Scored | Broadcast] = []
         self._alive: Alive = unheard

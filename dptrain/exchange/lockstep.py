@@ -64,13 +64,7 @@ class _Shape(NamedTuple):
 
 
 class LockstepRank:
-    """One rank of the shared exchange.
-
-    Attributes:
-        buckets: in how many messages weights and gradients travel: in none.
-    """
-
-    buckets = 0
+    """One rank of the shared exchange."""
 
     def __init__(
         self,

@@ -17,7 +17,7 @@ from dptrain.protocol.events import (
     TakeRows,
     TrainAsked,
 )
-from dptrain.protocol.messages import Gradient, Rows
+from dptrain.protocol.messages import Gradient, Message, Rows
 
 
 @dataclass
@@ -77,7 +77,7 @@ class Collecting:
         ranks = len(self._bounds)
         self._open = OpenStep(step, self._rows(step), [0] * ranks, [set() for _ in range(ranks)])
 
-    def take(self, rank: int, heard: Heard) -> list[Instruction | Span]:
+    def take(self, rank: int, heard: Heard[Message]) -> list[Instruction | Span]:
         """Take a bucket, or rows of a table, in its turn; pass them on when it is the last rank's.
 
         Raises:
@@ -137,6 +137,13 @@ class Collecting:
             self._open = None
         marks = [done.marks[rank] for rank in range(len(self._bounds))]
         return Commit(done.step, losses[0], marks)
+
+    def advanced(self, arrivals: list[int]) -> list[int]:  # noqa: ARG002 - see `Training`
+        """Return nobody: nothing is shared."""
+        return []
+
+    def halt(self) -> None:
+        """Nothing to do: the coordinator asks for the next step itself."""
 
     def awaited(self) -> list[int]:
         """Return the ranks that hold up the step."""

@@ -6,7 +6,7 @@ time, a fresh nonce, how a process ended.
 
 import enum
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Generic, NamedTuple, TypeVar
 
 from dptrain.errors import DptrainError
 from dptrain.protocol.messages import Message
@@ -22,11 +22,14 @@ class State(enum.Enum):
     OVER = "over"
 
 
-class Heard(NamedTuple):
+M = TypeVar("M", bound=Message, covariant=True)
+
+
+class Heard(NamedTuple, Generic[M]):
     """A message came from a connection; ``nonce`` is fresh, for whoever needs one."""
 
     peer: bytes
-    message: Message
+    message: M
     now: float
     nonce: bytes
 
@@ -188,7 +191,15 @@ class End(NamedTuple):
 
 
 Event = (
-    Heard | Garbled | Gone | Clock | TrainAsked | Advanced | HaltAsked | EvaluationAsked | StopAsked
+    Heard[Message]
+    | Garbled
+    | Gone
+    | Clock
+    | TrainAsked
+    | Advanced
+    | HaltAsked
+    | EvaluationAsked
+    | StopAsked
 )
 Instruction = (
     Send
@@ -203,3 +214,9 @@ Instruction = (
     | Scored
     | End
 )
+
+
+class Done(NamedTuple):
+    """What to do, where what a state is for is complete."""
+
+    instructions: list[Instruction]

@@ -40,6 +40,7 @@ from dptrain.protocol.messages import (
     encode,
 )
 from dptrain.protocol.worker import (
+    Attached,
     Build,
     Built,
     Clock,
@@ -239,18 +240,19 @@ class WorkerShell:
         if not folder.is_dir():  # another machine: its own copy of the data, checked by digest
             folder = prepared_data(experiment)
         job = open_job(experiment, folder, self._connection.origin)
-        self._rank = RANKS[welcome.exchange](self, job, welcome)
+        joined = RANKS[welcome.exchange](self, job, welcome)
         self._tell_log(
             f"joined {self._connection.endpoint} as one of {welcome.world_size}, pid {os.getpid()}"
         )
-        self._tell(Built(job.network.size, self._rank.buckets))
+        self._tell(joined)
 
-    def star_rank(self, job: Job, _: Welcome) -> StarRank:
-        """Return the rank that sends its gradients over the socket."""
-        return StarRank(job, self._socket, self._wait_in_pass, self._alive)
+    def star_rank(self, job: Job, _: Welcome) -> Built:
+        """Make the rank that sends its gradients over the socket."""
+        self._rank = StarRank(job, self._socket, self._wait_in_pass, self._alive)
+        return Built(job.network.size, self._rank.buckets)
 
-    def lockstep_rank(self, job: Job, welcome: Welcome) -> LockstepRank:
-        """Return the rank that shares memory with the others."""
+    def lockstep_rank(self, job: Job, welcome: Welcome) -> Attached:
+        """Make the rank that shares memory with the others."""
         inherited = self._connection.inherited
         if inherited is None:
             raise ProtocolError("the run is in shared memory, which this worker has not inherited")
@@ -267,7 +269,8 @@ class WorkerShell:
             barrier = EventBarrier(words, rank, inherited.bells, recalled)
         else:
             barrier = FlagBarrier(words, rank, ranks, inherited.cores, recalled)
-        return LockstepRank(job, shared, barrier, rank, ranks, self._alive)
+        self._rank = LockstepRank(job, shared, barrier, rank, ranks, self._alive)
+        return Attached(job.network.size, welcome.step)
 
     def _run(self, plan: Plan) -> None:
         assert isinstance(self._rank, LockstepRank)
@@ -290,7 +293,7 @@ class WorkerShell:
             self._send(NonFinite(order.step, *trouble))
 
 
-RANKS: dict[str, Callable[[WorkerShell, Job, Welcome], StarRank | LockstepRank]] = {
+RANKS: dict[str, Callable[[WorkerShell, Job, Welcome], Built | Attached]] = {
     "star": WorkerShell.star_rank,
     "shared": WorkerShell.lockstep_rank,
 }
