@@ -18,10 +18,12 @@ def program() -> str:
     if typed := os.environ.get(COMMAND):
         return shlex.quote(typed)
     here = Path(sys.argv[0]) if sys.argv and sys.argv[0] else Path()
+    found = shutil.which("dptrain")
     if here.name == "dptrain" and len(here.parts) > 1:
-        found = shutil.which("dptrain")
         if found is None or Path(found).resolve() != here.resolve():
             return shlex.quote(sys.argv[0])
+    elif found is None and sys.executable:  # a script or notebook, or python -m
+        return f"{shlex.quote(sys.executable)} -m dptrain"
     return "dptrain"
 
 
