@@ -1,6 +1,7 @@
 """What to type: how the user has started dptrain, for messages that tell a command.
 
 Attributes:
+    PREFIX: of environment variables that stand for flags.
     COMMAND: the environment variable with which a script says what the user has typed.
 """
 
@@ -10,6 +11,7 @@ import shutil
 import sys
 from pathlib import Path
 
+PREFIX = "DPTRAIN_"
 COMMAND = "DPTRAIN_COMMAND"
 
 
