@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from dptrain.nn.normalise import Normalise
     from dptrain.nn.pooling import AvgPool2D, MaxPool2D
     from dptrain.nn.rectifiers import LeakyReLU, Softplus
+    from dptrain.nn.silu import SiLU
     from dptrain.result import Result
     from dptrain.trained import TrainedNetwork, load_run
     from dptrain.weights.params import load_params, save_params
@@ -48,6 +49,7 @@ __all__ = [
     "ReLU",
     "Residual",
     "Result",
+    "SiLU",
     "Sigmoid",
     "Softplus",
     "Tanh",
@@ -79,6 +81,7 @@ _HOMES = {
     "ReLU": "nn.activations",
     "Residual": "nn.composite",
     "Result": "result",
+    "SiLU": "nn.silu",
     "Sigmoid": "nn.activations",
     "Softplus": "nn.rectifiers",
     "Tanh": "nn.activations",

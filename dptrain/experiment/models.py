@@ -2,44 +2,27 @@
 
 import math
 import re
-from typing import Any
+from typing import Any, get_args
 
 import msgspec
 
 from dptrain.errors import ShapeError, UsageError, suggestion
 from dptrain.experiment.schema import LOSS_FIELDS, Experiment
-from dptrain.nn.activations import Identity, ReLU, Sigmoid, Tanh
 from dptrain.nn.batchnorm import BatchNorm
 from dptrain.nn.dense import Dense, Flatten
 from dptrain.nn.dropout import Dropout
-from dptrain.nn.gelu import GELU
 from dptrain.nn.initializers import initializer
+from dptrain.nn.layer import Activation
 from dptrain.nn.layernorm import LayerNorm
 from dptrain.nn.losses import LOSSES, AnyLoss
 from dptrain.nn.network import AnyLayer, Network, layers_from
 from dptrain.nn.normalise import Normalise
-from dptrain.nn.rectifiers import LeakyReLU, Softplus
 from dptrain.own.origin import code_meant
 
-ACTIVATIONS: dict[str, AnyLayer] = {
-    "sigmoid": Sigmoid(),
-    "relu": ReLU(),
-    "tanh": Tanh(),
-    "identity": Identity(),
-    "leaky-relu": LeakyReLU(),
-    "softplus": Softplus(),
-    "gelu": GELU(),
-}
-# The initial weights that suit an activation: He for ReLU and its kin, Xavier for the others.
-SUITABLE_INIT = {
-    "sigmoid": "xavier",
-    "relu": "he",
-    "tanh": "xavier",
-    "identity": "xavier",
-    "leaky-relu": "he",
-    "softplus": "he",
-    "gelu": "he",
-}
+_ACTIVATIONS = [kind for kind in get_args(AnyLayer) if issubclass(kind, Activation)]
+ACTIVATIONS: dict[str, AnyLayer] = {kind().kind: kind() for kind in _ACTIVATIONS}
+# The initial weights that suit an activation.
+SUITABLE_INIT: dict[str, str] = {kind().kind: kind.init for kind in _ACTIVATIONS}
 NORMS: dict[str, AnyLayer] = {
     "batch": BatchNorm(),
     "ghost": BatchNorm(sync=False),

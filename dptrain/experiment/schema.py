@@ -12,7 +12,9 @@ from msgspec import Meta, Struct
 from dptrain.data.scale import Scale
 from dptrain.experiment.exchanges import ExchangeName
 
-ActivationName = Literal["sigmoid", "relu", "tanh", "identity", "leaky-relu", "softplus", "gelu"]
+ActivationName = Literal[
+    "sigmoid", "relu", "tanh", "identity", "leaky-relu", "softplus", "gelu", "silu"
+]
 InitName = Literal["normal", "xavier", "glorot", "he", "zeros"]
 NormName = Literal["batch", "ghost", "layer"]
 LossName = Literal[
@@ -21,6 +23,7 @@ LossName = Literal[
     "sum-of-squares",
     "mean-squared-error",
     "huber",
+    "log-cosh",
     "hinge",
 ]
 OptimizerName = Literal[

@@ -116,6 +116,7 @@ _VALUE_CALLED = {
         "sigmoid": "logistic logsig",
         "leaky-relu": "lrelu leaky",
         "relu": "rectifier",
+        "silu": "swish",
     },
     "optimizer": {"momentum": "sgdm sgd-momentum", "nesterov": "nag"},
     "norm": {"batch": "batchnorm bn batch-norm", "layer": "layernorm ln layer-norm"},
@@ -126,33 +127,6 @@ _VALUE_CALLED = {
         "exponential": "exponentiallr exp",
     },
     "normalise": {"standard": "z-score zscore std", "minmax": "min-max range"},
-}
-_VALUES = {
-    "loss": {
-        "softmax-cross-entropy": "cross-entropy crossentropy crossentropyloss ce nll nllloss "
-        "categorical-crossentropy sparse-categorical-crossentropy log-loss logloss softmax",
-        "binary-cross-entropy": "bce bceloss bcewithlogitsloss binary-crossentropy logistic",
-        "mean-squared-error": "mse mseloss l2 squared-error squared mean-square-error rmse",
-        "sum-of-squares": "sse sum-squared-error sum-squares-error",
-        "huber": "mae l1 l1loss smooth-l1 smooth-l1-loss absolute-error mean-absolute-error",
-        "hinge": "svm multi-margin",
-    },
-    "activation": {
-        "identity": "none linear no",
-        "sigmoid": "logistic logsig",
-        "leaky-relu": "lrelu leaky",
-        "relu": "rectifier elu selu",
-        "gelu": "swish silu mish",
-    },
-    "optimizer": {
-        "momentum": "sgdm sgd-momentum",
-        "nesterov": "nag",
-        "adam": "nadam adamax amsgrad lbfgs adadelta",
-    },
-    "norm": {"batch": "batchnorm bn batch-norm", "layer": "layernorm ln layer-norm"},
-    "init": {"he": "kaiming he-normal", "xavier": "glorot-normal", "normal": "gaussian random"},
-    "normalise": {"standard": "z-score zscore standardise standardize std", "minmax": "min-max"},
-    "schedule": {"cosine": "cosineannealing cosine-annealing", "exponential": "exp"},
 }
 _VALUES = {
     setting: {word: value for value, words in meanings.items() for word in words.split()}

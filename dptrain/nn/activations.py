@@ -3,10 +3,10 @@
 import numpy as np
 
 from dptrain.nn.calls import Call, call
-from dptrain.nn.layer import Array, Blocks, Elementwise, Layer, Operation, Site
+from dptrain.nn.layer import Activation, Array, Blocks, Elementwise, Operation, Site
 
 
-class Activation(Layer, frozen=True):
+class KnownByOutput(Activation, frozen=True):
     """A function of each element, whose derivative is known from its value."""
 
     @property
@@ -15,8 +15,10 @@ class Activation(Layer, frozen=True):
         return True
 
 
-class Sigmoid(Activation, frozen=True, tag="sigmoid"):
+class Sigmoid(KnownByOutput, frozen=True, tag="sigmoid"):
     """``y = 1 / (1 + exp(-x))``; ``dx = dy · y (1 - y)``."""
+
+    init = "xavier"
 
     def bind(self, site: Site) -> Operation:
         """Return the operation on the buffers of one pass."""
@@ -46,8 +48,10 @@ class SigmoidOperation(Elementwise):
         ]
 
 
-class Tanh(Activation, frozen=True, tag="tanh"):
+class Tanh(KnownByOutput, frozen=True, tag="tanh"):
     """``y = tanh(x)``; ``dx = dy · (1 - y²)``."""
+
+    init = "xavier"
 
     def bind(self, site: Site) -> Operation:
         """Return the operation on the buffers of one pass."""
@@ -71,7 +75,7 @@ class TanhOperation(Elementwise):
         ]
 
 
-class ReLU(Activation, frozen=True, tag="relu"):
+class ReLU(KnownByOutput, frozen=True, tag="relu"):
     """``y = max(x, 0)``; ``dx = dy`` where ``x > 0``, otherwise 0 (also at 0 itself)."""
 
     def bind(self, site: Site) -> Operation:
@@ -96,8 +100,10 @@ class ReLUOperation(Elementwise):
         return [call(np.greater, y, zero, scratch), call(np.multiply, dy, scratch, dy)]
 
 
-class Identity(Layer, frozen=True, tag="identity"):
+class Identity(Activation, frozen=True, tag="identity"):
     """``y = x``."""
+
+    init = "xavier"
 
     def bind(self, site: Site) -> Operation:
         """Return the operation that passes everything on."""

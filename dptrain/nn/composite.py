@@ -28,6 +28,7 @@ from dptrain.nn.row import (
     place,
     shape_after,
 )
+from dptrain.nn.silu import SiLU
 
 
 class Chain(Layer, frozen=True, tag="chain"):
@@ -162,6 +163,7 @@ AnyLayer = (
     | LeakyReLU
     | Softplus
     | GELU
+    | SiLU
     | BatchNorm
     | LayerNorm
     | Normalise

@@ -2,17 +2,17 @@
 
 import math
 from abc import abstractmethod
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 
 from dptrain.errors import UsageError
 from dptrain.nn.calls import Call, call
-from dptrain.nn.layer import Array, Layer, Operation, Site
+from dptrain.nn.layer import Activation, Array, Operation, Site
 from dptrain.nn.rectifiers import KeptSlope
 
 
-class GELU(Layer, frozen=True, tag="gelu"):
+class GELU(Activation, frozen=True, tag="gelu"):
     """``y = x Φ(x)``, with ``Φ`` the distribution function of the standard normal distribution.
 
     ``dx = dy · (Φ(x) + x φ(x))``, with ``φ`` its density. With ``approximate="tanh"``, ``Φ(x)`` is
@@ -39,12 +39,17 @@ class GELU(Layer, frozen=True, tag="gelu"):
 LIMIT = 10
 
 
-class GELUOperation(KeptSlope):
-    """Both forms have ``Φ(-x) = 1 - Φ(x)``, so all is said by the tail ``Q(a) = Φ(-a)``, ``a ≥ 0``.
+class GatedOperation(KeptSlope):
+    """``x Φ(x)`` with ``Φ(-x) = 1 - Φ(x)``, so all is said by the tail ``Q(a) = Φ(-a)``, ``a ≥ 0``.
 
     With ``a = |x|`` the value is ``max(x, 0) - a Q``, and the slope ``1 + a q - Q`` for positive
     ``x``, otherwise ``Q - a q``, where ``q = -Q'(a)``. Nothing cancels where ``x`` is negative.
+
+    Attributes:
+        limit: an ``a`` beyond which ``a Q`` is next to nothing.
     """
+
+    limit: ClassVar[int] = LIMIT
 
     def calls(self, x: Array, y: Array, slope: Array) -> list[Call]:
         """Compute value and slope."""
@@ -53,7 +58,7 @@ class GELUOperation(KeptSlope):
         sign, tail = slope, slope
         return [
             call(np.abs, x, a),
-            call(np.minimum, a, number(LIMIT), out=a),
+            call(np.minimum, a, number(self.limit), out=a),
             *self.tail_calls(a, tail, q),
             call(np.multiply, q, a, q),
             call(np.subtract, q, tail, q),
@@ -93,7 +98,7 @@ RATIO: dict[str, tuple[float, ...]] = {
 }  # fmt: skip
 
 
-class ExactGELUOperation(GELUOperation):
+class ExactGELUOperation(GatedOperation):
     """NumPy has no error function, and SciPy is a heavy import for one in every worker."""
 
     def tail_calls(self, a: Array, tail: Array, q: Array) -> list[Call]:
@@ -119,7 +124,7 @@ class ExactGELUOperation(GELUOperation):
         ]
 
 
-class TanhGELUOperation(GELUOperation):
+class TanhGELUOperation(GatedOperation):
     """``½ (1 - tanh(u))`` is ``1 / (1 + exp(2u))``; ``exp(2u)`` at `LIMIT` is below 1e38."""
 
     def tail_calls(self, a: Array, tail: Array, q: Array) -> list[Call]:

@@ -11,7 +11,7 @@ is more than one block only where the shards are uneven.
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 from msgspec import Struct
@@ -147,6 +147,16 @@ class Layer(Struct, frozen=True, tag_field="layer", forbid_unknown_fields=True):
     @abstractmethod
     def bind(self, site: Site) -> Operation:
         """Return the layer bound to the buffers of one pass."""
+
+
+class Activation(Layer, frozen=True):
+    """A function of each element.
+
+    Attributes:
+        init: by name, the initial weights that suit the dense layers around it.
+    """
+
+    init: ClassVar[str] = "he"
 
 
 class Elementwise(Operation):

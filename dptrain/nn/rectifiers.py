@@ -11,7 +11,7 @@ import numpy as np
 
 from dptrain.errors import UsageError
 from dptrain.nn.calls import Call, call
-from dptrain.nn.layer import Array, Blocks, Layer, Operation, Site
+from dptrain.nn.layer import Activation, Array, Blocks, Operation, Site
 
 
 class KeptSlope(Operation):
@@ -40,7 +40,7 @@ class KeptSlope(Operation):
         return [call(np.multiply, dy, slope, dy) for dy, slope in blocks], gradients
 
 
-class LeakyReLU(Layer, frozen=True, tag="leaky-relu"):
+class LeakyReLU(Activation, frozen=True, tag="leaky-relu"):
     """``y = x`` where ``x > 0``, otherwise ``a x``; ``dx = dy`` or ``a dy`` (at 0 itself ``a dy``).
 
     Maas, Hannun and Ng 2013. ``negative_slope`` is ``a``, from 0 to 1.
@@ -78,7 +78,7 @@ class LeakyReLUOperation(KeptSlope):
         ]
 
 
-class Softplus(Layer, frozen=True, tag="softplus"):
+class Softplus(Activation, frozen=True, tag="softplus"):
     """``y = log(1 + exp(x))``; ``dx = dy / (1 + exp(-x))``."""
 
     def bind(self, site: Site) -> Operation:

@@ -50,6 +50,19 @@ class Huber(Loss, frozen=True, tag="huber"):
         return BoundHuber(outputs, targets, workspace or Workspace(), self.huber_delta)
 
 
+class LogCosh(Loss, frozen=True, tag="log-cosh"):
+    """``log(cosh(y - t))``, the mean over the outputs of a row; the slope is ``tanh(y - t)``.
+
+    Near 0 half the square, far out ``|y - t| - log 2``, and smooth in between.
+    """
+
+    def bind(
+        self, outputs: Blocks, targets: Blocks, workspace: Workspace | None = None
+    ) -> BoundLoss:
+        """Return the loss bound to the buffers of one pass."""
+        return BoundLogCosh(outputs, targets, workspace or Workspace())
+
+
 class BoundDifferences(BoundLoss):
     """Keeps the differences where the gradients will stand."""
 
@@ -120,4 +133,36 @@ class BoundHuber(BoundDifferences):
         """``c / rows``, divided by the outputs of a row."""
         for gradient, clipped in zip(self.gradients, self.clipped, strict=True):
             np.divide(clipped, rows * gradient.shape[-1], out=gradient)
+        return self.gradients
+
+
+class BoundLogCosh(BoundDifferences):
+    """With ``a = |y - t|`` the loss is ``a + log1p(expm1(-2a) / 2)``, which does not overflow.
+
+    Nor does much cancel where ``a`` is small, as it would in ``a + log1p(exp(-2a)) - log 2``.
+    """
+
+    def __init__(self, outputs: Blocks, targets: Blocks, workspace: Workspace) -> None:
+        super().__init__(outputs, targets, workspace)
+        self.sizes = [workspace.empty(y.shape, y.dtype) for y in outputs]
+
+    def losses(self) -> list[float]:
+        """The sum over the outputs of every row, divided by their number."""
+        for i, size in enumerate(self.sizes):
+            error, product, row = self.difference(i), self.products[i], self.rows[i]
+            np.abs(error, out=size)
+            np.multiply(size, -2, out=product)
+            np.expm1(product, out=product)
+            np.multiply(product, 0.5, out=product)
+            np.log1p(product, out=product)
+            np.add(product, size, out=product)
+            np.add.reduce(product, axis=-1, out=row)
+            np.divide(row, error.shape[-1], out=row)
+        return self.summed()
+
+    def backward(self, rows: int) -> Blocks:
+        """``tanh(y - t) / rows``, divided by the outputs of a row."""
+        for gradient in self.gradients:
+            np.tanh(gradient, out=gradient)
+            np.divide(gradient, rows * gradient.shape[-1], out=gradient)
         return self.gradients

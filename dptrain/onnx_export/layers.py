@@ -33,6 +33,7 @@ from dptrain.nn.normalise import Normalise
 from dptrain.nn.pooling import AvgPool2D, MaxPool2D
 from dptrain.nn.rectifiers import LeakyReLU, Softplus
 from dptrain.nn.row import Placed, place
+from dptrain.nn.silu import SiLU
 
 
 class Graph:
@@ -134,6 +135,12 @@ def _gelu(graph: Graph, placed: Placed, x: str) -> str:
     return graph.node("Mul", [half, above], name)
 
 
+def _silu(graph: Graph, placed: Placed, x: str) -> str:
+    """``x σ(x)``; ONNX has a Swish from opset 24 only."""
+    share = graph.node("Sigmoid", [x], f"{placed.name}.sigmoid")
+    return graph.node("Mul", [x, share], placed.name)
+
+
 def _batch_norm(graph: Graph, placed: Placed, x: str) -> str:
     """A multiplication and an addition: the running averages are constants."""
     layer, name = placed.layer, placed.name
@@ -233,6 +240,7 @@ WRITERS: dict[type[Layer], Writer] = {
     Normalise: _normalise,
     ReLU: _function("Relu"),
     Residual: _residual,
+    SiLU: _silu,
     Sigmoid: _function("Sigmoid"),
     Softplus: _function("Softplus"),
     Tanh: _function("Tanh"),

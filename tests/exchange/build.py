@@ -8,6 +8,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+import msgspec
 import numpy as np
 from hypothesis import strategies as st
 
@@ -30,33 +31,31 @@ from dptrain.nn.activations import ReLU, Tanh
 from dptrain.nn.convolution import Conv2D
 from dptrain.nn.dense import Dense, Flatten
 from dptrain.nn.initializers import Xavier
+from dptrain.nn.losses import BinaryCrossEntropy
 from dptrain.nn.network import AnyLayer, Network
 from dptrain.nn.pooling import AvgPool2D, MaxPool2D
+from dptrain.optim.rules import RULES
+from tests.nn.losses import CASES, Case
+from tests.nn.reference import ACTIVATIONS
 
-ACTIVATIONS = ("sigmoid", "relu", "tanh", "identity", "leaky-relu", "softplus", "gelu")
-# Losses, with settings of their own, for each of the data sets: what they need besides.
-LOSSES: dict[str, tuple[dict[str, Any], ...]] = {
-    "classes": (
-        {"loss": "softmax-cross-entropy"},
-        {"loss": "softmax-cross-entropy", "label_smoothing": 0.1, "class_weights": [0.5, 1, 2]},
-        {"loss": "binary-cross-entropy"},
-        {"loss": "sum-of-squares"},
-        {"loss": "mean-squared-error"},
-        {"loss": "huber"},
-        {"loss": "hinge"},
-    ),
-    "two": ({"loss": "binary-cross-entropy", "positive_weight": 2.0}, {"loss": "hinge"}),
-    "regression": (
-        {"loss": "sum-of-squares"},
-        {"loss": "mean-squared-error"},
-        {"loss": "huber", "huber_delta": 0.5},
-    ),
-    "several": ({"loss": "binary-cross-entropy"}, {"loss": "mean-squared-error"}),
-}
+
+def dataset_for(case: Case) -> str:
+    """Return the data set below that a loss is for."""
+    if case.labelled:
+        return "two" if case.units == 1 else "classes"
+    return "several" if isinstance(case.loss, BinaryCrossEntropy) else "regression"
+
+
+# Losses with their settings, for each of the data sets.
+LOSSES: dict[str, list[dict[str, Any]]] = {}
+for case in CASES.values():
+    some = LOSSES.setdefault(dataset_for(case), [])
+    if (settings := msgspec.to_builtins(case.loss)) not in some:
+        some.append(settings)
 LOSSES |= {"weighed classes": LOSSES["classes"], "weighed regression": LOSSES["regression"]}
 UNITS = {"classes": 3, "two": 1, "regression": 2, "several": 2}
 UNITS |= {"weighed classes": 3, "weighed regression": 2}
-OPTIMIZERS = ("sgd", "momentum", "nesterov", "adagrad", "rmsprop", "adam", "adamw", "lion")
+OPTIMIZERS = tuple(RULES)
 
 
 @st.composite
@@ -105,7 +104,7 @@ def layers(draw: st.DrawFn, units: int) -> list[dict[str, Any]]:
         row: list[dict[str, Any]] = [
             {"layer": "dense", "units": width, "init": xavier},
             *draw(st.lists(st.sampled_from(BESIDE), max_size=1)),
-            {"layer": draw(st.sampled_from(ACTIVATIONS))},
+            msgspec.to_builtins(draw(st.sampled_from(ACTIVATIONS))),
         ]
         way = draw(st.sampled_from(["plain", "plain", "chain", "residual"]))
         if way == "residual":

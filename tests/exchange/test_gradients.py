@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from msgspec import to_builtins
 from numpy.typing import NDArray
 
 from dptrain.arithmetic.shards import blocks
@@ -19,6 +20,7 @@ from dptrain.nn.passes import Arrangement
 from tests.exchange.build import LOSSES, UNITS, Data
 from tests.exchange.test_contract import cluster
 from tests.exchange.test_contract import data as data
+from tests.nn.reference import ACTIVATIONS
 
 XAVIER = {"init": {"init": "xavier"}}
 FLAT: dict[str, Any] = {"layer": "flatten"}
@@ -30,15 +32,6 @@ def dense(units: int) -> dict[str, Any]:
 
 
 NETWORKS: dict[str, list[dict[str, Any]]] = {
-    "activations": [
-        FLAT, dense(5), {"layer": "sigmoid"}, dense(5), {"layer": "tanh"}, {"layer": "identity"},
-        dense(5), {"layer": "relu"}, dense(3),
-    ],
-    "rectifiers": [
-        FLAT, dense(5), {"layer": "leaky-relu", "negative_slope": 0.2}, dense(5),
-        {"layer": "softplus"}, dense(5), {"layer": "gelu"}, dense(5),
-        {"layer": "gelu", "approximate": "tanh"}, dense(3),
-    ],
     "normalisations": [
         FLAT, {"layer": "batchnorm"}, dense(6), {"layer": "batchnorm", "epsilon": 0.1},
         {"layer": "tanh"}, dense(4), {"layer": "layernorm"}, dense(3),
@@ -71,6 +64,19 @@ NETWORKS: dict[str, list[dict[str, Any]]] = {
         dense(3),
     ],
 }  # fmt: skip
+# Every activation, a few in a network.
+NETWORKS |= {
+    f"activations {first}": [
+        FLAT,
+        *(
+            each
+            for layer in ACTIVATIONS[first : first + 3]
+            for each in (dense(5), to_builtins(layer))
+        ),
+        dense(3),
+    ]
+    for first in range(0, len(ACTIVATIONS), 3)
+}
 
 
 def experiment(layers: list[dict[str, Any]], loss: str, kind: str) -> dict[str, Any]:

@@ -10,15 +10,7 @@ from dptrain.experiment.override import override
 from dptrain.experiment.schema import Experiment
 from dptrain.experiment.settle import settle
 from dptrain.experiment.validate import build
-from dptrain.nn.losses import (
-    AnyLoss,
-    BinaryCrossEntropy,
-    Hinge,
-    Huber,
-    MeanSquaredError,
-    SoftmaxCrossEntropy,
-    SumOfSquares,
-)
+from dptrain.nn.losses import LOSSES, AnyLoss, BinaryCrossEntropy, Huber, SoftmaxCrossEntropy
 
 
 def settled(classes: int = 3, **settings: Any) -> Experiment:
@@ -32,13 +24,9 @@ def settled(classes: int = 3, **settings: Any) -> Experiment:
         ({}, SoftmaxCrossEntropy()),
         ({"label_smoothing": 0.1}, SoftmaxCrossEntropy(0.1)),
         ({"class_weights": [1, 2.5, 1]}, SoftmaxCrossEntropy(0.0, (1.0, 2.5, 1.0))),
-        ({"loss": "binary-cross-entropy"}, BinaryCrossEntropy()),
         ({"loss": "binary-cross-entropy", "positive_weight": 2}, BinaryCrossEntropy(2.0)),
-        ({"loss": "sum-of-squares"}, SumOfSquares()),
-        ({"loss": "mean-squared-error"}, MeanSquaredError()),
-        ({"loss": "huber"}, Huber()),
         ({"loss": "huber", "huber_delta": 0.5}, Huber(0.5)),
-        ({"loss": "hinge"}, Hinge()),
+        *(({"loss": name}, kind()) for name, kind in LOSSES.items()),
     ],
 )
 def test_losses_from_settings(settings: dict[str, Any], expected: AnyLoss) -> None:

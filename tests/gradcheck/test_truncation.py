@@ -114,7 +114,7 @@ FORWARD = (
         "residual1: output", IMAGES,
     ),
     Bug(
-        gelu.GELUOperation, "calls", "number(LIMIT)", "number(1)", "gelu1: output", UNTRAINED,
+        gelu.GatedOperation, "calls", "number(self.limit)", "number(1)", "gelu1: output", UNTRAINED,
     ),
 )  # fmt: skip
 BACKWARD = (

@@ -9,32 +9,20 @@ from numpy.typing import NDArray
 
 from dptrain.arithmetic.shards import blocks
 from dptrain.nn.layer import Operation, Site
-from dptrain.nn.losses import (
-    AnyLoss,
-    BinaryCrossEntropy,
-    Hinge,
-    Huber,
-    MeanSquaredError,
-    SoftmaxCrossEntropy,
-    SumOfSquares,
-)
+from dptrain.nn.losses import AnyLoss, BinaryCrossEntropy, SoftmaxCrossEntropy, SumOfSquares
 from dptrain.nn.network import AnyLayer, Network
 from dptrain.nn.passes import Arrangement, Pass, Replica, Targets
+from tests.nn.losses import CASES
 
 CLASSIFY = SoftmaxCrossEntropy()
 REGRESS = SumOfSquares()
-# What takes class labels, and what takes values, by the names of the tests.
+# What takes labels of any number of classes, and what takes values, by the names of the tests.
 LABELLED: dict[str, AnyLoss] = {
-    "cross-entropy": CLASSIFY,
-    "smoothed": SoftmaxCrossEntropy(label_smoothing=0.2),
-    "binary": BinaryCrossEntropy(),
-    "binary-weighted": BinaryCrossEntropy(positive_weight=3.0),
-    "squares": REGRESS,
-    "mean-squares": MeanSquaredError(),
-    "huber": Huber(huber_delta=0.7),
-    "hinge": Hinge(),
+    name: case.loss
+    for name, case in CASES.items()
+    if case.labelled and not getattr(case.loss, "class_weights", None)
 }
-VALUED = {k: v for k, v in LABELLED.items() if k not in ("cross-entropy", "smoothed", "hinge")}
+VALUED: dict[str, AnyLoss] = {name: case.loss for name, case in CASES.items() if not case.labelled}
 
 
 def weighted(units: int) -> AnyLoss:

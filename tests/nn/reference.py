@@ -21,6 +21,7 @@ from dptrain.nn.layernorm import LayerNorm
 from dptrain.nn.network import AnyLayer
 from dptrain.nn.pooling import AvgPool2D, MaxPool2D
 from dptrain.nn.rectifiers import LeakyReLU, Softplus
+from dptrain.nn.silu import SiLU
 
 Array = NDArray[Any]
 TINY = 1e-100
@@ -70,7 +71,9 @@ def _applied(layer: AnyLayer, parameters: Array, x: Array) -> tuple[Array, Array
         f, rest = _in_a_row(layer.layers, parameters, x)
         g, rest = _in_a_row(layer.shortcut, rest, x)
         return f + g, rest
-    return _FUNCTIONS[layer](x), parameters
+    if isinstance(layer, Flatten):
+        return x.reshape(len(x), -1), parameters
+    return FUNCTIONS[layer](x), parameters
 
 
 def windows(x: Array, size: Any, stride: Any, padding: Any) -> Array:
@@ -111,74 +114,33 @@ def _normal_distribution(x: Array) -> Array:
     return np.asarray(found + 1j * density * x.imag if np.iscomplexobj(x) else found)
 
 
-_FUNCTIONS: dict[AnyLayer, Any] = {
-    Sigmoid(): lambda x: (1 + np.tanh(x / 2)) / 2,
+def _logistic(x: Array) -> Array:
+    """Return ``1 / (1 + exp(-x))``, in a form that does not overflow."""
+    positive = x.real > 0
+    power = np.exp(np.where(positive, -x, x))
+    return np.asarray(np.where(positive, 1, power) / (1 + power))
+
+
+# Every activation, by its definition, for real and complex numbers. Other tests take from here
+# which there are.
+FUNCTIONS: dict[AnyLayer, Any] = {
+    Sigmoid(): _logistic,
     Tanh(): lambda x: np.sinh(x) / np.cosh(x),
     ReLU(): lambda x: x * (x.real > 0),
     Identity(): lambda x: x,
-    Flatten(): lambda x: x.reshape(len(x), -1),
     LeakyReLU(): lambda x: x * np.where(x.real > 0, 1, 0.01),
     LeakyReLU(0.3): lambda x: x * np.where(x.real > 0, 1, 0.3),
-    Softplus(): lambda x: np.log(1 + np.exp(x)),
+    Softplus(): lambda x: np.log1p(np.exp(x)),
     GELU(): lambda x: x * _normal_distribution(x),
-    GELU("tanh"): lambda x: x * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3))) / 2,
+    GELU("tanh"): lambda x: x * _logistic(2 * math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)),
+    SiLU(): lambda x: x * _logistic(x),
 }
+ACTIVATIONS: list[AnyLayer] = list(FUNCTIONS)
 
 
-# Losses of every row, by their definitions, for moderate numbers. ``y``: outputs (n, k), perhaps
-# complex; ``t``: labels (n,) or values (n, k).
-
-
-def _goals(y: Array, t: Array) -> Array:
-    """Return what the outputs should be: labels stand for one-hot rows."""
-    return t if t.ndim == 2 else np.eye(y.shape[1])[t]
-
-
-def cross_entropies(
-    y: Array, labels: Array, smoothing: float = 0.0, weights: Sequence[float] | None = None
-) -> Array:
-    """Return ``-Σ_c w_c q_c log softmax(y)_c``; ``q`` is ``(1 - a) onehot + a / K``."""
-    logs = y - np.log(np.exp(y).sum(axis=1, keepdims=True))
-    wanted = (1 - smoothing) * np.eye(y.shape[1])[labels] + smoothing / y.shape[1]
-    return np.asarray(
-        -(logs * wanted * (1.0 if weights is None else np.array(weights))).sum(axis=1)
-    )
-
-
-def binary_cross_entropies(y: Array, t: Array, positive_weight: float = 1.0) -> Array:
-    """Return the mean of ``-(p t log σ(y) + (1 - t) log(1 - σ(y)))``; of one output, t is it."""
-    goal = t[:, np.newaxis] if y.shape[1] == t.ndim == 1 else _goals(y, t)
-    chance = 1 / (1 + np.exp(-y))
-    logs = positive_weight * goal * np.log(chance) + (1 - goal) * np.log(1 - chance)
-    return np.asarray(-logs.mean(axis=1))
-
-
-def squared_errors(y: Array, t: Array) -> Array:
-    """Return ``½ Σ (y - t)²``."""
-    return np.asarray(((y - _goals(y, t)) ** 2).sum(axis=1) / 2)
-
-
-def mean_squared_errors(y: Array, t: Array) -> Array:
-    """Return the mean of ``(y - t)²``."""
-    return np.asarray(((y - _goals(y, t)) ** 2).mean(axis=1))
-
-
-def hubers(y: Array, t: Array, delta: float = 1.0) -> Array:
-    """Return the mean of ``½ e²`` or ``δ (|e| - ½ δ)``."""
-    error = y - _goals(y, t)
-    size = np.where(error.real < 0, -error, error)
-    straight = delta * (size - delta / 2)
-    return np.asarray(np.where(size.real <= delta, error**2 / 2, straight).mean(axis=1))
-
-
-def hinges(y: Array, labels: Array) -> Array:
-    """Return ``Σ_{j≠t} max(0, 1 + y_j - y_t)``, or of one output ``max(0, 1 - s y)``."""
-    if y.shape[1] == 1:
-        margins = 1 - (2 * labels[:, np.newaxis] - 1) * y
-    else:
-        margins = 1 + y - np.take_along_axis(y, labels[:, np.newaxis], axis=1)
-        margins[np.arange(len(y)), labels] = 0
-    return np.asarray((margins * (margins.real > 0)).sum(axis=1))
+def slopes(layer: AnyLayer, x: Array) -> Array:
+    """Return an activation's derivative at real numbers of any shape, by complex steps."""
+    return np.asarray(FUNCTIONS[layer](x.astype(float) + TINY * 1j).imag / TINY)
 
 
 def gradient(layers: Sequence[AnyLayer], parameters: Array, x: Array, t: Array, rows: Any) -> Array:

@@ -22,6 +22,7 @@ from dptrain.nn.pooling import MaxPool2D
 from tests.nn import reference
 from tests.nn.build import bound, problem
 from tests.nn.images import Array, Trial, convolutions, pair
+from tests.nn.losses import cross_entropies
 
 EXACT: Any = {"rtol": 0, "atol": 0}
 
@@ -144,7 +145,7 @@ def test_gradients_are_central_differences(name: str, shards: int) -> None:
     assert reference.margin(layers, task.parameters, task.x) > 1e-4
     found = task.gradient(shards)
     np.testing.assert_allclose(found, task.differences(shards), rtol=1e-7, atol=1e-9)
-    plain = reference.gradient(layers, task.parameters, task.x, task.t, reference.cross_entropies)
+    plain = reference.gradient(layers, task.parameters, task.x, task.t, cross_entropies)
     np.testing.assert_allclose(found, plain, rtol=1e-10, atol=1e-12)
 
 

@@ -13,19 +13,12 @@ from dptrain.nn.gelu import GELU
 from dptrain.nn.network import AnyLayer
 from dptrain.nn.rectifiers import LeakyReLU, Softplus
 from tests.nn import reference
-from tests.nn.build import CLASSIFY, LABELLED, REGRESS, VALUED, Problem, problem, weighted
+from tests.nn.build import CLASSIFY, REGRESS, Problem, problem
+from tests.nn.losses import CASES, cross_entropies, squared_errors
 
 NETWORKS: dict[str, list[AnyLayer]] = {
     "dense": [Dense(3)],
     "dense on dense": [Dense(5), Dense(3)],
-    "sigmoid": [Dense(5), Sigmoid(), Dense(3)],
-    "tanh": [Dense(5), Tanh(), Dense(3)],
-    "relu": [Dense(5), ReLU(), Dense(3)],
-    "identity": [Dense(5), Identity(), Dense(3)],
-    "leaky relu": [Dense(5), LeakyReLU(0.3), Dense(3)],
-    "softplus": [Dense(5), Softplus(), Dense(3)],
-    "gelu": [Dense(5), GELU(), Dense(3)],
-    "tanh gelu": [Dense(5), GELU("tanh"), Dense(3)],
     "rectifier on rectifier": [Dense(5), GELU(), Softplus(), Dense(4), LeakyReLU(), Sigmoid()],
     "rectifier first": [Softplus(), Dense(5), GELU(), Dense(3), GELU()],
     "activation on activation": [Dense(5), Sigmoid(), Tanh(), Dense(4), ReLU(), Identity()],
@@ -39,49 +32,19 @@ NETWORKS: dict[str, list[AnyLayer]] = {
     "flatten in the middle": [Dense(5), Flatten(), Sigmoid(), Flatten(), Dense(3)],
     "flatten last": [Dense(5), Tanh(), Dense(3), Flatten()],
 }
+NETWORKS |= {str(each): [Dense(5), each, Dense(3)] for each in reference.ACTIVATIONS}
 KINDS: dict[str, tuple[dict[str, Any], Any]] = {
-    "cross-entropy": ({"labels": True, "loss": CLASSIFY}, reference.cross_entropies),
-    "squares": ({"labels": False, "loss": REGRESS}, reference.squared_errors),
-    "squares of labels": ({"labels": True, "loss": REGRESS}, reference.squared_errors),
+    "cross-entropy": ({"labels": True, "loss": CLASSIFY}, cross_entropies),
+    "squares": ({"labels": False, "loss": REGRESS}, squared_errors),
+    "squares of labels": ({"labels": True, "loss": REGRESS}, squared_errors),
 }
-# Losses with settings of their own, and those that have kinks.
-MORE_KINDS: dict[str, tuple[dict[str, Any], Any]] = {
-    "smoothed": (
-        {"labels": True, "loss": LABELLED["smoothed"]},
-        lambda y, t: reference.cross_entropies(y, t, 0.2),
-    ),
-    "weighted": (
-        {"labels": True, "loss": weighted(3)},
-        lambda y, t: reference.cross_entropies(y, t, 0.1, [0.5, 0.75, 1.0]),
-    ),
-    "binary": ({"labels": True, "loss": LABELLED["binary"]}, reference.binary_cross_entropies),
-    "binary of values": (
-        {"labels": False, "loss": VALUED["binary-weighted"]},
-        lambda y, t: reference.binary_cross_entropies(y, t, 3.0),
-    ),
-    "mean squares": (
-        {"labels": False, "loss": VALUED["mean-squares"]},
-        reference.mean_squared_errors,
-    ),
-    "mean squares of labels": (
-        {"labels": True, "loss": VALUED["mean-squares"]},
-        reference.mean_squared_errors,
-    ),
-    "huber": ({"labels": False, "loss": VALUED["huber"]}, lambda y, t: reference.hubers(y, t, 0.7)),
-    "huber of labels": (
-        {"labels": True, "loss": VALUED["huber"]},
-        lambda y, t: reference.hubers(y, t, 0.7),
-    ),
-    "hinge": ({"labels": True, "loss": LABELLED["hinge"]}, reference.hinges),
-}
-SINGLE = ("binary", "hinge")  # one output for two classes
 SHARDS = {"even": (12, 4), "uneven": (11, 4), "empty": (3, 5), "one": (5, 1), "single rows": (4, 4)}
 # Central differences with h = 1e-5 are off by h² f''' / 6 and 1e-16 f / h, both near 1e-11 here.
 DIFFERENCES: Any = {"rtol": 1e-7, "atol": 1e-9}
 
 
 def expected(task: Problem, kind: str) -> Any:
-    _, rows = (KINDS | MORE_KINDS)[kind]
+    rows = KINDS[kind][1] if kind in KINDS else CASES[kind].rows
     return reference.gradient(task.network.layers, task.parameters, task.x, task.t, rows)
 
 
@@ -107,12 +70,12 @@ def test_gradients_are_central_differences(name: str, kind: str) -> None:
         )
 
 
-@pytest.mark.parametrize(
-    ("kind", "units"), [*((kind, 3) for kind in MORE_KINDS), *((kind, 1) for kind in SINGLE)]
-)
-def test_gradients_of_the_other_losses(kind: str, units: int) -> None:
+@pytest.mark.parametrize("kind", [name for name in CASES if name not in KINDS])
+def test_gradients_of_the_other_losses(kind: str) -> None:
+    loss, labels, units, *_ = CASES[kind]
+    layers: list[AnyLayer] = [Dense(5), Tanh(), Dense(units)]
     for what, (rows, shards) in SHARDS.items():
-        task = problem([Dense(5), Tanh(), Dense(units)], 4, rows, seed=3, **MORE_KINDS[kind][0])
+        task = problem(layers, 4, rows, seed=3, labels=labels, loss=loss)
         found = task.gradient(shards)
         assert found.any()
         np.testing.assert_allclose(
@@ -133,8 +96,7 @@ def test_images_are_flattened(kind: str) -> None:
 @st.composite
 def rows_of_layers(draw: st.DrawFn) -> list[AnyLayer]:
     """Any row of layers, so that any of them may wish to overwrite what another still needs."""
-    known: list[AnyLayer] = [Sigmoid(), ReLU(), Tanh(), Identity(), Flatten(), Dense(1), Dense(3)]
-    known += [LeakyReLU(), Softplus(), GELU(), GELU("tanh")]
+    known: list[AnyLayer] = [*reference.ACTIVATIONS, Flatten(), Dense(1), Dense(3)]
     some = st.lists(st.sampled_from(known), max_size=4)
     return [*draw(some), Dense(2), *draw(some)]
 

@@ -18,6 +18,7 @@ from dptrain.nn.network import AnyLayer, Network
 from dptrain.nn.passes import evaluation
 from tests.nn import reference
 from tests.nn.build import CLASSIFY, Problem, problem
+from tests.nn.losses import cross_entropies
 
 NETWORKS: dict[str, list[AnyLayer]] = {
     "batch norm": [Dense(5), BatchNorm(), Sigmoid(), Dense(3)],
@@ -56,7 +57,7 @@ def test_gradients_are_those_of_the_plain_network(name: str) -> None:
     for what, (rows, shards) in SHARDS.items():
         task = problem(NETWORKS[name], 4, rows, seed=3, labels=True)
         wanted = reference.gradient(
-            task.network.layers, task.parameters, task.x, task.t, reference.cross_entropies
+            task.network.layers, task.parameters, task.x, task.t, cross_entropies
         )
         ours = trained(task.network)
         np.testing.assert_allclose(
@@ -106,7 +107,7 @@ def test_no_layer_overwrites_what_another_needs(
     found.backward()
     first = found.gradients[0].copy()
     wanted = reference.gradient(
-        task.network.layers, task.parameters, task.x, task.t, reference.cross_entropies
+        task.network.layers, task.parameters, task.x, task.t, cross_entropies
     )
     if reference.margin(task.network.layers, task.parameters, task.x) > 1e-6:
         scale = np.abs(wanted).max()
@@ -172,7 +173,7 @@ def ghost(layers: Sequence[AnyLayer], task: Problem, parts: list[slice]) -> Any:
     total = np.zeros(task.network.size)
     for part in parts:
         alone = reference.gradient(
-            layers, task.parameters, task.x[part], task.t[part], reference.cross_entropies
+            layers, task.parameters, task.x[part], task.t[part], cross_entropies
         )
         total += alone * (part.stop - part.start) / task.rows
     return total

@@ -17,6 +17,7 @@ from dptrain.nn.pooling import AvgPool2D, MaxPool2D
 from tests.nn import reference
 from tests.nn.build import bound, problem
 from tests.nn.images import Array, Trial, pair, poolings
+from tests.nn.losses import cross_entropies, squared_errors
 
 KINDS = [MaxPool2D, AvgPool2D]
 
@@ -144,7 +145,7 @@ def test_gradients_are_central_differences(name: str, shards: int) -> None:
     assert reference.margin(layers, task.parameters, task.x) > 1e-4
     found = task.gradient(shards)
     np.testing.assert_allclose(found, task.differences(shards), rtol=1e-7, atol=1e-9)
-    plain = reference.gradient(layers, task.parameters, task.x, task.t, reference.cross_entropies)
+    plain = reference.gradient(layers, task.parameters, task.x, task.t, cross_entropies)
     np.testing.assert_allclose(found, plain, rtol=1e-10, atol=1e-12)
 
 
@@ -163,7 +164,7 @@ def test_no_layer_overwrites_what_another_needs(
     found.forward()
     found.backward()
     first = found.gradients[0].copy()
-    plain = reference.gradient(layers, task.parameters, task.x, task.t, reference.squared_errors)
+    plain = reference.gradient(layers, task.parameters, task.x, task.t, squared_errors)
     np.testing.assert_allclose(first, plain, rtol=0, atol=1e-12 * np.abs(plain).max())
     np.testing.assert_array_equal(np.concatenate(found.inputs), task.x)
     found.forward()

@@ -5,18 +5,22 @@ from typing import Any
 
 import numpy as np
 import pytest
+from msgspec.structs import asdict, astuple
 from numpy.typing import NDArray
 
 from dptrain.errors import UsageError
+from dptrain.nn.activations import Identity, KnownByOutput
 from dptrain.nn.gelu import GELU, LIMIT
 from dptrain.nn.layer import Site
 from dptrain.nn.network import AnyLayer, layers_from
 from dptrain.nn.rectifiers import LeakyReLU, Softplus
+from tests.nn.reference import ACTIVATIONS, FUNCTIONS
+from tests.nn.reference import slopes as reference_slopes
 
 Array = NDArray[Any]
 DTYPES = ["float32", "float64"]
-RECTIFIERS: list[AnyLayer] = [LeakyReLU(), LeakyReLU(0.3), Softplus(), GELU(), GELU("tanh")]
-NAMES = ["leaky-relu", "leaky-relu-0.3", "softplus", "gelu", "gelu-tanh"]
+# those of `tests.nn.reference` that keep their slope
+RECTIFIERS = [each for each in ACTIVATIONS if not isinstance(each, KnownByOutput | Identity)]
 
 
 def applied(layer: AnyLayer, x: Array) -> tuple[Array, Array]:
@@ -34,44 +38,22 @@ def points(dtype: str) -> Array:
     return np.concatenate([np.linspace(-10, 10, 3000), small, -small]).astype(dtype)
 
 
-def gelu(x: float) -> tuple[float, float]:
-    below = math.erfc(-x / math.sqrt(2)) / 2
-    return x * below, below + x * math.exp(-x * x / 2) / math.sqrt(2 * math.pi)
-
-
-def gelu_tanh(x: float) -> tuple[float, float]:
-    u = math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)
-    du = math.sqrt(2 / math.pi) * (1 + 3 * 0.044715 * x**2)
-    below = 1 / (1 + math.exp(-2 * u))
-    return x * below, below + x * 2 * du * below / (1 + math.exp(2 * u))
-
-
-def softplus(x: float) -> tuple[float, float]:
-    return math.log1p(math.exp(x)), 1 / (1 + math.exp(-x))
-
-
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize(
-    ("layer", "formula"),
-    [(GELU(), gelu), (GELU("tanh"), gelu_tanh), (Softplus(), softplus)],
-    ids=["gelu", "gelu-tanh", "softplus"],
-)
-def test_values_and_slopes_are_accurate_to_a_few_roundings(
-    layer: AnyLayer, formula: Any, dtype: str
-) -> None:
+@pytest.mark.parametrize("layer", RECTIFIERS, ids=str)
+def test_values_and_slopes_are_accurate_to_a_few_roundings(layer: AnyLayer, dtype: str) -> None:
     x = points(dtype)
     values, slopes = applied(layer, x)
-    expected = np.array([formula(float(v)) for v in x])
+    exact, exact_slopes = FUNCTIONS[layer](x.astype(float)), reference_slopes(layer, x)
     eps = float(np.finfo(dtype).eps)
     # also relative to values that are tiny: the arguments of exp, here and in the formulas, are
     # as large as 87 and rounded
-    np.testing.assert_allclose(values, expected[:, 0], rtol=200 * eps)
-    np.testing.assert_allclose(values, expected[:, 0], rtol=6 * eps, atol=eps)
-    np.testing.assert_allclose(slopes, expected[:, 1], rtol=6 * eps, atol=2 * eps)
+    np.testing.assert_allclose(values, exact, rtol=200 * eps)
+    np.testing.assert_allclose(values, exact, rtol=6 * eps, atol=eps)
+    np.testing.assert_allclose(slopes, exact_slopes, rtol=6 * eps, atol=2 * eps)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("layer", RECTIFIERS, ids=NAMES)
+@pytest.mark.parametrize("layer", RECTIFIERS, ids=str)
 def test_far_out_they_are_straight_lines(layer: AnyLayer, dtype: str) -> None:
     large = float(np.finfo(dtype).max)
     x = np.array([-large, -1e4, 1e4, large, math.inf], dtype)
@@ -86,7 +68,9 @@ def test_far_out_they_are_straight_lines(layer: AnyLayer, dtype: str) -> None:
 def test_at_zero(dtype: str) -> None:
     tiny = float(np.finfo(dtype).tiny)
     x = np.array([-tiny, -0.0, 0.0, tiny], dtype)
-    for layer in (GELU(), GELU("tanh"), Softplus()):
+    for layer in RECTIFIERS:
+        if isinstance(layer, LeakyReLU):
+            continue
         values, slopes = applied(layer, x)
         at_zero = math.log(2) if isinstance(layer, Softplus) else 0
         eps = float(np.finfo(dtype).eps)
@@ -110,16 +94,10 @@ def test_leaky_relu_between_relu_and_identity() -> None:
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("layer", RECTIFIERS, ids=NAMES)
+@pytest.mark.parametrize("layer", RECTIFIERS, ids=str)
 def test_values_and_slopes_are_those_of_pytorch(layer: AnyLayer, dtype: str) -> None:
     torch = pytest.importorskip("torch")
-    same = {
-        LeakyReLU(): torch.nn.LeakyReLU(),
-        LeakyReLU(0.3): torch.nn.LeakyReLU(0.3),
-        Softplus(): torch.nn.Softplus(),
-        GELU(): torch.nn.GELU(),
-        GELU("tanh"): torch.nn.GELU("tanh"),
-    }[layer]
+    same = getattr(torch.nn, type(layer).__name__)(*astuple(layer))
     x = np.append(points(dtype), np.array([0.0, -1e4, 1e4], dtype))
     there = torch.tensor(x, requires_grad=True)
     y = same(there)
@@ -148,11 +126,6 @@ def test_unknown_forms() -> None:
         layers_from([{"layer": "gelu", "approximate": "erf"}])
 
 
-@pytest.mark.parametrize("layer", RECTIFIERS, ids=NAMES)
+@pytest.mark.parametrize("layer", RECTIFIERS, ids=str)
 def test_descriptions_are_plain_data(layer: AnyLayer) -> None:
-    plain = {"layer": layer.kind}
-    if isinstance(layer, LeakyReLU):
-        plain |= {"negative_slope": layer.negative_slope}  # type: ignore[dict-item]
-    elif isinstance(layer, GELU):
-        plain |= {"approximate": layer.approximate}
-    assert layers_from([plain]) == (layer,)
+    assert layers_from([{"layer": layer.kind, **asdict(layer)}]) == (layer,)

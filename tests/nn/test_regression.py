@@ -1,9 +1,9 @@
-"""Mean squares and Huber beside the sum of squares, and Huber's two parts."""
+"""Mean squares and Huber beside the sum of squares, Huber's parts and those of log-cosh."""
 
 import numpy as np
 import pytest
 
-from dptrain.nn.losses import Huber, MeanSquaredError, SumOfSquares
+from dptrain.nn.losses import Huber, LogCosh, MeanSquaredError, SumOfSquares
 
 DTYPES = ["float32", "float64"]
 
@@ -43,3 +43,25 @@ def test_huber_of_large_errors_does_not_overflow() -> None:
     bound = Huber().bind([y], [np.zeros((1, 1, 2), np.float32)])
     assert bound.losses() == pytest.approx([1e30])
     assert bound.backward(1)[0].ravel().tolist() == [0.5, -0.5]
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_log_cosh_is_half_a_square_near_zero(dtype: str) -> None:
+    error = np.array([-1e-2, -1e-3, 0, 1e-4, 1e-2], dtype)
+    bound = LogCosh().bind([error.reshape(5, 1, 1)], [np.zeros((5, 1, 1), dtype)])
+    square = error.astype(float) ** 2 / 2
+    # beside the next term of the series, a rounding of the error itself
+    room = error.astype(float) ** 4 / 10 + np.abs(error) * float(np.finfo(dtype).eps)
+    assert (np.abs(bound.losses() - square) <= room).all()
+    assert bound.losses()[2] == 0
+    np.testing.assert_allclose(bound.backward(1)[0].ravel(), error, rtol=4e-5)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_log_cosh_is_a_straight_line_far_out(dtype: str) -> None:
+    error = np.array([-1e30, -1e4, -50, 50, 1e4, 1e30], dtype)
+    bound = LogCosh().bind([error.reshape(6, 1, 1)], [np.zeros((6, 1, 1), dtype)])
+    roundings = 2 * float(np.finfo(dtype).eps)
+    line = np.abs(error.astype(float)) - np.log(2)
+    np.testing.assert_allclose(bound.losses(), line, rtol=roundings)
+    assert bound.backward(1)[0].ravel().tolist() == [-1, -1, -1, 1, 1, 1]

@@ -23,7 +23,6 @@ from dptrain.nn.composite import Chain, Residual
 from dptrain.nn.convolution import Conv2D
 from dptrain.nn.dense import Dense, Flatten
 from dptrain.nn.dropout import Dropout
-from dptrain.nn.gelu import GELU
 from dptrain.nn.initializers import Normal
 from dptrain.nn.layer import Layer
 from dptrain.nn.layernorm import LayerNorm
@@ -36,6 +35,7 @@ from dptrain.onnx_export.layers import WRITERS
 from dptrain.onnx_export.model import onnx_model
 from dptrain.trained import TrainedNetwork, load_run
 from tests.commands import dptrain, result
+from tests.nn.reference import ACTIVATIONS
 from tests.sessions import run, write_dataset
 
 CLASSIFY, REGRESS = "softmax-cross-entropy", "sum-of-squares"
@@ -89,8 +89,8 @@ def test_layers_of_images(shape: tuple[int, ...], dtype: str) -> None:
             np.testing.assert_allclose(found, expected, atol=tolerance)
 
 
-@pytest.mark.parametrize("layer", [GELU(), GELU("tanh"), Softplus(), LeakyReLU(0.3)])
-def test_rectifiers(layer: AnyLayer) -> None:
+@pytest.mark.parametrize("layer", ACTIVATIONS, ids=str)
+def test_activations(layer: AnyLayer) -> None:
     network = trained([Dense(7, Normal(1)), layer, Dense(3)], 4)
     x = np.random.default_rng(1).standard_normal((9, 4)).astype(np.float32)
     expected = network.outputs(x)

@@ -7,6 +7,7 @@ function. Rounding adds a few units of the terms that the usual formulas are mad
 """
 
 import math
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,11 @@ from numpy.typing import NDArray
 
 from dptrain.gradcheck.reference.bounded import FUNCTION
 from dptrain.gradcheck.reference.tape import Node
+from dptrain.nn.activations import Identity, Sigmoid, Tanh
+from dptrain.nn.gelu import GELU
+from dptrain.nn.layer import Layer
+from dptrain.nn.rectifiers import Softplus
+from dptrain.nn.silu import SiLU
 
 Array = NDArray[Any]
 
@@ -67,6 +73,23 @@ def tanh_gelu(x: Node) -> Node:
     return _smooth(x, y, slope, 1.129, 0.82, slope_terms=terms, terms=np.abs(v.real))
 
 
+def silu(x: Node) -> Node:
+    """``x / (1 + exp(-x))``; slopes up to 1.1, second derivatives up to 1/2."""
+    v = x.value
+    share, rest = logistic(v), logistic(-v)
+    slope = share * (1 + v * rest)
+    terms = share.real * (1 + np.abs(v.real) * rest.real)
+    return _smooth(x, v * share, slope, 1.1, 0.5, slope_terms=terms, terms=np.abs(v.real))
+
+
+def log_cosh(x: Node) -> Node:
+    """``|x| + log(1 + exp(-2 |x|)) - log 2``; slopes up to 1, second derivatives up to 1."""
+    v = x.value
+    size = np.where(v.real > 0, v, -v)
+    y = size + np.log1p(np.exp(-2 * size)) - math.log(2)
+    return _smooth(x, y, np.tanh(v), 1.0, 1.0, slope_terms=1.0, terms=size.real + math.log(2))
+
+
 def leaky_relu(x: Node, negative_slope: float) -> tuple[Node, Array]:
     """``x`` where ``x > 0``, otherwise ``a x``; returns which elements are positive as well."""
     v, error = x.value, x.bounded.error
@@ -82,6 +105,17 @@ def leaky_relu(x: Node, negative_slope: float) -> tuple[Node, Array]:
         slope_error = np.where(unsure & (error > 0), 1.0 - negative_slope, 0.0)
     found = x.function(x.bounded.like(v * slope, value_error), x.bounded.like(slope, slope_error))
     return found, positive
+
+
+# The activations that are smooth everywhere; those with kinks stand with the other layers.
+SMOOTH: Mapping[type[Layer], Callable[[Any, Node], Node]] = {
+    Identity: lambda _, x: x,
+    Sigmoid: lambda _, x: sigmoid(x),
+    Tanh: lambda _, x: tanh(x),
+    Softplus: lambda _, x: softplus(x),
+    GELU: lambda layer, x: gelu(x) if layer.approximate == "none" else tanh_gelu(x),
+    SiLU: lambda _, x: silu(x),
+}
 
 
 def logistic(v: Array) -> Array:

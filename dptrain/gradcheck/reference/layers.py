@@ -15,18 +15,17 @@ from numpy.typing import NDArray
 from dptrain.gradcheck.reference import elementwise as e
 from dptrain.gradcheck.reference.setting import Setting
 from dptrain.gradcheck.reference.tape import Node
-from dptrain.nn.activations import Identity, ReLU, Sigmoid, Tanh
+from dptrain.nn.activations import ReLU
 from dptrain.nn.batchnorm import BatchNorm
 from dptrain.nn.composite import Residual
 from dptrain.nn.convolution import Conv2D
 from dptrain.nn.dense import Dense, Flatten
 from dptrain.nn.dropout import Dropout
-from dptrain.nn.gelu import GELU
-from dptrain.nn.layer import Layer
+from dptrain.nn.layer import Activation, Layer
 from dptrain.nn.layernorm import LayerNorm
 from dptrain.nn.normalise import Normalise
 from dptrain.nn.pooling import AvgPool2D, MaxPool2D
-from dptrain.nn.rectifiers import LeakyReLU, Softplus
+from dptrain.nn.rectifiers import LeakyReLU
 from dptrain.nn.row import Placed, place
 
 Array = NDArray[Any]
@@ -73,29 +72,10 @@ def _(layer: Flatten, x: Shards, weights: Weights, setting: Setting) -> Shards: 
 
 
 @forward.register
-def _(layer: Identity, x: Shards, weights: Weights, setting: Setting) -> Shards:  # noqa: ARG001
-    return x
-
-
-@forward.register
-def _(layer: Sigmoid, x: Shards, weights: Weights, setting: Setting) -> Shards:  # noqa: ARG001
-    return [e.sigmoid(each) for each in x]
-
-
-@forward.register
-def _(layer: Tanh, x: Shards, weights: Weights, setting: Setting) -> Shards:  # noqa: ARG001
-    return [e.tanh(each) for each in x]
-
-
-@forward.register
-def _(layer: Softplus, x: Shards, weights: Weights, setting: Setting) -> Shards:  # noqa: ARG001
-    return [e.softplus(each) for each in x]
-
-
-@forward.register
-def _(layer: GELU, x: Shards, weights: Weights, setting: Setting) -> Shards:  # noqa: ARG001
-    function = e.gelu if layer.approximate == "none" else e.tanh_gelu
-    return [function(each) for each in x]
+def _(layer: Activation, x: Shards, weights: Weights, setting: Setting) -> Shards:  # noqa: ARG001
+    if type(layer) not in e.SMOOTH:
+        raise NotImplementedError(layer.kind)
+    return [e.SMOOTH[type(layer)](layer, each) for each in x]
 
 
 @forward.register

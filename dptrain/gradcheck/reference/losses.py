@@ -6,14 +6,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dptrain.gradcheck.reference.elementwise import leaky_relu, softplus
+from dptrain.gradcheck.reference.elementwise import leaky_relu, log_cosh, softplus
 from dptrain.gradcheck.reference.setting import Setting
 from dptrain.gradcheck.reference.tape import Node
 from dptrain.nn.binary_cross_entropy import BinaryCrossEntropy
 from dptrain.nn.cross_entropy import SoftmaxCrossEntropy
 from dptrain.nn.hinge import Hinge
 from dptrain.nn.loss import Loss
-from dptrain.nn.regression import Huber, MeanSquaredError, SumOfSquares
+from dptrain.nn.regression import Huber, LogCosh, MeanSquaredError, SumOfSquares
 
 Array = NDArray[Any]
 
@@ -66,6 +66,12 @@ def _(loss: Huber, y: Node, t: Array, setting: Setting) -> Node:
     clipped_sign = np.sign(error.value.real) * delta * (1 - within)
     clipped = error * y.constant(within) + y.constant(clipped_sign)
     each = clipped * (error - clipped * y.constant(0.5))
+    return each.sum(-1) / y.constant(float(y.shape[-1]))
+
+
+@row_losses.register
+def _(loss: LogCosh, y: Node, t: Array, setting: Setting) -> Node:  # noqa: ARG001
+    each = log_cosh(y - y.constant(_values(y, t)))
     return each.sum(-1) / y.constant(float(y.shape[-1]))
 
 

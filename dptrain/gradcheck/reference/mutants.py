@@ -25,16 +25,12 @@ from dptrain.nn.batchnorm import BatchNorm
 from dptrain.nn.convolution import Conv2D
 from dptrain.nn.dense import Dense
 from dptrain.nn.dropout import Dropout
-from dptrain.nn.gelu import GELU
-from dptrain.nn.layer import Layer
+from dptrain.nn.layer import Activation, Layer
 from dptrain.nn.layernorm import LayerNorm
 from dptrain.nn.pooling import AvgPool2D, MaxPool2D
-from dptrain.nn.rectifiers import LeakyReLU, Softplus
+from dptrain.nn.rectifiers import LeakyReLU
 
 Array = NDArray[Any]
-
-
-ACTIVATIONS = (Sigmoid, Tanh, ReLU, LeakyReLU, Softplus, GELU)
 
 
 def mutants(layer: Layer, ranks: Sequence[tuple[int, int]]) -> Iterator[Mutant]:
@@ -47,11 +43,10 @@ def mutants(layer: Layer, ranks: Sequence[tuple[int, int]]) -> Iterator[Mutant]:
     if isinstance(layer, ReLU | LeakyReLU):
         yield Mutant("relu-mask", "the derivative at 0 is that of positive inputs", _open_at_zero)
         yield Mutant("relu-mask", "the derivative is that of positive inputs everywhere", _straight)
-    if isinstance(layer, ACTIVATIONS):
+    if isinstance(layer, Activation) and not isinstance(layer, Identity):
         yield Mutant("activation-derivative", "the derivative is missing", _straight)
         yield Mutant("activation-derivative", "the derivative is taken at the output", _at_output)
         yield Mutant("sign", "the derivative has the wrong sign", _negated)
-    if isinstance(layer, ACTIVATIONS):
         for other in (Sigmoid(), Tanh(), ReLU(), Identity()):
             if type(other) is not type(layer):
                 sentence = f"it is computed as {other.kind}: the network was not built anew"
