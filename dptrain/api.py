@@ -26,6 +26,7 @@ from dptrain.coordinator.recorded import (
 )
 from dptrain.coordinator.session import Session
 from dptrain.data.arrays import plain_array
+from dptrain.data.frames import Names
 from dptrain.data.prepared import prepare_arrays
 from dptrain.errors import UsageError
 from dptrain.experiment.code import MEMORY
@@ -194,8 +195,12 @@ def _fit(
         begins, network = network.saved(), _untrained(network, settings)
     execution = {k: settings.pop(k) for k in list(settings) if k in Execution.__struct_fields__}
     origin = None
-    train = _pair(data, "train")
-    test = (None, None) if test_data is None else _pair(test_data, "test")
+    given = _pair(data, "train")
+    names = Names.of(*given)
+    train = _arrays(given, "train")
+    test: tuple[NDArray[Any] | None, NDArray[Any] | None] = (None, None)
+    if test_data is not None:
+        test = _arrays(names.matched(*_pair(test_data, "test")), "test")
     if isinstance(network, Network):
         settings["layers"] = network.description()
         settings["input_shape"] = list(network.input_shape)
@@ -225,6 +230,8 @@ def _fit(
                 t_test=test[1],
                 dtype=experiment.dtype,
                 task=experiment.task,
+                form=names.form,
+                outputs=names.outputs or (),
             ),
             origin=origin,
             resumed=resumed,
@@ -282,7 +289,7 @@ def _continued(
     return override(earlier, own), override(ran_as, execution)
 
 
-def _pair(data: object, part: str) -> tuple[NDArray[Any], NDArray[Any]]:
+def _pair(data: object, part: str) -> tuple[Any, Any]:
     """Return inputs and targets; refuse anything but a pair of them."""
     if not isinstance(data, tuple | list) or len(data) != 2:
         shape = np.shape(data) if isinstance(data, np.ndarray) else None
@@ -291,7 +298,11 @@ def _pair(data: object, part: str) -> tuple[NDArray[Any], NDArray[Any]]:
             f"fit takes inputs and targets as a pair, fit(network, (x, t)); the {part} data are "
             f"{what}"
         )
-    return plain_array(data[0], f"x_{part}"), plain_array(data[1], f"t_{part}")
+    return data[0], data[1]
+
+
+def _arrays(pair: tuple[Any, Any], part: str) -> tuple[NDArray[Any], NDArray[Any]]:
+    return plain_array(pair[0], f"x_{part}"), plain_array(pair[1], f"t_{part}")
 
 
 def train(

@@ -100,8 +100,9 @@ class Interrupted(DptrainError, RuntimeError):  # noqa: N818 - not an error: the
 
 def suggestion(word: str, choices: Iterable[str]) -> str:
     """Return ``"; did you mean 'x'?"`` for the choice nearest to ``word``, or an empty string."""
-    near = difflib.get_close_matches(word, list(choices), n=1, cutoff=0.6)
-    return f"; did you mean {near[0]!r}?" if near else ""
+    known = {each.casefold(): each for each in choices}
+    near = difflib.get_close_matches(word.casefold(), known, n=1, cutoff=0.6)
+    return f"; did you mean {known[near[0]]!r}?" if near else ""
 
 
 def machine_limit(error: Exception) -> str:

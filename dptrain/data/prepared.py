@@ -4,6 +4,7 @@ import contextlib
 import hashlib
 import os
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from dptrain.data.folder import FORMAT_VERSION, meta_if_whole
 from dptrain.data.needed import memory_needed
 from dptrain.data.raw import RawData, check_raw, transposed
 from dptrain.data.source import Choices, Source, find_source, form_of, read
-from dptrain.data.targets import Task
+from dptrain.data.targets import Task, are_one_hot
 from dptrain.data.writing import DtypeName, write_folder
 from dptrain.errors import DataError, ResourceError, UsageError
 from dptrain.machine.memory import available_memory
@@ -119,17 +120,22 @@ def prepare_arrays(
     t_test: NDArray[Any] | None = None,
     dtype: DtypeName,
     task: Task | None = None,
+    form: Form | None = None,
+    outputs: Sequence[str] = (),
 ) -> Path:
     """Write arrays in memory as the prepared data set ``folder``, and return it.
 
     Inputs have shape (n, ...), targets are class labels or words (n,), one-hot rows (n, k) or
-    floats (n,) or (n, k); ``task`` is that of ``normalise_targets``. They are checked and
-    converted as those of a file. A data set that is in the folder already is replaced. Raises
+    floats (n,) or (n, k); ``task`` is that of ``normalise_targets``. ``form`` names the columns of
+    inputs, ``outputs`` those of targets, which are classes where rows are one-hot. They are checked
+    and converted as those of a file. A data set that is in the folder already is replaced. Raises
     DataError for data that cannot be trained on, or when the folder cannot be written.
     """
     _check_dtype(dtype)
     data = named_classes(RawData(x_train, t_train, x_test, t_test))
     check_raw(data)
+    if outputs and task != "regression" and are_one_hot(data.t_train):
+        data = replace(data, class_names=tuple(outputs))
     with_test = () if x_test is None or data.t_test is None else (x_test, data.t_test)
     chosen = [*data.class_names, *([] if task is None else [task])]
     digest = _digest_of(*map(_array_digest, (x_train, data.t_train, *with_test)), *chosen)
@@ -141,6 +147,7 @@ def prepare_arrays(
         digest=digest,
         dtype=dtype,
         task=task,
+        form=form,
         remedy="free some space or give another folder",
     )
     return folder

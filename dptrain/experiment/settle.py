@@ -92,7 +92,7 @@ def _settled_form(experiment: Experiment, form: Form | None) -> dict[str, Any]:
         return {}
     named = form.header or experiment.columns is not None  # without names: all but the label
     columns = list(form.columns) if named else None
-    return {"label": form.label, "columns": columns, "header": form.header}
+    return {"label": form.label or None, "columns": columns, "header": form.header}
 
 
 def _settled_network(

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from dptrain.arithmetic.shards import blocks
+from dptrain.experiment.code import MEMORY
 from dptrain.experiment.job import Job
 from dptrain.experiment.schema import Execution
 from dptrain.nn.losses import LOSSES, AnyLoss
@@ -72,9 +73,10 @@ def columns_lines(job: Job) -> list[str]:
     if form is None:
         return []
     classes = f" ({listing(map(repr, job.dataset.class_names))})" * bool(job.dataset.classes)
+    named = "data frame" if job.experiment.dataset == MEMORY else "header"
     parts = [
-        f"{listing(form.columns)} -> {form.label}{classes}",
-        "named by the header" if form.header else "no header",
+        f"{listing(form.columns)} -> {form.label or 'the targets'}{classes}",
+        f"named by the {named}" if form.header else "no header",
     ]
     if form.left_out:
         parts.append(f"left out as they number the rows: {', '.join(form.left_out)}")

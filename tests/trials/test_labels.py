@@ -9,12 +9,14 @@ from numpy.typing import NDArray
 
 import dptrain
 from dptrain.errors import DataError, DptrainError, ShapeError, UsageError
-from dptrain.trained import load_run
+from dptrain.evaluation.classification import Classification
+from dptrain.trained import TrainedNetwork, load_run
 from tests.own.nets import Net
 
 X = np.random.default_rng(0).standard_normal((120, 4))
 K = (X[:, 0] > 0).astype(int) + (X[:, 1] > 0)
 WORDS = np.array(["red", "blue", "green"])[K]
+NUMBERS = np.unique(WORDS, return_inverse=True)[1]
 
 
 @pytest.fixture(autouse=True)
@@ -32,7 +34,7 @@ def test_words_are_classes_as_in_a_table() -> None:
     found = fitted(WORDS)
     assert found.network.class_names == ("blue", "green", "red")
     names = np.array(found.network.class_names)
-    numbers = fitted(np.unique(WORDS, return_inverse=True)[1])
+    numbers = fitted(NUMBERS)
     assert found.digest == numbers.digest
     answers = names[found.network.classify(X)]
     assert found.network.accuracy(X, WORDS) == np.mean(answers == WORDS)
@@ -127,3 +129,70 @@ def test_mistakes(data: Any, words: str) -> None:
     net = dptrain.Network(4, [dptrain.Dense(3)])
     with pytest.raises(DptrainError, match=words):
         dptrain.fit(net, data, epochs=1, workers=1, progress=False)
+
+
+@pytest.fixture(scope="module")
+def network() -> TrainedNetwork:
+    net = dptrain.Network(4, [dptrain.Dense(3)])
+    return dptrain.fit(net, (X, WORDS), epochs=2, workers=1, progress=False).network
+
+
+@pytest.mark.parametrize(
+    "t", [NUMBERS, NUMBERS.astype(float), NUMBERS.astype(np.uint64), np.eye(3)[NUMBERS], WORDS]
+)
+def test_labels_in_any_form_are_judged_alike(t: NDArray[Any], network: TrainedNetwork) -> None:
+    right = float(np.mean(network.classify(X) == NUMBERS))
+    assert network.accuracy(X, t) == right
+    found = network.evaluate(X, t)
+    assert isinstance(found, Classification)
+    assert found.accuracy == right
+
+
+@pytest.mark.parametrize(
+    ("t", "words"),
+    [
+        (
+            NUMBERS + 1,
+            "t holds 3 in row .*, which is no number of a class: they are 0 to 2, for bl",
+        ),
+        (NUMBERS + 0.5, r"t holds \d.5 in row 0"),
+        (np.where(NUMBERS > 0, NUMBERS, np.nan), "t holds nan in row"),
+        (np.eye(5)[NUMBERS], r"\(120, 5\) are no one-hot rows of the 3 classes blue, green, red"),
+        (np.ones((120, 3)), "are no one-hot rows"),
+        (NUMBERS[:1], "cannot be compared"),
+    ],
+)
+def test_labels_that_are_no_classes(t: NDArray[Any], words: str, network: TrainedNetwork) -> None:
+    for judged in (network.accuracy, network.evaluate):
+        with pytest.raises(DptrainError, match=words):
+            judged(X, t)
+
+
+def test_numbers_that_are_names_are_names() -> None:
+    found = fitted(np.array(["1.0", "2.0"])[(K > 0).astype(int)], 2).network
+    assert found.class_names == ("1.0", "2.0")
+    right = float(np.mean(found.classify(X) == (K > 0)))
+    for t in ((K > 0) + 1, (K > 0) + 1.0, (K > 0).astype(int)):
+        assert found.accuracy(X, t) == right
+    assert found.accuracy(X, np.ones(120)) == np.mean(found.classify(X) == 0)
+
+
+def test_numbers_are_predicted_and_judged_as_such() -> None:
+    found = fitted(X[:, 0], 1).network
+    for wrong in (lambda: found.classify(X), lambda: found.accuracy(X, X[:, 0])):
+        with pytest.raises(UsageError, match="predicts numbers, not classes; use predict or eval"):
+            wrong()
+    for t, words in (
+        (WORDS, "t has dtype <U5"),
+        (X[:, 0] * np.inf, "t holds .* not a finite number"),
+    ):
+        with pytest.raises(DataError, match=words):
+            found.evaluate(X, t)
+
+
+@pytest.mark.parametrize(
+    "x", [X + 1j, X.astype(str), X.astype(int).astype("datetime64[D]"), [[None] * 4]]
+)
+def test_inputs_to_predict_are_numbers(x: Any, network: TrainedNetwork) -> None:
+    with pytest.raises(DataError, match=r"must hold numbers or booleans|lacks a value in row 0"):
+        network.classify(x)

@@ -222,8 +222,9 @@ def test_evaluate_refuses_what_it_cannot_match(run: Path, refused: Refused, tmp_
     assert "has no column 'species' for the label" in refused(
         "evaluate", run, "--dataset", unlabelled
     )
-    assert "labels go up to 9, but the run has 3 classes" in refused(
-        "evaluate", run, "--dataset", "mnist"
+    assert (
+        "t_train holds 5 in row 0 (counting from 0), which is no number of a class: they are 0 to 2"
+        in refused("evaluate", run, "--dataset", "mnist")
     )
     numbered = [row.replace("setosa", "0").replace("versicolor", "1") for row in LINES[1:101]]
     without = trained(written(tmp_path / "n.csv", numbered), tmp_path / "n", "--label", "last")
