@@ -78,7 +78,7 @@ def _by_name(
             f"{file}: has no column {missing[0]!r}{others}, which the run learnt from"
             f"{suggestion(missing[0], free)}"
         )
-    for name in columns:
+    for name in (*columns, label or ""):
         if names.count(name) > 1:
             raise DataError(f"{file}: {names.count(name)} columns are called {name!r}; rename one")
     target = names.index(label) if label in names and label not in columns else None

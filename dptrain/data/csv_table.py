@@ -5,6 +5,7 @@ import contextlib
 import csv
 import io
 import itertools
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -80,7 +81,8 @@ def read_csv(
     with _rows(path) as rows:
         head = _head(file, rows)
         found = find_columns(file, [cells for _, cells in head], label, columns, header)
-        table = _table(file, head, rows, found)
+        # a run has recorded all three, and what it says is not for choosing
+        table = _table(file, head, rows, found, choosing=label is None or header is None)
     targets, names = label_targets(file, table.labels, table.lines, class_names, task)
     notes = table_doubts(table.features, table.labels, found.features)
     return RawData(
@@ -112,7 +114,7 @@ def read_samples_csv(
             label=label,
             features=features,
         )
-        return _table(file, head, rows, found, learning=False)
+        return _table(file, head, rows, found, learning=False, choosing=False)
 
 
 @contextlib.contextmanager
@@ -123,16 +125,18 @@ def _rows(path: Path) -> Iterator[Iterator[_Row]]:
         text = io.TextIOWrapper(stream, encoding="utf-8-sig", newline="")
         try:
             first = text.readline()
-            reader = csv.reader(itertools.chain([first], text), delimiter=_delimiter(first))
+            lines = itertools.chain([first], text)
+            reader = csv.reader(lines, delimiter=_delimiter(first), skipinitialspace=True)
             yield (
                 (reader.line_num, cells)
                 for cells in reader
                 if len(cells) > 1 or any(cell.strip() for cell in cells)
             )
         except UnicodeDecodeError as error:
+            code = "UTF-16" if error.object[:2] in (b"\xff\xfe", b"\xfe\xff") else "CP949"
             raise DataError(
                 f"{path}: not a text file in UTF-8 ({error.reason}); save it as CSV UTF-8, or "
-                "convert it, as with iconv -f CP949 -t UTF-8"
+                f"convert it, as with iconv -f {code} -t UTF-8"
             ) from None
         except csv.Error as error:
             raise DataError(f"{path}: line {reader.line_num}: {error}") from None
@@ -140,7 +144,7 @@ def _rows(path: Path) -> Iterator[Iterator[_Row]]:
 
 def _delimiter(line: str) -> str:
     """Return what separates the cells of a line: a comma, unless there are more of another."""
-    return max(",;\t", key=line.count)
+    return max(",;\t", key=re.sub('"[^"]*"', "", line).count)
 
 
 def _head(file: str, rows: Iterator[_Row]) -> list[_Row]:
@@ -157,10 +161,11 @@ def _table(
     columns: Columns,
     *,
     learning: bool = True,
+    choosing: bool,
 ) -> Table:
-    """Return all rows; ``learning`` says that each needs a label."""
+    """Return all rows; ``learning`` says that each needs a label, ``choosing`` is of `bad_cell`."""
     rows = itertools.chain(head[1:] if columns.header else head, rows)
-    table = _split(file, rows, columns, learning=learning)
+    table = _split(file, rows, columns, learning=learning, choosing=choosing)
     if not table.lines:
         raise DataError(f"{file}: holds a header line, but no rows")
     finite = np.isfinite(table.features)
@@ -173,7 +178,9 @@ def _table(
     return table
 
 
-def _split(file: str, rows: Iterator[_Row], columns: Columns, *, learning: bool) -> Table:
+def _split(
+    file: str, rows: Iterator[_Row], columns: Columns, *, learning: bool, choosing: bool
+) -> Table:
     features = array.array("d")
     labels: list[str] = []
     lines: list[int] = []
@@ -201,6 +208,6 @@ def _split(file: str, rows: Iterator[_Row], columns: Columns, *, learning: bool)
             bad = True
         if bad:
             others = (each for _, each in rows)
-            raise bad_cell(file, line, cells, columns, others, learning=learning)
+            raise bad_cell(file, line, cells, columns, others, choosing=choosing)
     matrix = np.frombuffer(features).reshape(len(lines), len(columns.inputs))
     return Table(matrix, labels, lines, columns)

@@ -19,7 +19,7 @@ from dptrain.data.rounding import Rounded
 from dptrain.data.scale import Scale
 from dptrain.errors import DataError
 
-FORMAT_VERSION = 5
+FORMAT_VERSION = 6
 META = "meta.json"
 _TRAIN_FILES = {"x_train.npy", "t_train.npy"}
 _ALL_FILES = _TRAIN_FILES | {"x_test.npy", "t_test.npy"}

@@ -141,7 +141,7 @@ def _check_plausible(classes: int, rows: int) -> None:
         raise DataError(
             f"t_train holds labels up to {classes - 1}, which would make {classes} classes of "
             f"{rows} rows; number the classes from 0, or give --task regression where a number is "
-            "to be predicted"
+            "to be predicted, or --label where another column of a table is the label"
         )
 
 

@@ -15,6 +15,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from dptrain.data.class_doubts import class_doubts
 from dptrain.data.csv_header import Form
 from dptrain.data.folder import FORMAT_VERSION, META, Meta, meta_if_whole
 from dptrain.data.inputs import normalise_inputs
@@ -93,7 +94,7 @@ def write_folder(
             scale=scale,
             files=files,
             form=form,
-            notes=(*data.notes, *_other_scale(data, scale)),
+            notes=(*data.notes, *class_doubts(names), *_other_scale(data, scale)),
         )
         _write_synced(temporary / META, [msgspec.json.encode(meta)])
         _publish(temporary, folder, meta)

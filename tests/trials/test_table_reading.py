@@ -1,5 +1,6 @@
 """How a table is understood: header, label and features are told apart, or asked for."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -197,3 +198,48 @@ def test_all_cells_that_hold_no_number_are_counted(tmp_path: Path) -> None:
         read_csv(table(tmp_path, text), None, ["a", "c"])
     with pytest.raises(DataError, match=r"column 'b': '1,5' is not a number; write 1.5, with a"):
         read_csv(table(tmp_path, "a;b;c\n1;1,5;0\n"), None)
+
+
+@pytest.mark.parametrize(
+    ("cell", "words"),
+    [
+        ("1,234", "write 1234, or 1.234 if the comma is the decimal point"),
+        ("-12,000", "write -12000, or -12.000 if"),
+        ("1,234.5", "write 1234.5, without commas"),
+        ("1,234,567", "write 1234567, without commas"),
+        ("12,5", "write 12.5, with a point"),
+        ("1,2,3", "is not a number; mend it"),
+    ],
+)
+def test_commas_that_group_thousands_are_no_points(cell: str, words: str, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=re.escape(words)):
+        read_csv(table(tmp_path, f"a;b;label\n{cell};2;0\n"), None)
+
+
+def test_a_column_of_words_may_be_the_label(tmp_path: Path) -> None:
+    text = "cat,1.5,2\ndog,2.5,3\n"
+    with pytest.raises(DataError, match=r"if 'column 1' is the label, give --label 'column 1'$"):
+        read_csv(table(tmp_path, text), None)
+    assert read_csv(table(tmp_path, text), "column 1").class_names == ("cat", "dog")
+    with pytest.raises(DataError, match=r"with --columns$"):
+        read_csv(table(tmp_path, "town,b,label\nUlm,1,0\nBonn,2,1\n"), None)
+    with pytest.raises(DataError, match=r"take these rows out$"):  # of a run, which has chosen
+        read_csv(table(tmp_path, text), "column 3", None, False)
+
+
+def test_separators_in_quotes_separate_nothing(tmp_path: Path) -> None:
+    text = '"height, in cm";"weight, in kg";label\n1;2;0\n3;4;1\n'
+    assert form(tmp_path, text)[1] == ("height, in cm", "weight, in kg")
+
+
+def test_blanks_before_quotes_are_no_part_of_a_cell(tmp_path: Path) -> None:
+    found = read_csv(table(tmp_path, '"a", "b", "label"\n1, 2, "x"\n3, 4, y\n'), None)
+    assert (found.input_names, found.class_names) == (("a", "b"), ("x", "y"))
+
+
+@pytest.mark.parametrize(("code", "named"), [("utf-16", "UTF-16"), ("cp949", "CP949")])
+def test_the_encoding_is_named_where_it_is_known(code: str, named: str, tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("a,品種\n1,2\n", encoding=code)
+    with pytest.raises(DataError, match=f"iconv -f {named} -t UTF-8"):
+        read_csv(path, None)
