@@ -47,7 +47,7 @@ def bad_cell(
     remedy = "mend them or take these rows out" if rows > 1 else "mend it or take the row out"
     choice = ", or name the columns to learn from with --columns" if choosing else ""
     label = "" if columns.label is None else columns.names[columns.label].lower()
-    if choosing and bad[name] == seen > 1 and label not in LABEL_NAMES:
+    if choosing and "," not in cell and bad[name] == seen > 1 and label not in LABEL_NAMES:
         choice += f"; if {name!r} is the label, give --label {shlex.quote(name)}"
     return DataError(f"{file}: line {line}, column {name!r}: {problem}{many}; {remedy}{choice}")
 
@@ -57,7 +57,7 @@ def _without_commas(cell: str) -> str:
     pointed, plain = cell.replace(",", ".", 1), cell.replace(",", "")
     if "," not in cell or number(plain) is None:
         return ""
-    grouped = re.fullmatch(r"[-+]?\d{1,3}(,\d{3})+(\.\d*)?", cell)
+    grouped = re.fullmatch(r"[-+]?[1-9]\d{0,2}(,\d{3})+(\.\d*)?", cell)
     if number(pointed) is None:
         return f"; write {plain}, without commas" if grouped else ""
     if grouped:

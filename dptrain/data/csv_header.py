@@ -79,6 +79,8 @@ def find_columns(
     label: str | None,
     chosen: Sequence[str] | None,
     header: bool | None = None,
+    *,
+    exact: bool = False,
 ) -> Columns:
     """Return the columns of the file whose first rows are given.
 
@@ -90,6 +92,8 @@ def find_columns(
         chosen: the columns to learn from, by name or number; None are all but the label and those
             that number the rows.
         header: whether the first row names the columns; None finds out.
+        exact: whether ``label`` and ``columns`` are names and no numbers, as a run records them:
+            a column called 3 need not be the third.
 
     Raises:
         DataError: there is no column of a given name, or several; or it cannot be told which is
@@ -106,11 +110,16 @@ def find_columns(
         )
     picked = None
     if chosen is not None:
-        picked = tuple(_position(file, names, header, "columns", each) for each in chosen)
+        picked = tuple(
+            _position(file, names, header, "columns", each, exact=exact) for each in chosen
+        )
+        for i in picked:
+            if picked.count(i) > 1:
+                raise DataError(f"{file}: columns names {names[i]!r} twice; name it once")
     if label is None:
         position = _likely_label(file, names, body, picked or ())
     else:
-        position = _position(file, names, header, "label", label)
+        position = _position(file, names, header, "label", label, exact=exact)
     left_out: tuple[int, ...] = ()
     if picked is None:
         left_out = tuple(
@@ -199,20 +208,22 @@ def _is_words(body: list[list[str]], at: int) -> bool:
     return any(cell and number(cell) is None for cell in cells)
 
 
-def _position(file: str, names: tuple[str, ...], header: bool, setting: str, name: str) -> int:
+def _position(
+    file: str, names: tuple[str, ...], header: bool, setting: str, name: str, *, exact: bool
+) -> int:
     if name in names:
         _check_single(file, names, name)
         return names.index(name)
-    if setting == "label" and name in ("first", "last"):
+    if setting == "label" and name in ("first", "last") and not exact:
         return 0 if name == "first" else len(names) - 1
-    if name.isdecimal():
+    if name.isdecimal() and not exact:
         if not 1 <= int(name) <= len(names):
             raise DataError(
                 f"{file}: {setting}={name}: there is no such column; they count from 1 to "
                 f"{len(names)}"
             )
         return int(name) - 1
-    if not header:
+    if not header and not exact:
         raise DataError(
             f"{file}: {setting}={name!r} names a column, but the file has no header line; "
             f"add one, or give its number from 1{', first or last' * (setting == 'label')}"

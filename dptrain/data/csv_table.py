@@ -47,13 +47,19 @@ class Table:
 
 
 def table_form(
-    path: Path, label: str | None, columns: Sequence[str] | None, header: bool | None = None
+    path: Path,
+    label: str | None,
+    columns: Sequence[str] | None,
+    header: bool | None = None,
+    *,
+    exact: bool = False,
 ) -> Form:
     """Return how a file is understood, from its first rows; arguments and errors as `read_csv`."""
     file = str(path)
     with _rows(path) as rows:
         head = _head(file, rows)
-        found = find_columns(file, [cells for _, cells in head], label, columns, header)
+        first = [cells for _, cells in head]
+        found = find_columns(file, first, label, columns, header, exact=exact)
     assert found.label is not None
     return Form(found.header, found.features, found.names[found.label], found.left_out)
 
@@ -65,12 +71,14 @@ def read_csv(
     header: bool | None = None,
     class_names: Sequence[str] = (),
     task: Task | None = None,
+    *,
+    exact: bool = False,
 ) -> RawData:
     """Return the rows as a training part: features float64 (rows, columns), targets and classes.
 
-    ``label``, ``columns`` and ``header`` are those of `find_columns`. Labels of text become classes
-    numbered in sorted order, which are named. Whole numbers become class labels, int64
-    (rows,), and other numbers regression targets, float64 (rows, 1). ``class_names`` are those of
+    ``label``, ``columns``, ``header`` and ``exact`` are those of `find_columns`. Labels of text
+    become classes numbered in sorted order, which are named. Whole numbers become class labels,
+    int64 (rows,), and other numbers regression targets, float64 (rows, 1). ``class_names`` are those of
     a run: labels are then numbered by them, and others are refused. ``task`` is that of
     `normalise_targets`.
 
@@ -80,9 +88,9 @@ def read_csv(
     file = str(path)
     with _rows(path) as rows:
         head = _head(file, rows)
-        found = find_columns(file, [cells for _, cells in head], label, columns, header)
-        # a run has recorded all three, and what it says is not for choosing
-        table = _table(file, head, rows, found, choosing=label is None or header is None)
+        first = [cells for _, cells in head]
+        found = find_columns(file, first, label, columns, header, exact=exact)
+        table = _table(file, head, rows, found, choosing=not exact)
     targets, names = label_targets(file, table.labels, table.lines, class_names, task)
     notes = table_doubts(table.features, table.labels, found.features)
     return RawData(
@@ -124,8 +132,8 @@ def _rows(path: Path) -> Iterator[Iterator[_Row]]:
         # utf-8-sig, because spreadsheets begin their files with a byte order mark.
         text = io.TextIOWrapper(stream, encoding="utf-8-sig", newline="")
         try:
-            first = text.readline()
-            lines = itertools.chain([first], text)
+            first = [text.readline(), text.readline()]
+            lines = itertools.chain(first, text)
             reader = csv.reader(lines, delimiter=_delimiter(first), skipinitialspace=True)
             yield (
                 (reader.line_num, cells)
@@ -142,9 +150,15 @@ def _rows(path: Path) -> Iterator[Iterator[_Row]]:
             raise DataError(f"{path}: line {reader.line_num}: {error}") from None
 
 
-def _delimiter(line: str) -> str:
-    """Return what separates the cells of a line: a comma, unless there are more of another."""
-    return max(",;\t", key=re.sub('"[^"]*"', "", line).count)
+def _delimiter(lines: list[str]) -> str:
+    """Return what separates the cells of the first lines: what there is most of in each of them.
+
+    Of semicolons and as many commas semicolons, beside which commas may be decimal points.
+    """
+    bare = [re.sub('"[^"]*"', "", line) for line in lines if line.strip()] or [""]
+    counts = {mark: [line.count(mark) for line in bare] for mark in "\t;,"}
+    best = max(counts, key=lambda mark: (min(counts[mark]), counts[mark][0], sum(counts[mark])))
+    return best if any(counts[best]) else ","
 
 
 def _head(file: str, rows: Iterator[_Row]) -> list[_Row]:

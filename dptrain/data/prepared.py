@@ -36,6 +36,7 @@ def prepare(
     task: Task | None = None,
     class_names: Sequence[str] = (),
     transpose: bool = False,
+    exact: bool = False,
 ) -> Path:
     """Return the folder of the prepared data set, made now unless the cache has it.
 
@@ -48,7 +49,7 @@ def prepare(
     _check_dtype(dtype)
     source = find_source(reference)
     name, origin = _as_text(source.name), _as_text(reference)
-    choices = Choices(label, columns, header, task, class_names, transpose)
+    choices = Choices(label, columns, header, task, class_names, transpose, exact)
     form = form_of(source, choices)
     digest = _source_digest(source, form, choices)
     key = [str(FORMAT_VERSION), digest, name, dtype, *class_names]

@@ -59,7 +59,7 @@ class Choices(msgspec.Struct, frozen=True):
 
     ``label``, ``columns`` and ``header`` are of a CSV, as in `csv_header.find_columns`; ``task`` is
     that of `normalise_targets`. ``class_names`` are those of a run, which numbers classes by them.
-    ``transpose`` exchanges rows and columns of images.
+    ``transpose`` exchanges rows and columns of images. ``exact`` is that of `find_columns`.
     """
 
     label: str | None = None
@@ -68,6 +68,7 @@ class Choices(msgspec.Struct, frozen=True):
     task: Task | None = None
     class_names: Sequence[str] = ()
     transpose: bool = False
+    exact: bool = False
 
 
 def read_source(reference: str, label: str | None, columns: Sequence[str] | None = None) -> RawData:
@@ -130,7 +131,9 @@ def _siblings(path: Path) -> list[str]:
 def form_of(source: Source, choices: Choices) -> Form | None:
     """Return how a CSV is understood; None of another source. Errors as for ``read_source``."""
     if source.kind is Kind.CSV:
-        return table_form(source.files[0], choices.label, choices.columns, choices.header)
+        return table_form(
+            source.files[0], choices.label, choices.columns, choices.header, exact=choices.exact
+        )
     for setting in ("label", "columns", "header"):
         value = getattr(choices, setting)
         if value is not None:
@@ -164,4 +167,5 @@ def read(source: Source, choices: Choices) -> RawData:
                 choices.header,
                 choices.class_names,
                 choices.task,
+                exact=choices.exact,
             )

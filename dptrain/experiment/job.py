@@ -270,9 +270,10 @@ def _foreign(experiment: Experiment, class_names: Sequence[str]) -> tuple[Experi
     """Return the experiment on data that the run has not seen, and these as test rows."""
     task: TaskName = "classification" if class_names else "regression"
     experiment = msgspec.structs.replace(
-        experiment, dataset_digest=None, train_rows=None, validation=0.0, test=0.0, task=task
+        experiment, train_rows=None, validation=0.0, test=0.0, task=task
     )
     opened = opened_data(experiment, prepared_data(experiment, class_names))
+    experiment = msgspec.structs.replace(experiment, dataset_digest=None)
     size, wanted = math.prod(opened.sample_shape), math.prod(experiment.input_shape or ())
     if experiment.input_shape and size != wanted:
         raise ShapeError(
@@ -328,12 +329,14 @@ def prepared_data(experiment: Experiment, class_names: Sequence[str] = ()) -> Pa
         task=experiment.task,
         class_names=class_names,
         transpose=experiment.transpose,
+        exact=recorded and experiment.header is not None,
     )
 
 
 def _choices(experiment: Experiment) -> Choices:
     e = experiment
-    return Choices(e.label, e.columns, e.header, e.task, transpose=e.transpose)
+    exact = e.dataset_digest is not None and e.header is not None
+    return Choices(e.label, e.columns, e.header, e.task, transpose=e.transpose, exact=exact)
 
 
 def check_digest(experiment: Experiment, dataset: Dataset) -> None:
