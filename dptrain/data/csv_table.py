@@ -78,8 +78,8 @@ def read_csv(
 
     ``label``, ``columns``, ``header`` and ``exact`` are those of `find_columns`. Labels of text
     become classes numbered in sorted order, which are named. Whole numbers become class labels,
-    int64 (rows,), and other numbers regression targets, float64 (rows, 1). ``class_names`` are those of
-    a run: labels are then numbered by them, and others are refused. ``task`` is that of
+    int64 (rows,), and other numbers regression targets, float64 (rows, 1). ``class_names`` are
+    those of a run: labels are then numbered by them, and others are refused. ``task`` is that of
     `normalise_targets`.
 
     Raises DataError naming line and column of ragged rows, empty cells and cells that hold no

@@ -8,7 +8,7 @@ import pytest
 from numpy.typing import NDArray
 
 import dptrain
-from dptrain.errors import DataError, DptrainError, ShapeError, UsageError
+from dptrain.errors import DataError, DptrainError, OwnCodeError, ShapeError, UsageError
 from dptrain.evaluation.classification import Classification
 from dptrain.trained import TrainedNetwork, load_run
 from tests.own.nets import Net
@@ -196,3 +196,56 @@ def test_numbers_are_predicted_and_judged_as_such() -> None:
 def test_inputs_to_predict_are_numbers(x: Any, network: TrainedNetwork) -> None:
     with pytest.raises(DataError, match=r"must hold numbers or booleans|lacks a value in row 0"):
         network.classify(x)
+
+
+class OneHot:
+    """Softmax regression that takes one-hot rows."""
+
+    def __init__(self) -> None:
+        self.params = {"W": np.random.default_rng(0).standard_normal((4, 3))}
+
+    def predict(self, x: Any) -> Any:
+        y = np.exp(x @ self.params["W"])
+        return y / y.sum(axis=1, keepdims=True)
+
+    def loss(self, x: Any, t: Any) -> Any:
+        return -np.sum(t * np.log(self.predict(x))) / len(x)
+
+    def gradient(self, x: Any, t: Any) -> Any:
+        return {"W": x.T @ (self.predict(x) - t) / len(x)}
+
+
+class Flat(OneHot):
+    """The same, which takes class numbers."""
+
+    def loss(self, x: Any, t: Any) -> Any:
+        return -np.mean(np.log(self.predict(x)[np.arange(len(x)), t]))
+
+    def gradient(self, x: Any, t: Any) -> Any:
+        return super().gradient(x, np.eye(3)[t])
+
+
+@pytest.mark.parametrize(
+    ("kind", "given", "taken", "words"),
+    [
+        (
+            OneHot,
+            NUMBERS,
+            np.eye(3)[NUMBERS],
+            r"computes with one-hot rows, np.eye\(3\)\[t\]: give",
+        ),
+        (
+            Flat,
+            np.eye(3)[NUMBERS],
+            NUMBERS,
+            r"computes with class numbers, \(n,\): give these; for",
+        ),
+    ],
+)
+def test_code_that_takes_the_other_form_of_targets_is_told(
+    kind: type[OneHot], given: NDArray[Any], taken: NDArray[Any], words: str
+) -> None:
+    with pytest.raises(OwnCodeError, match=words) as caught:
+        dptrain.fit(kind(), (X, given), steps=1, workers=1, progress=False)
+    assert caught.value.traceback.count("Traceback") == 1  # and not those of earlier attempts
+    dptrain.fit(kind(), (X, taken), steps=1, workers=1, progress=False)

@@ -307,5 +307,5 @@ def test_what_separates_cells_does_so_in_each_line(rows: list[str], tmp_path: Pa
 
 def test_decimal_commas_are_named(tmp_path: Path) -> None:
     path = written(tmp_path / "a.csv", ["0,126;-0,132;1", "0,5;1,25;0"])
-    with pytest.raises(DataError, match="'0,126' is not a number; write 0.126, with a point"):
+    with pytest.raises(DataError, match=r"'0,126' is not a number; write 0.126, with a point"):
         read_source(str(path), None)

@@ -23,7 +23,7 @@ from dptrain.experiment.settle import settle
 from dptrain.nn.network import Network
 from dptrain.trained import TrainedNetwork
 
-NAMES = ("height", "weight", "age", "0", "1", "petal width", "h, in cm", "Age")
+NAMES = ("height", "weight", "age", "1", "2", "petal width", "h, in cm", "Age")
 KINDS = (
     ("rose", "iris", "lily"),
     ("0", "1", "2"),
