@@ -245,6 +245,7 @@ class Flat(OneHot):
 def test_code_that_takes_the_other_form_of_targets_is_told(
     kind: type[OneHot], given: NDArray[Any], taken: NDArray[Any], words: str
 ) -> None:
+    # WORDS stands beside the code, whose globals are watched
     with pytest.raises(OwnCodeError, match=words) as caught:
         dptrain.fit(kind(), (X, given), steps=1, workers=1, progress=False)
     assert caught.value.traceback.count("Traceback") == 1  # and not those of earlier attempts
