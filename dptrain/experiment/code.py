@@ -100,7 +100,7 @@ def own_network(experiment: Experiment, dataset: Dataset, origin: Origin | None)
     if dataset.class_names == ("-1", "1"):
         raise UsageError(
             "the labels -1 and 1 are classes, which reach code of your own as 0 and 1; give "
-            "task=regression to have them as numbers, as they are, or make them (t + 1) // 2"
+            "--task regression to have them as numbers, as they are, or make them (t + 1) // 2"
         )
     flat = experiment.model_targets == "flat"
     if flat and dataset.target_shape not in ((), (1,)):

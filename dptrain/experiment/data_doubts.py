@@ -2,6 +2,8 @@
 
 from collections.abc import Iterator
 
+import numpy as np
+
 from dptrain.experiment.job import Job
 from dptrain.nn.network import Network
 
@@ -25,14 +27,12 @@ def _two_numbers(job: Job) -> Iterator[str]:
     targets = job.dataset.train.targets
     if job.dataset.classes or job.experiment.task is not None or targets.shape[1:] != (1,):
         return
-    for low in (0, -1):
-        if bool(((targets == low) | (targets == 1)).all()):
-            yield (
-                f"the targets are all {low} or 1 but floats, so numbers are predicted and no "
-                "accuracy is told; where they are classes, give --task classification "
-                "(task='classification')"
-            )
-            return
+    values = np.unique(targets)
+    if len(values) == 2 and np.isin(values, range(-1, 10)).all():
+        yield (
+            f"the targets are all {values[0]:g} or {values[1]:g} but floats, so numbers are "
+            "predicted and no accuracy is told; where they are classes, give --task classification"
+        )
 
 
 def _channels_first(network: Network) -> Iterator[str]:

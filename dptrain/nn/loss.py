@@ -105,9 +105,9 @@ class Loss(Struct, frozen=True, tag_field="loss", forbid_unknown_fields=True):
         # what targets are was told by their kind, which may not be what was meant
         hint = ", or use --loss binary-cross-entropy" if single else ""
         if not classes and target_shape == (1,):
-            hint = "; where they are whole numbers of classes, give task=classification"
+            hint = "; where they are whole numbers of classes, give --task classification"
         elif classes > 2 and output_shape == (1,):
-            hint = "; where they are numbers to predict, give task=regression"
+            hint = "; where they are numbers to predict, give --task regression"
         raise ShapeError(
             f"the network's output has shape {output_shape}, but the data set has {what}; "
             f"end the network with {wanted[0] if wanted else 1} units{hint}"
@@ -118,7 +118,8 @@ class Loss(Struct, frozen=True, tag_field="loss", forbid_unknown_fields=True):
         if not classes:
             raise ShapeError(
                 f"{self.kind} needs class labels, but the targets are real numbers of shape "
-                f"{target_shape}; use --loss sum-of-squares"
+                f"{target_shape}; use --loss sum-of-squares, or where they are whole numbers of "
+                "classes give --task classification"
             )
 
     def check_values(self, targets: Array, part: str) -> None:

@@ -73,7 +73,7 @@ def test_signs_are_two_classes(units: int, loss: str | None) -> None:
 
 
 def test_signs_do_not_reach_ones_own_code_as_something_else() -> None:
-    with pytest.raises(UsageError, match=r"reach code of your own as 0 and 1; give task=regr"):
+    with pytest.raises(UsageError, match=r"reach code of your own as 0 and 1; give task='regr"):
         dptrain.fit(Net(4, 5, 2), (X, np.where(K > 0, 1, -1)), epochs=1, progress=False)
 
 
@@ -81,7 +81,7 @@ def test_signs_do_not_reach_ones_own_code_as_something_else() -> None:
     ("t", "units", "words"),
     [
         (K + 1, 3, "end the network with 4 units; no row is of class '0'; classes are"),
-        (K.astype(float), 3, "end the network with 1 units; .* give task=classification"),
+        (K.astype(float), 3, "end the network with 1 units; .* give task='classification'"),
         ((K > 0) + 1, 1, "3 classes; .*; no row is of class '0'; classes are"),
         (K[:, None] * [1.0, 2.0], 3, "end the network with 2 units"),
     ],
@@ -98,11 +98,19 @@ def test_other_numbers_of_units_are_explained(t: NDArray[Any], units: int, words
         (10 * K + 10, 31, "no row is of classes '0', '1', '2', '3', '4' and 23 more"),
         ((K > 0).astype(float), 1, "all 0 or 1 but floats, so numbers are predicted"),
         (np.where(K > 0, 1.0, -1.0), 1, "all -1 or 1 but floats"),
+        ((K > 0) + 1.0, 1, "all 1 or 2 but floats, .* give task='classification'$"),
     ],
 )
 def test_what_was_assumed_is_told(t: NDArray[Any], units: int, words: str) -> None:
     with pytest.warns(RuntimeWarning, match=words):
         fitted(t, units)
+
+
+@pytest.mark.parametrize("loss", ["softmax-cross-entropy", "hinge"])
+def test_losses_of_classes_say_how_floats_are_such(loss: str) -> None:
+    with pytest.raises(ShapeError, match=r"; use loss='sum-of-squares', or .* task='classificat"):
+        fitted(K.astype(float), 3, loss=loss)
+    assert fitted(K.astype(float), 3, loss=loss, task="classification").epochs[-1].test_accuracy
 
 
 def test_regression_that_is_wanted_is_not_doubted() -> None:
