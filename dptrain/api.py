@@ -142,7 +142,8 @@ def fit(
         data: inputs ``(n, *input_shape)`` and targets: class numbers ``(n,)``, one-hot rows
             ``(n, classes)``, names of classes ``(n,)``, or real values ``(n,)`` or ``(n, units)``.
             -1 and 1 are two classes as well. uint8 inputs are grey
-            values and divided by 255; other numbers are taken as they are.
+            values and divided by 255; other numbers are taken as they are. Names of a data
+            frame's columns go with the run, and order what is given later.
         test_data: likewise; without it a fraction ``test`` of the rows is held out.
         params: the arrays that the function begins with, by name; trained in place.
         predict: of the function, if there is one: ``predict(params, x)`` returns outputs.
@@ -188,6 +189,12 @@ def _fit(
     progress: bool,
     on_epoch: OnEpoch | None,
 ) -> Result:
+    for key in ("dataset", "label", "columns", "header", "transpose"):
+        if key in settings:
+            raise UsageError(
+                f"{key}={settings[key]!r} is for a data set that is named, as in dptrain.train; "
+                "fit has the arrays, so give them as they should be"
+            )
     begins = None
     if isinstance(network, Result):
         network = network.network

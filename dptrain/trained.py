@@ -14,10 +14,11 @@ from dptrain.arithmetic.digest import digest
 from dptrain.checkpoint.checkpoint import Checkpoint, load_checkpoint
 from dptrain.data.arrays import finite_numbers, numbered, plain_array
 from dptrain.data.dataset import Split
-from dptrain.data.frames import columns_of, names_of
+from dptrain.data.frames import check_rows, columns_of, names_of
 from dptrain.data.inputs import check_finite
 from dptrain.data.pickled import PICKLES
 from dptrain.data.rescaling import ScaleWarning, change_for, changed, scale_of
+from dptrain.data.targets import are_one_hot
 from dptrain.errors import CheckpointError, DataError, DptrainError, ShapeError, UsageError
 from dptrain.evaluation.classification import Classification, classification
 from dptrain.evaluation.regression import Regression, regression
@@ -176,6 +177,7 @@ class TrainedNetwork:
 
         Those are class numbers, names of classes, or one-hot rows.
         """
+        check_rows(x, t)
         answers = self.classify(x)
         return classification(self._labels(t), answers, self.class_names).accuracy
 
@@ -190,6 +192,7 @@ class TrainedNetwork:
         Raises:
             ShapeError, DataError: as `outputs`, or the targets are not as many as the samples.
         """
+        check_rows(x, t)
         answers = self.answers(self._samples(x))
         targets = self._labels(t) if self.class_names else finite_numbers(t, "t")
         return self._judged(answers, targets)
@@ -216,9 +219,10 @@ class TrainedNetwork:
 
     def _labels(self, t: ArrayLike) -> NDArray[np.int64]:
         """Return class numbers of labels in any form; one-hot columns of a frame by their names."""
-        if set(names_of(t) or ()) & set(self.class_names):
-            t = columns_of(t, self.class_names)
-        return numbered(plain_array(t, "t"), self.class_names, "t")
+        labels, names = plain_array(t, "t"), names_of(t) or ()
+        if len(names) > 1 and set(names) <= set(self.class_names) and are_one_hot(labels):
+            labels = np.array(names)[labels.argmax(axis=1)]
+        return numbered(labels, self.class_names, "t")
 
     def _scores(self, outputs: NDArray[Any]) -> NDArray[Any]:
         """Return outputs, for both classes where one output tells them apart by its sign."""

@@ -84,7 +84,8 @@ def change_for(given: Scale, trained: Scale | None, shape: tuple[int, ...]) -> t
 def _to_fractions(given: Scale, trained: Scale, *, picture: bool) -> tuple[Change, str]:
     """Return the same for a network that has seen numbers from 0 to 1."""
     if picture and given.grey and given.high == 1 and trained.high >= _BRIGHT:
-        return "none", f"{_seen(given, trained)} in uint8; they are taken as black and white"
+        seen = f"the network was trained on grey values up to {trained.high:g}, these are 0 to 1"
+        return "none", f"{seen}; they are taken as black and white"
     if trained.grey and given.within_bytes and (given.grey or given.high > 1 or trained.high <= 1):
         brighter = given.high > _FAR * max(1, trained.high)
         return "divide", (

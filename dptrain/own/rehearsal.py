@@ -248,7 +248,9 @@ def with_form(error: OwnCodeError, network: OwnNetwork, x: Array, t: Array) -> O
     targets = form._replace(flat=not form.flat).goals(t, x.dtype)
     if not form.classes or not _computes(model, form.rows(x), targets):
         return _with_shape(error, form, x)
-    other = f"one-hot rows, np.eye({form.classes})[t]" if form.flat else "class numbers, (n,)"
+    other = "class numbers, (n,)"
+    if form.flat:
+        other = f"one-hot rows, np.eye({form.classes})[t] of class numbers t"
     return OwnCodeError(
         f"{error.what}; it computes with {other}: give these; for dptrain train that is "
         f"--model.targets {'rows' if form.flat else 'flat'}",

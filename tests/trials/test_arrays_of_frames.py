@@ -131,3 +131,54 @@ def test_a_missing_value_is_named_by_its_row(words: bool) -> None:
     x[5, 1] = NAType()
     with pytest.raises(DataError, match="x_train lacks a value in row 5"):
         fitted(x, K)
+
+
+class Row:
+    """A row of a data frame: values by the names of the columns, which are its index."""
+
+    def __init__(self, index: list[Any], values: Any) -> None:
+        self.index, self.values = index, np.asarray(values)
+
+    def __getitem__(self, names: list[Any]) -> "Row":
+        return Row(names, self.values[[self.index.index(name) for name in names]])
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Any:
+        return self.values
+
+
+def test_a_row_of_a_frame_is_ordered_by_its_names() -> None:
+    network = fitted(STRAIGHT, K).network
+    row = Row([NAMES[i] for i in TURNED], X[0, TURNED])
+    np.testing.assert_array_equal(network.predict(row), network.predict(X[0]))
+    with pytest.raises(DataError, match="no column 'age'"):
+        network.predict(Row(["height", "weight", "years"], X[0]))
+
+
+def test_rows_of_the_same_names_in_another_order_are_refused() -> None:
+    rows = list(range(90))
+    straight, turned = Row(rows, K), Row(rows[::-1], K[::-1])
+    frame = Frame(NAMES, X)
+    frame.index = rows  # type: ignore[attr-defined]
+    network = fitted(frame, straight).network
+    assert network.accuracy(frame, straight) == network.accuracy(X, K)
+    for judged in (network.accuracy, network.evaluate, fitted):
+        with pytest.raises(DataError, match="the same index in another order, so that their rows"):
+            judged(frame, turned)  # type: ignore[operator]
+    with pytest.raises(DataError, match=r"give t\.loc\[x\.index\]"):
+        fitted(frame, straight, test_data=(frame, turned))
+    fitted(frame, Row(list(range(100, 190)), K))  # as after reset_index on one of them
+
+
+def test_one_hot_columns_may_lack_classes() -> None:
+    network = fitted(STRAIGHT, ONE_HOT).network
+    some = K != 0
+    columns = Frame(KINDS[:0:-1], np.eye(3)[K][some][:, :0:-1])
+    assert network.accuracy(X[some], columns) == network.accuracy(X[some], K[some])
+
+
+@pytest.mark.parametrize(
+    "settings", [{"columns": ["age"]}, {"label": "age"}, {"transpose": True}, {"dataset": "iris"}]
+)
+def test_what_is_for_files_is_refused(settings: dict[str, Any]) -> None:
+    with pytest.raises(UsageError, match=r"is for a data set that is named, .* fit has the arrays"):
+        fitted(STRAIGHT, K, **settings)

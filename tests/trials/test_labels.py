@@ -240,7 +240,7 @@ class Flat(OneHot):
             OneHot,
             NUMBERS,
             np.eye(3)[NUMBERS],
-            r"computes with one-hot rows, np.eye\(3\)\[t\]: give",
+            r"computes with one-hot rows, np.eye\(3\)\[t\] of class numbers t: give",
         ),
         (
             Flat,
