@@ -62,7 +62,8 @@ def check_rows(x: Any, t: Any) -> None:
     if len(here) == len(there) and set(here) == set(there):
         raise DataError(
             "inputs and targets have the same index in another order, so that their rows do not "
-            "belong together; give t.loc[x.index], or both with .reset_index(drop=True)"
+            "belong together; give t.loc[x.index], or if the first rows do belong together, and so "
+            "on, both with .reset_index(drop=True)"
         )
 
 

@@ -163,7 +163,7 @@ def test_rows_of_the_same_names_in_another_order_are_refused() -> None:
     assert network.accuracy(frame, straight) == network.accuracy(X, K)
     for judged in (network.accuracy, network.evaluate, fitted):
         with pytest.raises(DataError, match="the same index in another order, so that their rows"):
-            judged(frame, turned)  # type: ignore[operator]
+            judged(frame, turned)
     with pytest.raises(DataError, match=r"give t\.loc\[x\.index\]"):
         fitted(frame, straight, test_data=(frame, turned))
     fitted(frame, Row(list(range(100, 190)), K))  # as after reset_index on one of them
