@@ -165,8 +165,16 @@ def _is_header(
     known = {*LABEL_NAMES, *(name.lower() for name in (label or "", *(chosen or ())) if name)}
     if any(cell.lower() in known for cell in first) or not any(numeric):
         return True
-    if len(rows) == 1 or numeric == [number(cell) is not None for cell in rows[1]]:
+    if len(rows) == 1:
         return False
+    if numeric == [number(cell) is not None for cell in rows[1]]:
+        if not _stands_out(rows, numeric.index(False)):
+            return False
+        if not counts or len(counted) < 2:
+            raise DataError(
+                f"{file}: the first line, {','.join(first)}, may name the columns or be a row, as "
+                f"no other row has {first[numeric.index(False)]!r}; give --header or --no-header"
+            )
     if counts:
         return True
     at = numeric.index(False)
@@ -175,6 +183,12 @@ def _is_header(
         "it is hardly a name; give --header if the line names the columns, --no-header if it is a "
         "row"
     )
+
+
+def _stands_out(rows: list[list[str]], at: int) -> bool:
+    """Return whether words of a column occur again and again, but not that of the first row."""
+    first, *others = [row[at].strip() for row in rows if at < len(row)]
+    return first not in others and 2 * len(set(others)) <= len(others)
 
 
 def _is_index(name: str, cells: list[str]) -> bool:

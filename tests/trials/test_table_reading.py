@@ -243,3 +243,33 @@ def test_the_encoding_is_named_where_it_is_known(code: str, named: str, tmp_path
     path.write_text("a,品種\n1,2\n", encoding=code)
     with pytest.raises(DataError, match=f"iconv -f {named} -t UTF-8"):
         read_csv(path, None)
+
+
+WORDY = [f"{i}.5,{i % 3}.25,{'xy'[i % 2]}" for i in range(10)]
+
+
+def test_numbers_and_a_word_name_the_columns_where_the_word_is_no_class(tmp_path: Path) -> None:
+    """As a data frame without names is saved once its label has one."""
+    found = table_form(table(tmp_path, "\n".join(["0,1,kind", *WORDY])), None, None)
+    assert (found.header, found.columns, found.label) == (True, ("0", "1"), "kind")
+    found = table_form(table(tmp_path, "\n".join(["0,1,x", *WORDY])), None, None)
+    assert (found.header, found.label) == (False, "column 3")
+
+
+def test_a_first_word_that_is_no_class_is_asked_about(tmp_path: Path) -> None:
+    text = "\n".join(["2019,2020,kind", *WORDY])
+    with pytest.raises(
+        DataError, match=r"the first line, 2019,2020,kind, may .*no other row has 'k"
+    ):
+        read_csv(table(tmp_path, text), None)
+    assert len(read_csv(table(tmp_path, text), None, None, True).x_train) == 10
+    assert len(read_csv(table(tmp_path, text), None, None, False).x_train) == 11
+    few = "1,2,iris\n3,4,rose\n5,6,lily\n"  # where all stand out, none does
+    assert len(read_csv(table(tmp_path, few), None).x_train) == 3
+
+
+def test_the_largest_numbers_are_looked_at_without_a_warning(tmp_path: Path) -> None:
+    rows = [f"{'-1e308' if i % 2 else '1e308'},{i},{i % 3}" for i in range(12)]
+    found = read_csv(table(tmp_path, "\n".join(["a,b,label", *rows])), None)
+    assert found.x_train[0, 0] == 1e308
+    assert [note.split(":")[0] for note in found.notes] == ["column 'b' counts the rows"]
