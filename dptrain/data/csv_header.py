@@ -13,6 +13,7 @@ LIKELY_LABELS = ("class", "species", "y", "t")
 LABEL_NAMES = (*CERTAIN_LABELS, *LIKELY_LABELS)
 
 _MOST_NAMES = 6  # in a message
+_FEW = 10  # with fewer rows, all of a column may be fractions by chance
 
 # A column of these names that never repeats itself numbers the rows.
 _INDEX_NAMES = ("", "unnamed: 0", "id", "index")
@@ -156,7 +157,9 @@ def _is_header(
     if all(numeric):
         # two numbers from 0, or four from 1, may well be the values of a row
         from_one = first == [str(i + 1) for i in range(len(first))]
-        if len(rows) > 1 and ((counts and len(first) == 2) or (from_one and len(first) > 3)):
+        few = (counts and len(first) == 2) or (from_one and len(first) > 3)
+        years = not counts and _whole_above_fractions(rows)
+        if len(rows) > 1 and (few or years):
             raise DataError(
                 f"{file}: the first line, {','.join(first)}, may name the columns or be a row; "
                 "give --header or --no-header"
@@ -183,6 +186,17 @@ def _is_header(
         "it is hardly a name; give --header if the line names the columns, --no-header if it is a "
         "row"
     )
+
+
+def _whole_above_fractions(rows: list[list[str]]) -> bool:
+    """Return whether whole numbers, such as years, stand above columns of fractions alone.
+
+    One of the columns may hold whole numbers as well, as labels are.
+    """
+    first, *others = rows
+    fractions = sum(all("." in row[i] for row in others if i < len(row)) for i in range(len(first)))
+    whole = all(cell.strip().isdecimal() for cell in first)
+    return whole and len(others) >= _FEW and fractions >= max(1, len(first) - 1)
 
 
 def _stands_out(rows: list[list[str]], at: int) -> bool:

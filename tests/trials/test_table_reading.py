@@ -273,3 +273,15 @@ def test_the_largest_numbers_are_looked_at_without_a_warning(tmp_path: Path) -> 
     found = read_csv(table(tmp_path, "\n".join(["a,b,label", *rows])), None)
     assert found.x_train[0, 0] == 1e308
     assert [note.split(":")[0] for note in found.notes] == ["column 'b' counts the rows"]
+
+
+@pytest.mark.parametrize("label", ["{}.75", "{}"])
+def test_years_above_fractions_are_asked_about(label: str, tmp_path: Path) -> None:
+    rows = [f"{i}.5,{i % 3}.25,{label.format(i % 2)}" for i in range(10)]
+    text = "\n".join(["2019,2020,2021", *rows])
+    with pytest.raises(DataError, match=r"the first line, 2019,2020,2021, may name the columns or"):
+        read_csv(table(tmp_path, text), None)
+    assert len(read_csv(table(tmp_path, text), None, None, True).x_train) == 10
+    # a row of whole numbers where another row has one too
+    text = "\n".join(["2019,2020,1", *rows[:5], "3,4,1", *rows[5:]])
+    assert len(read_csv(table(tmp_path, text), None).x_train) == 12
