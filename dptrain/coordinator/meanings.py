@@ -4,6 +4,7 @@ from collections.abc import Collection, Iterator
 
 from dptrain.checkpoint.checkpoint import Checkpoint
 from dptrain.errors import UsageError
+from dptrain.experiment.code import MEMORY
 from dptrain.experiment.files import parse_toml
 from dptrain.experiment.job import Job
 
@@ -24,9 +25,10 @@ def changed_meanings(job: Job, saved: Checkpoint, taken: Collection[str]) -> Ite
     here = job.experiment.columns
     if there and here and there != here and tensors[0] in taken:
         if sorted(there) == sorted(here):
+            frame = job.experiment.dataset == MEMORY
             raise UsageError(
-                f"init_from={job.experiment.init_from!r} learnt from the same columns in another "
-                f"order; give --columns {','.join(there)}"
+                "the weights to begin with were learnt from the same columns in another order; "
+                f"give {'the frame with columns' if frame else '--columns'} {','.join(there)}"
             )
         yield (
             f"the weights were learnt for the columns {', '.join(there)}, and now are for "

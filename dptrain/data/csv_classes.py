@@ -41,8 +41,10 @@ def label_targets(
         return _numbered(file, labels, lines, class_names), tuple(class_names)
     values = [number(label) for label in labels]
     numbers = [value for value in values if value is not None]
-    whole = all(value.is_integer() for value in numbers)
-    if len(numbers) == len(values):
+    only_numbers = len(numbers) == len(values)
+    # "nan" among words is one of them
+    whole = all(v.is_integer() or (v != v and not only_numbers) for v in numbers)
+    if only_numbers:
         found = _numeric(file, np.array(numbers), lines, whole)
         if not whole or task == "regression" or (found >= 0).all():
             return found, ()

@@ -41,10 +41,10 @@ def _doubts(
     _, numbers = np.unique(np.array(labels), return_inverse=True)
     classes = int(numbers.max()) + 1
     # The first rows tell of nearly all columns that they do not count, without a look at the rest.
-    may_count = (np.diff(features[:_FEWEST_ROWS], axis=0) == 1).all(axis=0)
+    may_count = _count(features[:_FEWEST_ROWS])
     may_count &= (features[0] == 0) | (features[0] == 1)  # years and ages may follow each other too
     for name, column, counts in zip(names, features.T, may_count, strict=True):
-        if counts and (np.diff(column) == 1).all():
+        if counts and _count(column).all():
             yield (
                 f"column {name!r} counts the rows: where these are sorted, it tells the label; "
                 "leave it out with --columns"
@@ -54,6 +54,13 @@ def _doubts(
                 f"column {name!r} repeats the label, so that nothing else need be learnt; leave it "
                 "out with --columns"
             )
+
+
+def _count(values: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Return which columns go up by 1 from row to row."""
+    with np.errstate(over="ignore"):  # between numbers near the largest that there are
+        found: NDArray[np.bool_] = (np.diff(values, axis=0) == 1).all(axis=0)
+    return found
 
 
 def _repeats(column: NDArray[np.float64], numbers: NDArray[np.intp], classes: int) -> bool:

@@ -7,6 +7,7 @@ import csv
 import io
 import itertools
 import math
+import re
 import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -56,14 +57,15 @@ def table_form(
     columns: Sequence[str] | None,
     header: bool | None = None,
     row_weights: str | None = None,
+    *,
+    exact: bool = False,
 ) -> Form:
     """Return how a file is understood, from its first rows; arguments and errors as `read_csv`."""
     file = str(path)
     with _rows(path) as rows:
         head = _head(file, rows)
-        found = find_columns(
-            file, [cells for _, cells in head], label, columns, header, row_weights
-        )
+        first = [cells for _, cells in head]
+        found = find_columns(file, first, label, columns, header, row_weights, exact=exact)
     assert found.label is not None
     weights = None if found.weights is None else found.names[found.weights]
     return Form(found.header, found.features, found.names[found.label], found.left_out, weights)
@@ -77,14 +79,16 @@ def read_csv(
     class_names: Sequence[str] = (),
     task: Task | None = None,
     row_weights: str | None = None,
+    *,
+    exact: bool = False,
 ) -> RawData:
     """Return the rows as a training part: features float64 (rows, columns), targets and classes.
 
-    ``label``, ``columns``, ``header`` and ``row_weights`` are those of `find_columns`. Labels
-    of text become classes numbered in sorted order, which are named. Whole numbers become class
-    labels, int64 (rows,), and other numbers regression targets, float64 (rows, 1). ``class_names``
-    are those of a run: labels are then numbered by them, and others are refused. ``task`` is that
-    of `normalise_targets`.
+    ``label``, ``columns``, ``header``, ``row_weights`` and ``exact`` are those of `find_columns`.
+    Labels of text become classes numbered in sorted order, which are named. Whole numbers become
+    class labels, int64 (rows,), and other numbers regression targets, float64 (rows, 1).
+    ``class_names`` are those of a run: labels are then numbered by them, and others are refused.
+    ``task`` is that of `normalise_targets`.
 
     Raises DataError naming line and column of ragged rows, empty cells and cells that hold no
     finite number, or no weight.
@@ -92,10 +96,9 @@ def read_csv(
     file = str(path)
     with _rows(path) as rows:
         head = _head(file, rows)
-        found = find_columns(
-            file, [cells for _, cells in head], label, columns, header, row_weights
-        )
-        table = _table(file, head, rows, found)
+        first = [cells for _, cells in head]
+        found = find_columns(file, first, label, columns, header, row_weights, exact=exact)
+        table = _table(file, head, rows, found, choosing=not exact)
     targets, names = label_targets(file, table.labels, table.lines, class_names, task)
     notes = table_doubts(table.features, table.labels, found.features)
     if columns is None:
@@ -134,7 +137,7 @@ def read_samples_csv(
             label=label,
             features=features,
         )
-        return _table(file, head, rows, found, learning=False)
+        return _table(file, head, rows, found, learning=False, choosing=False)
 
 
 @contextlib.contextmanager
@@ -144,8 +147,9 @@ def _rows(path: Path) -> Iterator[Iterator[_Row]]:
         # utf-8-sig, because spreadsheets begin their files with a byte order mark.
         text = io.TextIOWrapper(stream, encoding="utf-8-sig", newline="")
         try:
-            first = text.readline()
-            reader = csv.reader(itertools.chain([first], text), delimiter=_delimiter(first))
+            first = [text.readline(), text.readline()]
+            lines = itertools.chain(first, text)
+            reader = csv.reader(lines, delimiter=_delimiter(first), skipinitialspace=True)
             yield (
                 (reader.line_num, cells)
                 for cells in reader
@@ -163,9 +167,15 @@ def _rows(path: Path) -> Iterator[Iterator[_Row]]:
             raise DataError(f"{path}: line {reader.line_num}: {error}") from None
 
 
-def _delimiter(line: str) -> str:
-    """Return what separates the cells of a line: a comma, unless there are more of another."""
-    return max(",;\t", key=line.count)
+def _delimiter(lines: list[str]) -> str:
+    """Return what separates the cells of the first lines: what there is most of in each of them.
+
+    Of semicolons and as many commas semicolons, beside which commas may be decimal points.
+    """
+    bare = [re.sub('"[^"]*"', "", line) for line in lines if line.strip()] or [""]
+    counts = {mark: [line.count(mark) for line in bare] for mark in "\t;,"}
+    best = max(counts, key=lambda mark: (min(counts[mark]), counts[mark][0], sum(counts[mark])))
+    return best if any(counts[best]) else ","
 
 
 def _head(file: str, rows: Iterator[_Row]) -> list[_Row]:
@@ -182,10 +192,11 @@ def _table(
     columns: Columns,
     *,
     learning: bool = True,
+    choosing: bool,
 ) -> Table:
-    """Return all rows; ``learning`` says that each needs a label."""
+    """Return all rows; ``learning`` says that each needs a label, ``choosing`` is of `bad_cell`."""
     rows = itertools.chain(head[1:] if columns.header else head, rows)
-    table = _split(file, rows, columns, learning=learning)
+    table = _split(file, rows, columns, learning=learning, choosing=choosing)
     if not table.lines:
         raise DataError(f"{file}: holds a header line, but no rows")
     finite = np.isfinite(table.features)
@@ -198,7 +209,9 @@ def _table(
     return table
 
 
-def _split(file: str, rows: Iterator[_Row], columns: Columns, *, learning: bool) -> Table:
+def _split(
+    file: str, rows: Iterator[_Row], columns: Columns, *, learning: bool, choosing: bool
+) -> Table:
     features = array.array("d")
     weights: list[float] = []
     labels: list[str] = []
@@ -229,7 +242,7 @@ def _split(file: str, rows: Iterator[_Row], columns: Columns, *, learning: bool)
             bad = True
         if bad:
             others = (each for _, each in rows)
-            raise bad_cell(file, line, cells, columns, others, learning=learning)
+            raise bad_cell(file, line, cells, columns, others, choosing=choosing)
     matrix = np.frombuffer(features).reshape(len(lines), len(columns.inputs))
     return Table(matrix, labels, lines, columns, np.array(weights) if weights else None)
 

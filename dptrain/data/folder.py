@@ -20,7 +20,7 @@ from dptrain.data.rounding import Rounded
 from dptrain.data.scale import Scale
 from dptrain.errors import DataError
 
-FORMAT_VERSION = 6
+FORMAT_VERSION = 7
 META = "meta.json"
 _TRAIN_FILES = {"x_train.npy", "t_train.npy"}
 _ALL_FILES = _TRAIN_FILES | {"w_train.npy", "x_test.npy", "t_test.npy"}

@@ -84,7 +84,7 @@ def _check_size(stream: IO[bytes], size: int) -> None:
     """Refuse a header that declares more than the archive holds, before NumPy allocates it."""
     shape, dtype = read_npy_header(stream)
     if dtype.hasobject:
-        raise ValueError("it holds Python objects; store numbers")
+        raise ValueError("it holds Python objects; store numbers, or words with .astype(str)")
     declared = math.prod(shape) * dtype.itemsize
     held = size - stream.tell()
     if declared > held:

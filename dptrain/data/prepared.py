@@ -4,6 +4,7 @@ import contextlib
 import hashlib
 import os
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from dptrain.data.folder import FORMAT_VERSION, meta_if_whole
 from dptrain.data.needed import memory_needed
 from dptrain.data.raw import RawData, check_raw, transposed
 from dptrain.data.source import Choices, Source, find_source, form_of, read
-from dptrain.data.targets import Task
+from dptrain.data.targets import Task, are_one_hot
 from dptrain.data.writing import DtypeName, write_folder
 from dptrain.errors import DataError, ResourceError, UsageError
 from dptrain.machine.memory import available_memory
@@ -36,6 +37,7 @@ def prepare(
     class_names: Sequence[str] = (),
     transpose: bool = False,
     row_weights: str | None = None,
+    exact: bool = False,
 ) -> Path:
     """Return the folder of the prepared data set, made now unless the cache has it.
 
@@ -48,7 +50,7 @@ def prepare(
     _check_dtype(dtype)
     source = find_source(reference)
     name, origin = _as_text(source.name), _as_text(reference)
-    choices = Choices(label, columns, header, task, class_names, transpose, row_weights)
+    choices = Choices(label, columns, header, task, class_names, transpose, row_weights, exact)
     form = form_of(source, choices)
     digest = _source_digest(source, form, choices)
     key = [str(FORMAT_VERSION), digest, name, dtype, *class_names]
@@ -122,18 +124,23 @@ def prepare_arrays(
     w_train: NDArray[Any] | None = None,
     dtype: DtypeName,
     task: Task | None = None,
+    form: Form | None = None,
+    outputs: Sequence[str] = (),
 ) -> Path:
     """Write arrays in memory as the prepared data set ``folder``, and return it.
 
     Inputs have shape (n, ...), targets are class labels or words (n,), one-hot rows (n, k) or
     floats (n,) or (n, k); ``task`` is that of ``normalise_targets``. ``w_train`` are weights of the
-    rows, (n,). They are checked and
-    converted as those of a file. A data set that is in the folder already is replaced. Raises
+    rows, (n,). ``form`` names the columns of inputs, ``outputs`` those of targets, which are
+    classes where rows are one-hot. They are checked and converted as those of a file. A data set
+    that is in the folder already is replaced. Raises
     DataError for data that cannot be trained on, or when the folder cannot be written.
     """
     _check_dtype(dtype)
     data = named_classes(RawData(x_train, t_train, x_test, t_test, w_train=w_train))
     check_raw(data)
+    if outputs and task != "regression" and are_one_hot(data.t_train):
+        data = replace(data, class_names=tuple(outputs))
     with_test = () if x_test is None or data.t_test is None else (x_test, data.t_test)
     chosen = [*data.class_names, *([] if task is None else [task])]
     if w_train is not None:
@@ -147,6 +154,7 @@ def prepare_arrays(
         digest=digest,
         dtype=dtype,
         task=task,
+        form=form,
         remedy="free some space or give another folder",
     )
     return folder
@@ -210,7 +218,7 @@ def _plain_form(source: Source) -> Form | None:
 def _array_digest(values: NDArray[Any]) -> str:
     header = f"{values.dtype.str}{values.shape}".encode()
     content = hashlib.sha256()
-    for piece in np.array_split(values, max(1, values.nbytes // _PIECE_BYTES)):
+    for piece in np.array_split(np.atleast_1d(values), max(1, values.nbytes // _PIECE_BYTES)):
         content.update(np.ascontiguousarray(piece).data)
     return hashlib.sha256(header + content.digest()).hexdigest()
 

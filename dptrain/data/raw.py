@@ -71,7 +71,7 @@ def check_raw(data: RawData) -> None:
     if (data.x_test.dtype == np.uint8) != (data.x_train.dtype == np.uint8):
         raise DataError(
             f"x_train is {data.x_train.dtype} and x_test {data.x_test.dtype}; only uint8 is "
-            "divided by 255, so give both in the same dtype"
+            "divided by 255, so give both as uint8 from 0 to 255, or both as fractions (x / 255)"
         )
 
 

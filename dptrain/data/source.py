@@ -64,7 +64,7 @@ class Choices(msgspec.Struct, frozen=True):
     ``label``, ``columns`` and ``header`` are of a CSV, as in `csv_header.find_columns`; ``task`` is
     that of `normalise_targets`. ``class_names`` are those of a run, which numbers classes by them.
     ``transpose`` exchanges rows and columns of images. ``row_weights`` names the column of a CSV
-    that holds the weights of its rows.
+    that holds the weights of its rows. ``exact`` is that of `find_columns`.
     """
 
     label: str | None = None
@@ -74,6 +74,7 @@ class Choices(msgspec.Struct, frozen=True):
     class_names: Sequence[str] = ()
     transpose: bool = False
     row_weights: str | None = None
+    exact: bool = False
 
 
 def read_source(reference: str, label: str | None, columns: Sequence[str] | None = None) -> RawData:
@@ -137,7 +138,12 @@ def form_of(source: Source, choices: Choices) -> Form | None:
     """Return how a CSV is understood; None of another source. Errors as for ``read_source``."""
     if source.kind is Kind.CSV:
         return table_form(
-            source.files[0], choices.label, choices.columns, choices.header, choices.row_weights
+            source.files[0],
+            choices.label,
+            choices.columns,
+            choices.header,
+            choices.row_weights,
+            exact=choices.exact,
         )
     for setting in ("label", "columns", "header", "row_weights"):
         value = getattr(choices, setting)
@@ -174,4 +180,5 @@ def read(source: Source, choices: Choices) -> RawData:
                 choices.class_names,
                 choices.task,
                 choices.row_weights,
+                exact=choices.exact,
             )

@@ -65,7 +65,7 @@ def normalise_targets(
         classes = int(labels.max()) + 1
         _check_plausible(classes, len(labels))
         return Targets(labels, None if test is None else _labels(test, "t_test", classes), classes)
-    if _first_not_one_hot(train) is None:
+    if are_one_hot(train):
         classes = train.shape[1]
         return Targets(_unfold(train), None if test is None else _one_hot(test, classes), classes)
     return _regression_targets(train, test, dtype)
@@ -141,8 +141,13 @@ def _check_plausible(classes: int, rows: int) -> None:
         raise DataError(
             f"t_train holds labels up to {classes - 1}, which would make {classes} classes of "
             f"{rows} rows; number the classes from 0, or give --task regression where a number is "
-            "to be predicted"
+            "to be predicted, or --label where another column of a table is the label"
         )
+
+
+def are_one_hot(t: NDArray[Any]) -> bool:
+    """Return whether targets are rows (n, k), k at least 2, of zeros and a single one."""
+    return _first_not_one_hot(t) is None
 
 
 def _first_not_one_hot(t: NDArray[Any]) -> int | None:

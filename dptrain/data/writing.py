@@ -15,14 +15,16 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from dptrain.data.class_doubts import class_doubts
 from dptrain.data.csv_header import Form
 from dptrain.data.folder import FORMAT_VERSION, META, Meta, meta_if_whole
 from dptrain.data.inputs import normalise_inputs
 from dptrain.data.npy import npy_header
 from dptrain.data.raw import RawData, check_raw
-from dptrain.data.rescaling import scale_of
+from dptrain.data.rescaling import are_apart, scale_of
 from dptrain.data.rounding import TARGETS, Rounded, worst_rounded
 from dptrain.data.row_weights import checked_weights
+from dptrain.data.scale import Scale
 from dptrain.data.targets import Targets, Task, normalise_targets
 from dptrain.errors import DataError
 
@@ -83,6 +85,7 @@ def write_folder(
             files[f"{key}.npy"] = _write_npy(temporary / f"{key}.npy", len(values), pieces)
         for key, values in outputs.items():
             files[f"{key}.npy"] = _write_npy(temporary / f"{key}.npy", len(values), iter([values]))
+        scale = scale_of(data.x_train)
         meta = Meta(
             FORMAT_VERSION,
             digest,
@@ -92,10 +95,10 @@ def write_folder(
             classes=len(names),
             class_names=names,
             rounded=tuple(_rounded(data, scalar, targets)),
-            scale=scale_of(data.x_train),
+            scale=scale,
             files=files,
             form=form,
-            notes=data.notes,
+            notes=(*data.notes, *class_doubts(names), *_other_scale(data, scale)),
         )
         _write_synced(temporary / META, [msgspec.json.encode(meta)])
         _publish(temporary, folder, meta)
@@ -124,6 +127,19 @@ def _class_names(data: RawData, targets: Targets) -> tuple[str, ...]:
             f"{', '.join(names[:8])}"
         )
     return names
+
+
+def _other_scale(data: RawData, scale: Scale) -> Iterator[str]:
+    """Yield a sentence where the test part seems to have another scale than the training part."""
+    if data.x_test is None:
+        return
+    test = scale_of(data.x_test)
+    if are_apart(test, scale, data.x_train.shape[1:]):
+        yield (
+            f"x_test holds numbers from {test.low:g} to {test.high:g}, and x_train from "
+            f"{scale.low:g} to {scale.high:g}: bring them to the same scale, or the test score "
+            "tells nothing"
+        )
 
 
 def _rounded(data: RawData, dtype: np.dtype[Any], targets: Targets) -> Iterator[Rounded]:

@@ -289,7 +289,6 @@ def _foreign(experiment: Experiment, class_names: Sequence[str]) -> tuple[Experi
     task: TaskName = "classification" if class_names else "regression"
     experiment = msgspec.structs.replace(
         experiment,
-        dataset_digest=None,
         train_rows=None,
         validation=0.0,
         test=0.0,
@@ -297,6 +296,7 @@ def _foreign(experiment: Experiment, class_names: Sequence[str]) -> tuple[Experi
         row_weights=None,  # which are for training
     )
     opened = opened_data(experiment, prepared_data(experiment, class_names))
+    experiment = msgspec.structs.replace(experiment, dataset_digest=None)
     size, wanted = math.prod(opened.sample_shape), math.prod(experiment.input_shape or ())
     if experiment.input_shape and size != wanted:
         raise ShapeError(
@@ -353,13 +353,21 @@ def prepared_data(experiment: Experiment, class_names: Sequence[str] = ()) -> Pa
         class_names=class_names,
         transpose=experiment.transpose,
         row_weights=experiment.row_weights,
+        exact=recorded and experiment.header is not None,
     )
 
 
 def _choices(experiment: Experiment) -> Choices:
     e = experiment
+    exact = e.dataset_digest is not None and e.header is not None
     return Choices(
-        e.label, e.columns, e.header, e.task, transpose=e.transpose, row_weights=e.row_weights
+        e.label,
+        e.columns,
+        e.header,
+        e.task,
+        transpose=e.transpose,
+        row_weights=e.row_weights,
+        exact=exact,
     )
 
 

@@ -92,7 +92,7 @@ def _settled_form(experiment: Experiment, form: Form | None) -> dict[str, Any]:
     chosen = experiment.columns is not None or form.row_weights is not None
     named = form.header or chosen  # without names: all but the label
     return {
-        "label": form.label,
+        "label": form.label or None,
         "columns": list(form.columns) if named else None,
         "header": form.header,
         "row_weights": form.row_weights,

@@ -19,12 +19,8 @@ INPUT = "input"
 OUTPUTS = "outputs"
 PROBABILITIES = "probabilities"
 
+_MOST = 20  # columns in a sentence
 _ROWS = "rows"  # the axis that has any length
-_INPUT_TEXT = (
-    "Samples as the network was trained on them, any number of rows. Grey values 0 to 255 must be "
-    "divided by 255 first, as dptrain does with inputs of dtype uint8; other numbers are taken as "
-    "they are."
-)
 
 
 def onnx_model(trained: TrainedNetwork) -> ModelProto:
@@ -52,7 +48,7 @@ def onnx_model(trained: TrainedNetwork) -> ModelProto:
     made = helper.make_graph(
         graph.nodes,
         "dptrain",
-        [_value(INPUT, element, network.input_shape, _INPUT_TEXT)],
+        [_value(INPUT, element, network.input_shape, input_text(trained))],
         [_value(name, element, network.output_shape, "") for name in results],
         graph.constants,
     )
@@ -62,11 +58,27 @@ def onnx_model(trained: TrainedNetwork) -> ModelProto:
         producer_version=dptrain.__version__,
         ir_version=IR_VERSION,
         opset_imports=[helper.make_opsetid("", OPSET)],
-        doc_string=_INPUT_TEXT,
+        doc_string=input_text(trained),
     )
     helper.set_model_props(model, _metadata(trained))
     checker.check_model(model, full_check=True)
     return model
+
+
+def input_text(trained: TrainedNetwork) -> str:
+    """Return what the model's input is: its unit, and its columns where they have names."""
+    scale, columns = trained.experiment.input_scale, trained.experiment.columns
+    text = "Samples as the network was trained on them, any number of rows"
+    if scale is None:
+        text += "; where those were of dtype uint8, divided by 255."
+    elif scale.grey:
+        text += ": grey values from 0 to 255 divided by 255."
+    else:
+        text += f": numbers from {scale.low:g} to {scale.high:g}, not divided by anything."
+    if columns:
+        listed = ", ".join(columns) if len(columns) <= _MOST else "those of the experiment below"
+        text += f" Columns: {listed}."
+    return text
 
 
 def _value(name: str, element: int, shape: tuple[int, ...], text: str) -> Any:

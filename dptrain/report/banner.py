@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from dptrain.arithmetic.shards import blocks
+from dptrain.experiment.code import MEMORY
 from dptrain.experiment.execution import exchange_of
 from dptrain.experiment.job import Job
 from dptrain.experiment.schema import Execution
@@ -74,9 +75,10 @@ def columns_lines(job: Job) -> list[str]:
     if form is None:
         return []
     classes = f" ({listing(map(repr, job.dataset.class_names))})" * bool(job.dataset.classes)
+    named = "data frame" if job.experiment.dataset == MEMORY else "header"
     parts = [
-        f"{listing(form.columns)} -> {form.label}{classes}",
-        "named by the header" if form.header else "no header",
+        f"{listing(form.columns)} -> {form.label or 'the targets'}{classes}",
+        f"named by the {named}" if form.header else "no header",
     ]
     if form.row_weights is not None:
         parts.append(f"rows weighed by {form.row_weights}")

@@ -77,9 +77,7 @@ def case(
         "dtype": "float64", "train_rows": 29,
     } | settings  # fmt: skip
     experiment = build(Experiment, described, "the test")
-    part: dict[str, Any] = {}
-    if test_part:
-        part = {"x_test": x[:test_part], "t_test": t[:test_part]}
+    part: dict[str, Any] = {"x_test": x[:test_part], "t_test": t[:test_part]} if test_part else {}
     task: Literal["regression"] | None = "regression" if t.dtype.kind == "f" else None
     part["w_train"] = weights
     prepare_arrays(folder, x_train=x, t_train=t, dtype=experiment.dtype, task=task, **part)
