@@ -1,5 +1,6 @@
 """``dptrain train``."""
 
+import shlex
 import sys
 import time
 from pathlib import Path
@@ -64,12 +65,13 @@ def train(
     """
     decides = given(experiment_flags) if experiment_flags is not None else {}
     runs_as = given(execution_flags) if execution_flags is not None else {}
+    lies_at = str(decides.get("dataset", ""))
     with Artist(observer_for(sys.stderr), draws=curves) as artist:
         if resume is not None:
             session = _resumed(resume, experiment, decides, runs_as, out, artist)
         else:
             session = _new(experiment, decides, runs_as, out, artist)
-        return _report(session.run(), artist, as_json=json)
+        return _report(session.run(), artist, lies_at, as_json=json)
 
 
 def _new(
@@ -120,7 +122,7 @@ def _resumed(
             raise UsageError(
                 f"--resume {path} continues the recorded experiment, which has its own "
                 f"{', '.join(fixed)}; to change that, train anew: "
-                f"{program()} train {path}/experiment.toml"
+                f"{program()} train {shlex.quote(str(path / 'experiment.toml'))}"
             )
         check_patience(path, earlier, decides)
         experiment = build(Experiment, override(earlier, decides), str(path))
@@ -143,7 +145,7 @@ def _resumed(
         raise
 
 
-def _report(outcome: "Outcome", artist: Artist, *, as_json: bool) -> int:
+def _report(outcome: "Outcome", artist: Artist, lies_at: str, *, as_json: bool) -> int:
     from dptrain.report.tables import print_outcome
 
     if outcome.finished:
@@ -152,7 +154,7 @@ def _report(outcome: "Outcome", artist: Artist, *, as_json: bool) -> int:
         print_json(outcome.summary() | {"wall_seconds": time.perf_counter() - BEGAN})
     else:
         try:
-            print_outcome(outcome, time.perf_counter() - BEGAN)
+            print_outcome(outcome, time.perf_counter() - BEGAN, lies_at)
         except OSError:
             if outcome.exit_code != EXIT_SIGHUP:
                 raise

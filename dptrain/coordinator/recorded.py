@@ -1,5 +1,6 @@
 """What a run was, from its last checkpoint; and what may be changed when it goes on."""
 
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -90,4 +91,16 @@ def way_on(experiment: Experiment, run: Path, origin: Origin | None) -> str:
         return f"dptrain.fit(..., resume={str(run)!r}), with the same network and arrays"
     if isinstance(origin, Given):
         return f"dptrain.train(..., resume={str(run)!r}), with the same network"
-    return f"{program()} train --resume {run}{naming(experiment.model)}"
+    return command_on(experiment, run)
+
+
+def command_on(experiment: Experiment, run: Path, lies_at: str = "") -> str:
+    """Return the command line that continues a run.
+
+    Args:
+        experiment: of the run.
+        run: its folder.
+        lies_at: the file that has stood in for the arrays of a script.
+    """
+    data = f" --dataset {shlex.quote(lies_at)}" if experiment.dataset == MEMORY else ""
+    return f"{program()} train --resume {shlex.quote(str(run))}{naming(experiment.model)}{data}"

@@ -30,7 +30,6 @@ from dptrain.coordinator.remarks import large_numbers, remarks
 from dptrain.coordinator.signals import StopSignal
 from dptrain.coordinator.trainer import Trainer
 from dptrain.data.dataset import Dataset
-from dptrain.data.source import PACKAGED
 from dptrain.errors import (
     EXIT_ERROR,
     CheckpointError,
@@ -46,7 +45,7 @@ from dptrain.experiment.files import read_toml, to_toml
 from dptrain.experiment.job import Job, opened_data, prepared_data
 from dptrain.experiment.rehearsed import rehearsed
 from dptrain.experiment.schema import Execution, Experiment
-from dptrain.experiment.settled import settled_for
+from dptrain.experiment.settled import from_anywhere, settled_for
 from dptrain.launch.local import Crew
 from dptrain.metrics.lines import read_metrics
 from dptrain.metrics.records import (
@@ -219,9 +218,9 @@ class Run:
     def _settle(self, dataset: Dataset) -> Experiment:
         workers = int(self._execution.workers or 1)
         settled = settled_for(self._experiment, dataset, workers, self._origin)
-        path = Path(settled.dataset)
-        named = self._prepared is None and settled.dataset not in PACKAGED and path.exists()
-        return replace(settled, dataset=str(path.resolve())) if named else settled
+        if self._prepared is not None:
+            return settled
+        return replace(settled, dataset=from_anywhere(settled.dataset))
 
     def _engine(
         self, stack: ExitStack, job: Job, data: Path, state: State, first_step: int

@@ -6,6 +6,7 @@ workers that this script starts through a pipe they inherit. What an experiment,
 message over the network says about code is compared with that, and never obeyed.
 """
 
+import shlex
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
@@ -57,7 +58,7 @@ def code_meant(model: str) -> str:
 
 def naming(model: str) -> str:
     """Return what a command line needs besides where a model is code, with a space before it."""
-    return f" --model {model}" if is_own(model) else ""
+    return f" --model {shlex.quote(model)}" if is_own(model) else ""
 
 
 def demand(model: str, origin: "Origin | None", command: str = "") -> None:

@@ -1,6 +1,7 @@
 """A search as a ranking, on standard output and in a file, and as plain data."""
 
 import math
+import shlex
 from typing import Any
 
 from dptrain.checkpoint.atomic import atomic_write
@@ -47,14 +48,15 @@ def print_search(
         lines.append(f"and {len(rows) - MOST_ROWS} more in {folder.ranking}")
     lines += _remarks(search, trials)
     if best := _best(search, trials):
-        run = folder.run(best.number)
+        run = shlex.quote(str(folder.run(best.number)))
         lines.append(f"best: trial {best.number}, {_setting(best.parameters)}")
         which = "" if best.epoch == best.epochs else " --checkpoint best"
         lines.append(f"  use it:         {program()} evaluate {run}{which}{code}")
         lines.append(f"  train it again: {program()} train {run}/experiment.toml{code}")
     lines.append(f"search: {folder.path}")
     if not finished:
-        lines.append(f"continue with: {program()} tune --resume {folder.path}{code}")
+        quoted = shlex.quote(str(folder.path))
+        lines.append(f"continue with: {program()} tune --resume {quoted}{code}")
     print("\n".join(lines))  # noqa: T201 - the result
 
 
