@@ -46,6 +46,7 @@ from dptrain.own.given import Given
 from dptrain.own.network import OwnNetwork, drawing_kept
 from dptrain.own.origin import Origin
 from dptrain.report.observers import SilentObserver, observer_for
+from dptrain.report.streams import lenient
 from dptrain.report.telling import OnEpoch, telling
 from dptrain.result import Result, result_from
 from dptrain.runfolder import RunFolder
@@ -370,5 +371,5 @@ def _trained(
     found = result_from(outcome)
     if progress:
         for note in found.notes:
-            print(note, file=sys.stderr)  # noqa: T201 - as the progress is shown
+            print(note, file=lenient(sys.stderr))  # noqa: T201 - as the progress is shown
     return found
