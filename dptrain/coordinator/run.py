@@ -211,7 +211,8 @@ class Run:
         if workers > shards:
             self._observer.warn(
                 f"{workers} workers share {shards} shard{'s' * (shards > 1)}: "
-                f"{workers - shards} of them only update weights and evaluate"
+                f"{workers - shards} of them only update{'s' * (workers - shards == 1)} weights and "
+                f"evaluate{'s' * (workers - shards == 1)}"
             )
         return found.experiment, found.network
 
