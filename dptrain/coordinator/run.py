@@ -209,10 +209,11 @@ class Run:
             self._observer.warn(warning)
         workers, shards = int(self._execution.workers or 1), int(found.experiment.shards or 1)
         if workers > shards:
+            spare = workers - shards
+            do = "update weights and evaluate" if spare > 1 else "updates weights and evaluates"
             self._observer.warn(
                 f"{workers} workers share {shards} shard{'s' * (shards > 1)}: "
-                f"{workers - shards} of them only update{'s' * (workers - shards == 1)} weights and "
-                f"evaluate{'s' * (workers - shards == 1)}"
+                f"{spare} of them only {do}"
             )
         return found.experiment, found.network
 

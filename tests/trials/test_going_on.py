@@ -305,6 +305,8 @@ def test_train_goes_on_with_an_object(tmp_path: Path) -> None:
 
     whole = train(4, out=tmp_path / "whole")
     assert train(4, resume=train(2, out=tmp_path / "begun")).digest == whole.digest
+    with pytest.raises(UsageError, match=r"give an object of it, network=Net\(\.\.\.\)"):
+        dptrain.train(resume=tmp_path / "begun")
     timer = threading.Thread(target=_interrupt_once_there_is, args=(tmp_path / "s/metrics.jsonl",))
     timer.start()
     with pytest.raises(KeyboardInterrupt) as stop:
