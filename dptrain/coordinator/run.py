@@ -35,6 +35,7 @@ from dptrain.errors import (
     CheckpointError,
     Interrupted,
     NonFiniteError,
+    OwnCodeError,
     RunFolderError,
     WorkersLostError,
 )
@@ -262,7 +263,7 @@ class Run:
                 hints[-1] = "try a smaller --lr, --clip-norm 1, or --dtype float64"
             last = _last_good(self._folder)
             raise NonFiniteError(f"{error}\n{last}{'; '.join(hints)}") from None
-        except WorkersLostError as error:
+        except (WorkersLostError, OwnCodeError) as error:
             trainer.save()
             saved = f"step {trainer.progress.step} is saved; continue with: "
             way = way_on(self._experiment, self._folder.path, self._origin)
