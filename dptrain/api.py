@@ -46,8 +46,9 @@ from dptrain.nn.network import Network
 from dptrain.own.functions import Params
 from dptrain.own.given import Given
 from dptrain.own.network import OwnNetwork, drawing_kept
-from dptrain.own.origin import Origin
+from dptrain.own.origin import Origin, is_own, own_name
 from dptrain.report.observers import SilentObserver, observer_for
+from dptrain.report.streams import lenient
 from dptrain.report.telling import OnEpoch, telling
 from dptrain.result import Result, result_from
 from dptrain.runfolder import RunFolder
@@ -345,6 +346,12 @@ def train(
             runs_as = build(Execution, ways, "Execution")
             if lies_at is not None:
                 wanted, prepared = data_at(wanted, lies_at)
+        if origin is None and is_own(wanted.model):
+            name = own_name(wanted.model)
+            raise UsageError(
+                f"the experiment's network is code, {wanted.model}; give an object of it, "
+                f"network={name}(...), or the function {name}"
+            )
         return _trained(
             wanted,
             runs_as,
@@ -396,5 +403,5 @@ def _trained(
     found = result_from(outcome)
     if progress:
         for note in found.notes:
-            print(note, file=sys.stderr)  # noqa: T201 - as the progress is shown
+            print(note, file=lenient(sys.stderr))
     return found

@@ -1,7 +1,6 @@
 """Trained networks from and to the book's parameter files; of a network of one's own, to them."""
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,6 +15,7 @@ from dptrain.experiment.files import to_toml
 from dptrain.experiment.job import Job, opened_data, prepared_data
 from dptrain.experiment.schema import ActivationName, Experiment
 from dptrain.experiment.settle import settle
+from dptrain.experiment.settled import from_anywhere
 from dptrain.nn.network import Network
 from dptrain.own.network import OwnNetwork
 from dptrain.trained import TrainedNetwork
@@ -100,9 +100,8 @@ def _settled(experiment: Experiment, opened: Dataset) -> Experiment:
     settled = settle(
         experiment, *counts, opened.digest, targets, form=opened.form, scale=opened.scale
     )
-    path = Path(settled.dataset)
     return replace(
         settled,
-        dataset=str(path.resolve()) if path.exists() else settled.dataset,
+        dataset=from_anywhere(settled.dataset),
         input_shape=list(opened.sample_shape),
     )

@@ -8,6 +8,7 @@ from dptrain.data.prepared import prepare_as_arrays
 from dptrain.experiment.code import MEMORY
 from dptrain.experiment.job import prepared_data
 from dptrain.experiment.schema import Experiment
+from dptrain.experiment.settled import from_anywhere
 
 
 def data_at(experiment: Experiment, dataset: str) -> tuple[Experiment, Path]:
@@ -26,5 +27,5 @@ def data_at(experiment: Experiment, dataset: str) -> tuple[Experiment, Path]:
     if experiment.dataset == MEMORY:
         folder = prepare_as_arrays(dataset, dtype=experiment.dtype, task=experiment.task)
         return experiment, folder
-    moved = replace(experiment, dataset=dataset)
-    return moved, prepared_data(moved)
+    data = prepared_data(replace(experiment, dataset=dataset))
+    return replace(experiment, dataset=from_anywhere(dataset)), data
