@@ -61,6 +61,7 @@ class Settings(TypedDict, total=False):
     """What `fit` takes beside network and data; the fields of `Experiment` and `Execution`."""
 
     normalise: NormaliseName
+    normalise_targets: Literal["none", "standard"]
     loss: LossName
     init_from: str | Path | Result
     freeze: list[str]
@@ -225,6 +226,7 @@ def _fit(
                 t_test=test[1],
                 dtype=experiment.dtype,
                 task=experiment.task,
+                exact_targets=experiment.normalise_targets != "none",
             ),
             origin=origin,
             resumed=resumed,
@@ -247,13 +249,14 @@ def _run_of(run: str | Path | Result) -> Path:
 
 
 def _untrained(trained: TrainedNetwork, settings: dict[str, Any]) -> Network:
-    """Return the network without its weights; what normalises its inputs becomes a setting."""
+    """Return the network without its weights; what normalises its data becomes settings."""
     if isinstance(trained.network, OwnNetwork):
         raise UsageError(
             f"{trained.network.name} holds its trained weights itself; give fit that object again"
         )
     network = trained.network
     layers = list(network.layers)
+    settings.setdefault("normalise_targets", trained.experiment.normalise_targets)
     if trained.experiment.normalise != "none":
         settings.setdefault("normalise", trained.experiment.normalise)
         del layers[0]

@@ -23,6 +23,7 @@ from dptrain.machine.memory import available_memory
 
 CACHE_VARIABLE = "DPTRAIN_CACHE"
 _PIECE_BYTES = 1 << 22
+_EXACT = "exact targets"  # no class is called so, as such targets have none
 
 
 def prepare(
@@ -35,14 +36,15 @@ def prepare(
     task: Task | None = None,
     class_names: Sequence[str] = (),
     transpose: bool = False,
+    exact_targets: bool = False,
 ) -> Path:
     """Return the folder of the prepared data set, made now unless the cache has it.
 
     ``reference`` is that of ``read_source``, and the other arguments are those of ``Choices``, with
-    the same errors; the inputs are converted to ``dtype``. The folder
-    lies in the folder that DPTRAIN_CACHE names, otherwise in the user's cache folder, under a name
-    that depends on the bytes of the source. A damaged one is made anew. Raises DataError when it
-    cannot be written.
+    the same errors; the inputs are converted to ``dtype``, and so are targets to predict unless
+    ``exact_targets`` leaves them in float64. The folder lies in the folder that DPTRAIN_CACHE
+    names, otherwise in the user's cache folder, under a name that depends on the bytes of the
+    source. A damaged one is made anew. Raises DataError when it cannot be written.
     """
     _check_dtype(dtype)
     source = find_source(reference)
@@ -50,7 +52,7 @@ def prepare(
     choices = Choices(label, columns, header, task, class_names, transpose)
     form = form_of(source, choices)
     digest = _source_digest(source, form, choices)
-    key = [str(FORMAT_VERSION), digest, name, dtype, *class_names]
+    key = [str(FORMAT_VERSION), digest, name, dtype, *class_names, *[_EXACT] * exact_targets]
     folder = cache_folder() / _digest_of(*key)[:32]
     if meta_if_whole(folder):
         return folder
@@ -66,13 +68,16 @@ def prepare(
             digest=digest,
             dtype=dtype,
             task=task,
+            exact_targets=exact_targets,
             form=form,
             remedy=f"free some space or name another folder with {CACHE_VARIABLE}=DIR",
         )
     return folder
 
 
-def prepare_as_arrays(reference: str, *, dtype: DtypeName, task: Task | None = None) -> Path:
+def prepare_as_arrays(
+    reference: str, *, dtype: DtypeName, task: Task | None = None, exact_targets: bool = False
+) -> Path:
     """Prepare the arrays of a file as `prepare_arrays` would, if they were in memory.
 
     The data set then has the digest of the arrays, which does not depend on the file. Arguments and
@@ -82,14 +87,16 @@ def prepare_as_arrays(reference: str, *, dtype: DtypeName, task: Task | None = N
     choices = Choices(task=task)
     data = read(source, choices)
     digest = _source_digest(source, _plain_form(source), choices)
+    key = ["arrays", str(FORMAT_VERSION), digest, dtype, *[_EXACT] * exact_targets]
     return prepare_arrays(
-        cache_folder() / _digest_of("arrays", str(FORMAT_VERSION), digest, dtype)[:32],
+        cache_folder() / _digest_of(*key)[:32],
         x_train=data.x_train,
         t_train=data.t_train,
         x_test=data.x_test,
         t_test=data.t_test,
         dtype=dtype,
         task=task,
+        exact_targets=exact_targets,
     )
 
 
@@ -119,13 +126,15 @@ def prepare_arrays(
     t_test: NDArray[Any] | None = None,
     dtype: DtypeName,
     task: Task | None = None,
+    exact_targets: bool = False,
 ) -> Path:
     """Write arrays in memory as the prepared data set ``folder``, and return it.
 
     Inputs have shape (n, ...), targets are class labels or words (n,), one-hot rows (n, k) or
     floats (n,) or (n, k); ``task`` is that of ``normalise_targets``. They are checked and
-    converted as those of a file. A data set that is in the folder already is replaced. Raises
-    DataError for data that cannot be trained on, or when the folder cannot be written.
+    converted as those of a file, ``exact_targets`` as for `prepare`. A data set that is in the
+    folder already is replaced. Raises DataError for data that cannot be trained on, or when the
+    folder cannot be written.
     """
     _check_dtype(dtype)
     data = named_classes(RawData(x_train, t_train, x_test, t_test))
@@ -141,6 +150,7 @@ def prepare_arrays(
         digest=digest,
         dtype=dtype,
         task=task,
+        exact_targets=exact_targets,
         remedy="free some space or give another folder",
     )
     return folder

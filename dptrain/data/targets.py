@@ -36,11 +36,14 @@ def normalise_targets(
     test: NDArray[Any] | None,
     dtype: np.dtype[Any],
     task: Task | None = None,
+    *,
+    exact: bool = False,
 ) -> Targets:
     """Return the targets as class labels or regression targets.
 
     ``task`` says which: for regression whole numbers count as floats, for classification floats
-    must be whole numbers. Without it the training part decides.
+    must be whole numbers. Without it the training part decides. ``exact`` leaves numbers to predict
+    in float64, to be standardised before they are rounded.
 
     Whole numbers of shape (n,) or (n, 1) are class labels, from 0 to the number of classes less
     one; classes may lack rows. -1 and 1 are two classes. Rows of shape (n, k), k >= 2, each of
@@ -50,6 +53,7 @@ def normalise_targets(
     Raises DataError naming the value and the row (counting from 0) of labels out of range, of
     rows that are not one-hot and of values that are not finite.
     """
+    dtype = np.dtype(np.float64) if exact else dtype
     if task == "regression":
         train = train.astype(np.float64)
         test = None if test is None else test.astype(np.float64)

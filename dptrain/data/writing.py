@@ -41,13 +41,14 @@ def write_folder(
     digest: str,
     dtype: DtypeName,
     task: Task | None = None,
+    exact_targets: bool = False,
     form: Form | None = None,
     remedy: str,
 ) -> None:
     """Normalise ``data`` and write it as ``folder``; the words are those of ``folder.Meta``.
 
-    ``task`` is that of ``normalise_targets``. Where ``data`` names classes, there are as many, with
-    rows or without.
+    ``task`` and ``exact_targets`` are those of ``normalise_targets``, of which the latter is its
+    ``exact``. Where ``data`` names classes, there are as many, with rows or without.
 
     The files are made in a temporary folder beside it, synced to the disk and moved into place.
     Any number of processes may write the same data as the same folder at once.
@@ -62,7 +63,7 @@ def write_folder(
             f"task='regression' needs numbers, but the targets are words such as "
             f"{data.class_names[0]!r}; give numbers, or name another column of a table with --label"
         )
-    targets = normalise_targets(data.t_train, data.t_test, scalar, task)
+    targets = normalise_targets(data.t_train, data.t_test, scalar, task, exact=exact_targets)
     names = _class_names(data, targets)
     inputs = {"x_train": data.x_train}
     outputs = {"t_train": targets.train}
@@ -127,7 +128,7 @@ def _rounded(data: RawData, dtype: np.dtype[Any], targets: Targets) -> Iterator[
     found = [worst_rounded(data.x_train, dtype, "x_train", data.input_names)]
     if not targets.classes:
         t = data.t_train[:, 0] if data.t_train.shape[1:] == (1,) else data.t_train
-        found.append(worst_rounded(t, dtype, TARGETS))
+        found.append(worst_rounded(t, targets.train.dtype, TARGETS))
     yield from (each for each in found if each is not None)
 
 

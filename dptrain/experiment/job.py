@@ -23,7 +23,11 @@ from dptrain.evaluation.regression import determination, variance
 from dptrain.experiment.code import MEMORY, evaluation_rows, own_network
 from dptrain.experiment.missing_classes import unused_classes
 from dptrain.experiment.models import build_loss, build_network, shape_of_samples
-from dptrain.experiment.normalisation import check_normalisation, fit_normalisation
+from dptrain.experiment.normalisation import (
+    check_normalisation,
+    fit_normalisation,
+    with_target_scale,
+)
 from dptrain.experiment.schema import Experiment, TaskName
 from dptrain.nn import numerical
 from dptrain.nn.context import Meeting
@@ -45,7 +49,7 @@ class Job:
     """Everything that a settled experiment says about a run.
 
     Attributes:
-        experiment: settled.
+        experiment: settled, with the scale of the targets where they are standardised.
         dataset: opened, memory-mapped.
         origin: where a network of the user's own comes from.
         network: the description.
@@ -65,8 +69,8 @@ class Job:
         network: OwnNetwork | None = None,
     ) -> None:
         """Make the network; ``network`` is one of the user's own that is made already."""
-        self.experiment = experiment
-        self.dataset = dataset
+        self.experiment = experiment = with_target_scale(experiment, dataset)
+        self.dataset = dataset = dataset.standardised(experiment.target_scale)
         self.origin = origin
         self.dtype: np.dtype[Any] = np.dtype(experiment.dtype)
         self.network: Network | OwnNetwork
@@ -137,9 +141,7 @@ class Job:
 
     def _target_variance(self, name: str) -> float:
         if name not in self._variances:
-            split = self.split(name)
-            rows = slice(None) if split.index is None else split.index
-            self._variances[name] = variance(split.targets[rows])
+            self._variances[name] = variance(self.split(name).all_targets())
         return self._variances[name]
 
     def augmenter(self) -> Augmenter | None:
@@ -155,7 +157,7 @@ class Job:
         meeting: Meeting | None = None,
     ) -> Replica | OwnReplica:
         """Return the network bound to flat parameter vectors; arguments as of `Replica`."""
-        targets = Targets(self.dataset.target_shape, self.dataset.train.targets.dtype)
+        targets = Targets(self.dataset.target_shape, self.dataset.train.target_dtype(self.dtype))
         seed = self.experiment.seed
         if isinstance(self.network, OwnNetwork):
             shape = self.dataset.sample_shape
@@ -328,6 +330,7 @@ def prepared_data(experiment: Experiment, class_names: Sequence[str] = ()) -> Pa
         task=experiment.task,
         class_names=class_names,
         transpose=experiment.transpose,
+        exact_targets=experiment.normalise_targets != "none",
     )
 
 

@@ -24,7 +24,11 @@ def data_at(experiment: Experiment, dataset: str) -> tuple[Experiment, Path]:
         DataError, UsageError: there are none.
     """
     if experiment.dataset == MEMORY:
-        folder = prepare_as_arrays(dataset, dtype=experiment.dtype, task=experiment.task)
-        return experiment, folder
+        return experiment, prepare_as_arrays(
+            dataset,
+            dtype=experiment.dtype,
+            task=experiment.task,
+            exact_targets=experiment.normalise_targets != "none",
+        )
     moved = replace(experiment, dataset=dataset)
     return moved, prepared_data(moved)

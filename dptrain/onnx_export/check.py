@@ -54,6 +54,8 @@ def compared(model: bytes, trained: TrainedNetwork) -> Comparison:
     x, data = _samples(trained)
     expected = trained.computed(x)
     found = run_model(model, x)
+    if trained.experiment.target_scale is not None:  # where rounding is known
+        found = trained.experiment.target_scale.standardised(found)
     largest = max(1.0, float(np.abs(expected).max()))
     return Comparison(
         difference=float(np.abs(found - expected).max()),

@@ -75,7 +75,7 @@ def test_digits_that_rounding_takes() -> None:
     targets = 1e9 + RANDOM.standard_normal(30)
     told = warned((2,), [Dense(1)], 30, targets=targets)
     assert "takes most digits of the targets: its mean is 1e+09" in told
-    assert "apart; take the mean off" in told
+    assert "apart; give normalise_targets='standard', or take the mean off" in told
 
 
 @pytest.mark.parametrize("part", ["train", "test"])

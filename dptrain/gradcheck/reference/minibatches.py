@@ -14,6 +14,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from dptrain.data.target_scale import TargetScale
 from dptrain.experiment.schema import Experiment
 
 Array = NDArray[Any]
@@ -124,16 +125,20 @@ class Stored:
         t: targets, ``(rows,)`` or ``(rows, units)``.
     """
 
-    def __init__(self, x: Array, t: Array, dtype: np.dtype[Any]) -> None:
-        """Keep arrays; inputs will be in a dtype."""
+    def __init__(
+        self, x: Array, t: Array, dtype: np.dtype[Any], scale: TargetScale | None = None
+    ) -> None:
+        """Keep arrays; inputs will be in a dtype, targets standardised by a scale."""
         self.x, self.t = x, t
-        self._dtype = dtype
+        self._dtype, self._scale = dtype, scale
 
     @classmethod
-    def opened(cls, folder: Path, dtype: np.dtype[Any]) -> "Stored":
+    def opened(
+        cls, folder: Path, dtype: np.dtype[Any], scale: TargetScale | None = None
+    ) -> "Stored":
         """Open the files of a prepared data set."""
         x, t = (np.load(folder / f"{name}_train.npy", mmap_mode="r") for name in "xt")
-        return cls(x, t, dtype)
+        return cls(x, t, dtype, scale)
 
     def inputs(self, rows: Array) -> Array:
         """Return the inputs of some rows: numbers as they are, grey values from 0 to 1."""
@@ -144,5 +149,10 @@ class Stored:
         return found.astype(self._dtype)
 
     def targets(self, rows: Array) -> Array:
-        """Return the targets of some rows."""
-        return np.asarray(self.t[rows])
+        """Return the targets of some rows, perhaps standardised."""
+        found = np.asarray(self.t[rows])
+        if self._scale is None:
+            return found
+        centred = found.astype(float) - np.array(self._scale.mean)
+        scaled: Array = centred / np.array(self._scale.deviation)
+        return scaled.astype(self._dtype)
