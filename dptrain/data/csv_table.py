@@ -1,6 +1,5 @@
 """Read CSV files, plain or gzipped, with one label column and numbers in all the others."""
 
-import array
 import contextlib
 import csv
 import io
@@ -8,6 +7,7 @@ import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,9 +16,11 @@ from dptrain.data.csv_cells import bad_cell
 from dptrain.data.csv_classes import label_targets
 from dptrain.data.csv_doubts import table_doubts
 from dptrain.data.csv_header import Columns, Form, find_columns
+from dptrain.data.csv_labels import Labels, Lines
 from dptrain.data.csv_match import match_columns
 from dptrain.data.opening import opened
 from dptrain.data.raw import RawData
+from dptrain.data.spool import Room, Rows, Spool
 from dptrain.data.targets import Task
 from dptrain.errors import DataError
 
@@ -30,19 +32,32 @@ _HEAD = 100
 
 @dataclass(frozen=True)
 class Table:
-    """A CSV file with its label column set apart.
+    """A CSV file in memory, with its label column set apart.
 
     Attributes:
         features: float64 (rows, columns to learn from).
         labels: the label column's text, one a row; empty where the file has none.
-        lines: the line of the file on which each row ends, counting from 1.
         columns: what the file has.
     """
 
     features: NDArray[np.float64]
     labels: list[str]
-    lines: list[int]
     columns: Columns
+
+
+@dataclass(frozen=True)
+class _Read:
+    """What was read of a file, which need not fit into memory.
+
+    Attributes:
+        features: as of `Table`, perhaps in a file.
+        labels: as of `Table`.
+        lines: of the rows.
+    """
+
+    features: Rows
+    labels: Labels
+    lines: Lines
 
 
 def table_form(
@@ -64,8 +79,11 @@ def read_csv(
     header: bool | None = None,
     class_names: Sequence[str] = (),
     task: Task | None = None,
+    room: Room | None = None,
 ) -> RawData:
     """Return the rows as a training part: features float64 (rows, columns), targets and classes.
+
+    Where there is ``room``, features of more than 8 MB are `FileRows` in a file there.
 
     ``label``, ``columns`` and ``header`` are those of `find_columns`. Labels of text become classes
     numbered in sorted order, which are named. Whole numbers become class labels, int64
@@ -80,11 +98,17 @@ def read_csv(
     with _rows(path) as rows:
         head = _head(file, rows)
         found = find_columns(file, [cells for _, cells in head], label, columns, header)
-        table = _table(file, head, rows, found)
+        labels = Labels(exact=bool(class_names))
+        table = _table(file, head, rows, found, Spool(len(found.inputs), room), labels)
     targets, names = label_targets(file, table.labels, table.lines, class_names, task)
     notes = table_doubts(table.features, table.labels, found.features)
+    # which do all that is asked of an array on the way to a prepared data set
     return RawData(
-        table.features, targets, class_names=names, input_names=found.features, notes=notes
+        cast(NDArray[Any], table.features),
+        targets,
+        class_names=names,
+        input_names=found.features,
+        notes=notes,
     )
 
 
@@ -112,7 +136,9 @@ def read_samples_csv(
             label=label,
             features=features,
         )
-        return _table(file, head, rows, found, learning=False)
+        spool = Spool(len(found.inputs), None)
+        table = _table(file, head, rows, found, spool, Labels(exact=True), learning=False)
+    return Table(np.asarray(table.features), list(table.labels), found)
 
 
 @contextlib.contextmanager
@@ -155,28 +181,37 @@ def _table(
     head: list[_Row],
     rows: Iterator[_Row],
     columns: Columns,
+    features: Spool,
+    labels: Labels,
     *,
     learning: bool = True,
-) -> Table:
+) -> _Read:
     """Return all rows; ``learning`` says that each needs a label."""
     rows = itertools.chain(head[1:] if columns.header else head, rows)
-    table = _split(file, rows, columns, learning=learning)
-    if not table.lines:
+    lines = _split(file, rows, columns, features, labels, learning=learning)
+    if not lines:
         raise DataError(f"{file}: holds a header line, but no rows")
-    finite = np.isfinite(table.features)
-    if not finite.all():
-        row, column = np.argwhere(~finite)[0]
+    matrix = features.rows(len(lines))
+    if features.unusable is not None:
+        row, column, value = features.unusable
         raise DataError(
-            f"{file}: line {table.lines[row]}, column {columns.features[column]!r}: "
-            f"{table.features[row, column]} is not a finite number"
+            f"{file}: line {lines[row]}, column {columns.features[column]!r}: "
+            f"{value} is not a finite number"
         )
-    return table
+    return _Read(matrix, labels, lines)
 
 
-def _split(file: str, rows: Iterator[_Row], columns: Columns, *, learning: bool) -> Table:
-    features = array.array("d")
-    labels: list[str] = []
-    lines: list[int] = []
+def _split(
+    file: str,
+    rows: Iterator[_Row],
+    columns: Columns,
+    features: Spool,
+    labels: Labels,
+    *,
+    learning: bool,
+) -> Lines:
+    """Add all rows to features and labels; return their lines."""
+    lines = Lines()
     for line, cells in rows:
         if len(cells) != len(columns.names):
             # as R writes row names; a guess might be wrong and move every column by one
@@ -196,11 +231,12 @@ def _split(file: str, rows: Iterator[_Row], columns: Columns, *, learning: bool)
         inputs = [cells[i] for i in columns.inputs]
         bad = "_" in "".join(inputs)  # float() takes 2024_01; a table's cell is not Python
         try:
-            features.extend(map(float, inputs))
+            features.values.extend(map(float, inputs))
         except ValueError:
             bad = True
         if bad:
             others = (each for _, each in rows)
             raise bad_cell(file, line, cells, columns, others, learning=learning)
-    matrix = np.frombuffer(features).reshape(len(lines), len(columns.inputs))
-    return Table(matrix, labels, lines, columns)
+        if len(features.values) >= features.full:
+            features.flush()
+    return lines

@@ -16,13 +16,13 @@ from dptrain.data.folder import FORMAT_VERSION, meta_if_whole
 from dptrain.data.needed import memory_needed
 from dptrain.data.raw import RawData, check_raw, transposed
 from dptrain.data.source import Choices, Source, find_source, form_of, read
+from dptrain.data.spool import Room, Rows, pieces_of
 from dptrain.data.targets import Task
 from dptrain.data.writing import DtypeName, write_folder
 from dptrain.errors import DataError, ResourceError, UsageError
 from dptrain.machine.memory import available_memory
 
 CACHE_VARIABLE = "DPTRAIN_CACHE"
-_PIECE_BYTES = 1 << 22
 _EXACT = "exact targets"  # no class is called so, as such targets have none
 
 
@@ -56,8 +56,8 @@ def prepare(
     folder = cache_folder() / _digest_of(*key)[:32]
     if meta_if_whole(folder):
         return folder
-    with _enough_memory(reference, source):
-        data = named_classes(read(source, choices), class_names)
+    with _enough_memory(reference, source), Room(cache_folder()) as room:
+        data = named_classes(read(source, choices, room), class_names)
         if _source_digest(source, form, choices) != digest:
             raise DataError(f"{reference}: changed while it was read; try again")
         write_folder(
@@ -85,19 +85,20 @@ def prepare_as_arrays(
     """
     source = find_source(reference)
     choices = Choices(task=task)
-    data = read(source, choices)
-    digest = _source_digest(source, _plain_form(source), choices)
-    key = ["arrays", str(FORMAT_VERSION), digest, dtype, *[_EXACT] * exact_targets]
-    return prepare_arrays(
-        cache_folder() / _digest_of(*key)[:32],
-        x_train=data.x_train,
-        t_train=data.t_train,
-        x_test=data.x_test,
-        t_test=data.t_test,
-        dtype=dtype,
-        task=task,
-        exact_targets=exact_targets,
-    )
+    with Room(cache_folder()) as room:
+        data = read(source, choices, room)
+        digest = _source_digest(source, _plain_form(source), choices)
+        key = ["arrays", str(FORMAT_VERSION), digest, dtype, *[_EXACT] * exact_targets]
+        return prepare_arrays(
+            cache_folder() / _digest_of(*key)[:32],
+            x_train=data.x_train,
+            t_train=data.t_train,
+            x_test=data.x_test,
+            t_test=data.t_test,
+            dtype=dtype,
+            task=task,
+            exact_targets=exact_targets,
+        )
 
 
 @contextlib.contextmanager
@@ -211,11 +212,11 @@ def _plain_form(source: Source) -> Form | None:
         return None
 
 
-def _array_digest(values: NDArray[Any]) -> str:
+def _array_digest(values: Rows) -> str:
     header = f"{values.dtype.str}{values.shape}".encode()
     content = hashlib.sha256()
-    for piece in np.array_split(values, max(1, values.nbytes // _PIECE_BYTES)):
-        content.update(np.ascontiguousarray(piece).data)
+    for part in pieces_of(values):
+        content.update(np.ascontiguousarray(values[part]).data)
     return hashlib.sha256(header + content.digest()).hexdigest()
 
 

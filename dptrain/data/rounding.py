@@ -1,12 +1,14 @@
 """What is lost where numbers are rounded to float32: values far from 0 that differ by little."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
+
+from dptrain.data.spool import Rows, pieces_of
 
 # A rounding error of this share of the deviation is worth telling: three digits are left.
 _SHARE = 1e-3
@@ -32,7 +34,7 @@ class Rounded(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def worst_rounded(
-    values: NDArray[Any], dtype: np.dtype[Any], what: str, names: Sequence[str] = ()
+    values: Rows, dtype: np.dtype[Any], what: str, names: Sequence[str] = ()
 ) -> Rounded | None:
     """Return the column that rounding takes most of, if it takes much of any.
 
@@ -44,18 +46,26 @@ def worst_rounded(
     """
     if values.dtype.itemsize <= 2 or np.can_cast(values.dtype, dtype):
         return None
-    low, high = (np.asarray(f(axis=0), np.float64) for f in (values.min, values.max))
-    size, spread = np.maximum(abs(low), abs(high)), high - low
+    low, high = np.inf, -np.inf
+    for part in pieces_of(values):
+        piece = np.asarray(values[part], np.float64)
+        low, high = np.minimum(low, piece.min(axis=0)), np.maximum(high, piece.max(axis=0))
+    size, spread = np.maximum(abs(low), abs(high)), np.asarray(high - low)
     # a deviation is at least spread / √(2 n), which acquits nearly all columns of nearly all data
     suspects = size * np.finfo(dtype).eps > _SHARE * spread / math.sqrt(2 * len(values))
     suspects &= spread > 0
     places = np.argwhere(suspects)
     if not len(places):
         return None
-    columns = values[:, suspects].astype(np.float64)
-    mean = columns.mean(axis=0)
-    deviation = np.sqrt(np.square(columns - mean).mean(axis=0))
-    share = np.sqrt(np.square(columns.astype(dtype) - columns).mean(axis=0)) / deviation
+
+    def columns() -> Iterator[NDArray[np.float64]]:
+        return (values[part][:, suspects].astype(np.float64) for part in pieces_of(values))
+
+    rows = len(values)
+    mean = sum(each.sum(axis=0) for each in columns()) / rows
+    deviation = np.sqrt(sum(np.square(each - mean).sum(axis=0) for each in columns()) / rows)
+    lost = sum(np.square(each.astype(dtype) - each).sum(axis=0) for each in columns())
+    share = np.sqrt(lost / rows) / deviation
     found = int(np.sum(share > _SHARE))
     if not found:
         return None

@@ -20,6 +20,7 @@ from dptrain.data.idx_folder import (
 from dptrain.data.npz import read_npz
 from dptrain.data.pickled import PICKLES
 from dptrain.data.raw import RawData
+from dptrain.data.spool import Room
 from dptrain.data.targets import Task
 from dptrain.errors import DataError, UsageError, suggestion
 
@@ -141,8 +142,8 @@ def form_of(source: Source, choices: Choices) -> Form | None:
     return None
 
 
-def read(source: Source, choices: Choices) -> RawData:
-    """Read the files of a source; errors as for ``read_source``."""
+def read(source: Source, choices: Choices, room: Room | None = None) -> RawData:
+    """Read the files of a source; errors as for ``read_source``, ``room`` as for `read_csv`."""
     if source.kind is not Kind.CSV:
         form_of(source, choices)
     match source.kind:
@@ -164,4 +165,5 @@ def read(source: Source, choices: Choices) -> RawData:
                 choices.header,
                 choices.class_names,
                 choices.task,
+                room,
             )

@@ -125,12 +125,14 @@ def _labels(t: NDArray[Any], name: str, classes: int | None) -> NDArray[np.int64
             f"{name} holds the label {t[row]} in row {row} (counting from 0), which is out of "
             f"range: class labels are whole numbers from 0 {known}"
         )
-    return t.astype(np.int64)
+    return t.astype(np.int64, copy=False)
 
 
 def _are_signs(t: NDArray[Any]) -> bool:
     """Tell whether two classes are called -1 and 1, as in books on large margins."""
-    return _are_labels(t) and t.dtype.kind == "i" and {*np.unique(t).tolist()} == {-1, 1}
+    if not _are_labels(t) or t.dtype.kind != "i" or (t.min(), t.max()) != (-1, 1):
+        return False
+    return bool((abs(t) == 1).all())
 
 
 def _of_signs(t: NDArray[Any]) -> NDArray[np.int64]:

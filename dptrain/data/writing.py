@@ -22,6 +22,7 @@ from dptrain.data.npy import npy_header
 from dptrain.data.raw import RawData, check_raw
 from dptrain.data.rescaling import scale_of
 from dptrain.data.rounding import TARGETS, Rounded, worst_rounded
+from dptrain.data.spool import Rows
 from dptrain.data.targets import Targets, Task, normalise_targets
 from dptrain.errors import DataError
 
@@ -65,7 +66,7 @@ def write_folder(
         )
     targets = normalise_targets(data.t_train, data.t_test, scalar, task, exact=exact_targets)
     names = _class_names(data, targets)
-    inputs = {"x_train": data.x_train}
+    inputs: dict[str, Rows] = {"x_train": data.x_train}
     outputs = {"t_train": targets.train}
     if data.x_test is not None and targets.test is not None:
         inputs["x_test"] = data.x_test
@@ -132,12 +133,12 @@ def _rounded(data: RawData, dtype: np.dtype[Any], targets: Targets) -> Iterator[
     yield from (each for each in found if each is not None)
 
 
-def _normalised(values: NDArray[Any], dtype: np.dtype[Any], name: str) -> Iterator[NDArray[Any]]:
+def _normalised(values: Rows, dtype: np.dtype[Any], name: str) -> Iterator[NDArray[Any]]:
     """Yield the inputs piece by piece, so that they are never whole in memory.
 
     Grey values stay uint8, a quarter of the memory to read in every step.
     """
-    if values.dtype == np.uint8:
+    if isinstance(values, np.ndarray) and values.dtype == np.uint8:
         yield values[:, np.newaxis] if values.ndim == 1 else values
         return
     rows = max(1, _PIECE_BYTES // (dtype.itemsize * math.prod(values.shape[1:])))
