@@ -45,5 +45,5 @@ def _of_archive(path: Path) -> int:
     import zipfile  # here, because a warm cache never needs it
 
     with contextlib.suppress(zipfile.BadZipFile), zipfile.ZipFile(path) as archive:
-        return sum(info.file_size for info in archive.infolist())
+        return sum(min(info.file_size, 8 * IN_MEMORY) for info in archive.infolist())
     return 0

@@ -152,7 +152,7 @@ def read(source: Source, choices: Choices, room: Room | None = None) -> RawData:
         case Kind.IDX:
             return read_idx_files(source.files)
         case Kind.NPZ:
-            return read_npz(source.files[0])
+            return read_npz(source.files[0], room)
         case Kind.PICKLE:
             from dptrain.data.book_pickle import read_book_pickle  # here, because it is rare
 

@@ -90,6 +90,14 @@ class Room(ExitStack):
         self.folder.mkdir(parents=True, exist_ok=True)
         return self.enter_context(tempfile.TemporaryFile(dir=self.folder))
 
+    def full(self, error: OSError, size: int) -> DataError:
+        """Return what to say where so many bytes could not be written."""
+        return DataError(
+            f"{self.folder}: the numbers on their way to the prepared data set, {size / 1e6:,.0f} "
+            f"MB so far, cannot be kept there: {error.strerror or error}; free some space or name "
+            "another folder with DPTRAIN_CACHE=DIR"
+        )
+
 
 class Spool:
     """Takes rows one behind the other: beyond 8 MB into a file, if there is room for one.
@@ -118,12 +126,8 @@ class Spool:
                 self._file = self._room.file()
             self._file.write(self._checked().data)
         except OSError as error:
-            size = 8 * (self._columns * self._rows + len(self.values)) / 1e6
-            raise DataError(
-                f"{self._room.folder}: the numbers of the table, {size:,.0f} "
-                f"MB so far, cannot be kept there: {error.strerror or error}; free some space or "
-                "name another folder with DPTRAIN_CACHE=DIR"
-            ) from None
+            size = 8 * (self._columns * self._rows + len(self.values))
+            raise self._room.full(error, size) from None
         self._rows += len(self.values) // max(1, self._columns)
         self.values = array.array("d")
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from dptrain.cli.__main__ import main
-from dptrain.data import csv_labels, prepared, spool
+from dptrain.data import csv_labels, npz, prepared, spool
 from dptrain.data.dataset import open_dataset
 from dptrain.data.needed import memory_needed
 from dptrain.data.prepared import prepare, prepare_arrays
@@ -135,6 +135,7 @@ KINDS = ("classes", "words", "signs", "prices", "whole prices")
 def small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     """A few rows fill the memory."""
     monkeypatch.setattr(spool, "IN_MEMORY", 64)
+    monkeypatch.setattr(npz, "IN_MEMORY", 64)
     monkeypatch.setattr(csv_labels, "MOST", 10)
 
 
@@ -222,11 +223,48 @@ def test_a_large_table_is_never_whole_in_memory(tmp_path: Path) -> None:
     assert peak < 25e6
 
 
+ARRAYS: dict[str, np.ndarray] = {
+    "grey": np.arange(24_000, dtype=np.uint8).reshape(300, 8, 10),
+    "float64": np.random.default_rng(2).standard_normal((300, 80)),
+    "columns first": np.asfortranarray(np.random.default_rng(2).standard_normal((300, 80))),
+}
+
+
+@pytest.mark.parametrize("packed", [True, False])
+@pytest.mark.parametrize("name", ARRAYS)
+def test_an_archive_in_pieces_is_prepared_to_the_same_bytes(
+    name: str, packed: bool, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    path, save = tmp_path / "a.npz", np.savez_compressed if packed else np.savez
+    save(path, x_train=ARRAYS[name], t_train=np.arange(300) % 7)
+    whole = prepare(str(path), dtype="float32")
+    contents = {each.name: each.read_bytes() for each in whole.iterdir()}
+    shutil.rmtree(whole)
+    request.getfixturevalue("small_pieces")
+    assert prepare(str(path), dtype="float32") == whole
+    assert {each.name: each.read_bytes() for each in whole.iterdir()} == contents
+    path.write_bytes(path.read_bytes()[:-3000])
+    with pytest.raises(DataError, match=r"not an intact \.npz file"):
+        prepare(str(path), dtype="float32")
+
+
+def test_a_large_archive_is_never_whole_in_memory(tmp_path: Path) -> None:
+    x = np.random.default_rng(0).standard_normal((60_000, 80))
+    np.savez(tmp_path / "a.npz", x_train=x, t_train=np.arange(60_000) % 7)
+    size = x.nbytes
+    del x
+    tracemalloc.start()
+    prepare(str(tmp_path / "a.npz"), dtype="float32")
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 0.6 * size
+
+
 @pytest.mark.usefixtures("small_pieces")
 def test_a_full_disk_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("DPTRAIN_CACHE", str(tmp_path / "file" / "below"))
     (tmp_path / "a.csv").write_text("\n".join(rows_of("prices")))
-    told = "the numbers of the table, 0 MB so far, cannot be kept there: Not a directory; free"
+    told = "the numbers on their way to .* cannot be kept there: Not a directory; free some space"
     with pytest.raises(DataError, match=told):
         prepare(str(tmp_path / "a.csv"), dtype="float32")
