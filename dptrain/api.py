@@ -29,6 +29,7 @@ from dptrain.data.arrays import plain_array
 from dptrain.data.prepared import prepare_arrays
 from dptrain.errors import UsageError
 from dptrain.experiment.code import MEMORY
+from dptrain.experiment.normalisation import offsets_for
 from dptrain.experiment.override import override
 from dptrain.experiment.python_words import in_python
 from dptrain.experiment.schema import (
@@ -227,6 +228,7 @@ def _fit(
                 dtype=experiment.dtype,
                 task=experiment.task,
                 exact_targets=experiment.normalise_targets != "none",
+                offsets=offsets_for(experiment),
             ),
             origin=origin,
             resumed=resumed,

@@ -253,6 +253,8 @@ class TrainedNetwork:
         change, doubt = change_for(scale_of(x), self.experiment.input_scale, shape)
         if doubt:
             warnings.warn(doubt, ScaleWarning, stacklevel=4)
+        if self.experiment.input_offsets is not None:  # before digits are lost
+            x = x.astype(np.float64) - np.reshape(self.experiment.input_offsets, shape)
         samples = changed(x, change, self.parameters.dtype)
         flat = x.reshape(len(x), -1)
         check_finite(samples.reshape(flat.shape), flat, name="input")

@@ -101,8 +101,9 @@ class Dataset:
     ``digest`` (hex) names the contents of the source. ``classes`` is 0 for regression.
     ``class_names`` has one name per class. ``target_shape`` is () for class labels, (k,) for
     regression. ``rounded`` tells of inputs and targets that have lost digits, ``scale`` of what the
-    inputs were before. ``validation`` and ``test`` may be empty. ``form`` tells how a CSV was
-    understood, ``notes`` are sentences for the user.
+    inputs were before; ``offsets``, perhaps none, have been taken off their numbers.
+    ``validation`` and ``test`` may be empty. ``form`` tells how a CSV was understood, ``notes`` are
+    sentences for the user.
     """
 
     name: str
@@ -119,6 +120,7 @@ class Dataset:
     test: Split
     form: Form | None = None
     notes: tuple[str, ...] = ()
+    offsets: tuple[float, ...] = ()
 
     def shaped(self, shape: tuple[int, ...]) -> Self:
         """Return the data set with samples of another shape of the same size."""
@@ -191,6 +193,7 @@ def open_dataset(
         test=test_split,
         form=meta.form,
         notes=meta.notes,
+        offsets=meta.offsets,
     )
 
 

@@ -2,7 +2,7 @@
 
 import array
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import IO, Any, NamedTuple
@@ -55,8 +55,30 @@ class FileRows:
         return found if dtype is None else found.astype(dtype, copy=False)
 
 
-# What a data set's inputs may be: an array, perhaps a mapped one, or rows in a file.
-Rows = NDArray[Any] | FileRows
+class Centred:
+    """Rows with an offset taken off each element of a sample, float64; it gives slices."""
+
+    dtype = np.dtype(np.float64)
+
+    def __init__(self, rows: NDArray[Any] | FileRows, offsets: Sequence[float]) -> None:
+        """Take rows ``(n, …)`` and as many offsets as a row has numbers."""
+        self._rows = rows
+        self._offsets = np.reshape(offsets, rows.shape[1:])
+        self.shape = rows.shape
+        self.ndim = rows.ndim
+        self.size = rows.size
+        self.nbytes = rows.size * self.dtype.itemsize
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, rows: slice) -> NDArray[Any]:
+        found: NDArray[Any] = self._rows[rows].astype(np.float64) - self._offsets
+        return found
+
+
+# What a data set's inputs may be: an array, perhaps a mapped one, or what gives slices of such.
+Rows = NDArray[Any] | FileRows | Centred
 
 
 def pieces_of(rows: Rows) -> Iterator[slice]:
@@ -131,7 +153,7 @@ class Spool:
         self._rows += len(self.values) // max(1, self._columns)
         self.values = array.array("d")
 
-    def rows(self, count: int) -> Rows:
+    def rows(self, count: int) -> NDArray[Any] | FileRows:
         """Return all rows, of which there are ``count``."""
         if self._file is None:
             return self._checked()

@@ -7,7 +7,7 @@ import math
 import os
 import shutil
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,12 +21,14 @@ from dptrain.data.inputs import normalise_inputs
 from dptrain.data.npy import npy_header
 from dptrain.data.raw import RawData, check_raw
 from dptrain.data.rescaling import scale_of
-from dptrain.data.rounding import TARGETS, Rounded, worst_rounded
-from dptrain.data.spool import Rows
+from dptrain.data.rounding import TARGETS, Rounded, offsets_of, worst_rounded
+from dptrain.data.spool import Centred, Rows
 from dptrain.data.targets import Targets, Task, normalise_targets
 from dptrain.errors import DataError
 
 DtypeName = Literal["float32", "float64"]
+# What is taken off the numbers of a sample: nothing, one each, or what saves their digits.
+Offsets = Sequence[float] | Literal["find"] | None
 
 _PREFIX = ".preparing-"
 _STALE_SECONDS = 3600
@@ -43,6 +45,7 @@ def write_folder(
     dtype: DtypeName,
     task: Task | None = None,
     exact_targets: bool = False,
+    offsets: Offsets = None,
     form: Form | None = None,
     remedy: str,
 ) -> None:
@@ -66,10 +69,11 @@ def write_folder(
         )
     targets = normalise_targets(data.t_train, data.t_test, scalar, task, exact=exact_targets)
     names = _class_names(data, targets)
-    inputs: dict[str, Rows] = {"x_train": data.x_train}
+    found = _offsets(data.x_train, scalar, offsets)
+    inputs: dict[str, Rows] = {"x_train": _centred(data.x_train, found)}
     outputs = {"t_train": targets.train}
     if data.x_test is not None and targets.test is not None:
-        inputs["x_test"] = data.x_test
+        inputs["x_test"] = _centred(data.x_test, found)
         outputs["t_test"] = targets.test
     temporary = folder.with_name(f"{_PREFIX}{os.getpid()}-{os.urandom(8).hex()}")
     try:
@@ -89,11 +93,12 @@ def write_folder(
             dtype,
             classes=len(names),
             class_names=names,
-            rounded=tuple(_rounded(data, scalar, targets)),
+            rounded=tuple(_rounded(inputs["x_train"], data, scalar, targets)),
             scale=scale_of(data.x_train),
             files=files,
             form=form,
             notes=data.notes,
+            offsets=found,
         )
         _write_synced(temporary / META, [msgspec.json.encode(meta)])
         _publish(temporary, folder, meta)
@@ -111,6 +116,18 @@ def write_folder(
         shutil.rmtree(temporary, ignore_errors=True)
 
 
+def _offsets(x: NDArray[Any], dtype: np.dtype[Any], given: Offsets) -> tuple[float, ...]:
+    if given == "find":
+        return offsets_of(x, dtype)
+    # other data with other samples are refused by whoever asked for them
+    fits = given is not None and x.dtype != np.uint8 and len(given) == math.prod(x.shape[1:])
+    return tuple(map(float, given or ())) if fits else ()
+
+
+def _centred(x: NDArray[Any], offsets: tuple[float, ...]) -> Rows:
+    return Centred(x, offsets) if offsets else x
+
+
 def _class_names(data: RawData, targets: Targets) -> tuple[str, ...]:
     if not targets.classes:
         return ()
@@ -124,9 +141,9 @@ def _class_names(data: RawData, targets: Targets) -> tuple[str, ...]:
     return names
 
 
-def _rounded(data: RawData, dtype: np.dtype[Any], targets: Targets) -> Iterator[Rounded]:
+def _rounded(x: Rows, data: RawData, dtype: np.dtype[Any], targets: Targets) -> Iterator[Rounded]:
     """Yield the columns that lose most digits: of the inputs, and of targets to predict."""
-    found = [worst_rounded(data.x_train, dtype, "x_train", data.input_names)]
+    found = [worst_rounded(x, dtype, "x_train", data.input_names)]
     if not targets.classes:
         t = data.t_train[:, 0] if data.t_train.shape[1:] == (1,) else data.t_train
         found.append(worst_rounded(t, targets.train.dtype, TARGETS))

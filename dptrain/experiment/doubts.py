@@ -34,11 +34,11 @@ def _rounding(job: Job) -> Iterator[str]:
     for each in job.dataset.rounded:
         # float64 would hold such targets, but a network begins near 0, and has a long way to them
         targets = each.name.endswith(TARGETS)
-        remedy = (
-            "give --normalise-targets standard, or " if targets else "give --dtype float64, or "
-        )
-        if targets and isinstance(job.network, OwnNetwork):
-            remedy = ""
+        own = isinstance(job.network, OwnNetwork)
+        ways = ["--normalise-targets standard"] * (not own) if targets else ["--dtype float64"]
+        if not targets and not own and job.experiment.normalise == "none":
+            ways.insert(0, "--normalise standard")
+        remedy = f"give {' or '.join(ways)}, or " if ways else ""
         others = f" and of {each.others} more" if each.others else ""
         yield (
             f"{job.dtype} takes most digits of {each.name}{others}: its mean is "

@@ -26,6 +26,7 @@ from dptrain.experiment.models import build_loss, build_network, shape_of_sample
 from dptrain.experiment.normalisation import (
     check_normalisation,
     fit_normalisation,
+    offsets_for,
     with_target_scale,
 )
 from dptrain.experiment.schema import Experiment, TaskName
@@ -69,6 +70,9 @@ class Job:
         network: OwnNetwork | None = None,
     ) -> None:
         """Make the network; ``network`` is one of the user's own that is made already."""
+        experiment = msgspec.structs.replace(
+            experiment, input_offsets=list(dataset.offsets) or None
+        )
         self.experiment = experiment = with_target_scale(experiment, dataset)
         self.dataset = dataset = dataset.standardised(experiment.target_scale)
         self.origin = origin
@@ -274,7 +278,7 @@ def _foreign(experiment: Experiment, class_names: Sequence[str]) -> tuple[Experi
     experiment = msgspec.structs.replace(
         experiment, dataset_digest=None, train_rows=None, validation=0.0, test=0.0, task=task
     )
-    opened = opened_data(experiment, prepared_data(experiment, class_names))
+    opened = opened_data(experiment, prepared_data(experiment, class_names, centred=False))
     size, wanted = math.prod(opened.sample_shape), math.prod(experiment.input_shape or ())
     if experiment.input_shape and size != wanted:
         raise ShapeError(
@@ -302,10 +306,13 @@ def opened_data(experiment: Experiment, folder: Path) -> Dataset:
     return opened.shaped(shape_of_samples(experiment, opened.sample_shape))
 
 
-def prepared_data(experiment: Experiment, class_names: Sequence[str] = ()) -> Path:
+def prepared_data(
+    experiment: Experiment, class_names: Sequence[str] = (), *, centred: bool = True
+) -> Path:
     """Return the folder of an experiment's data set, prepared now unless it was before.
 
-    ``class_names`` are those of a run whose numbering is to be kept.
+    ``class_names`` are those of a run whose numbering is to be kept. ``centred`` is that of
+    `offsets_for`.
 
     Raises:
         DataError: there is no such data set, or it was arrays in memory.
@@ -331,6 +338,7 @@ def prepared_data(experiment: Experiment, class_names: Sequence[str] = ()) -> Pa
         class_names=class_names,
         transpose=experiment.transpose,
         exact_targets=experiment.normalise_targets != "none",
+        offsets=offsets_for(experiment, centred=centred),
     )
 
 

@@ -7,6 +7,7 @@ from msgspec.structs import replace
 from dptrain.data.prepared import prepare_as_arrays
 from dptrain.experiment.code import MEMORY
 from dptrain.experiment.job import prepared_data
+from dptrain.experiment.normalisation import offsets_for
 from dptrain.experiment.schema import Experiment
 
 
@@ -29,6 +30,7 @@ def data_at(experiment: Experiment, dataset: str) -> tuple[Experiment, Path]:
             dtype=experiment.dtype,
             task=experiment.task,
             exact_targets=experiment.normalise_targets != "none",
+            offsets=offsets_for(experiment),
         )
     moved = replace(experiment, dataset=dataset)
     return moved, prepared_data(moved)

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from dptrain.data.dataset import Dataset, Split
 from dptrain.data.statistics import input_statistics
 from dptrain.data.target_scale import target_scale_of
+from dptrain.data.writing import Offsets
 from dptrain.errors import DataError, UsageError
 from dptrain.experiment.schema import Experiment
 from dptrain.nn.network import Network
@@ -64,6 +65,19 @@ def shift_and_scale(train: Split, method: Method, dtype: np.dtype[Any]) -> tuple
             f"far apart to be normalised in {dtype}; divide them by a constant"
         )
     return shift, scale
+
+
+def offsets_for(experiment: Experiment, *, centred: bool = True) -> Offsets:
+    """Return what is to be taken off the inputs before they are rounded to the run's dtype.
+
+    What was taken off in the run whose experiment it is. Where inputs are normalised, and no run
+    has been recorded yet, what saves the digits of their columns; the layer takes the rest of the
+    mean off. ``centred`` is false where that is not to be found out.
+    """
+    if experiment.input_offsets is not None:
+        return experiment.input_offsets
+    new = experiment.dataset_digest is None and experiment.normalise != "none"
+    return "find" if new and centred else None
 
 
 def with_target_scale(experiment: Experiment, dataset: Dataset) -> Experiment:

@@ -150,6 +150,7 @@ class Experiment(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     ] = "mnist"
     dataset_digest: str | None = None
     input_scale: Scale | None = None
+    input_offsets: list[float] | None = None
     target_scale: TargetScale | None = None
     label: Annotated[
         str | None,

@@ -4,6 +4,7 @@ import json
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from onnx import ModelProto, TensorProto, checker, helper
 
 import dptrain
@@ -31,7 +32,8 @@ _INPUT_TEXT = (
 def onnx_model(trained: TrainedNetwork) -> ModelProto:
     """Return the model of a network.
 
-    It has one input, ``input`` of shape ``(rows, *input_shape)`` in the dtype of the weights, and
+    It has one input, ``input`` of shape ``(rows, *input_shape)`` in the dtype of the weights, or in
+    float64 where offsets are taken off before rounding, and
     the output ``outputs`` ``(rows, *output_shape)``, what `TrainedNetwork.outputs` returns: in the
     dtype of the weights, or in float64 where targets were standardised. A network trained with
     softmax-cross-entropy has a second output, ``probabilities``, what `TrainedNetwork.predict`
@@ -43,7 +45,8 @@ def onnx_model(trained: TrainedNetwork) -> ModelProto:
     """
     network = trained.layered("an ONNX model")
     graph = Graph(trained.weights)
-    x = INPUT
+    offsets = trained.experiment.input_offsets
+    x = INPUT if offsets is None else _take_in(graph, trained, np.array(offsets))
     for placed in network.row:
         x = graph.layer(placed, x)
     _put_out(graph, x, trained.experiment.target_scale)
@@ -56,7 +59,14 @@ def onnx_model(trained: TrainedNetwork) -> ModelProto:
     made = helper.make_graph(
         graph.nodes,
         "dptrain",
-        [_value(INPUT, element, network.input_shape, _INPUT_TEXT)],
+        [
+            _value(
+                INPUT,
+                element if offsets is None else TensorProto.DOUBLE,
+                network.input_shape,
+                _INPUT_TEXT,
+            )
+        ],
         [_value(name, put_out, network.output_shape, "") for name in results],
         graph.constants,
     )
@@ -71,6 +81,15 @@ def onnx_model(trained: TrainedNetwork) -> ModelProto:
     helper.set_model_props(model, _metadata(trained))
     checker.check_model(model, full_check=True)
     return model
+
+
+def _take_in(graph: Graph, trained: TrainedNetwork, offsets: NDArray[np.float64]) -> str:
+    """Add what is taken off the inputs before they are rounded; return what comes of it."""
+    shape = trained.network.input_shape
+    name = graph.constant("input.offsets", offsets.reshape(shape))
+    centred = graph.node("Sub", [INPUT, name], "input.centred")
+    element = helper.np_dtype_to_tensor_dtype(trained.parameters.dtype)
+    return graph.node("Cast", [centred], "input.rounded", to=element)
 
 
 def _put_out(graph: Graph, x: str, scale: TargetScale | None) -> None:

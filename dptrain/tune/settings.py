@@ -31,6 +31,7 @@ NOT_SEARCHED = (
     "layers",
     "dataset_digest",
     "input_scale",
+    "input_offsets",
     "normalise_targets",  # of which losses are in other units
     "target_scale",
     "init_digest",
