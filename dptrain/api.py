@@ -18,10 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 from dptrain.checkpoint.checkpoint import Checkpoint
 from dptrain.coordinator.observer import Observer
 from dptrain.coordinator.recorded import (
-    RESUMABLE,
-    changed,
-    check_patience,
-    recorded,
+    continued,
     way_on,
 )
 from dptrain.coordinator.session import Session
@@ -29,8 +26,10 @@ from dptrain.data.arrays import plain_array
 from dptrain.data.prepared import prepare_arrays
 from dptrain.errors import UsageError
 from dptrain.experiment.code import MEMORY
+from dptrain.experiment.exchanges import ExchangeName
+from dptrain.experiment.job import plain_job
+from dptrain.experiment.moved import data_at
 from dptrain.experiment.normalisation import offsets_for
-from dptrain.experiment.override import override
 from dptrain.experiment.python_words import in_python
 from dptrain.experiment.schema import (
     Dtype,
@@ -102,7 +101,7 @@ class Settings(TypedDict, total=False):
     seed: int
     dtype: Dtype
     workers: int | Literal["auto"]
-    exchange: Literal["inline", "star", "shared"]
+    exchange: ExchangeName
     transport: Literal["ipc", "tcp"]
     trace: bool
     worker_timeout: float
@@ -117,6 +116,7 @@ def fit(
     data: Arrays,
     *,
     test_data: Arrays | None = None,
+    sample_weight: ArrayLike | None = None,
     params: Params | None = None,
     predict: Callable[[Params, NDArray[Any]], ArrayLike] | None = None,
     out: str | Path | None = None,
@@ -145,6 +145,9 @@ def fit(
             -1 and 1 are two classes as well. uint8 inputs are grey
             values and divided by 255; other numbers are taken as they are.
         test_data: likewise; without it a fraction ``test`` of the rows is held out.
+        sample_weight: how much each row of ``data`` counts, ``(n,)``, 0 or more and not all 0, for
+            a `Network`. In training a row's loss is multiplied by its weight, divided by the mean
+            of the weights that are trained on; evaluations count rows alike.
         params: the arrays that the function begins with, by name; trained in place.
         predict: of the function, if there is one: ``predict(params, x)`` returns outputs.
         out: the run folder; by default a new one under ``logs/``.
@@ -166,6 +169,7 @@ def fit(
             network,
             data,
             test_data,
+            None if sample_weight is None else plain_array(sample_weight, "sample_weight"),
             settings=_plain(settings),
             params=params,
             predict=predict,
@@ -180,6 +184,7 @@ def _fit(
     network: object,
     data: Arrays,
     test_data: Arrays | None,
+    sample_weight: NDArray[Any] | None,
     *,
     settings: dict[str, Any],
     params: Params | None,
@@ -210,7 +215,7 @@ def _fit(
         resumed = None
         if resume is not None:
             begins, resumed = None, stack.enter_context(RunFolder.resume(resume))
-            settings, execution = _continued(resumed, settings, execution, out)
+            settings, execution = continued(resumed, settings, execution, out)
         experiment = build(Experiment, settings, "fit")
         folder = scratch_folder("data")
         stack.callback(shutil.rmtree, folder)
@@ -225,6 +230,7 @@ def _fit(
                 t_train=train[1],
                 x_test=test[0],
                 t_test=test[1],
+                w_train=sample_weight,
                 dtype=experiment.dtype,
                 task=experiment.task,
                 exact_targets=experiment.normalise_targets != "none",
@@ -265,28 +271,6 @@ def _untrained(trained: TrainedNetwork, settings: dict[str, Any]) -> Network:
     return Network(network.input_shape, layers)
 
 
-def _continued(
-    run: RunFolder, settings: dict[str, Any], execution: dict[str, Any], out: str | Path | None
-) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return the settings of a run that goes on."""
-    if out is not None:
-        raise UsageError(f"resume={str(run.path)!r} continues in its own folder; leave out out")
-    settings.pop("init_from", None)  # the run has begun with it already
-    earlier, ran_as = recorded(run)
-    if fixed := changed(earlier, settings):
-        key = fixed[0]
-        what = f"{key}={earlier.get(key)!r}, not {settings[key]!r}"
-        if key in ("layers", "input_shape", "model", "model_targets", "dataset"):
-            what = f"another {'network' if key != 'dataset' else 'data set'} than this one"
-        raise UsageError(
-            f"resume={str(run.path)!r} continues the recorded experiment, which has {what}; give "
-            "what it has, or train anew without resume"
-        )
-    check_patience(run.path, earlier, settings)
-    own = {key: settings[key] for key in settings if key in RESUMABLE}
-    return override(earlier, own), override(ran_as, execution)
-
-
 def _pair(data: object, part: str) -> tuple[NDArray[Any], NDArray[Any]]:
     """Return inputs and targets; refuse anything but a pair of them."""
     if not isinstance(data, tuple | list) or len(data) != 2:
@@ -300,36 +284,64 @@ def _pair(data: object, part: str) -> tuple[NDArray[Any], NDArray[Any]]:
 
 
 def train(
-    experiment: Experiment,
+    experiment: Experiment | None = None,
     execution: Execution | None = None,
     *,
     network: object | None = None,
     out: str | Path | None = None,
+    resume: str | Path | Result | None = None,
     progress: bool = True,
     on_epoch: OnEpoch | None = None,
 ) -> Result:
     """Carry out an experiment, as ``dptrain train`` does.
 
     Args:
-        experiment: such as ``Experiment(model="mlp:784-100-10", epochs=5)``.
-        execution: such as ``Execution(workers=4)``.
+        experiment: such as ``Experiment(model="mlp:784-100-10", epochs=5)``; of a run to go on with
+            it may be left out.
+        execution: such as ``Execution(workers=4)``; by default, also that of the run to go on with.
         network: an object of your own, as for `fit`, in place of the experiment's model.
         out: the run folder; by default a new one under ``logs/``.
+        resume: a run to go on with, as for `fit`: by itself, or with the same experiment, of which
+            ``dataset`` may name another place where the same data lie.
         progress: whether to show it on standard error.
         on_epoch: as for `fit`.
 
     Raises:
         As `fit`.
     """
-    if experiment.dataset == MEMORY:
-        raise UsageError(f"dataset={MEMORY!r} is for fit, which has the arrays; name a data set")
-    with in_python():
-        experiment = build(Experiment, _plain(asdict(experiment)), "Experiment")
-        execution = build(Execution, asdict(execution or Execution()), "Execution")
+    with in_python(), ExitStack() as stack:
+        wanted = build(Experiment, _plain(asdict(experiment or Experiment())), "Experiment")
+        if wanted.dataset == MEMORY:
+            raise UsageError(
+                f"dataset={MEMORY!r} is for fit, which has the arrays; name a data set"
+            )
+        runs_as = build(Execution, asdict(execution or Execution()), "Execution")
         origin = None if network is None else Given(network)
         if origin is not None:
-            experiment = replace(experiment, model=origin.model)
-        return _trained(experiment, execution, out, progress, origin=origin, on_epoch=on_epoch)
+            wanted = replace(wanted, model=origin.model)
+        resumed = prepared = None
+        if resume is not None:
+            resumed = stack.enter_context(RunFolder.resume(_run_of(resume)))
+            given = {} if experiment is None else plain_job(wanted)
+            if wanted.layers is not None:
+                del given["model"]
+            lies_at = given.pop("dataset", None)
+            ways = {} if execution is None else asdict(runs_as)
+            found, ways = continued(resumed, given, ways, out)
+            wanted = build(Experiment, found, str(resumed.path))
+            runs_as = build(Execution, ways, "Execution")
+            if lies_at is not None:
+                wanted, prepared = data_at(wanted, lies_at)
+        return _trained(
+            wanted,
+            runs_as,
+            out,
+            progress,
+            prepared=prepared,
+            origin=origin,
+            resumed=resumed,
+            on_epoch=on_epoch,
+        )
 
 
 def _trained(
@@ -366,7 +378,7 @@ def _trained(
     if isinstance(outcome.job.network, OwnNetwork):
         outcome.job.network.load(outcome.parameters)
     if not outcome.finished:
-        way = way_on(outcome.job.experiment, outcome.folder.path)
+        way = way_on(outcome.job.experiment, outcome.folder.path, origin)
         raise KeyboardInterrupt(f"stopped after step {outcome.steps}; continue with: {way}")
     found = result_from(outcome)
     if progress:

@@ -8,6 +8,7 @@ import difflib
 import errno
 import os
 from collections.abc import Iterable
+from typing import Self
 
 EXIT_ERROR = 1
 EXIT_USAGE = 2
@@ -71,6 +72,15 @@ class NonFiniteError(DptrainError, RuntimeError):
 
     exit_code = EXIT_NON_FINITE
 
+    @classmethod
+    def at(cls, step: int, where: str, layer: str, what: str) -> Self:
+        """Return the error that names where the first infinity or NaN of a step stood."""
+        place = {
+            "weights": f"in the weights of layer {layer}",
+            "output": f"in the output of layer {layer}",
+        }.get(what, f"in the {layer}")
+        return cls(f"step {step} has a loss that is not finite: {where}, first {place}")
+
 
 class OwnCodeError(DptrainError, RuntimeError):
     """The user's own network raised.
@@ -92,6 +102,18 @@ class WorkersLostError(DptrainError, RuntimeError):
     exit_code = EXIT_WORKERS_LOST
 
 
+class WorkerKilledError(WorkersLostError):
+    """SIGKILL ended a worker: the system's or somebody's, for nothing in a run sends it.
+
+    Attributes:
+        how: which rank it was, without where the run stood.
+    """
+
+    def __init__(self, how: str, where: str) -> None:
+        super().__init__(how + where)
+        self.how = how
+
+
 class Interrupted(DptrainError, RuntimeError):  # noqa: N818 - not an error: the user asked for it
     """The run was stopped by a signal after the checkpoint was written."""
 
@@ -99,14 +121,22 @@ class Interrupted(DptrainError, RuntimeError):  # noqa: N818 - not an error: the
 
 
 def suggestion(word: str, choices: Iterable[str]) -> str:
-    """Return ``"; did you mean 'x'?"`` for the choice nearest to ``word``, or an empty string."""
-    near = difflib.get_close_matches(word, list(choices), n=1, cutoff=0.6)
-    return f"; did you mean {near[0]!r}?" if near else ""
+    """Return ``"; did you mean 'x'?"`` for the choice nearest to ``word``, or an empty string.
+
+    Capitals, and ``_`` for ``-``, are no difference.
+    """
+    known = {_plain(choice): choice for choice in choices}
+    near = difflib.get_close_matches(_plain(word), known, n=1, cutoff=0.6)
+    return f"; did you mean {known[near[0]]!r}?" if near else ""
+
+
+def _plain(word: str) -> str:
+    return word.casefold().replace("_", "-")
 
 
 def machine_limit(error: Exception) -> str:
     """Return what the machine has too little of, by an error, and the remedy; "" of others."""
-    if isinstance(error, ResourceError | DiskFullError):
+    if isinstance(error, ResourceError | DiskFullError | WorkerKilledError):
         return str(error)
     if isinstance(error, MemoryError):
         what = f": {error}" if str(error) else ""

@@ -25,6 +25,11 @@ def program() -> str:
     return "dptrain"
 
 
+def word(what: object) -> str:
+    """Return a path, or what else a command names, as one word for the shell."""
+    return shlex.quote(str(what))
+
+
 def install(extra: str) -> str:
     """Return the command that installs an extra of dptrain, for the Python that runs this."""
     return f"{shlex.quote(sys.executable)} -m pip install 'dptrain[{extra}]'"

@@ -11,7 +11,7 @@ from typing import Literal, Self
 
 from dptrain.checkpoint.atomic import sweep_temporaries
 from dptrain.errors import RunFolderError, suggestion
-from dptrain.invocation import program
+from dptrain.invocation import program, word
 
 DEFAULT_PARENT = Path("logs")
 
@@ -147,7 +147,8 @@ class RunFolder:
         there = f" (but {other})" if other.is_file() else ""
         raise RunFolderError(
             f"{self.path}: has no checkpoint {wanted.relative_to(self.path)}{there}; the run was "
-            f"stopped before it wrote one: start it anew with `{program()} train {self.experiment}`"
+            f"stopped before it wrote one: start it anew with `{program()} train "
+            f"{word(self.experiment)}`"
         )
 
     def discard_unless_begun(self) -> None:
@@ -209,7 +210,7 @@ def make_empty(path: Path) -> None:
         if not _is_empty(path):
             way = ""
             if _is_run(path):
-                way = f"continue the run in it, with --resume {path}, or "
+                way = f"continue the run in it, with --resume {word(path)}, or "
             raise RunFolderError(
                 f"{path}: is not empty, and a run never overwrites another; {way}choose another "
                 "folder with --out"

@@ -1,6 +1,7 @@
 """Running the real command line, and waiting for what it does without sleeping blindly."""
 
 import json
+import socket
 import subprocess
 import sys
 import time
@@ -64,6 +65,12 @@ def wait_until(happened: Callable[[], bool], process: "subprocess.Popen[str]") -
         assert process.poll() is None, process.communicate()
         assert time.monotonic() < deadline
         time.sleep(0.002)
+
+
+def free_address() -> str:
+    """Return a loopback address that was free a moment ago."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return f"tcp://127.0.0.1:{server.getsockname()[1]}"
 
 
 def steps_logged(run: Path) -> int:

@@ -80,6 +80,7 @@ def test_settings_are_the_fields_of_the_schema() -> None:
         "label",
         "columns",
         "header",
+        "row_weights",
         "listen",
         "join",
         "pin",

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from dptrain.nn.batchnorm import BatchNorm
-from dptrain.optim.rules import DEFAULT_LR, RULES, Arrays
+from dptrain.optim.links import Arrays, Moment
+from dptrain.optim.rules import RULES
 from tests.commands import dptrain
 
 PAGE = (Path(__file__).parents[1] / "docs" / "definitions.md").read_text(encoding="utf-8")
@@ -24,7 +25,7 @@ def stepped(name: str, gradients: np.ndarray, epsilons: list[float]) -> np.ndarr
     slots = [np.zeros_like(w) for _ in RULES[name]().slots]
     for step, (g, epsilon) in enumerate(zip(gradients, epsilons, strict=True)):
         rule = RULES[name](epsilon=epsilon)  # type: ignore[call-arg]
-        rule.update(Arrays(w, g.copy(), slots, w, slots, np.empty_like(w)), 0.01, step)
+        rule.update(Arrays(w, g.copy(), slots, w, slots, np.empty_like(w)), Moment(step, 0.01))
     return w
 
 
@@ -56,7 +57,7 @@ def test_defaults_stand_on_the_page_and_in_the_help() -> None:
     assert float(line("`BatchNorm`, ε beside the variance")) == norm.epsilon
     text = " ".join(dptrain("train", "--help", env={"COLUMNS": "400", "PATH": ""}).stdout.split())
     for rate, rules in ((0.1, ["sgd"]), (0.01, ["momentum", "nesterov", "adagrad"])):
-        assert [name for name, lr in DEFAULT_LR.items() if lr == rate] == rules
+        assert [name for name, rule in RULES.items() if rule.default_lr == rate] == rules
     assert "0.1 for sgd, 0.01 for momentum, nesterov and adagrad, 0.001 for the others" in text
     for told in ("1e-7 for adagrad and rmsprop", "1e-8 for adam and adamw"):
         assert told in text

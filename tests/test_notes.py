@@ -16,7 +16,8 @@ from dptrain.nn.losses import AnyLoss, SoftmaxCrossEntropy, SumOfSquares
 from dptrain.nn.network import AnyLayer, Network
 from dptrain.nn.numerical import NumericalPass
 from dptrain.nn.passes import Arrangement, Pass, Replica, Targets
-from dptrain.optim.rules import RULES, SGD, AnyRule, Arrays
+from dptrain.optim.links import Arrays, Moment
+from dptrain.optim.rules import RULES, SGD, AnyRule
 from dptrain.optim.schedules import Cosine
 from dptrain.optim.updater import Updater
 
@@ -114,7 +115,7 @@ def descended(lr: float) -> NDArray[np.float64]:
     x, g = np.array([-3.0, 4.0]), np.empty(2)
     for step in range(100):
         g[...] = 2 * x
-        SGD().update(Arrays(x, g, [], x, [], np.empty(2)), lr, step)
+        SGD().update(Arrays(x, g, [], x, [], np.empty(2)), Moment(step, lr))
     return x
 
 

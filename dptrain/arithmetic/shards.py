@@ -60,3 +60,8 @@ def assign(shards: int, world_size: int) -> tuple[tuple[int, int], ...]:
     size, larger = divmod(shards, world_size)
     bounds = [rank * size + min(rank, larger) for rank in range(world_size + 1)]
     return tuple(pairwise(bounds))
+
+
+def edges(bounds: tuple[tuple[int, int], ...]) -> tuple[int, ...]:
+    """Return the ranks' ranges as ascending edges, as `remaining_additions` takes them."""
+    return (*(low for low, _ in bounds), bounds[-1][1])

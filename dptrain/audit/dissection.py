@@ -71,7 +71,10 @@ def _rows(job: Job, found: ShardedPass, step: int) -> Iterator[Part]:
 
 
 def _samples(phase: str, found: ShardedPass) -> Iterator[Part]:
-    for what, arrays in (("inputs", found.inputs), ("targets", found.targets)):
+    parts = {"inputs": found.inputs, "targets": found.targets}
+    if found.row_weights:
+        parts["row weights"] = found.row_weights
+    for what, arrays in parts.items():
         for block, array in zip(found.blocks, arrays, strict=True):
             shape = (block.shards, block.rows, *array.shape[1:])
             for i, own in enumerate(array.reshape(shape)):

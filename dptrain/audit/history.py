@@ -15,7 +15,7 @@ from dptrain.errors import CheckpointError, RunFolderError, UsageError
 from dptrain.experiment.files import read_toml
 from dptrain.experiment.schema import Experiment
 from dptrain.experiment.validate import build
-from dptrain.invocation import program
+from dptrain.invocation import program, word
 from dptrain.metrics.lines import read_metrics
 from dptrain.metrics.records import (
     ArithmeticRecord,
@@ -145,7 +145,7 @@ def read_history(path: Path) -> History:
     if not end:
         raise RunFolderError(
             f"{folder.path}: tells of no step: neither metrics.jsonl nor a checkpoint does; "
-            f"train it with `{program()} train {folder.experiment}`"
+            f"train it with `{program()} train {word(folder.experiment)}`"
         )
     return History(
         folder.path,

@@ -5,6 +5,7 @@ from typing import Any
 
 from dptrain.errors import UsageError
 from dptrain.experiment.schema import MODEL_FIELDS
+from dptrain.invocation import word
 from dptrain.own.origin import is_own
 
 _NETWORK = ("model", "layers", "input_shape", "normalise", "normalise_targets", *MODEL_FIELDS)
@@ -28,6 +29,6 @@ def with_saved_network(settings: Mapping[str, Any]) -> dict[str, Any]:
     if is_own(saved["model"]):
         raise UsageError(
             f"init_from={source!r} is of a network of your own; name its code: "
-            f"--model {saved['model']}"
+            f"--model {word(saved['model'])}"
         )
     return {name: saved[name] for name in _NETWORK if name in saved} | dict(settings)

@@ -1,9 +1,8 @@
 """``dptrain bisect``."""
 
-from pathlib import Path
-
 from dptrain.audit.bisect import bisect as bisected
 from dptrain.audit.history import read_history
+from dptrain.cli.completion import DataSet, TrainedRun
 from dptrain.cli.flags import CodeFlags
 from dptrain.cli.output import print_json
 from dptrain.cli.verify import accepted
@@ -12,11 +11,11 @@ from dptrain.report.audit import print_bisection
 
 
 def bisect(
-    one: Path,
-    other: Path,
+    one: TrainedRun,
+    other: TrainedRun,
     /,
     *,
-    dataset: str | None = None,
+    dataset: DataSet = None,
     code: CodeFlags | None = None,
     json: bool = False,
 ) -> int:

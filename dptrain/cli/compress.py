@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 import msgspec
 from cyclopts import Parameter
 
+from dptrain.cli.completion import DataSet, RunPath
 from dptrain.cli.flags import whole_number
 from dptrain.cli.output import print_json, scale_notes
 from dptrain.compression import Row, measured, variants
@@ -22,14 +23,14 @@ HEADER = ("pruned", "bits", "not zero", "bytes", "size", "test", "loss", "same c
 
 
 def compress(
-    run: Path,
+    run: RunPath,
     /,
     *,
     prune: str | None = None,
     bits: Annotated[int | None, Parameter(converter=whole_number)] = None,
     out: Path | None = None,
     checkpoint: Literal["last", "best"] = "last",
-    dataset: str | None = None,
+    dataset: DataSet = None,
     json: bool = False,
 ) -> int:
     """Make a run's weights smaller, and compare size and accuracy before and after.

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Literal
 
 from dptrain.checkpoint.atomic import atomic_write
 from dptrain.checkpoint.checkpoint import Checkpoint
+from dptrain.cli.completion import RunPath
 from dptrain.cli.experiments import read_experiment
 from dptrain.cli.output import print_json
 from dptrain.conversion import book_params, dense_experiment, network_from
@@ -30,7 +31,7 @@ TARGETS = (SUFFIX, *PICKLES, ONNX)
 
 
 def convert(
-    source: Path,
+    source: RunPath,
     target: Path,
     /,
     *,

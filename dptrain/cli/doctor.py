@@ -1,8 +1,8 @@
 """``dptrain doctor``."""
 
 from dptrain.cli.output import print_json
+from dptrain.doctor import examine
 from dptrain.errors import EXIT_CHECK_FAILED
-from dptrain.report.doctor import examine
 from dptrain.report.tables import print_table
 
 

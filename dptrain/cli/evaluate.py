@@ -1,9 +1,9 @@
 """``dptrain evaluate``."""
 
 import sys
-from pathlib import Path
 from typing import Literal
 
+from dptrain.cli.completion import DataSet, RunPath
 from dptrain.cli.flags import CodeFlags, warn_of_change
 from dptrain.cli.output import print_json, scale_notes
 from dptrain.coordinator.remarks import chosen_by_test, flattered
@@ -22,11 +22,11 @@ from dptrain.trained import TrainedNetwork, load_run
 
 
 def evaluate(
-    run: Path,
+    run: RunPath,
     /,
     *,
     checkpoint: Literal["last", "best"] = "last",
-    dataset: str | None = None,
+    dataset: DataSet = None,
     code: CodeFlags | None = None,
     json: bool = False,
 ) -> int:

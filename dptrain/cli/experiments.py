@@ -6,6 +6,7 @@ from typing import Any
 import dptrain
 from dptrain.errors import UsageError, suggestion
 from dptrain.experiment.files import read_toml
+from dptrain.invocation import word
 from dptrain.own.origin import code_meant, is_own
 
 EXAMPLES = Path(dptrain.__file__).parent / "examples"
@@ -58,12 +59,12 @@ def _instead(what: Path) -> str:
     name = str(what)
     if what.is_dir():
         if (what / "experiment.toml").is_file():
-            return f"it is a folder; for that of a run give {what}/experiment.toml"
-        return f"it is a folder; for a folder of data give --dataset {what}"
+            return f"it is a folder; for that of a run give {word(what / 'experiment.toml')}"
+        return f"it is a folder; for a folder of data give --dataset {word(what)}"
     if name in PACKAGED or (what.is_file() and what.suffix.lower() in _DATA):
-        return f"it is a data set; give --dataset {name}"
+        return f"it is a data set; give --dataset {word(name)}"
     if name.startswith("mlp:") or is_own(name):
-        return f"it is a model; give --model {name}"
+        return f"it is a model; give --model {word(name)}"
     if meant := code_meant(name):
         return f"{meant}, and give that as --model"
     if plain := suggestion(name, [*PACKAGED, *examples()]):

@@ -10,6 +10,7 @@ from typing import Annotated, Any, cast, get_args, get_origin, get_type_hints
 import msgspec
 from cyclopts import Parameter, Token
 
+from dptrain.cli.completion import data_sets, models, runs
 from dptrain.cli.panels import panels, told_default
 from dptrain.experiment.schema import Execution, Experiment
 from dptrain.own.origin import Named, is_own
@@ -25,6 +26,7 @@ NOT_FLAGS = {
     "model_digest",
     "model_state",
 }
+COMPLETERS = {"dataset": data_sets, "model": models, "init_from": runs}
 # Settings of a network of the user's own, as parts of --model.
 MODEL_FLAGS = {
     "model_args": "--model.args",
@@ -48,7 +50,8 @@ def flags_of(schema: type[msgspec.Struct], name: str) -> Any:
             help=told_default(description, schema.__struct_defaults__[list(hints).index(key)]),
             group=groups[key],
             converter=converter,
-            negative_iterable=(),
+            completer=COMPLETERS.get(key),
+            negative="--no-header" if key == "header" else (),  # of the others no is the default
         )
         kind = str if key in CONVERTERS else _bare(hint)
         fields.append((key, Annotated[kind | None, parameter], field(default=None)))

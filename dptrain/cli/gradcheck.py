@@ -9,10 +9,12 @@ from typing import Annotated, Any, Literal
 from cyclopts import Parameter
 
 from dptrain.cli.begun import with_saved_network
+from dptrain.cli.completion import experiments
 from dptrain.cli.experiments import read_experiment
 from dptrain.cli.flags import ExperimentFlags, given, named_code
 from dptrain.cli.output import print_json
 from dptrain.errors import UsageError
+from dptrain.experiment.exchanges import EXCHANGES
 from dptrain.experiment.job import opened_data, prepared_data
 from dptrain.experiment.override import override
 from dptrain.experiment.schema import Experiment
@@ -27,7 +29,7 @@ POINTS = {"initial": START, "burnt-in": TRAINED}
 
 
 def gradcheck(
-    what: str | None = None,
+    what: Annotated[str | None, Parameter(completer=experiments)] = None,
     /,
     *,
     experiment_flags: ExperimentFlags | None = None,
@@ -51,10 +53,13 @@ def gradcheck(
     Args:
         what: An experiment.toml, the name of an example, or a network of your own: FILE.py:NAME.
         experiment_flags: What decides the numbers; by default minibatches of 13 rows in 5 shards.
-        workers: Numbers of workers, such as 2,3.
-        exchange: How gradients travel, such as shared,star.
-        point: The weights at which to check: as they begin, or after some training.
-        check_seed: Of what the check itself draws; by default a new one, which is printed.
+        workers: Numbers of workers to check with, one after the other; 2,3 unless given.
+        exchange: How gradients travel: shared, star, or inline for one worker; shared,star unless
+            given.
+        point: The weights at which to check: as they begin, or after some training; both
+            unless given.
+        check_seed: Seed of the rows, elements and directions that are checked; by default a new
+            one, which is printed.
         html: Where to write a report with pictures, and with all that --verbose prints.
         fail_fast: End with the first comparison that does not hold.
         verbose: Print also how small an error would have been seen, by comparison and tensor.
@@ -115,13 +120,13 @@ def _ways(workers: str, exchange: str) -> list[Way]:
         raise UsageError(f"workers={workers!r} is no list of numbers; give one such as 2,3")
     names = [part.strip() for part in exchange.split(",")]
     for name in names:
-        if name not in ("inline", "shared", "star"):
+        if name not in EXCHANGES:
             raise UsageError(
-                f"exchange={name!r} is unknown; choose some of inline, shared, star, such as "
+                f"exchange={name!r} is unknown; choose some of {', '.join(EXCHANGES)}, such as "
                 "shared,star"
             )
     found = [Way(name, int(count)) for name in names for count in counts]
-    return [way for way in found if way.exchange != "inline" or way.workers == 1]
+    return [way for way in found if EXCHANGES[way.exchange].workers or way.workers == 1]
 
 
 def _without_seed(arguments: list[str]) -> list[str]:

@@ -1,10 +1,10 @@
 """``dptrain inspect``."""
 
 import math
-from pathlib import Path
 from typing import Any
 
 from dptrain.checkpoint.checkpoint import Checkpoint
+from dptrain.cli.completion import RunPath
 from dptrain.cli.output import print_json
 from dptrain.experiment.files import plain
 from dptrain.metrics.lines import read_metrics
@@ -18,7 +18,7 @@ from dptrain.trained import TrainedNetwork, load_run
 from dptrain.weights.model_file import is_model_file
 
 
-def inspect(run: Path, /, *, json: bool = False) -> int:
+def inspect(run: RunPath, /, *, json: bool = False) -> int:
     """Show a run's network, its experiment and how far it has come.
 
     Args:

@@ -52,7 +52,7 @@ def panels(keys: Iterable[str]) -> dict[str, Group]:
 
 def told_default(description: str, default: Any) -> str:
     """Return a setting's description with its default, if it has one of its own."""
-    if default is None:
+    if default is None or default is False:  # a flag that is not there
         return description
     shown = f"{default:g}" if isinstance(default, float) else default
     return f"{description} [default: {shown}]"

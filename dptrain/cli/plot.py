@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from dptrain.cli.completion import TrainedRun
 from dptrain.cli.output import print_json
 from dptrain.errors import UsageError
 from dptrain.metrics.lines import read_metrics
@@ -9,7 +10,7 @@ from dptrain.report.curves import draw_curves, unused
 from dptrain.runfolder import RunFolder
 
 
-def plot(*runs: Path, out: Path | None = None, json: bool = False) -> int:
+def plot(*runs: TrainedRun, out: Path | None = None, json: bool = False) -> int:
     """Draw loss and accuracy of one or several runs in one figure.
 
     Args:

@@ -10,6 +10,7 @@ import numpy as np
 from cyclopts import Parameter
 from numpy.typing import NDArray
 
+from dptrain.cli.completion import RunPath
 from dptrain.cli.flags import CodeFlags, warn_of_change
 from dptrain.cli.output import note, print_json, scale_notes
 from dptrain.cli.pictures import Reader
@@ -24,7 +25,7 @@ from dptrain.trained import TrainedNetwork, load_run
 
 
 def predict(
-    run: Path,
+    run: RunPath,
     /,
     *,
     input: Annotated[list[Path], Parameter(consume_multiple=True)],  # noqa: A002 - the flag's name

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from dptrain.cli.begun import with_saved_network
+from dptrain.cli.completion import ExperimentPath
 from dptrain.cli.experiments import read_experiment
 from dptrain.cli.flags import ExperimentFlags, given, named_code
 from dptrain.cli.output import print_json
@@ -20,7 +21,7 @@ from dptrain.scaling.surroundings import warnings_about
 
 
 def scaling(
-    experiment: Path | None = None,
+    experiment: ExperimentPath = None,
     /,
     *,
     experiment_flags: ExperimentFlags = None,
@@ -42,10 +43,10 @@ def scaling(
         experiment: An experiment.toml, or the name of an example.
         experiment_flags: What decides the numbers; --steps are those of one measurement.
         workers: Numbers of workers, such as 1,2,4; by default 1, 2, … up to the cores.
-        kind: Of scaling.
+        kind: Which of the two to measure; both unless given.
         exchange: How gradients travel, also for one worker; by default as for training.
         pin: Bind each worker to a core.
-        rounds: How often everything is measured.
+        rounds: How often everything is measured; 3 unless given.
         out: The picture, .png, .svg or .pdf; by default scaling.png, or where there is one
             scaling-2.png.
         json: Print the result as one JSON object.

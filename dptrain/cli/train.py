@@ -9,6 +9,7 @@ from cyclopts import Parameter
 
 from dptrain.cli import BEGAN
 from dptrain.cli.begun import with_saved_network
+from dptrain.cli.completion import ExperimentPath, resumable
 from dptrain.cli.experiments import read_experiment
 from dptrain.cli.flags import ExecutionFlags, ExperimentFlags, given, named_code
 from dptrain.cli.output import print_json
@@ -19,8 +20,8 @@ from dptrain.errors import EXIT_SIGHUP, RunFolderError, UsageError
 from dptrain.experiment.override import override
 from dptrain.experiment.schema import Execution, Experiment
 from dptrain.experiment.validate import build
-from dptrain.invocation import program
-from dptrain.own.origin import Named
+from dptrain.invocation import program, word
+from dptrain.own.origin import Named, naming
 from dptrain.report.artist import Artist
 from dptrain.report.observers import observer_for
 from dptrain.report.streams import give_up
@@ -31,13 +32,13 @@ if TYPE_CHECKING:  # nothing here imports mathematics before the workers are sta
 
 
 def train(
-    experiment: Path | None = None,
+    experiment: ExperimentPath = None,
     /,
     *,
     experiment_flags: ExperimentFlags = None,
     execution_flags: ExecutionFlags = None,
     out: Annotated[Path | None, Parameter(group=OUTPUT)] = None,
-    resume: Annotated[Path | None, Parameter(group=OUTPUT)] = None,
+    resume: Annotated[Path | None, Parameter(group=OUTPUT, completer=resumable)] = None,
     curves: Annotated[bool, Parameter(negative="--no-curves", group=OUTPUT)] = True,
     json: Annotated[bool, Parameter(group=OUTPUT)] = False,
 ) -> int:
@@ -45,7 +46,8 @@ def train(
 
     The systems of the study notes are ready as `dptrain train NAME`: two-layer,
     two-layer-numerical, three-layer, multi-layer-batchnorm, conv, linear, multiple-linear,
-    logistic, svm, search, overfitting, augmentation, transfer, mnist-97, deep-conv.
+    logistic, svm, overfitting, augmentation, transfer, mnist-97, deep-conv, search. The last
+    is for `dptrain tune`.
 
     Without arguments it trains 784-100-10 with ReLU and Adam on MNIST, with two workers; the
     notes' two-layer net, 784-50-10 with sigmoid and SGD, is two-layer. Flags stand above
@@ -120,7 +122,7 @@ def _resumed(
             raise UsageError(
                 f"--resume {path} continues the recorded experiment, which has its own "
                 f"{', '.join(fixed)}; to change that, train anew: "
-                f"{program()} train {path}/experiment.toml"
+                f"{program()} train {word(path / 'experiment.toml')}" + naming(earlier["model"])
             )
         check_patience(path, earlier, decides)
         experiment = build(Experiment, override(earlier, decides), str(path))

@@ -2,16 +2,19 @@
 
 import sys
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
+from cyclopts import Parameter
 from msgspec.structs import replace
 
 from dptrain.cli.begun import with_saved_network
+from dptrain.cli.completion import ExperimentPath, parameters, searches
 from dptrain.cli.experiments import read_experiment
 from dptrain.cli.flags import ExecutionFlags, ExperimentFlags, given, named_code
 from dptrain.cli.output import print_json
 from dptrain.coordinator.signals import stop_on_signals
 from dptrain.errors import EXIT_ERROR, UsageError
+from dptrain.experiment.exchanges import EXCHANGES
 from dptrain.experiment.execution import DEFAULT_WORKERS, settle_execution
 from dptrain.experiment.files import plain
 from dptrain.experiment.override import override
@@ -27,10 +30,10 @@ from dptrain.tune.search import Searcher, Wanted, plan
 
 
 def tune(
-    experiment: Path | None = None,
+    experiment: ExperimentPath = None,
     /,
     *,
-    param: list[str] | None = None,
+    param: Annotated[list[str] | None, Parameter(completer=parameters)] = None,
     experiment_flags: ExperimentFlags = None,
     execution_flags: ExecutionFlags = None,
     method: Literal["grid", "random", "tpe"] | None = None,
@@ -40,7 +43,7 @@ def tune(
     prune: bool = False,
     side_by_side: int | None = None,
     out: Path | None = None,
-    resume: Path | None = None,
+    resume: Annotated[Path | None, Parameter(completer=searches)] = None,
     json: bool = False,
 ) -> int:
     """Search for good settings of an experiment.
@@ -57,11 +60,12 @@ def tune(
             for all hidden layers or a list such as 100,50-30-20; layers.0.units; model_args.NAME.
         experiment_flags: What all trials share.
         execution_flags: What only decides the speed; one worker for a trial unless given.
-        method: All combinations, random ones, or chosen by what was good so far; by default grid
-            where there are only lists of values, random otherwise. tpe needs dptrain[tune].
-        trials: How many, for random and tpe; 20 unless given.
-        metric: What ranks them, such as validation_loss; by default the accuracy (else the loss) on
-            validation rows, or test rows where there are none.
+        method: grid tries all combinations, random draws some, tpe chooses by what was good so far
+            and needs dptrain[tune]; by default grid where there are only lists of values, else
+            random.
+        trials: Number of trials, for random and tpe; 20 unless given.
+        metric: What ranks the trials, such as validation_loss; by default the accuracy (else the
+            loss) on validation rows, or test rows where there are none.
         until: Ends the search once a trial gets there, such as "train>=.99,test>=.97".
         prune: Give up trials that are worse than the median of those before them.
         side_by_side: Trials at a time; by default so many that all cores have a worker.
@@ -126,7 +130,7 @@ def _settled(values: dict[str, Any], shards: int | None) -> Execution:
     if execution.join or execution.listen:
         raise UsageError("tune starts all workers itself; leave out --join and --listen")
     if execution.workers is None:
-        alone = execution.exchange in (None, "inline")
+        alone = execution.exchange is None or not EXCHANGES[execution.exchange].workers
         execution = replace(execution, workers=1 if alone else DEFAULT_WORKERS)
     return settle_execution(execution, shards)
 

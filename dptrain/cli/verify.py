@@ -2,7 +2,6 @@
 
 import secrets
 import sys
-from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter
@@ -11,6 +10,7 @@ from dptrain.audit.history import History, read_history
 from dptrain.audit.replay import Replay
 from dptrain.audit.verify import Verified
 from dptrain.audit.verify import verify as verified
+from dptrain.cli.completion import DataSet, TrainedRun
 from dptrain.cli.flags import CodeFlags, warn_of_change, whole_number
 from dptrain.cli.output import print_json
 from dptrain.errors import EXIT_CHECK_FAILED, EXIT_INCONCLUSIVE, UsageError
@@ -21,12 +21,12 @@ Whole = Annotated[int | None, Parameter(converter=whole_number)]
 
 
 def verify(
-    run: Path,
+    run: TrainedRun,
     /,
     *,
     windows: Whole = None,
     seed: Whole = None,
-    dataset: str | None = None,
+    dataset: DataSet = None,
     code: CodeFlags | None = None,
     json: bool = False,
 ) -> int:

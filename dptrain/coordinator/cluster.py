@@ -45,6 +45,7 @@ from dptrain.protocol.messages import (
     decode_from_worker,
     encode,
 )
+from dptrain.protocol.training import Training
 
 TICK_MS = 200
 PING_SECONDS = 1.0
@@ -67,6 +68,7 @@ class Setting:
         stop: tells whether the user wants the run to end.
         timeline: where to note what was done when, or None.
         expected: seconds that a step, or a piece of an evaluation, may take as far as was tried.
+        keeps_logs: whether what the workers write is still there when the run has ended.
     """
 
     job: Job
@@ -78,6 +80,7 @@ class Setting:
     stop: Stop
     timeline: Timeline | None = None
     expected: float = 0.0
+    keeps_logs: bool = True
 
     @property
     def workers(self) -> int:
@@ -96,13 +99,14 @@ class Cluster(ABC):
 
     exchange: str
 
-    def __init__(self, setting: Setting, longest: int, buckets: int) -> None:
+    def __init__(self, setting: Setting, longest: int, buckets: int, training: Training) -> None:
         """Bind.
 
         Args:
             setting: of the run.
             longest: bytes of the longest frame that travels.
             buckets: in how many messages a gradient comes.
+            training: counts the steps.
         """
         self._setting = setting
         self.job = setting.job
@@ -112,7 +116,7 @@ class Cluster(ABC):
         self._stop = setting.stop
         self._timeline = setting.timeline
         self._max_frame = max(longest, MAX_HEADER)
-        self._machine = CoordinatorMachine(self._terms(buckets), time.monotonic())
+        self._machine = CoordinatorMachine(self._terms(buckets), training, time.monotonic())
         self._frames: list[zmq.Frame] = []
         self._results: list[Commit | Committed | Scored | Broadcast] = []
         self._alive: Alive = unheard
@@ -144,7 +148,7 @@ class Cluster(ABC):
             fingerprint=fingerprint(),
             timeout=setting.execution.worker_timeout,
             expected=setting.expected,
-            logs=tuple(str(worker.log) for worker in self._launched),
+            logs=tuple(str(w.log) for w in self._launched) if setting.keeps_logs else (),
         )
 
     @abstractmethod
@@ -226,7 +230,8 @@ class Cluster(ABC):
         if now - self._pinged > PING_SECONDS:
             self._pinged = now
             self._look(now)
-            self._tell(Clock(now))
+            stopped = frozenset(w.rank for w in self._launched if w.stopped())
+            self._tell(Clock(now, stopped))
 
     def _look(self, now: float) -> None:  # noqa: B027 - most see nothing but messages
         """Tell the machine what can be seen of the ranks."""
@@ -240,7 +245,7 @@ class Cluster(ABC):
         while self._socket.poll(LAST_WORDS_MS):
             self._hear()
         self._look(time.monotonic())
-        self._tell(Gone(worker.rank, worker.how()))
+        self._tell(Gone(worker.rank, *worker.how()))
 
     def _hear(self) -> bool:
         try:

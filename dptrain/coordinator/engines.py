@@ -1,22 +1,101 @@
-"""The engine that carries out a job in the way that its execution says."""
+"""The engine that carries out a job in the way that its execution says: one starter for all."""
 
-from contextlib import ExitStack
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from pathlib import Path
+
+from threadpoolctl import threadpool_limits
 
 from dptrain.coordinator.cluster import Cluster, Setting
 from dptrain.coordinator.shared import SharedCluster
 from dptrain.coordinator.star import StarCluster
-from dptrain.exchange.engine import Engine, State
+from dptrain.exchange.engine import Engine, State, Stop
 from dptrain.exchange.inline import InlineEngine
+from dptrain.experiment.exchanges import ExchangeName
+from dptrain.experiment.execution import exchange_of
+from dptrain.experiment.job import Job
+from dptrain.experiment.schema import Execution
+from dptrain.launch.local import WORKER, Crew, Program
+from dptrain.protocol.handshake import new_key
+
+# Is told an address that workers can connect to, before they are waited for.
+Bound = Callable[[str], None]
+Start = Callable[[ExitStack, Setting, State, Bound], Engine]
 
 
-def inline_engine(setting: Setting, state: State) -> Engine:
-    """Return an engine that trains in this process."""
+def start_engine(
+    stack: ExitStack, setting: Setting, state: State, bound: Bound = lambda _: None
+) -> Engine:
+    """Return an engine that is ready to train; the stack closes it.
+
+    Args:
+        stack: closes whatever is opened.
+        setting: of the run; its crew has the workers that are launched.
+        state: what the first step begins with.
+        bound: is told where workers that are started by hand can connect.
+    """
+    return ENGINES[exchange_of(setting.execution).name](stack, setting, state, bound)
+
+
+@contextmanager
+def started(
+    job: Job,
+    data: Path,
+    execution: Execution,
+    state: State,
+    first_step: int = 0,
+    *,
+    stop: Stop = bool,
+    program: Program = WORKER,
+    joined: Callable[[Crew], None] = lambda _: None,
+) -> Iterator[Engine]:
+    """Start what carries out a job, with all of its workers; end it with the block.
+
+    Args:
+        job: settled.
+        data: folder of its prepared data.
+        execution: settled.
+        state: to begin with.
+        first_step: the first that will be asked for.
+        stop: as of `Setting`; never, unless given.
+        program: what the worker processes run.
+        joined: is told the worker processes once they are ready.
+    """
+    with ExitStack() as stack:
+        stack.enter_context(threadpool_limits(limits=1, user_api="blas"))
+        logs = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="dptrain-workers-")))
+        crew = stack.enter_context(
+            Crew.of(execution, lambda rank: logs / f"rank-{rank}.log", program)
+        )
+        key = new_key()
+        setting = Setting(job, execution, str(data), key, crew, first_step, stop, keeps_logs=False)
+        found = start_engine(stack, setting, state)
+        joined(crew)
+        yield found
+
+
+def _inline(_: ExitStack, setting: Setting, state: State, __: Bound) -> Engine:
     return InlineEngine(setting.job, state.parameters, state.slots, setting.timeline)
 
 
-def cluster_of(stack: ExitStack, setting: Setting, state: State) -> Cluster:
-    """Return a cluster whose workers have not joined yet; the stack closes it."""
-    kind = SharedCluster if setting.execution.exchange == "shared" else StarCluster
-    cluster: Cluster = kind(setting, state)
-    stack.callback(cluster.close)
-    return cluster
+def _cluster(
+    kind: Callable[[Setting, State], Cluster],
+    stack: ExitStack,
+    setting: Setting,
+    state: State,
+    bound: Bound,
+) -> Engine:
+    found = kind(setting, state)
+    stack.callback(found.close)
+    bound(found.address)
+    found.join()
+    return found
+
+
+ENGINES: dict[ExchangeName, Start] = {
+    "inline": _inline,
+    "star": partial(_cluster, StarCluster),
+    "shared": partial(_cluster, SharedCluster),
+}

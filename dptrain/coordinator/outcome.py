@@ -6,6 +6,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from dptrain.exchange.engine import StepSplit
+from dptrain.experiment.execution import exchange_of
 from dptrain.experiment.job import Job
 from dptrain.experiment.schema import Execution
 from dptrain.metrics.records import EndRecord, EpochRecord, Record, gap_of, result_of
@@ -90,5 +91,5 @@ class Outcome:
             "workers": self.execution.workers,
             "shards": self.job.shards,
             "exchange": self.execution.exchange,
-            "transport": self.execution.transport if self.execution.exchange == "star" else None,
+            "transport": self.execution.transport if exchange_of(self.execution).sockets else None,
         }

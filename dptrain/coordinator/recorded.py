@@ -9,10 +9,11 @@ from dptrain.errors import UsageError
 from dptrain.experiment.balance import BALANCED
 from dptrain.experiment.code import MEMORY
 from dptrain.experiment.files import parse_toml
-from dptrain.experiment.override import same
+from dptrain.experiment.override import override, same
 from dptrain.experiment.schema import Experiment
-from dptrain.invocation import program
-from dptrain.own.origin import naming
+from dptrain.invocation import program, word
+from dptrain.own.given import Given
+from dptrain.own.origin import Origin, naming
 from dptrain.runfolder import RunFolder
 
 # What may be changed when a run is continued: how far it goes, and everything about execution.
@@ -51,8 +52,42 @@ def check_patience(run: Path, earlier: Mapping[str, Any], later: Mapping[str, An
         )
 
 
-def way_on(experiment: Experiment, run: Path) -> str:
-    """Return how a run is continued."""
+def continued(
+    run: RunFolder, settings: dict[str, Any], execution: dict[str, Any], out: str | Path | None
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the settings with which a run goes on, where these are asked for in Python.
+
+    Args:
+        run: that goes on.
+        settings: of the experiment; what is left out is as it was.
+        execution: likewise.
+        out: a run folder that was given as well.
+
+    Raises:
+        UsageError: it would be another experiment, or another folder.
+    """
+    if out is not None:
+        raise UsageError(f"resume={str(run.path)!r} continues in its own folder; leave out out")
+    settings.pop("init_from", None)  # the run has begun with it already
+    earlier, ran_as = recorded(run)
+    if fixed := changed(earlier, settings):
+        key = fixed[0]
+        what = f"{key}={earlier.get(key)!r}, not {settings[key]!r}"
+        if key in ("layers", "input_shape", "model", "model_targets", "dataset"):
+            what = f"another {'network' if key != 'dataset' else 'data set'} than this one"
+        raise UsageError(
+            f"resume={str(run.path)!r} continues the recorded experiment, which has {what}; give "
+            "what it has, or train anew without resume"
+        )
+    check_patience(run.path, earlier, settings)
+    own = {key: settings[key] for key in settings if key in RESUMABLE}
+    return override(earlier, own), override(ran_as, execution)
+
+
+def way_on(experiment: Experiment, run: Path, origin: Origin | None) -> str:
+    """Return how a run is continued; where its network is the user's own, it is of this origin."""
     if experiment.dataset == MEMORY:
         return f"dptrain.fit(..., resume={str(run)!r}), with the same network and arrays"
-    return f"{program()} train --resume {run}{naming(experiment.model)}"
+    if isinstance(origin, Given):
+        return f"dptrain.train(..., resume={str(run)!r}), with the same network"
+    return f"{program()} train --resume {word(run)}{naming(experiment.model)}"

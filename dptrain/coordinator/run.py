@@ -21,7 +21,7 @@ from dptrain.coordinator.beginning import (
     scale_doubt,
 )
 from dptrain.coordinator.cluster import Setting
-from dptrain.coordinator.engines import cluster_of, inline_engine
+from dptrain.coordinator.engines import start_engine
 from dptrain.coordinator.observer import Observer
 from dptrain.coordinator.outcome import Outcome
 from dptrain.coordinator.progress import Progress
@@ -41,14 +41,13 @@ from dptrain.errors import (
 )
 from dptrain.exchange.engine import Engine, State
 from dptrain.exchange.timeline import COORDINATOR, MOST_STEPS, Timeline
-from dptrain.experiment.balance import balanced
-from dptrain.experiment.code import own_input_shape
 from dptrain.experiment.doubts import doubts
+from dptrain.experiment.execution import exchange_of
 from dptrain.experiment.files import read_toml, to_toml
-from dptrain.experiment.job import Job, check_digest, opened_data, prepared_data
+from dptrain.experiment.job import Job, opened_data, prepared_data
 from dptrain.experiment.rehearsed import rehearsed
 from dptrain.experiment.schema import Execution, Experiment
-from dptrain.experiment.settle import settle
+from dptrain.experiment.settled import settled_for
 from dptrain.launch.local import Crew
 from dptrain.metrics.lines import read_metrics
 from dptrain.metrics.records import (
@@ -183,7 +182,6 @@ class Run:
 
     def _settled_job(self, data: Path) -> Job:
         dataset = opened_data(self._experiment, data)
-        check_digest(self._experiment, dataset)
         settled, network = self._settle(dataset), None
         if self._origin is not None:
             settled, network = self._rehearsed(settled, dataset, self._origin)
@@ -203,7 +201,7 @@ class Run:
         self, settled: Experiment, dataset: Dataset, origin: Origin
     ) -> tuple[Experiment, OwnNetwork]:
         """Find out here, before anything is written, what workers would stumble over."""
-        if self._execution.exchange != "inline":
+        if exchange_of(self._execution).workers:
             origin.message()
         began = time.monotonic()
         found = rehearsed(settled, dataset, origin, shards_given=bool(self._experiment.shards))
@@ -221,28 +219,10 @@ class Run:
 
     def _settle(self, dataset: Dataset) -> Experiment:
         workers = int(self._execution.workers or 1)
-        settled = settle(
-            balanced(self._experiment, dataset),
-            workers,
-            dataset.classes,
-            len(dataset.train),
-            dataset.digest,
-            sum(dataset.target_shape),
-            form=dataset.form,
-            scale=dataset.scale,
-        )
+        settled = settled_for(self._experiment, dataset, workers, self._origin)
         path = Path(settled.dataset)
         named = self._prepared is None and settled.dataset not in PACKAGED and path.exists()
-        shape = dataset.sample_shape
-        if self._origin is not None:
-            shape = own_input_shape(settled, shape)
-            digest = settled.model_digest or self._origin.digest
-            settled = replace(settled, model_digest=digest)
-        return replace(
-            settled,
-            dataset=str(path.resolve()) if named else settled.dataset,
-            input_shape=settled.input_shape or list(shape),
-        )
+        return replace(settled, dataset=str(path.resolve())) if named else settled
 
     def _engine(
         self, stack: ExitStack, job: Job, data: Path, state: State, first_step: int
@@ -259,16 +239,15 @@ class Run:
             self._timeline,
             self._expected,
         )
-        if self._execution.exchange == "inline":
-            return inline_engine(setting, state)
-        cluster = cluster_of(stack, setting, state)
-        if self._execution.join:
-            path = self._folder.path / "worker.key"
-            stack.callback(path.unlink, missing_ok=True)
-            _write_key(path, key)
-            self._observer.waiting(cluster.address, path, self._execution.join)
-        cluster.join()
-        return cluster
+        path = self._folder.path / "worker.key"
+
+        def bound(address: str) -> None:
+            if self._execution.join:
+                stack.callback(path.unlink, missing_ok=True)
+                _write_key(path, key)
+                self._observer.waiting(address, path, self._execution.join)
+
+        return start_engine(stack, setting, state, bound)
 
     def _trained(self, trainer: Trainer) -> bool:
         try:
@@ -284,10 +263,10 @@ class Run:
             raise NonFiniteError(f"{error}\n{last}{'; '.join(hints)}") from None
         except WorkersLostError as error:
             trainer.save()
-            raise WorkersLostError(
-                f"{error}\nstep {trainer.progress.step} is saved; continue with: "
-                f"{way_on(self._experiment, self._folder.path)}"
-            ) from None
+            saved = f"step {trainer.progress.step} is saved; continue with: "
+            way = way_on(self._experiment, self._folder.path, self._origin)
+            error.args = (f"{error}\n{saved}{way}",)
+            raise
 
     def _write_timeline(self) -> None:
         if self._timeline is None:

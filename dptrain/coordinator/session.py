@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING
 from dptrain.coordinator.observer import Observer
 from dptrain.coordinator.signals import StopSignal, stop_on_signals
 from dptrain.errors import Interrupted
-from dptrain.exchange.barrier import suitable
 from dptrain.experiment.execution import settle_execution
 from dptrain.experiment.schema import OWN_LAYERS, Execution, Experiment
 from dptrain.launch.local import WORKER, Crew
@@ -121,9 +120,4 @@ class Session:
         return RunFolder.create(own_name(model) if is_own(model) else model)
 
     def _crew(self, folder: RunFolder) -> Crew:
-        inline = self._execution.exchange == "inline"
-        count = 0 if inline else int(self._execution.workers or 0) - self._execution.join
-        logs = [folder.rank_log(rank) for rank in range(count)]
-        shares_memory = self._execution.exchange == "shared"
-        barrier = (self._execution.barrier or suitable()) if shares_memory else None
-        return Crew(logs, barrier, self._worker)
+        return Crew.of(self._execution, folder.rank_log, self._worker)

@@ -14,7 +14,7 @@ from dptrain.exchange.marks import split
 from dptrain.exchange.memory import map_memory
 from dptrain.exchange.segment import RING, Segment, segment, segment_bytes
 from dptrain.protocol.events import Advanced, Broadcast, Committed, HaltAsked, Instruction
-from dptrain.protocol.lockstep import ARRIVALS
+from dptrain.protocol.lockstep import ARRIVALS, Lockstep
 from dptrain.protocol.messages import MAX_HEADER
 
 
@@ -48,13 +48,14 @@ class SharedCluster(Cluster):
             np.copyto(slot, value)
         for rank in range(workers):
             self._segment.words[rank * LINE_WORDS] = self._began * ARRIVALS
-        super().__init__(setting, MAX_HEADER, 1)
+        self._plans = Lockstep(workers)
+        super().__init__(setting, MAX_HEADER, 1, self._plans)
 
     def train(self, begin: int, end: int, stop: Stop, every: int) -> Iterator[StepsDone]:
         """Carry out steps; they are heard of plan by plan."""
         self._ask_to_train(begin, end)
         drained, halted, since = begin, False, time.perf_counter()
-        while self._machine.training.step is not None or self._results:
+        while self._plans.step is not None or self._results:
             if stop() and not halted:
                 self._tell(HaltAsked())
                 halted = True

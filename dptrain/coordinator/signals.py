@@ -6,9 +6,7 @@ import threading
 from collections.abc import Iterator
 from types import FrameType
 
-# What people, service managers, closed terminals and batch systems send.
-INSISTENT = (signal.SIGINT, signal.SIGTERM)
-ONCE = (signal.SIGHUP, signal.SIGUSR1)
+from dptrain.machine.signals import INSISTENT, ONCE
 
 
 class StopSignal:
@@ -31,7 +29,7 @@ class StopSignal:
         """Note a signal; SIGINT or SIGTERM raises where it strikes if one of them came before.
 
         Other signals come in company: a terminal that is closed has its shell send SIGHUP again,
-        and a service manager sends it with SIGTERM.
+        a service manager sends it with SIGTERM, and SIGXCPU comes again every second.
         """
         if number in INSISTENT:
             if self._insisted:
@@ -44,13 +42,14 @@ class StopSignal:
 def stop_on_signals() -> Iterator[StopSignal]:
     """Handle signals for the time of a run; outside the main thread, leave them be.
 
-    SIGHUP that is ignored, as under nohup, stays ignored.
+    But for SIGINT and SIGTERM, those of which somebody has decided already stay as they are:
+    ignored, as SIGHUP under nohup, or handled by the program that trains.
     """
     stop = StopSignal()
     if threading.current_thread() is not threading.main_thread():
         yield stop
         return
-    heeded = [each for each in ONCE if signal.getsignal(each) is not signal.SIG_IGN]
+    heeded = [each for each in ONCE if signal.getsignal(each) is signal.SIG_DFL]
     before = {each: signal.signal(each, stop.receive) for each in (*INSISTENT, *heeded)}
     try:
         yield stop

@@ -7,12 +7,14 @@ from typing import Any
 
 import numpy as np
 
+from dptrain.arithmetic.shards import assign
 from dptrain.coordinator.cluster import Cluster, Setting
 from dptrain.errors import DptrainError, NonFiniteError, ProtocolError
 from dptrain.exchange.engine import State, StepsDone, Stop
 from dptrain.exchange.marks import Marks, split
 from dptrain.exchange.star import StarReducer
 from dptrain.exchange.timeline import COORDINATOR
+from dptrain.protocol.collecting import Collecting
 from dptrain.protocol.events import (
     Broadcast,
     Commit,
@@ -47,7 +49,9 @@ class StarCluster(Cluster):
         self._update_seconds = 0.0
         # when each rank had sent its last gradient: then it waits, while its next rows are gathered
         self._sent: dict[int, float] = {}
-        super().__init__(setting, longest, len(self._reducer.buckets))
+        buckets, tables = len(self._reducer.buckets), len(job.network.tables)
+        training = Collecting(assign(job.shards, workers), buckets, tables)
+        super().__init__(setting, longest, buckets, training)
 
     def train(self, begin: int, end: int, stop: Stop, every: int) -> Iterator[StepsDone]:  # noqa: ARG002
         """Carry out steps; stopped, the cluster can only be closed."""

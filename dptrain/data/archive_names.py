@@ -4,18 +4,22 @@ from pathlib import Path
 
 from dptrain.errors import DataError, suggestion
 
-ROLES = ("x_train", "t_train", "x_test", "t_test")
+ROLES = ("x_train", "t_train", "x_test", "t_test", "w_train")
 _INPUTS = ("x", "images", "image", "inputs", "data", "features")
 _TARGETS = ("t", "y", "labels", "label", "targets", "target")
+_WEIGHTS = ("sample_weight", "sample_weights", "row_weights")
 _HOLDS = (
     "an .npz holds x_train and t_train and, optionally, x_test and t_test, or the like, as X and "
-    "y, images and labels, or train_images and train_labels"
+    "y, images and labels, or train_images and train_labels; and perhaps sample_weight, of the "
+    "training rows"
 )
 _MAKE = "np.savez({!r}, x_train=..., t_train=...) makes one"
 
 
 def _roles() -> dict[str, str]:
-    found = {"arr_0": "x_train", "arr_1": "t_train"}
+    found = {"arr_0": "x_train", "arr_1": "t_train", "w_train": "w_train"}
+    for name in _WEIGHTS:
+        found[name] = found[f"{name}_train"] = found[f"train_{name}"] = "w_train"
     for letter, names in (("x", _INPUTS), ("t", _TARGETS)):
         for name in names:
             found[name] = f"{letter}_train"

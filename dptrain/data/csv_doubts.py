@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dptrain.data.csv_labels import Labels
+from dptrain.data.row_weights import WEIGHT_NAMES
 from dptrain.data.spool import Rows, pieces_of
 
 _FEWEST_ROWS = 10  # with fewer, a column may count them by chance
@@ -30,6 +31,16 @@ def table_doubts(features: Rows, labels: Labels, names: Sequence[str]) -> tuple[
         "out with --columns"
         for i, name in enumerate(names)
         if i in counting or i in repeating
+    )
+
+
+def likely_weights(names: Sequence[str]) -> tuple[str, ...]:
+    """Return a sentence for each column whose name says that it weighs the rows."""
+    return tuple(
+        f"column {name!r} is learnt from like the others; give --row-weights {name} where it says "
+        "how much each row counts, or leave it out with --columns"
+        for name in names
+        if name.lower() in WEIGHT_NAMES
     )
 
 

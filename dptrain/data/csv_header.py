@@ -26,17 +26,20 @@ class Form(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         columns: the names of those to learn from, in the order of the features.
         label: the name of the column of the targets.
         left_out: the names of columns left out because they number the rows.
+        row_weights: the name of the column of the rows' weights, if there is one.
     """
 
     header: bool
     columns: tuple[str, ...]
     label: str
     left_out: tuple[str, ...] = ()
+    row_weights: str | None = None
 
     @property
-    def essence(self) -> tuple[bool, tuple[str, ...], str]:
+    def essence(self) -> tuple[bool | tuple[str, ...] | str, ...]:
         """What decides the numbers."""
-        return self.header, self.columns, self.label
+        weights = () if self.row_weights is None else (self.row_weights,)
+        return self.header, self.columns, self.label, *weights
 
 
 @dataclass(frozen=True)
@@ -49,6 +52,7 @@ class Columns:
         label: the position of the label; None where it is not in the file.
         inputs: the positions of the columns to learn from, in the order of the features.
         left_out: the names of columns left out because they number the rows.
+        weights: the position of the rows' weights, if there are any.
     """
 
     names: tuple[str, ...]
@@ -56,6 +60,7 @@ class Columns:
     label: int | None
     inputs: tuple[int, ...]
     left_out: tuple[str, ...] = ()
+    weights: int | None = None
 
     @property
     def features(self) -> tuple[str, ...]:
@@ -79,6 +84,7 @@ def find_columns(
     label: str | None,
     chosen: Sequence[str] | None,
     header: bool | None = None,
+    weights: str | None = None,
 ) -> Columns:
     """Return the columns of the file whose first rows are given.
 
@@ -90,13 +96,14 @@ def find_columns(
         chosen: the columns to learn from, by name or number; None are all but the label and those
             that number the rows.
         header: whether the first row names the columns; None finds out.
+        weights: the column of the rows' weights, by name or number; None where there is none.
 
     Raises:
         DataError: there is no column of a given name, or several; or it cannot be told which is
             the label, or whether there is a header.
     """
     if header is None:
-        header = _is_header(file, rows, label, chosen)
+        header = _is_header(file, rows, (label, weights, *(chosen or ())))
     names = column_names(rows, header=header)
     body = rows[1:] if header else rows
     if len(names) < 2:
@@ -107,28 +114,45 @@ def find_columns(
     picked = None
     if chosen is not None:
         picked = tuple(_position(file, names, header, "columns", each) for each in chosen)
+    weighs = None if weights is None else _position(file, names, header, "row_weights", weights)
     if label is None:
-        position = _likely_label(file, names, body, picked or ())
+        position = _likely_label(file, names, body, picked or (), weighs)
     else:
         position = _position(file, names, header, "label", label)
     left_out: tuple[int, ...] = ()
     if picked is None:
+        others = [i for i in range(len(names)) if i not in (position, weighs)]
         left_out = tuple(
             i
-            for i, name in enumerate(rows[0] if header else names)
-            if i != position and _is_index(name, [row[i] for row in body if i < len(row)])
+            for i in others
+            if _is_index((rows[0] if header else names)[i], [r[i] for r in body if i < len(r)])
         )
-        if len(left_out) + 1 == len(names):
+        if len(left_out) == len(others):
             left_out = ()
-        picked = tuple(i for i in range(len(names)) if i != position and i not in left_out)
-    if position in picked:
-        raise DataError(
-            f"{file}: columns={names[position]!r} is the label; leave it out, or name another "
-            "column with --label"
-        )
+        picked = tuple(i for i in others if i not in left_out)
+    _check_apart(file, names, position, picked, weighs)
     for name in (names[i] for i in (*picked, position)):
         _check_single(file, names, name)
-    return Columns(names, header, position, picked, tuple(names[i] for i in left_out))
+    return Columns(names, header, position, picked, tuple(names[i] for i in left_out), weighs)
+
+
+def _check_apart(
+    file: str, names: tuple[str, ...], label: int, features: tuple[int, ...], weights: int | None
+) -> None:
+    """Raise where a column would be two things, or none is left to learn from."""
+    if label in features:
+        raise DataError(
+            f"{file}: columns={names[label]!r} is the label; leave it out, or name another "
+            "column with --label"
+        )
+    if weights is not None and weights in (label, *features):
+        what = "is the label" if weights == label else "is to be learnt from as well"
+        raise DataError(
+            f"{file}: row_weights={names[weights]!r} {what}; name another column with "
+            f"--row-weights, or with --{'label' if weights == label else 'columns'}"
+        )
+    if weights is not None and not features:
+        raise DataError(f"{file}: no column is left to learn from beside label and row weights")
 
 
 def column_names(rows: list[list[str]], *, header: bool) -> tuple[str, ...]:
@@ -137,9 +161,8 @@ def column_names(rows: list[list[str]], *, header: bool) -> tuple[str, ...]:
     return tuple(name or f"column {i + 1}" for i, name in enumerate(given))
 
 
-def _is_header(
-    file: str, rows: list[list[str]], label: str | None, chosen: Sequence[str] | None
-) -> bool:
+def _is_header(file: str, rows: list[list[str]], named: Sequence[str | None]) -> bool:
+    """Tell by the names that the user has given, among others."""
     first = [cell.strip() for cell in rows[0]]
     numeric = [number(cell) is not None for cell in first]
     counted = [cell for cell, each in zip(first, numeric, strict=True) if each]
@@ -153,7 +176,7 @@ def _is_header(
                 "give --header or --no-header"
             )
         return counts and len(first) > 2
-    known = {*LABEL_NAMES, *(name.lower() for name in (label or "", *(chosen or ())) if name)}
+    known = {*LABEL_NAMES, *(name.lower() for name in named if name)}
     if any(cell.lower() in known for cell in first) or not any(numeric):
         return True
     if len(rows) == 1 or numeric == [number(cell) is not None for cell in rows[1]]:
@@ -177,9 +200,13 @@ def _is_index(name: str, cells: list[str]) -> bool:
 
 
 def _likely_label(
-    file: str, names: tuple[str, ...], body: list[list[str]], features: tuple[int, ...]
+    file: str,
+    names: tuple[str, ...],
+    body: list[list[str]],
+    features: tuple[int, ...],
+    weights: int | None,
 ) -> int:
-    last = len(names) - 1
+    last = len(names) - 1 - (weights == len(names) - 1)
     named = [i for i, n in enumerate(names) if n.lower() in LABEL_NAMES and i not in features]
     certain = [i for i in named if names[i].lower() in CERTAIN_LABELS or _is_words(body, i)]
     if len(certain) == 1:

@@ -1,9 +1,13 @@
 """Read CSV files, plain or gzipped, with one label column and numbers in all the others."""
 
+import array
+import codecs
 import contextlib
 import csv
 import io
 import itertools
+import math
+import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,8 +18,8 @@ from numpy.typing import NDArray
 
 from dptrain.data.csv_cells import bad_cell
 from dptrain.data.csv_classes import label_targets
-from dptrain.data.csv_doubts import table_doubts
-from dptrain.data.csv_header import Columns, Form, find_columns
+from dptrain.data.csv_doubts import likely_weights, table_doubts
+from dptrain.data.csv_header import Columns, Form, find_columns, number
 from dptrain.data.csv_labels import Labels, Lines
 from dptrain.data.csv_match import match_columns
 from dptrain.data.opening import opened
@@ -53,23 +57,32 @@ class _Read:
         features: as of `Table`, perhaps in a file.
         labels: as of `Table`.
         lines: of the rows.
+        weights: of the rows, float64 (rows,); None where no column holds them.
     """
 
     features: Rows
     labels: Labels
     lines: Lines
+    weights: NDArray[np.float64] | None
 
 
 def table_form(
-    path: Path, label: str | None, columns: Sequence[str] | None, header: bool | None = None
+    path: Path,
+    label: str | None,
+    columns: Sequence[str] | None,
+    header: bool | None = None,
+    row_weights: str | None = None,
 ) -> Form:
     """Return how a file is understood, from its first rows; arguments and errors as `read_csv`."""
     file = str(path)
     with _rows(path) as rows:
         head = _head(file, rows)
-        found = find_columns(file, [cells for _, cells in head], label, columns, header)
+        found = find_columns(
+            file, [cells for _, cells in head], label, columns, header, row_weights
+        )
     assert found.label is not None
-    return Form(found.header, found.features, found.names[found.label], found.left_out)
+    weights = None if found.weights is None else found.names[found.weights]
+    return Form(found.header, found.features, found.names[found.label], found.left_out, weights)
 
 
 def read_csv(
@@ -79,29 +92,34 @@ def read_csv(
     header: bool | None = None,
     class_names: Sequence[str] = (),
     task: Task | None = None,
+    row_weights: str | None = None,
     room: Room | None = None,
 ) -> RawData:
     """Return the rows as a training part: features float64 (rows, columns), targets and classes.
 
     Where there is ``room``, features of more than 8 MB are `FileRows` in a file there.
 
-    ``label``, ``columns`` and ``header`` are those of `find_columns`. Labels of text become classes
-    numbered in sorted order, which are named. Whole numbers become class labels, int64
-    (rows,), and other numbers regression targets, float64 (rows, 1). ``class_names`` are those of
-    a run: labels are then numbered by them, and others are refused. ``task`` is that of
-    `normalise_targets`.
+    ``label``, ``columns``, ``header`` and ``row_weights`` are those of `find_columns`. Labels
+    of text become classes numbered in sorted order, which are named. Whole numbers become class
+    labels, int64 (rows,), and other numbers regression targets, float64 (rows, 1). ``class_names``
+    are those of a run: labels are then numbered by them, and others are refused. ``task`` is that
+    of `normalise_targets`.
 
     Raises DataError naming line and column of ragged rows, empty cells and cells that hold no
-    finite number.
+    finite number, or no weight.
     """
     file = str(path)
     with _rows(path) as rows:
         head = _head(file, rows)
-        found = find_columns(file, [cells for _, cells in head], label, columns, header)
+        found = find_columns(
+            file, [cells for _, cells in head], label, columns, header, row_weights
+        )
         labels = Labels(exact=bool(class_names))
         table = _table(file, head, rows, found, Spool(len(found.inputs), room), labels)
     targets, names = label_targets(file, table.labels, table.lines, class_names, task)
     notes = table_doubts(table.features, table.labels, found.features)
+    if columns is None:
+        notes += likely_weights(found.features)
     # which do all that is asked of an array on the way to a prepared data set
     return RawData(
         cast(NDArray[Any], table.features),
@@ -109,6 +127,7 @@ def read_csv(
         class_names=names,
         input_names=found.features,
         notes=notes,
+        w_train=table.weights,
     )
 
 
@@ -156,9 +175,12 @@ def _rows(path: Path) -> Iterator[Iterator[_Row]]:
                 if len(cells) > 1 or any(cell.strip() for cell in cells)
             )
         except UnicodeDecodeError as error:
+            marks = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+            encoding = "UTF-16" if error.object.startswith(marks) else "CP949"
+            command = f"iconv -f {encoding} -t UTF-8 {shlex.quote(str(path))} > utf8.csv"
             raise DataError(
                 f"{path}: not a text file in UTF-8 ({error.reason}); save it as CSV UTF-8, or "
-                "convert it, as with iconv -f CP949 -t UTF-8"
+                f"convert it, as with {command}"
             ) from None
         except csv.Error as error:
             raise DataError(f"{path}: line {reader.line_num}: {error}") from None
@@ -188,7 +210,7 @@ def _table(
 ) -> _Read:
     """Return all rows; ``learning`` says that each needs a label."""
     rows = itertools.chain(head[1:] if columns.header else head, rows)
-    lines = _split(file, rows, columns, features, labels, learning=learning)
+    lines, weights = _split(file, rows, columns, features, labels, learning=learning)
     if not lines:
         raise DataError(f"{file}: holds a header line, but no rows")
     matrix = features.rows(len(lines))
@@ -198,7 +220,7 @@ def _table(
             f"{file}: line {lines[row]}, column {columns.features[column]!r}: "
             f"{value} is not a finite number"
         )
-    return _Read(matrix, labels, lines)
+    return _Read(matrix, labels, lines, weights)
 
 
 def _split(
@@ -209,9 +231,10 @@ def _split(
     labels: Labels,
     *,
     learning: bool,
-) -> Lines:
-    """Add all rows to features and labels; return their lines."""
+) -> tuple[Lines, NDArray[np.float64] | None]:
+    """Add all rows to features and labels; return their lines, and weights where they have any."""
     lines = Lines()
+    weights = array.array("d")
     for line, cells in rows:
         if len(cells) != len(columns.names):
             # as R writes row names; a guess might be wrong and move every column by one
@@ -227,6 +250,8 @@ def _split(
                 name = columns.names[columns.label]
                 raise DataError(f"{file}: line {line}, column {name!r}: empty")
             labels.append(text)
+        if columns.weights is not None:
+            weights.append(_weight(file, line, cells, columns))
         lines.append(line)
         inputs = [cells[i] for i in columns.inputs]
         bad = "_" in "".join(inputs)  # float() takes 2024_01; a table's cell is not Python
@@ -239,4 +264,17 @@ def _split(
             raise bad_cell(file, line, cells, columns, others, learning=learning)
         if len(features.values) >= features.full:
             features.flush()
-    return lines
+    return lines, np.array(weights) if weights else None
+
+
+def _weight(file: str, line: int, cells: list[str], columns: Columns) -> float:
+    assert columns.weights is not None
+    cell = cells[columns.weights].strip()
+    found = number(cell)
+    if found is None or not 0 <= found < math.inf:
+        raise DataError(
+            f"{file}: line {line}, column {columns.names[columns.weights]!r}: "
+            f"{repr(cell) if cell else 'an empty cell'} is no weight of a row, which is a finite "
+            "number, 0 or more"
+        )
+    return found

@@ -13,6 +13,7 @@ from dptrain.data.folder import open_folder
 from dptrain.data.inputs import scale_grey
 from dptrain.data.rescaling import Change, changed
 from dptrain.data.rounding import Rounded
+from dptrain.data.row_weights import relative_weights
 from dptrain.data.scale import Scale
 from dptrain.data.target_scale import TargetScale
 from dptrain.errors import UsageError
@@ -30,13 +31,15 @@ class Split:
     targets (n, k). ``index``: which of the n rows belong to the split, ascending; None for all of
     them. ``change``: what is done to the inputs as they are stored, in place of the division of
     grey values, for a network that was trained on another scale. ``target_scale``: what targets to
-    predict are standardised by on the way out.
+    predict are standardised by on the way out. ``weights``: (n,) of the run's dtype, of mean 1 over
+    the split; None where every row counts the same. Only the rows that are trained on have them.
     """
 
     inputs: NDArray[Any]
     targets: NDArray[Any]
     index: NDArray[np.intp] | None = None
     change: Change | None = None
+    weights: NDArray[Any] | None = None
     target_scale: TargetScale | None = None
 
     def __len__(self) -> int:
@@ -85,6 +88,12 @@ class Split:
         """Return the targets of all rows as they are trained on, standardised ones in float64."""
         found = self.targets if self.index is None else self.targets[self.index]
         return found if self.target_scale is None else self.target_scale.standardised(found)
+
+    def gather_weights(self, order: NDArray[np.intp], out: NDArray[Any]) -> None:
+        """Copy the weights of rows number ``order``, shape (m,), into ``out``; as `gather`."""
+        assert self.weights is not None
+        rows = order if self.index is None else self.index[order]
+        self.weights.take(rows, 0, out, "clip")
 
     def take(self, order: NDArray[np.intp], dtype: DTypeLike) -> tuple[NDArray[Any], NDArray[Any]]:
         """Return the split's rows number ``order`` as new arrays: inputs in ``dtype``, targets."""
@@ -178,6 +187,10 @@ def open_dataset(
     rows, held_out = _hold_out("validation", validation, rows, seed)
     if train_rows is not None:
         rows = _some(train_rows, rows, seed)
+    index = None if len(rows) == len(inputs) else rows
+    weights = None
+    if "w_train" in arrays:
+        weights = relative_weights(arrays["w_train"], index, np.dtype(meta.dtype))
     return Dataset(
         name=meta.name,
         digest=meta.digest,
@@ -188,7 +201,7 @@ def open_dataset(
         dtype=np.dtype(meta.dtype),
         rounded=meta.rounded,
         scale=meta.scale,
-        train=Split(inputs, targets, None if len(rows) == len(inputs) else rows),
+        train=Split(inputs, targets, index, weights=weights),
         validation=Split(inputs, targets, held_out),
         test=test_split,
         form=meta.form,

@@ -2,7 +2,8 @@
 
 ``x_train.npy`` and ``x_test.npy`` have shape (n, *sample_shape) and the dtype of the meta data, or
 uint8 for grey values; ``t_train.npy`` and ``t_test.npy`` (n,) int64 or (n, k). The test files are
-there only if the data set brings a test part. meta.json records the size of every file, so that a
+there only if the data set brings a test part, and ``w_train.npy``, float64 (n,), only if rows have
+weights. meta.json records the size of every file, so that a
 folder without it, or with a file of another size, is known to be unfinished or damaged.
 """
 
@@ -19,10 +20,10 @@ from dptrain.data.rounding import Rounded
 from dptrain.data.scale import Scale
 from dptrain.errors import DataError
 
-FORMAT_VERSION = 5
+FORMAT_VERSION = 6
 META = "meta.json"
 _TRAIN_FILES = {"x_train.npy", "t_train.npy"}
-_ALL_FILES = _TRAIN_FILES | {"x_test.npy", "t_test.npy"}
+_ALL_FILES = _TRAIN_FILES | {"w_train.npy", "x_test.npy", "t_test.npy"}
 
 
 class Meta(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

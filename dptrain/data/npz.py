@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def read_npz(path: Path, room: Room | None = None) -> RawData:
-    """Return the arrays x_train, t_train and, where the file has them, x_test, t_test.
+    """Return the arrays x_train, t_train and, where the file has them, x_test, t_test, w_train.
 
     They may have any of the customary names; see `archive_names`. Where there is ``room``, arrays
     of more than 8 MB are maps of files there.
@@ -32,7 +32,8 @@ def read_npz(path: Path, room: Room | None = None) -> RawData:
     """
     arrays = read_arrays(path, by_role, room)
     found = {role: arrays[name] for role, name in by_role(path, list(arrays)).items()}
-    return RawData(found["x_train"], found["t_train"], found.get("x_test"), found.get("t_test"))
+    test = found.get("x_test"), found.get("t_test")
+    return RawData(found["x_train"], found["t_train"], *test, w_train=found.get("w_train"))
 
 
 def read_inputs(path: Path) -> tuple[str, NDArray[Any]]:

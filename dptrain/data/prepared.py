@@ -37,6 +37,7 @@ def prepare(
     task: Task | None = None,
     class_names: Sequence[str] = (),
     transpose: bool = False,
+    row_weights: str | None = None,
     exact_targets: bool = False,
     offsets: Offsets = None,
 ) -> Path:
@@ -53,7 +54,7 @@ def prepare(
     _check_dtype(dtype)
     source = find_source(reference)
     name, origin = _as_text(source.name), _as_text(reference)
-    choices = Choices(label, columns, header, task, class_names, transpose)
+    choices = Choices(label, columns, header, task, class_names, transpose, row_weights)
     form = form_of(source, choices)
     digest = _source_digest(source, form, choices)
     key = [str(FORMAT_VERSION), digest, name, dtype, *class_names, *[_EXACT] * exact_targets]
@@ -116,6 +117,7 @@ def prepare_as_arrays(
             t_train=data.t_train,
             x_test=data.x_test,
             t_test=data.t_test,
+            w_train=data.w_train,
             dtype=dtype,
             task=task,
             exact_targets=exact_targets,
@@ -147,6 +149,7 @@ def prepare_arrays(
     t_train: NDArray[Any],
     x_test: NDArray[Any] | None = None,
     t_test: NDArray[Any] | None = None,
+    w_train: NDArray[Any] | None = None,
     dtype: DtypeName,
     task: Task | None = None,
     exact_targets: bool = False,
@@ -155,16 +158,18 @@ def prepare_arrays(
     """Write arrays in memory as the prepared data set ``folder``, and return it.
 
     Inputs have shape (n, ...), targets are class labels or words (n,), one-hot rows (n, k) or
-    floats (n,) or (n, k); ``task`` is that of ``normalise_targets``. They are checked and
-    converted as those of a file, ``exact_targets`` and ``offsets`` as for `prepare`. A data set
-    that is in the folder already is replaced. Raises DataError for data that cannot be trained on,
-    or when the folder cannot be written.
+    floats (n,) or (n, k); ``task`` is that of ``normalise_targets``. ``w_train`` are weights of the
+    rows, (n,). They are checked and converted as those of a file, ``exact_targets`` and ``offsets``
+    as for `prepare`. A data set that is in the folder already is replaced. Raises DataError for
+    data that cannot be trained on, or when the folder cannot be written.
     """
     _check_dtype(dtype)
-    data = named_classes(RawData(x_train, t_train, x_test, t_test))
+    data = named_classes(RawData(x_train, t_train, x_test, t_test, w_train=w_train))
     check_raw(data)
     with_test = () if x_test is None or data.t_test is None else (x_test, data.t_test)
     chosen = [*data.class_names, *([] if task is None else [task])]
+    if w_train is not None:
+        chosen += ["row weights", _array_digest(w_train)]
     digest = _digest_of(*map(_array_digest, (x_train, data.t_train, *with_test)), *chosen)
     write_folder(
         folder,

@@ -14,10 +14,11 @@ from dptrain.errors import DataError
 class RawData:
     """Arrays as they were read: rows first, of any dtype, not yet checked.
 
-    ``x_test`` and ``t_test`` are None when the data set brings no test part. ``class_names`` is
-    empty unless the source names its classes, and ``input_names`` unless it names its columns.
-    ``notes`` are sentences for the user. On the way to a prepared data set
-    the inputs of a large table are `FileRows`, which give slices alone.
+    ``x_test`` and ``t_test`` are None when the data set brings no test part, ``w_train``, the
+    weights of the rows, where every row counts the same. ``class_names`` is empty unless the source
+    names its classes, and ``input_names`` unless it names its columns. ``notes`` are sentences for
+    the user. On the way to a prepared data set the inputs of a large table are `FileRows`, which
+    give slices alone.
     """
 
     x_train: NDArray[Any]
@@ -27,6 +28,7 @@ class RawData:
     class_names: tuple[str, ...] = ()
     input_names: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    w_train: NDArray[Any] | None = None
 
 
 def transposed(data: RawData) -> RawData:

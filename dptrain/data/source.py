@@ -32,7 +32,11 @@ TABLE_ENDINGS = (".csv", ".csv.gz", ".tsv", ".tsv.gz")
 
 _UNDERSTOOD = (
     f"understood are: {', '.join(PACKAGED)}, a folder of IDX files, an .npz with x_train, t_train, "
-    "x_test, t_test, the book's mnist.pkl, and a .csv or .csv.gz with a label column"
+    "x_test, t_test, the book's mnist.pkl, and a .csv or .tsv, also .gz, with a label column"
+)
+_WEIGHTS_OF_ARRAYS = (
+    "; the weights of arrays are an array sample_weight in their .npz, or sample_weight of "
+    "dptrain.fit"
 )
 
 
@@ -60,7 +64,8 @@ class Choices(msgspec.Struct, frozen=True):
 
     ``label``, ``columns`` and ``header`` are of a CSV, as in `csv_header.find_columns`; ``task`` is
     that of `normalise_targets`. ``class_names`` are those of a run, which numbers classes by them.
-    ``transpose`` exchanges rows and columns of images.
+    ``transpose`` exchanges rows and columns of images. ``row_weights`` names the column of a CSV
+    that holds the weights of its rows.
     """
 
     label: str | None = None
@@ -69,6 +74,7 @@ class Choices(msgspec.Struct, frozen=True):
     task: Task | None = None
     class_names: Sequence[str] = ()
     transpose: bool = False
+    row_weights: str | None = None
 
 
 def read_source(reference: str, label: str | None, columns: Sequence[str] | None = None) -> RawData:
@@ -131,13 +137,16 @@ def _siblings(path: Path) -> list[str]:
 def form_of(source: Source, choices: Choices) -> Form | None:
     """Return how a CSV is understood; None of another source. Errors as for ``read_source``."""
     if source.kind is Kind.CSV:
-        return table_form(source.files[0], choices.label, choices.columns, choices.header)
-    for setting in ("label", "columns", "header"):
+        return table_form(
+            source.files[0], choices.label, choices.columns, choices.header, choices.row_weights
+        )
+    for setting in ("label", "columns", "header", "row_weights"):
         value = getattr(choices, setting)
         if value is not None:
             raise UsageError(
                 f"{setting}={value!r} is for a CSV, but the data set {source.name!r} "
                 f"is {source.kind.value}; leave the {setting} out"
+                f"{_WEIGHTS_OF_ARRAYS * (setting == 'row_weights')}"
             )
     return None
 
@@ -165,5 +174,6 @@ def read(source: Source, choices: Choices, room: Room | None = None) -> RawData:
                 choices.header,
                 choices.class_names,
                 choices.task,
+                choices.row_weights,
                 room,
             )

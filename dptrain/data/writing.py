@@ -22,6 +22,7 @@ from dptrain.data.npy import npy_header
 from dptrain.data.raw import RawData, check_raw
 from dptrain.data.rescaling import scale_of
 from dptrain.data.rounding import TARGETS, Rounded, offsets_of, worst_rounded
+from dptrain.data.row_weights import checked_weights
 from dptrain.data.spool import Centred, Rows
 from dptrain.data.targets import Targets, Task, normalise_targets
 from dptrain.errors import DataError
@@ -71,7 +72,10 @@ def write_folder(
     names = _class_names(data, targets)
     found = _offsets(data.x_train, scalar, offsets)
     inputs: dict[str, Rows] = {"x_train": _centred(data.x_train, found)}
-    outputs = {"t_train": targets.train}
+    outputs: dict[str, NDArray[Any]] = {"t_train": targets.train}
+    if data.w_train is not None:
+        what = "sample_weight" if form is None else f"the column {form.row_weights!r}"
+        outputs["w_train"] = checked_weights(data.w_train, len(data.x_train), what)
     if data.x_test is not None and targets.test is not None:
         inputs["x_test"] = _centred(data.x_test, found)
         outputs["t_test"] = targets.test

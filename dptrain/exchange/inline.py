@@ -11,6 +11,7 @@ from typing import Any, NoReturn
 import numpy as np
 from numpy.typing import NDArray
 
+from dptrain.errors import NonFiniteError
 from dptrain.exchange.engine import Alive, Score, State, StepsDone, Stop, score, unheard
 from dptrain.exchange.marks import Marks
 from dptrain.exchange.rank import Rank, Share
@@ -18,7 +19,6 @@ from dptrain.exchange.timeline import Timeline
 from dptrain.experiment.job import Job
 from dptrain.nn.passes import ShardedPass
 from dptrain.optim.updater import Piece
-from dptrain.protocol.coordinator import non_finite_error
 
 
 class InlineEngine:
@@ -89,8 +89,8 @@ class InlineEngine:
     def _non_finite(self, step: int, found: ShardedPass) -> NoReturn:
         trouble = self._rank.trouble(found)
         if trouble is None:
-            raise non_finite_error(step, "rank 0", "sum over the shards", "value")
-        raise non_finite_error(step, f"rank 0, shard {trouble.shard}", trouble.layer, trouble.what)
+            raise NonFiniteError.at(step, "rank 0", "sum over the shards", "value")
+        raise NonFiniteError.at(step, f"rank 0, shard {trouble.shard}", trouble.layer, trouble.what)
 
     def evaluate(self, split: str, alive: Alive = unheard) -> Score:
         """Evaluate the present weights."""

@@ -20,7 +20,7 @@ import struct
 import time
 from typing import NamedTuple
 
-from dptrain.arithmetic.shards import assign, present_shards
+from dptrain.arithmetic.shards import assign, edges, present_shards
 from dptrain.arithmetic.tree import Addition, remaining_additions
 from dptrain.errors import DptrainError
 from dptrain.exchange.barrier import Barrier
@@ -33,7 +33,6 @@ from dptrain.exchange.slices import SliceUpdate, slices
 from dptrain.experiment.job import Job
 from dptrain.nn.passes import ShardedPass, Trouble
 from dptrain.optim.updater import NORM_CHUNK
-from dptrain.protocol.events import edges
 
 _RECORD = struct.Struct(f"{len(Marks._fields)}d")
 

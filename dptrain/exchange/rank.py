@@ -84,7 +84,12 @@ class Rank:
                 len(order), self.job.shards, share.first, share.last, sums=self._sums
             )
             found = self._passes[place] = self._replica.pass_over(arrangement, version)
-        self._fill(found, self.job.dataset.train, order)
+        train = self.job.dataset.train
+        self._fill(found, train, order)
+        if train.weights is not None:
+            for block, weights in zip(found.blocks, found.row_weights, strict=True):
+                own = order[block.start : block.start + len(weights)]
+                train.gather_weights(own, weights)
         found.moment.step = share.step
         found.alive = self.alive
         return found

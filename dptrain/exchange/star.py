@@ -21,14 +21,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dptrain.arithmetic.shards import assign, present_shards
+from dptrain.arithmetic.shards import assign, edges, present_shards
 from dptrain.arithmetic.tree import remaining_additions
 from dptrain.errors import ProtocolError
 from dptrain.exchange.buckets import Bucket, buckets
 from dptrain.exchange.engine import State
 from dptrain.experiment.job import Job
 from dptrain.optim.updater import Piece
-from dptrain.protocol.events import edges
 
 Array = NDArray[Any]
 

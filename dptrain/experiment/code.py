@@ -94,6 +94,13 @@ def own_network(experiment: Experiment, dataset: Dataset, origin: Origin | None)
     demand(experiment.model, origin)
     assert origin is not None
     origin.check(experiment.model, experiment.model_digest)
+    if dataset.train.weights is not None:
+        raise UsageError(
+            f"rows cannot be weighed for {experiment.model}, whose code returns the mean over "
+            "rows; give dptrain.fit the weights as a column of the targets, "
+            "np.column_stack([t, w]), with task=regression, and have the code return the mean of "
+            "w * loss"
+        )
     shape = own_input_shape(experiment, dataset.sample_shape)
     model = origin.make(experiment.model_args, experiment.seed)
     if experiment.model_state is not None:
@@ -101,7 +108,7 @@ def own_network(experiment: Experiment, dataset: Dataset, origin: Origin | None)
     if dataset.class_names == ("-1", "1"):
         raise UsageError(
             "the labels -1 and 1 are classes, which reach code of your own as 0 and 1; give "
-            "task=regression to have them as numbers, as they are, or make them (t + 1) // 2"
+            "--task regression to have them as numbers, as they are, or make them (t + 1) // 2"
         )
     flat = experiment.model_targets == "flat"
     if flat and dataset.target_shape not in ((), (1,)):

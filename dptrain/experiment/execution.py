@@ -4,6 +4,7 @@ import msgspec
 
 from dptrain.arithmetic.shards import default_shards
 from dptrain.errors import UsageError
+from dptrain.experiment.exchanges import EXCHANGES, INLINE, SHARED, STAR, Exchange
 from dptrain.experiment.schema import Execution
 from dptrain.machine.cores import usable_cores
 
@@ -16,42 +17,49 @@ def settle_execution(execution: Execution, shards: int | None) -> Execution:
     Raises:
         UsageError: settings that exclude each other.
     """
-    exchange = execution.exchange
     workers = _settled_workers(execution, shards)
     networked = execution.join or execution.listen or execution.transport == "tcp"
-    if exchange is None:
-        exchange = "star" if networked else "inline" if workers == 1 else "shared"
-    if exchange == "inline" and workers > 1:
+    if execution.exchange is None:
+        exchange = STAR if networked else INLINE if workers == 1 else SHARED
+    else:
+        exchange = EXCHANGES[execution.exchange]
+    if workers > 1 and not exchange.workers:
         raise UsageError(
-            f"exchange inline runs in one process, not with workers={workers}; use --workers 1 "
-            "or --exchange shared"
+            f"exchange {exchange.name} runs in one process, not with workers={workers}; use "
+            "--workers 1 or --exchange shared"
         )
-    if exchange == "shared" and networked:
+    if networked and not exchange.sockets:
         raise UsageError(
-            "exchange shared is for workers that this command starts on this machine; leave out "
-            "--join, --listen and --transport tcp, or use --exchange star"
+            f"exchange {exchange.name} is for workers that this command starts on this machine; "
+            "leave out --join, --listen and --transport tcp, or use --exchange star"
+            if exchange.workers
+            else f"exchange {exchange.name} has no workers to wait for; use --exchange star"
         )
-    if execution.barrier and exchange != "shared":
-        raise UsageError(f"exchange {exchange} has no barrier; leave out --barrier")
+    if execution.barrier and not exchange.memory:
+        raise UsageError(f"exchange {exchange.name} has no barrier; leave out --barrier")
     if execution.join > workers:
         raise UsageError(f"join={execution.join} is more than workers={workers}")
-    if exchange == "inline" and (execution.join or execution.listen):
-        raise UsageError("exchange inline has no workers to wait for; use --exchange star")
     listen = execution.listen
     if listen is not None:
         _check_listen(listen)
     transport = "tcp" if execution.join or (listen or "").startswith("tcp") else execution.transport
     return msgspec.structs.replace(
-        execution, workers=workers, exchange=exchange, transport=transport
+        execution, workers=workers, exchange=exchange.name, transport=transport
     )
 
 
+def exchange_of(execution: Execution) -> Exchange:
+    """Return how gradients travel in a settled execution."""
+    assert execution.exchange is not None
+    return EXCHANGES[execution.exchange]
+
+
 def _settled_workers(execution: Execution, shards: int | None) -> int:
-    inline = execution.exchange == "inline"
+    alone = execution.exchange is not None and not EXCHANGES[execution.exchange].workers
     if execution.workers is None:
-        return 1 if inline else DEFAULT_WORKERS
+        return 1 if alone else DEFAULT_WORKERS
     if execution.workers == "auto":
-        return 1 if inline else min(usable_cores(), shards or default_shards(1))
+        return 1 if alone else min(usable_cores(), shards or default_shards(1))
     return execution.workers
 
 

@@ -18,7 +18,7 @@ from dptrain.data.prepared import data_digest, prepare
 from dptrain.data.rescaling import ScaleWarning, change_for
 from dptrain.data.sampling import epoch_order
 from dptrain.data.source import PACKAGED, Choices, Kind, find_source
-from dptrain.errors import DataError, ShapeError
+from dptrain.errors import DataError, ShapeError, UsageError
 from dptrain.evaluation.regression import determination, variance
 from dptrain.experiment.code import MEMORY, evaluation_rows, own_network
 from dptrain.experiment.missing_classes import unused_classes
@@ -77,6 +77,11 @@ class Job:
         self.dataset = dataset = dataset.standardised(experiment.target_scale)
         self.origin = origin
         self.dtype: np.dtype[Any] = np.dtype(experiment.dtype)
+        if experiment.row_weights is not None and dataset.train.weights is None:
+            raise UsageError(
+                f"row_weights={experiment.row_weights!r} names a column of a table, and these are "
+                "arrays; give their weights as sample_weight"
+            )
         self.network: Network | OwnNetwork
         self.loss: AnyLoss | None = None
         if is_own(experiment.model) and experiment.layers is None:
@@ -175,6 +180,7 @@ class Job:
             gradients,
             seed=seed,
             meeting=meeting,
+            weighted=self.dataset.train.weights is not None,
             kind=NumericalPass if self.experiment.gradient == "numerical" else Pass,
         )
 
@@ -259,10 +265,12 @@ def evaluation_job(
     demand(experiment.model, origin)
     if dataset is not None:
         if find_source(dataset).kind is not Kind.CSV:
-            experiment = msgspec.structs.replace(experiment, label=None, columns=None, header=None)
+            experiment = msgspec.structs.replace(
+                experiment, label=None, columns=None, header=None, row_weights=None
+            )
         transpose = experiment.transpose and dataset not in PACKAGED
         experiment = msgspec.structs.replace(experiment, dataset=dataset, transpose=transpose)
-    if dataset and data_digest(dataset, _choices(experiment)) != experiment.dataset_digest:
+    if dataset and not _is_own_data(experiment):
         experiment, opened = _foreign(experiment, class_names)
     else:
         opened = opened_data(experiment, prepared_data(experiment))
@@ -272,11 +280,27 @@ def evaluation_job(
     return Job(experiment, opened.changed(change), origin)
 
 
+def _is_own_data(experiment: Experiment) -> bool:
+    """Return whether a data set is the one that the run was trained on, wherever it lies."""
+    try:
+        return data_digest(experiment.dataset, _choices(experiment)) == experiment.dataset_digest
+    except DataError:
+        if experiment.row_weights is None:
+            raise
+        return False  # other tables need no weights; what else is wrong will be told
+
+
 def _foreign(experiment: Experiment, class_names: Sequence[str]) -> tuple[Experiment, Dataset]:
     """Return the experiment on data that the run has not seen, and these as test rows."""
     task: TaskName = "classification" if class_names else "regression"
     experiment = msgspec.structs.replace(
-        experiment, dataset_digest=None, train_rows=None, validation=0.0, test=0.0, task=task
+        experiment,
+        dataset_digest=None,
+        train_rows=None,
+        validation=0.0,
+        test=0.0,
+        task=task,
+        row_weights=None,  # which are for training
     )
     opened = opened_data(experiment, prepared_data(experiment, class_names, centred=False))
     size, wanted = math.prod(opened.sample_shape), math.prod(experiment.input_shape or ())
@@ -337,6 +361,7 @@ def prepared_data(
         task=experiment.task,
         class_names=class_names,
         transpose=experiment.transpose,
+        row_weights=experiment.row_weights,
         exact_targets=experiment.normalise_targets != "none",
         offsets=offsets_for(experiment, centred=centred),
     )
@@ -344,7 +369,9 @@ def prepared_data(
 
 def _choices(experiment: Experiment) -> Choices:
     e = experiment
-    return Choices(e.label, e.columns, e.header, e.task, transpose=e.transpose)
+    return Choices(
+        e.label, e.columns, e.header, e.task, transpose=e.transpose, row_weights=e.row_weights
+    )
 
 
 def check_digest(experiment: Experiment, dataset: Dataset) -> None:

@@ -1,6 +1,7 @@
 """Models and losses by name: from ``two-layer`` or ``mlp:784-512-10`` to a network."""
 
 import math
+import re
 from typing import Any
 
 import msgspec
@@ -101,9 +102,10 @@ def sizes(model: str) -> tuple[int, ...]:
         if meant := code_meant(model):
             raise UsageError(meant)
         known = [*SIZES, LINEAR, "mlp:784-100-10"]
-        near = suggestion(model, [*SIZES, LINEAR, "mlp"]) or ";"
+        near = _with_sizes(model) or suggestion(model, [*SIZES, LINEAR]) or ";"
         raise UsageError(
-            f"unknown model {model!r}{near} known models: {', '.join(known)} (any sizes)"
+            f"unknown model {model!r}{near} known models: {', '.join(known)} (any sizes), "
+            "FILE.py:NAME; of other layers are the examples, such as conv"
         )
     parts = rest.split("-")
     are_sizes = all(p.isascii() and p.isdigit() and int(p) > 0 for p in parts)
@@ -115,9 +117,15 @@ def sizes(model: str) -> tuple[int, ...]:
     if name == "mlp" and not (are_sizes and len(parts) > 1):
         raise UsageError(
             f"model={model!r} needs at least two sizes of 1 or more, inputs first, such as "
-            "mlp:784-100-10"
+            f"mlp:784-100-10{_with_sizes(model)}"
         )
     return tuple(int(p) for p in parts)
+
+
+def _with_sizes(model: str) -> str:
+    """Return what is meant where sizes are written in another form, such as ``784,50,10``."""
+    found = [number for number in re.findall(r"\d+", model) if int(number)]
+    return f"; did you mean 'mlp:{'-'.join(found)}'?" if len(found) > 1 else ""
 
 
 def build_network(experiment: Experiment, sample_shape: tuple[int, ...]) -> Network:
@@ -166,7 +174,8 @@ def _named_layers(experiment: Experiment, sample_shape: tuple[int, ...]) -> list
     if inputs != math.prod(sample_shape):
         raise ShapeError(
             f"model={experiment.model!r} takes {inputs} inputs, but the data set has samples of "
-            f"shape {sample_shape}, which is {math.prod(sample_shape)}; change the first size"
+            f"shape {sample_shape}; give one with {math.prod(sample_shape)}, such as "
+            f"--model mlp:{'-'.join(map(str, (math.prod(sample_shape), *units)))}"
         )
     init = initializer(experiment.init or "he", experiment.init_std)
     activation = ACTIVATIONS[experiment.activation or "relu"]

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from dptrain.experiment.schema import DEFAULT_DECAY, LOSS_FIELDS, MODEL_FIELDS, RULE_FIELDS
+from dptrain.experiment.schema import LOSS_FIELDS, MODEL_FIELDS, RULE_FIELDS
 from dptrain.own.origin import is_own, own_name
 
 # What a setting that is given anew makes void among the earlier ones.
@@ -49,8 +49,10 @@ def same(key: str, earlier: Any, later: Any) -> bool:
 
 def _is_default_decay(earlier: Mapping[str, Any]) -> bool:
     """Return whether the weight decay may be there only because of the optimizer."""
-    rule = earlier.get("optimizer")
-    return rule is not None and earlier.get("weight_decay") == DEFAULT_DECAY.get(rule, 0.0)
+    from dptrain.optim.rules import RULES  # commands start workers before they import mathematics
+
+    rule = RULES.get(earlier.get("optimizer", ""))
+    return rule is not None and earlier.get("weight_decay") == rule.default_decay
 
 
 def override(earlier: Mapping[str, Any], later: Mapping[str, Any]) -> dict[str, Any]:

@@ -44,6 +44,7 @@ def _keyword(match: re.Match[str]) -> str:
         return f"{key}="
     if _NUMBER.fullmatch(value):
         return f"{key}={value}"
-    if value in choices_of(hints.get(key)) or "/" in value:
+    stands = "/" in value or ":" in value or key == "resume"
+    if value in choices_of(hints.get(key)) or stands:
         return f"{key}={value!r}"
     return f"{key}= {value}"

@@ -11,6 +11,7 @@ from msgspec import Meta, Struct
 
 from dptrain.data.scale import Scale
 from dptrain.data.target_scale import TargetScale
+from dptrain.experiment.exchanges import ExchangeName
 
 ActivationName = Literal["sigmoid", "relu", "tanh", "identity", "leaky-relu", "softplus", "gelu"]
 InitName = Literal["normal", "xavier", "glorot", "he", "zeros"]
@@ -51,8 +52,8 @@ class Experiment(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     model_targets: Annotated[
         Literal["rows", "flat"] | None,
         Meta(
-            description="How your own network gets targets: one-hot rows or rows of values, or "
-            "flat, as class numbers or single values; rows unless given."
+            description="How your own network gets targets: rows (one-hot, or of values), or flat "
+            "(class numbers, or single values); rows unless given."
         ),
     ] = None
     model_digest: str | None = None
@@ -66,7 +67,7 @@ class Experiment(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     ] = None
     norm: Annotated[
         NormName | None,
-        Meta(description="Before each activation of the model: batch, ghost (batch, by shard)."),
+        Meta(description="Before each activation, by minibatch (batch), shard (ghost) or row."),
     ] = None
     dropout: Annotated[
         Fraction | None,
@@ -104,8 +105,8 @@ class Experiment(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     normalise: Annotated[
         NormaliseName,
         Meta(
-            description="Of the inputs, by the training rows: standard gives mean 0 and deviation "
-            "1, minmax gives 0 to 1."
+            description="Scale each input by what the training rows have: standard to mean 0 and "
+            "deviation 1, minmax to 0 to 1."
         ),
     ] = "none"
     normalise_targets: Annotated[
@@ -125,27 +126,27 @@ class Experiment(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     ] = None
     label_smoothing: Annotated[
         Fraction | None,
-        Meta(description="Share of each target spread over all classes; softmax-cross-entropy."),
+        Meta(description="Share of each target spread over all classes, by softmax-cross-entropy."),
     ] = None
     class_weights: Annotated[
         list[Positive] | Literal["balanced"] | None,
         Meta(
-            description="One for each class, as 1,1,5, or balanced, by how rare they are; for "
+            description="How much each class counts, as 1,1,5, or balanced: more the rarer; for "
             "softmax-cross-entropy, whose sum is divided by the rows, not by their weights."
         ),
     ] = None
     positive_weight: Annotated[
         Positive | None,
-        Meta(description="Of targets of 1; for binary-cross-entropy, 1 unless given."),
+        Meta(description="How much targets of 1 count, by binary-cross-entropy; 1 unless given."),
     ] = None
     huber_delta: Annotated[
-        Positive | None, Meta(description="Where huber turns from square to straight; 1.")
+        Positive | None, Meta(description="Error from which huber is no square but a line; 1.")
     ] = None
     dataset: Annotated[
         str,
         Meta(
             description="mnist, iris, penguins, breast-cancer, a folder of IDX files, an .npz "
-            "file, a .csv file, or the mnist.pkl of the book."
+            "file, a .csv or .tsv file, or the mnist.pkl of the book."
         ),
     ] = "mnist"
     dataset_digest: str | None = None
@@ -169,6 +170,13 @@ class Experiment(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     header: Annotated[
         bool | None,
         Meta(description="Whether line 1 of a CSV file names the columns; found out unless given."),
+    ] = None
+    row_weights: Annotated[
+        str | None,
+        Meta(
+            description="The column of a CSV file that says how much each row counts in training: "
+            "its name, or its number from 1; it is not learnt from."
+        ),
     ] = None
     transpose: Annotated[
         bool,
@@ -210,7 +218,7 @@ class Experiment(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     ] = None
     shards: Annotated[
         Count | None,
-        Meta(description="Parts of a minibatch; by default 4, or more for more workers."),
+        Meta(description="Parts of a minibatch, dealt to workers; 4, or more for more workers."),
     ] = None
     epochs: Annotated[
         Count | None,
@@ -221,7 +229,7 @@ class Experiment(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     ] = None
     gradient: Annotated[
         Literal["backprop", "numerical"],
-        Meta(description="Of the loss; numerical (central differences) takes very long."),
+        Meta(description="How it is computed; numerical, by central differences, takes very long."),
     ] = "backprop"
     patience: Annotated[
         Count | None,
@@ -232,7 +240,7 @@ class Experiment(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     ] = None
     min_improvement: Annotated[
         Annotated[float, Meta(ge=0)],
-        Meta(description="What a score must gain for --patience to begin anew."),
+        Meta(description="What the validation score must gain to be better, for --patience."),
     ] = 0.0
     optimizer: Annotated[
         OptimizerName | None,
@@ -246,22 +254,23 @@ class Experiment(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         ),
     ] = None
     momentum: Annotated[
-        Fraction | None, Meta(description="For momentum and nesterov; 0.9 unless given.")
+        Fraction | None,
+        Meta(description="Share of a step kept for the next, by momentum and nesterov; 0.9."),
     ] = None
-    decay: Annotated[Fraction | None, Meta(description="Memory of rmsprop; 0.99 unless given.")] = (
-        None
-    )
-    beta1: Annotated[Fraction | None, Meta(description="For adam and adamw; 0.9 unless given.")] = (
-        None
-    )
+    decay: Annotated[
+        Fraction | None, Meta(description="Share of its mean square that rmsprop keeps; 0.99.")
+    ] = None
+    beta1: Annotated[
+        Fraction | None, Meta(description="Share of the mean gradient kept, by adam, adamw; 0.9.")
+    ] = None
     beta2: Annotated[
-        Fraction | None, Meta(description="For adam and adamw; 0.999 unless given.")
+        Fraction | None, Meta(description="Share of the mean square kept, by adam, adamw; 0.999.")
     ] = None
     epsilon: Annotated[
         Positive | None,
         Meta(
-            description="What is added to the root; unless given 1e-7 for adagrad and rmsprop, "
-            "1e-8 for adam and adamw."
+            description="Keeps updates from dividing by 0; unless given 1e-7 for adagrad and "
+            "rmsprop, 1e-8 for adam and adamw."
         ),
     ] = None
     weight_decay: Annotated[
@@ -301,10 +310,10 @@ class Experiment(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     ] = 0
     decay_rate: Annotated[
         Annotated[float, Meta(gt=0, le=1)] | None,
-        Meta(description="Factor of step and exponential a period; 0.5 and 0.95 unless given."),
+        Meta(description="What step or exponential makes of the rate each period; 0.5 and 0.95."),
     ] = None
     decay_every: Annotated[
-        Count | None, Meta(description="Steps in that period; one epoch unless given.")
+        Count | None, Meta(description="Steps of such a period; one epoch unless given.")
     ] = None
     seed: Annotated[
         Annotated[int, Meta(ge=0)],
@@ -329,7 +338,7 @@ class Execution(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         Meta(description="Worker processes, 2 unless given; auto: one for each core."),
     ] = None
     exchange: Annotated[
-        Literal["inline", "star", "shared"] | None,
+        ExchangeName | None,
         Meta(
             description="How gradients travel; by default inline for one worker, shared for more, "
             "star where workers join over a network."
@@ -337,7 +346,7 @@ class Execution(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     ] = None
     barrier: Annotated[
         Literal["flags", "events"] | None,
-        Meta(description="How workers in shared memory wait; by default what suits the machine."),
+        Meta(description="How they wait in shared memory; by default what suits the machine."),
     ] = None
     transport: Annotated[
         Literal["ipc", "tcp"], Meta(description="What ZeroMQ runs over, for the star.")
@@ -352,7 +361,7 @@ class Execution(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     ] = 0
     pin: Annotated[
         bool | None,
-        Meta(description="Bind each launched worker to a core; for a machine of your own."),
+        Meta(description="Bind each launched worker to a core, where nobody else needs the cores."),
     ] = None
     trace: Annotated[
         bool | None,
@@ -395,6 +404,3 @@ RULE_FIELDS = ("momentum", "decay", "beta1", "beta2", "epsilon")
 
 # Settings that mean something for one kind of loss only.
 LOSS_FIELDS = ("label_smoothing", "class_weights", "positive_weight", "huber_delta")
-
-# Weight decay where none is given: without any, adamw would be adam to the last bit.
-DEFAULT_DECAY = {"adamw": 0.01}

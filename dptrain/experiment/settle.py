@@ -12,7 +12,6 @@ from dptrain.errors import UsageError
 from dptrain.experiment.code import only_for_code, settled_own
 from dptrain.experiment.models import SUITABLE_INIT, preset_of, settled_model
 from dptrain.experiment.schema import (
-    DEFAULT_DECAY,
     LOSS_FIELDS,
     MODEL_FIELDS,
     OWN_LAYERS,
@@ -20,7 +19,7 @@ from dptrain.experiment.schema import (
     Experiment,
 )
 from dptrain.nn.losses import LOSSES
-from dptrain.optim.rules import DEFAULT_LR, RULES
+from dptrain.optim.rules import RULES
 from dptrain.own.origin import is_own
 
 DEFAULT_EPOCHS = 8
@@ -93,9 +92,14 @@ def settle(
 def _settled_form(experiment: Experiment, form: Form | None) -> dict[str, Any]:
     if form is None:
         return {}
-    named = form.header or experiment.columns is not None  # without names: all but the label
-    columns = list(form.columns) if named else None
-    return {"label": form.label, "columns": columns, "header": form.header}
+    chosen = experiment.columns is not None or form.row_weights is not None
+    named = form.header or chosen  # without names: all but the label
+    return {
+        "label": form.label,
+        "columns": list(form.columns) if named else None,
+        "header": form.header,
+        "row_weights": form.row_weights,
+    }
 
 
 def _settled_network(
@@ -142,8 +146,8 @@ def _settled_rule(experiment: Experiment, preset: dict[str, Any]) -> dict[str, A
     decay = experiment.weight_decay
     return {
         "optimizer": optimizer,
-        "lr": experiment.lr or own or DEFAULT_LR[optimizer],
-        "weight_decay": DEFAULT_DECAY.get(optimizer, 0.0) if decay is None else decay,
+        "lr": experiment.lr or own or RULES[optimizer].default_lr,
+        "weight_decay": RULES[optimizer].default_decay if decay is None else decay,
     } | _own_settings(experiment, "optimizer", optimizer, RULES, RULE_FIELDS)
 
 

@@ -1,4 +1,8 @@
-"""The words of other libraries for settings, and what there is for those that have none."""
+"""The words of other libraries for settings and values, and what there is for other wishes."""
+
+from collections.abc import Collection
+
+from dptrain.errors import suggestion
 
 _CALLED: dict[str, str] = {
     "lr": "learning_rate learning_rate_init eta eta0 step_size alpha_lr",
@@ -37,7 +41,6 @@ _CALLED: dict[str, str] = {
     "out": "output_dir out_dir log_dir logdir save_dir output",
     "resume": "resume_from resume_from_checkpoint ckpt_path",
     "init_from": "pretrained weights load_from warm_start initial_weights",
-    "progress": "verbose",
     "log_every": "log_interval log_steps logging_steps",
     "checkpoint_every": "save_steps save_every",
     "label_smoothing": "smoothing",
@@ -55,7 +58,16 @@ _JUDGED = (
     "evaluate tells precision, recall and F1"
 )
 _CPU = "dptrain computes on CPUs, by as many workers as are given"
-_ROWS = "rows have no weights of their own; class_weights are for classes"
+_ROWS = (
+    "dptrain.fit takes sample_weight, one number for each row, and a table has a column of them, "
+    "named with --row-weights"
+)
+_HELD_OUT = (
+    "hold rows out with --validation 0.1, or give others as test_data to dptrain.fit; an .npz may "
+    "hold x_test and t_test"
+)
+_SIZES = "the model has the sizes, such as --model mlp:784-100-10"
+_SHOWN = "progress goes to standard error: 2>/dev/null hides it, in Python progress=False"
 _INSTEAD = {
     "shuffle": "every epoch draws the rows in a new order, by seed",
     "drop_last": "the last minibatch of an epoch has the rows that are left over",
@@ -66,19 +78,90 @@ _INSTEAD = {
     "scoring": _JUDGED,
     "sample_weight": _ROWS,
     "sample_weights": _ROWS,
-    "row_weights": _ROWS,
-    "validation_data": "hold rows out with validation, or give others as test_data to dptrain.fit",
-    "eval_set": "hold rows out with validation, or give others as test_data to dptrain.fit",
-    "betas": "give beta1 and beta2",
+    "sample_weight_column": _ROWS,
+    "weight_column": _ROWS,
+    "validation_data": _HELD_OUT,
+    "eval_set": _HELD_OUT,
+    "test_dataset": _HELD_OUT,
+    "betas": "give --beta1 and --beta2",
+    "verbose": _SHOWN,
+    "verbosity": _SHOWN,
+    "quiet": _SHOWN,
+    "silent": _SHOWN,
     "device": _CPU,
     "gpu": _CPU,
     "gpus": _CPU,
     "cuda": _CPU,
     "tensorboard": _CURVES,
     "wandb": _CURVES,
-    "hidden_layer_sizes": "the model has the sizes, such as mlp:784-100-10",
-    "hidden": "the model has the sizes, such as mlp:784-100-10",
-    "layer_sizes": "the model has the sizes, such as mlp:784-100-10",
+    "hidden": _SIZES,
+    "hidden_size": _SIZES,
+    "hidden_sizes": _SIZES,
+    "hidden_layer_sizes": _SIZES,
+    "hidden_units": _SIZES,
+    "layer_sizes": _SIZES,
+    "units": _SIZES,
+    "num_layers": _SIZES,
+}
+
+_VALUE_CALLED = {
+    "loss": {
+        "softmax-cross-entropy": "cross-entropy crossentropy crossentropyloss ce nll nllloss "
+        "categorical-crossentropy sparse-categorical-crossentropy log-loss logloss softmax",
+        "binary-cross-entropy": "bce bceloss bcewithlogitsloss binary-crossentropy logistic",
+        "mean-squared-error": "mse mseloss squared-error squared mean-square-error",
+        "sum-of-squares": "sse sum-squared-error sum-squares-error",
+        "huber": "smooth-l1 smooth-l1-loss smoothl1loss huberloss",
+    },
+    "activation": {
+        "identity": "none linear no",
+        "sigmoid": "logistic logsig",
+        "leaky-relu": "lrelu leaky",
+        "relu": "rectifier",
+    },
+    "optimizer": {"momentum": "sgdm sgd-momentum", "nesterov": "nag"},
+    "norm": {"batch": "batchnorm bn batch-norm", "layer": "layernorm ln layer-norm"},
+    "init": {"he": "kaiming he-normal kaiming-normal", "xavier": "glorot-normal xavier-normal"},
+    "dtype": {"float64": "double fp64 f64", "float32": "single float fp32 f32"},
+    "schedule": {
+        "cosine": "cosine-annealing cosineannealing cosineannealinglr",
+        "exponential": "exponentiallr exp",
+    },
+    "normalise": {"standard": "z-score zscore std", "minmax": "min-max range"},
+}
+_VALUES = {
+    "loss": {
+        "softmax-cross-entropy": "cross-entropy crossentropy crossentropyloss ce nll nllloss "
+        "categorical-crossentropy sparse-categorical-crossentropy log-loss logloss softmax",
+        "binary-cross-entropy": "bce bceloss bcewithlogitsloss binary-crossentropy logistic",
+        "mean-squared-error": "mse mseloss l2 squared-error squared mean-square-error rmse",
+        "sum-of-squares": "sse sum-squared-error sum-squares-error",
+        "huber": "mae l1 l1loss smooth-l1 smooth-l1-loss absolute-error mean-absolute-error",
+        "hinge": "svm multi-margin",
+    },
+    "activation": {
+        "identity": "none linear no",
+        "sigmoid": "logistic logsig",
+        "leaky-relu": "lrelu leaky",
+        "relu": "rectifier elu selu",
+        "gelu": "swish silu mish",
+    },
+    "optimizer": {
+        "momentum": "sgdm sgd-momentum",
+        "nesterov": "nag",
+        "adam": "nadam adamax amsgrad lbfgs adadelta",
+    },
+    "norm": {"batch": "batchnorm bn batch-norm", "layer": "layernorm ln layer-norm"},
+    "init": {"he": "kaiming he-normal", "xavier": "glorot-normal", "normal": "gaussian random"},
+    "normalise": {"standard": "z-score zscore standardise standardize std", "minmax": "min-max"},
+    "schedule": {"cosine": "cosineannealing cosine-annealing", "exponential": "exp"},
+}
+_VALUES = {
+    setting: {word: value for value, words in meanings.items() for word in words.split()}
+    for setting, meanings in _VALUE_CALLED.items()
+}
+_NO_VALUE = {
+    ("activation", "softmax"): "softmax is part of the loss; leave it out between the layers",
 }
 
 
@@ -96,3 +179,19 @@ def meant(word: str, prefix: str = "") -> str:
     if name is None:
         return _INSTEAD.get(key, "")
     return f"it is called {prefix}{name.replace('_', '-') if prefix else name} here"
+
+
+def unknown_value(shown: str, setting: str, value: str, choices: Collection[str]) -> str:
+    """Return that a value of a setting is unknown, which may be meant, and which there are.
+
+    Args:
+        shown: the setting and the value as the user has given them.
+        setting: its name.
+        value: perhaps a word of another library.
+        choices: the known values.
+    """
+    word = value.casefold().replace("_", "-")
+    near = _VALUES.get(setting, {}).get(word, value)
+    hint = _NO_VALUE.get((setting, word), "")
+    hint = f"; {hint};" if hint else suggestion(near, choices) or ";"
+    return f"{shown} is unknown{hint} choose from: {', '.join(choices)}"

@@ -8,7 +8,7 @@ import msgspec
 
 from dptrain.errors import UsageError, suggestion
 from dptrain.experiment.schema import RECORDED
-from dptrain.experiment.synonyms import meant
+from dptrain.experiment.synonyms import meant, unknown_value
 
 SHOWN = 80
 S = TypeVar("S", bound=msgspec.Struct)
@@ -48,9 +48,8 @@ def _explain(schema: type[msgspec.Struct], values: Mapping[str, Any], reason: st
     value = values[key]
     choices = choices_of(get_type_hints(schema, include_extras=True)[key])
     if choices and isinstance(value, str):
-        near = suggestion(value, choices) or ";"
-        return f"{key}={value!r} is unknown{near} choose from: {', '.join(choices)}"
-    reason = f"{what[0].lower()}{what[1:]}".replace("`", "")
+        return unknown_value(f"{key}={value!r}", key, value, choices)
+    reason = f"{what[0].lower()}{what[1:]}".replace("`", "").replace(" | null", "")
     return f"{key}={_shown(value)} is not allowed: {reason}"
 
 

@@ -126,8 +126,11 @@ class Local:
         cuts = np.cumsum(sizes)[:-1]
         x = np.concatenate([np.array(each, float) for each in found.inputs])
         t = np.concatenate(list(found.targets))
+        weights = None
+        if found.row_weights:
+            weights = np.split(np.concatenate(list(found.row_weights)).astype(float), cuts)
         seed = self.job.experiment.seed
-        return Batch(np.split(x, cuts), np.split(t, cuts), seed, step)
+        return Batch(np.split(x, cuts), np.split(t, cuts), seed, step, weights)
 
     def reference(self, step: int) -> Reference | None:
         """Return the formulas of a step; None where the network is the user's own."""

@@ -1,5 +1,6 @@
 """Everything that is checked of an experiment, one after the other."""
 
+import sysconfig
 import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -10,9 +11,10 @@ from typing import Any, NamedTuple
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
-from dptrain.errors import DptrainError, machine_limit
+from dptrain.errors import DptrainError, WorkerKilledError, machine_limit
 from dptrain.exchange.engine import State
 from dptrain.exchange.inline import InlineEngine
+from dptrain.experiment.exchanges import EXCHANGES
 from dptrain.gradcheck.alone import Alone, Found, first_step
 from dptrain.gradcheck.analytic import Local
 from dptrain.gradcheck.beginnings import check_beginning
@@ -48,6 +50,13 @@ CONSEQUENCES = frozenset(
 OF_OWN = frozenset(("distributed", "reported"))
 # What is read off gradients says nothing where these are wrong in one process.
 READ_OFF = frozenset(("statistics", "ledger", "masks"))
+
+CHECKING = "the check goes on"
+_CHECKER = Path(__file__).parent
+SAYS_NOTHING = (
+    ", which says nothing about the gradients; check again, and where memory was short with a "
+    "smaller --workers or --batch-size"
+)
 
 Array = NDArray[Any]
 
@@ -133,13 +142,19 @@ class Check:
 
         Args:
             workers: forks them; by default a nursery of the check's own does.
+
+        Raises:
+            WorkerKilledError: which says nothing about gradients, as what `machine_limit` tells.
         """
         # more BLAS threads would change the last bits of float32 products
         program = workers or self.plan.program
-        forks = any(way.exchange != "inline" for way in self.plan.ways)
+        forks = any(EXCHANGES[way.exchange].workers for way in self.plan.ways)
         forked = nursery(program) if forks else nullcontext(program)
         with threadpool_limits(limits=1, user_api="blas"), forked as self._workers:
-            self._run()
+            try:
+                self._run()
+            except WorkerKilledError as error:  # its log is gone, and there is no run to go on with
+                raise WorkerKilledError(error.how, SAYS_NOTHING) from None
         return self.report
 
     def _run(self) -> None:
@@ -222,12 +237,16 @@ class Check:
         return comparison.verdict is Verdict.FAIL and comparison.edge not in known
 
     def _ended(self, error: Exception, edge: str) -> None:
-        message = str(error)
-        if not isinstance(error, DptrainError):
-            place = traceback.extract_tb(error.__traceback__)[-1]
-            file = Path(place.filename).name
-            message = f"{type(error).__name__} in {file}, line {place.lineno}: {error}"
         where = self.report.comparisons[-1].where if self.report.comparisons else "at the start"
+        message, place = str(error), _raised_at(error)
+        if not isinstance(error, DptrainError):
+            message = f"{type(error).__name__} in {place.name}, line {place.line}: {error}"
+            if place.of_the_check:
+                message = f"{message}: a fault of dptrain's checker, not of what is checked"
+                broke = Comparison(CHECKING, edge, f"after {where}", Verdict.ERROR, (), message)
+                self._note(broke)
+                self._failed(Failure(broke, []))
+                return
         comparison = Comparison(
             "the run goes on", edge, f"after {where}", Verdict.FAIL, (), message
         )
@@ -309,8 +328,9 @@ class Check:
         """The ledger of rows, masks, the order of arrival, replicas, and resuming."""
         job, data = self.subject.job(dtype), self.subject.data(dtype)
         state, program = self._come_to(dtype, 0), self._workers
+        weighted = job.dataset.train.weights is not None
         ways: list[Callable[[], Iterable[Comparison]]] = [
-            lambda: check_ledger(job.experiment, way, worker=program),
+            lambda: check_ledger(job.experiment, way, weighted=weighted, worker=program),
             lambda: check_order(job, data, way, state, seed=self.subject.seed, worker=program),
             lambda: check_replicas(job, data, way, state, worker=program),
         ]
@@ -337,6 +357,23 @@ def _about(comparison: Comparison) -> list[Diagnosis]:
     if tensor == "accuracy" and abs(entry.found + entry.wanted - 1) < 1e-12:
         return [Diagnosis("accuracy-inverted", "1 - accuracy is reported as the accuracy", 0.0)]
     return [Diagnosis(comparison.edge, comparison.note, 0.0)] if comparison.note else []
+
+
+class _Place(NamedTuple):
+    """Where an error was raised, libraries left out."""
+
+    name: str
+    line: int
+    of_the_check: bool
+
+
+def _raised_at(error: Exception) -> _Place:
+    libraries = tuple(map(sysconfig.get_path, ("stdlib", "purelib", "platlib")))
+    frames = traceback.extract_tb(error.__traceback__)
+    ours = str(_CHECKER.parent)
+    own = [f for f in frames if f.filename.startswith(ours) or not f.filename.startswith(libraries)]
+    path = Path(own[-1].filename)
+    return _Place(path.name, own[-1].lineno or 0, _CHECKER in path.parents)
 
 
 def _kind_of(message: str) -> str:

@@ -17,7 +17,7 @@ from dptrain.experiment.job import Job, opened_data
 from dptrain.gradcheck.comparison import Array, Comparison, compare_numbers
 from dptrain.gradcheck.distributed import Way, engine
 from dptrain.gradcheck.evaluation import check_score
-from dptrain.gradcheck.taken import taken, write_rows
+from dptrain.gradcheck.taken import taken, taken_weights, write_rows
 from dptrain.gradcheck.verdict import Verdict
 from dptrain.launch.local import WORKER, Program
 
@@ -85,7 +85,7 @@ def _with_rows_for(job: Job, data: Path, workers: int, folder: Path) -> tuple[Jo
     if job.pieces("train") >= workers:
         return job, data
     rows = np.arange(job.evaluation_rows * workers - job.evaluation_rows // 2)
-    write_rows(job, folder, taken(job, rows))
+    write_rows(job, folder, taken(job, rows), weights=taken_weights(job, rows))
     experiment = replace(
         job.experiment,
         dataset=MEMORY,

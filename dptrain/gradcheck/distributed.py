@@ -1,7 +1,6 @@
 """What real workers compute: the gradient that the optimizer gets, and what it makes of it."""
 
 import contextlib
-import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -9,20 +8,16 @@ from typing import Any, NamedTuple
 import numpy as np
 from msgspec.structs import replace
 from numpy.typing import NDArray
-from threadpoolctl import threadpool_limits
 
-from dptrain.coordinator.cluster import Cluster, Setting
-from dptrain.coordinator.shared import SharedCluster
-from dptrain.coordinator.star import StarCluster
-from dptrain.exchange.barrier import Kind, suitable
+from dptrain.coordinator.engines import started
+from dptrain.exchange.barrier import Kind
 from dptrain.exchange.engine import Engine, State
-from dptrain.exchange.inline import InlineEngine
+from dptrain.experiment.exchanges import EXCHANGES
 from dptrain.experiment.execution import settle_execution
 from dptrain.experiment.job import Job
 from dptrain.experiment.schema import Execution, Experiment
 from dptrain.gradcheck.deadline import Deadline
 from dptrain.launch.local import WORKER, Crew, Program
-from dptrain.protocol.handshake import new_key
 
 Array = NDArray[Any]
 
@@ -89,7 +84,7 @@ def engine(
     *,
     worker: Program = WORKER,
     timeout: float = 30.0,
-    joined: Callable[[Crew], None] | None = None,
+    joined: Callable[[Crew], None] = lambda _: None,
     barrier: Kind | None = None,
 ) -> Iterator[Engine]:
     """Start what carries out a job; end it with the block.
@@ -105,31 +100,19 @@ def engine(
         joined: is told the worker processes once they are ready; inline there are none.
         barrier: how ranks that share memory wait for each other; by default as in training.
     """
-    begun = copied(state)
-    with threadpool_limits(limits=1, user_api="blas"):
-        if way.exchange == "inline":
-            yield InlineEngine(job, begun.parameters, begun.slots)
-            return
-        with tempfile.TemporaryDirectory(prefix="dptrain-check-") as logs:
-            execution = settle_execution(
-                Execution(workers=way.workers, exchange=way.exchange, worker_timeout=timeout),  # type: ignore[arg-type]
-                job.shards,
-            )
-            barrier = (barrier or suitable()) if way.exchange == "shared" else None
-            files = [Path(logs) / f"rank-{rank}.log" for rank in range(way.workers)]
-            with Crew(files, barrier, worker) as crew:
-                setting = Setting(
-                    job, execution, str(data), new_key(), crew, first_step, Deadline()
-                )
-                kind = SharedCluster if way.exchange == "shared" else StarCluster
-                cluster: Cluster = kind(setting, begun)
-                try:
-                    cluster.join()
-                    if joined is not None:
-                        joined(crew)
-                    yield cluster
-                finally:
-                    cluster.close()
+    exchange = EXCHANGES[way.exchange]
+    execution = settle_execution(
+        Execution(
+            workers=way.workers,
+            exchange=exchange.name,
+            worker_timeout=timeout,
+            barrier=barrier if exchange.memory else None,
+        ),
+        job.shards,
+    )
+    others: dict[str, Any] = {"stop": Deadline(), "program": worker, "joined": joined}
+    with started(job, data, execution, copied(state), first_step, **others) as found:
+        yield found
 
 
 def steps(found: Engine, begin: int, end: int) -> Iterator[Step]:

@@ -15,14 +15,14 @@ from dptrain.gradcheck.comparison import LOSS, Comparison, compare
 from dptrain.gradcheck.diagnosis import Diagnosis, times
 from dptrain.gradcheck.distributed import Step, gradient_of
 from dptrain.gradcheck.forensics import EXACT, diagnose, fit
-from dptrain.gradcheck.hypotheses import layers, visits
+from dptrain.gradcheck.hypotheses import layers, unweighed, visits
 from dptrain.gradcheck.hypotheses.areas import areas
 from dptrain.gradcheck.hypotheses.buffers import stale_buffers
 from dptrain.gradcheck.hypotheses.evidence import WRONG, Evidence, Hypothesis, Past
 from dptrain.gradcheck.hypotheses.place import located
 from dptrain.gradcheck.oracles.complex_step import complex_step
 from dptrain.gradcheck.reference.bounded import UNITS
-from dptrain.gradcheck.reference.network import Batch, Gradient, Reference
+from dptrain.gradcheck.reference.network import Gradient, Reference
 from dptrain.gradcheck.reference.places import couples_rows, leaves
 from dptrain.gradcheck.report import Failure
 from dptrain.gradcheck.rows import Rows
@@ -33,6 +33,7 @@ from dptrain.gradcheck.variations import augmented_otherwise
 from dptrain.gradcheck.verdict import Verdict
 from dptrain.nn.dropout import Dropout
 from dptrain.nn.network import Network
+from dptrain.nn.numerical import STEP as DIFFERENCE
 
 Array = NDArray[Any]
 
@@ -129,7 +130,9 @@ class Triangle:
         """Return what a gradient by differences may be off by beside rounding; otherwise 0."""
         if self.job.experiment.gradient != "numerical":
             return 0.0
-        return NUMERICAL * float(np.abs(expected.total).max())
+        # both losses of a difference are rounded; float32 leaves it three digits
+        rounded = float(np.max(expected.loss_bound)) / DIFFERENCE
+        return NUMERICAL * float(np.abs(expected.total).max()) + rounded
 
     def against_complex_step(
         self, parameters: Array, step: int, where: str, indices: Array
@@ -237,7 +240,8 @@ class Triangle:
             where = [Hypothesis(fault.kind, fault.sentence, predicted, placed=True)]
         else:
             where = [h for h in located(reference, evidence) if not exact or _may_be(h, evidence)]
-        more: Iterable[Hypothesis] = chain(wrong_layers, where)
+        ignored = unweighed.hypotheses(reference, plain, evidence.ranks)
+        more: Iterable[Hypothesis] = chain(ignored, wrong_layers, where)
         if exact:
             visited = visits.hypotheses(self.job, reference, plain, number, evidence.ranks)
             more = chain(self._formulas(parameters, number), more, visited)
@@ -370,8 +374,7 @@ class Triangle:
 
 def _relabelled(reference: Reference, change: Any, parameters: Array, unit: float) -> Array:
     batch = reference.batch
-    targets = [change(t) for t in batch.targets]
-    other = Batch(batch.inputs, targets, batch.seed, batch.step)
+    other = batch._replace(targets=[change(t) for t in batch.targets])
     return Reference(reference.network, reference.loss, other).gradient(parameters, unit).shards
 
 

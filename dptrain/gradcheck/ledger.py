@@ -4,7 +4,8 @@ The probe's row i is the unit vector ``e_i`` with a target of its own, and its n
 with weights of 0; so the gradient of weight i is ``-2 tᵢ`` times the weight with which row i was
 counted, and nothing else goes into it. In each step every row of its minibatch should count with
 1/N, N being the rows of the global minibatch, and all others not at all. Some rows are held out for
-testing and validation, and some are left out by ``train_rows``; they should never count.
+testing and validation, and some are left out by ``train_rows``; they should never count. Where rows
+have weights of their own, those of the probe have, too, and what they count is divided by them.
 """
 
 import tempfile
@@ -58,6 +59,8 @@ class Ledger(NamedTuple):
         targets: of the rows.
         unit: roundoff of the job's dtype.
         visits: which rows the steps should have.
+        own: the rows' own weights, of mean 1 over those that are trained on, by which ``weights``
+            are divided already; None where they have none.
     """
 
     weights: Array
@@ -65,6 +68,7 @@ class Ledger(NamedTuple):
     targets: Array
     unit: float
     visits: Visits
+    own: Array | None = None
 
     @property
     def sizes(self) -> Array:
@@ -94,6 +98,7 @@ def check_ledger(
     experiment: Experiment,
     way: Way,
     *,
+    weighted: bool = False,
     worker: Program = WORKER,
     timeout: float = 30.0,
 ) -> list[Comparison]:
@@ -102,16 +107,19 @@ def check_ledger(
     Args:
         experiment: settled.
         way: exchange and workers, which are started anew.
+        weighted: whether rows have weights.
         worker: as of `dptrain.gradcheck.distributed.engine`.
         timeout: likewise.
     """
-    return judged(seen(experiment, way, worker=worker, timeout=timeout), experiment, way)
+    ledger = seen(experiment, way, weighted=weighted, worker=worker, timeout=timeout)
+    return judged(ledger, experiment, way)
 
 
 def seen(
     experiment: Experiment,
     way: Way,
     *,
+    weighted: bool = False,
     worker: Program = WORKER,
     timeout: float = 30.0,
 ) -> Ledger:
@@ -126,13 +134,16 @@ def seen(
     targets = 1 + np.arange(rows) / DENOMINATOR
     count = EPOCHS * -(-train // batch)
     apart = {"test": held / rows, "validation": held / (rows - held), "train_rows": train}
+    plain = 2.0 ** (np.arange(rows) % 3) if weighted else None
     with tempfile.TemporaryDirectory(prefix="dptrain-ledger-") as name:
         folder, x, t = Path(name) / "data", np.eye(rows), targets[:, np.newaxis]
-        job = probe(folder, experiment, [], x, t, batch, steps=count, epochs=None, **apart)
+        job = probe(folder, experiment, [], x, t, batch, plain, steps=count, epochs=None, **apart)
         gradients = weight_gradients(job, folder, way, worker=worker, timeout=timeout)[:, :, 0]
     right = visits(job.experiment, rows, has_test=False)
-    own = [right.minibatch(step) for step in range(count)]
-    return Ledger(gradients / (-2 * targets), own, targets, UNITS[experiment.dtype], right)
+    orders_of = [right.minibatch(step) for step in range(count)]
+    own = None if plain is None else plain / plain[right.train].mean()
+    counted = gradients / (-2 * targets * (1 if own is None else own))
+    return Ledger(counted, orders_of, targets, UNITS[experiment.dtype], right, own)
 
 
 def judged(ledger: Ledger, experiment: Experiment, way: Way) -> list[Comparison]:
@@ -185,6 +196,7 @@ def _mistakes(ledger: Ledger, shards: int, workers: int) -> Iterator[tuple[str, 
     """Yield kinds of mistakes, with the weights that they would give."""
     yield from _factors(ledger, workers)
     yield from _means(ledger, shards, workers)
+    yield from _unweighed(ledger, shards, workers)
     for order in orders(ledger.visits, bounds_of(shards, workers), shards):
         rows = [order.minibatch(step) for step in range(len(ledger.weights))]
         yield order.kind, order.sentence, _evenly(ledger, rows)
@@ -219,6 +231,24 @@ def _mean_of_means(order: Array, shards: int, parts: int) -> Array:
     edges = edges_of(bounds_of(shards, parts), len(order), shards)
     own = [high - low for low, high in edges]
     return np.concatenate([np.full(n, 1 / (parts * n)) for n in own if n])
+
+
+def _unweighed(ledger: Ledger, shards: int, workers: int) -> Iterator[tuple[str, str, Array]]:
+    own = ledger.own
+    if own is None:
+        return
+    sentence = "Rows count without their weights"
+    yield "weights-ignored", f"{sentence}.", ledger.spread(lambda o: 1 / own[o] / len(o))
+    for parts, of in ((workers, "rank"), (shards, "shard")):
+        for part in range(parts if parts > 1 else 0):
+
+            def without(order: Array, parts: int = parts, part: int = part) -> Array:
+                low, high = edges_of(bounds_of(shards, parts), len(order), shards)[part]
+                found = np.ones(len(order))
+                found[low:high] /= own[order[low:high]]
+                return found / len(order)
+
+            yield "weights-ignored", f"{sentence} in {of} {part}.", ledger.spread(without)
 
 
 def _evenly(ledger: Ledger, minibatches: Sequence[Array]) -> Array:

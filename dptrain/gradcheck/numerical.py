@@ -47,7 +47,8 @@ class WithFormulas(Numbers):
         self._reference = reference
         expected = triangle.expected(parameters, step)
         assert expected is not None
-        self.bounds, self.noise = expected.bound, expected.loss_bound
+        self.bounds = expected.bound + triangle.coarse(expected)
+        self.noise = expected.loss_bound
         self.oracle = by_complex_step(reference, self.parameters)
 
     def all(self) -> Iterator[Number]:

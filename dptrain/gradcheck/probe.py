@@ -35,6 +35,7 @@ def probe(
     x: Array,
     t: Array,
     batch_size: int,
+    weights: Array | None = None,
     **settings: Any,
 ) -> Job:
     """Return a job on its own data, with a linear layer behind some layers.
@@ -48,9 +49,12 @@ def probe(
         x: inputs ``(rows, features)``.
         t: targets ``(rows, outputs)``, of a squared error.
         batch_size: of the probe.
+        weights: of its rows, ``(rows,)``.
         settings: of the probe's experiment besides, such as ``train_rows``.
     """
-    prepare_arrays(folder, x_train=x, t_train=t, dtype=experiment.dtype, task="regression")
+    prepare_arrays(
+        folder, x_train=x, t_train=t, w_train=weights, dtype=experiment.dtype, task="regression"
+    )
     network = Network(x.shape[1:], [*layers, Dense(t.shape[1], Zeros())])
     described: dict[str, Any] = {
         "dataset": MEMORY,

@@ -14,12 +14,10 @@ from dptrain.data.dataset import Dataset
 from dptrain.errors import DptrainError
 from dptrain.exchange.engine import State
 from dptrain.exchange.inline import InlineEngine
-from dptrain.experiment.balance import balanced
-from dptrain.experiment.code import own_input_shape
-from dptrain.experiment.job import Job, check_digest, opened_data, prepared_data
+from dptrain.experiment.job import Job, opened_data, prepared_data
 from dptrain.experiment.rehearsed import Rehearsed, rehearsed
 from dptrain.experiment.schema import Experiment
-from dptrain.experiment.settle import settle
+from dptrain.experiment.settled import settled_for
 from dptrain.nn.network import Network
 from dptrain.own.origin import Origin
 
@@ -89,23 +87,10 @@ class Subject:
         ``whole`` is as of `settled`.
         """
         given = replace((whole and self.given) or self.experiment, dtype=dtype)
+        if self.origin is not None:  # which is checked as it is, also where it has been changed
+            given = replace(given, model_digest=self.origin.digest)
         dataset = opened_data(given, self.data(dtype))
-        check_digest(given, dataset)
-        settled = settle(
-            balanced(given, dataset),
-            1,
-            dataset.classes,
-            len(dataset.train),
-            dataset.digest,
-            sum(dataset.target_shape),
-            form=dataset.form,
-            scale=dataset.scale,
-        )
-        shape = dataset.sample_shape
-        if self.origin is not None:
-            shape = own_input_shape(settled, shape)
-            settled = replace(settled, model_digest=self.origin.digest)
-        return replace(settled, input_shape=settled.input_shape or list(shape)), dataset
+        return settled_for(given, dataset, 1, self.origin), dataset
 
     @cached_property
     def _rehearsal(self) -> Rehearsed:

@@ -18,7 +18,23 @@ def taken(job: Job, order: Array) -> Rows:
     return train.take(order % len(train), job.dtype)
 
 
-def write_rows(job: Job, folder: Path, train: Rows, test: Rows | None = None) -> None:
+def taken_weights(job: Job, order: Array) -> Array | None:
+    """Return the weights of the same rows; None where they have none."""
+    train = job.dataset.train
+    if train.weights is None:
+        return None
+    found = np.empty(len(order), train.weights.dtype)
+    train.gather_weights(order % len(train), found)
+    return found
+
+
+def write_rows(
+    job: Job,
+    folder: Path,
+    train: Rows,
+    test: Rows | None = None,
+    weights: Array | None = None,
+) -> None:
     """Prepare rows like a job's as a data set.
 
     Targets of several classes are written one-hot, since some may have no training row.
@@ -28,6 +44,7 @@ def write_rows(job: Job, folder: Path, train: Rows, test: Rows | None = None) ->
         folder: where the data go.
         train: inputs and targets, labels ``(n,)`` or values ``(n, k)``.
         test: likewise; if there are any.
+        weights: of the rows to train on, ``(n,)``.
     """
     classes = job.dataset.classes
     task: Task = "classification" if classes else "regression"
@@ -39,6 +56,7 @@ def write_rows(job: Job, folder: Path, train: Rows, test: Rows | None = None) ->
         t_train=t if hot is None else hot[t],
         x_test=x_test,
         t_test=t_test if hot is None or t_test is None else hot[t_test],
+        w_train=weights,
         dtype=job.experiment.dtype,
         task=task,
     )

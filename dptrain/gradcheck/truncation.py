@@ -231,12 +231,12 @@ def _fault_of_loss(
     with np.errstate(all="ignore"):
         losses = found.forward()
         outputs = [each.astype(float) for each in _by_shard(found.outputs)]
-        gradients = _by_shard(found.loss.backward(rows))
+        gradients = _by_shard(found.output_gradients())
         setting = Setting(batch.sizes, batch.seed, batch.step)
         value = derivative = False
         for s, (y, t) in enumerate(zip(outputs, batch.targets, strict=True)):
             node = leaf(y, UNITS[weights.dtype.name])
-            own = row_losses(reference.loss, node, t, setting).sum(0)
+            own = reference.weighed(row_losses(reference.loss, node, t, setting), s).sum(0)
             differentiate(own / own.constant(float(rows)))
             assert node.gradient is not None
             value = value or _differs(losses[s], own.bounded)
@@ -253,13 +253,24 @@ def _gathered(network: Network, loss: AnyLoss, weights: Array, batch: Batch, sha
     """Return the real pass over the rows of a step."""
     x, t = np.concatenate(list(batch.inputs)), np.concatenate(list(batch.targets))
     bound = np.zeros_like(weights)  # as in a run, weights come into the vector that is bound
-    replica = Replica(network, loss, [bound], Targets(t.shape[1:], t.dtype), seed=batch.seed)
+    replica = Replica(
+        network,
+        loss,
+        [bound],
+        Targets(t.shape[1:], t.dtype),
+        seed=batch.seed,
+        weighted=batch.weights is not None,
+    )
     found = replica.pass_over(Arrangement(len(x), shards, 0, shards))
     np.copyto(bound, weights)
     found.moment.step = batch.step
     for block, inputs, targets in zip(found.blocks, found.inputs, found.targets, strict=True):
         own = slice(block.start, block.start + block.shards * block.rows)
         inputs[...], targets[...] = x[own], t[own]
+    if batch.weights is not None:
+        w = np.concatenate(list(batch.weights))
+        for block, weights in zip(found.blocks, found.row_weights, strict=True):
+            weights[...] = w[block.start : block.start + len(weights)]
     return found
 
 

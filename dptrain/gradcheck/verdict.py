@@ -1,7 +1,9 @@
-"""The four verdicts, and what several of them come to."""
+"""The verdicts, and what several of them come to."""
 
 import enum
 from collections.abc import Iterable
+
+from dptrain.errors import EXIT_CHECK_FAILED, EXIT_ERROR, EXIT_INCONCLUSIVE
 
 
 class Verdict(enum.StrEnum):
@@ -9,18 +11,24 @@ class Verdict(enum.StrEnum):
 
     PASS: everything compared lies within its tolerance. FAIL: something does not. KINK: the point
     lies at a kink, and the value between the slopes of both sides. INCONCLUSIVE: the oracle is
-    less certain than was asked for, or nothing was compared.
+    less certain than was asked for, or nothing was compared. ERROR: the check itself broke down,
+    which says nothing about what is checked; a difference that was found says more.
     """
 
     PASS = "pass"  # noqa: S105 - a verdict
     KINK = "kink"
     INCONCLUSIVE = "inconclusive"
+    ERROR = "error"
     FAIL = "fail"
 
     @property
     def exit_code(self) -> int:
         """What a command that ends with this verdict returns to the shell."""
-        return {Verdict.FAIL: 3, Verdict.INCONCLUSIVE: 4}.get(self, 0)
+        return {
+            Verdict.FAIL: EXIT_CHECK_FAILED,
+            Verdict.INCONCLUSIVE: EXIT_INCONCLUSIVE,
+            Verdict.ERROR: EXIT_ERROR,
+        }.get(self, 0)
 
 
 _SEVERITY = list(Verdict)

@@ -10,18 +10,21 @@ coordinator lives; its end tells the worker that it is an orphan.
 import contextlib
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
 from dptrain.errors import ResourceError
-from dptrain.exchange.barrier import Kind
+from dptrain.exchange.barrier import Kind, suitable
 from dptrain.exchange.memory import SharedMemory
+from dptrain.experiment.execution import exchange_of
+from dptrain.experiment.schema import Execution
 from dptrain.launch.descriptors import allow_descriptors
 from dptrain.launch.environment import worker_environment
 from dptrain.launch.nursery import Forked, Nursery
@@ -97,15 +100,24 @@ class LocalWorker:
         flags = os.WEXITED | os.WNOHANG | os.WNOWAIT
         return os.waitid(os.P_PID, self.pid, flags) is not None
 
-    def how(self) -> str:
-        """Return how the process ended, as the end of a sentence that begins with its rank."""
+    def stopped(self) -> bool:
+        """Return whether the process is stopped, as by SIGSTOP."""
+        flags = os.WSTOPPED | os.WNOHANG | os.WNOWAIT
+        return os.waitid(os.P_PID, self.pid, flags) is not None
+
+    def how(self) -> tuple[str, bool]:
+        """Return how the process ended, and whether SIGKILL ended it.
+
+        In words that end a sentence which begins with its rank.
+        """
         found = os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOWAIT)
         if found is None or found.si_code == os.CLD_EXITED:
             code = 0 if found is None else found.si_status
-            return f"(pid {self.pid}) ended with exit code {code}"
+            return f"(pid {self.pid}) ended with exit code {code}", False
         name = signal.Signals(found.si_status).name
-        hint = " (out of memory?)" if name == "SIGKILL" else ""
-        return f"(pid {self.pid}) was killed by {name}{hint}"
+        killed = name == "SIGKILL"
+        hint = f" ({_suspect()}?)" if killed else ""
+        return f"(pid {self.pid}) was killed by {name}{hint}", killed
 
     def signal_group(self, number: int) -> None:
         """Send a signal to the worker and whatever it has started."""
@@ -122,6 +134,13 @@ class LocalWorker:
         if self._process.stdin is not None:
             with contextlib.suppress(BrokenPipeError):
                 self._process.stdin.close()
+
+
+def _suspect() -> str:
+    """Return what may have killed a process that nobody has."""
+    _, limit = resource.getrlimit(resource.RLIMIT_CPU)
+    by_time = "" if limit == resource.RLIM_INFINITY else f", or of the {limit} s of ulimit -t"
+    return f"out of memory{by_time}"
 
 
 def pidfd_of(pid: int) -> int:
@@ -219,6 +238,22 @@ class Crew:
             self.end(0.0)
             raise
 
+    @classmethod
+    def of(
+        cls, execution: Execution, log: Callable[[int], Path], program: Program = WORKER
+    ) -> Self:
+        """Start the workers of a settled execution, those left out that join by themselves.
+
+        Args:
+            execution: settled.
+            log: the log file of a rank.
+            program: what the processes run.
+        """
+        exchange = exchange_of(execution)
+        count = int(execution.workers or 1) - execution.join if exchange.workers else 0
+        barrier = (execution.barrier or suitable()) if exchange.memory else None
+        return cls([log(rank) for rank in range(count)], barrier, program)
+
     def __enter__(self) -> Self:
         return self
 
@@ -226,24 +261,16 @@ class Crew:
         self.end(0.0)
 
     def end(self, grace: float = GRACE) -> None:
-        """Wait until the workers have ended; after ``grace`` seconds terminate, then kill them."""
+        """Wait until the workers have ended, for ``grace`` seconds at most, then kill them."""
         workers, self.workers = self.workers, []
-        if not _ended(workers, grace):
-            for worker in workers:
-                worker.signal_group(signal.SIGTERM)
-            if not _ended(workers, GRACE):
-                for worker in workers:
-                    worker.signal_group(signal.SIGKILL)
+        _await_end(workers, grace)
         for worker in workers:
             worker.release()
         self._inheritance.close()
 
 
-def _ended(workers: Sequence[LocalWorker], seconds: float) -> bool:
-    """Return whether the workers have all ended within some seconds."""
+def _await_end(workers: Sequence[LocalWorker], seconds: float) -> None:
+    """Return once the workers have all ended, and after some seconds whatever they do."""
     deadline = time.monotonic() + seconds
-    while not all(worker.ended() for worker in workers):
-        if time.monotonic() > deadline:
-            return False
+    while time.monotonic() <= deadline and not all(worker.ended() for worker in workers):
         time.sleep(0.002)
-    return True

@@ -48,6 +48,20 @@ class BoundLoss(ABC):
     def backward(self, rows: int) -> Blocks:
         """Return the gradients of the outputs, divided by ``rows``; call `losses` before."""
 
+    def weighted_losses(self, weights: Blocks) -> list[float]:
+        """Return `losses`, each row's times its weight: blocks ``(shards, rows)``."""
+        self.losses()
+        for row, weight in zip(self.rows, weights, strict=True):
+            np.multiply(row, weight, out=row)
+        return self.summed()
+
+    def weighted_backward(self, rows: int, weights: Blocks) -> Blocks:
+        """Return the gradients of `weighted_losses`, as `backward` does."""
+        gradients = self.backward(rows)
+        for gradient, weight in zip(gradients, weights, strict=True):
+            np.multiply(gradient, weight[..., np.newaxis], out=gradient)
+        return gradients
+
     def correct(self) -> list[int]:
         """Return for each shard how many rows have their largest output at their label.
 
@@ -101,16 +115,19 @@ class Loss(Struct, frozen=True, tag_field="loss", forbid_unknown_fields=True):
         single = classes == 2 and output_shape == (1,)
         if output_shape == wanted or (single and self.binary):
             return
+        if classes == 1:
+            raise ShapeError("all targets are of class 0; there must be two classes to tell apart")
         what = f"{classes} classes" if classes else f"targets of shape {target_shape}"
+        units = wanted[0] if wanted else 1
         # what targets are was told by their kind, which may not be what was meant
         hint = ", or use --loss binary-cross-entropy" if single else ""
         if not classes and target_shape == (1,):
-            hint = "; where they are whole numbers of classes, give task=classification"
+            hint = "; where they are whole numbers of classes, give --task classification"
         elif classes > 2 and output_shape == (1,):
-            hint = "; where they are numbers to predict, give task=regression"
+            hint = "; where they are numbers to predict, give --task regression"
         raise ShapeError(
             f"the network's output has shape {output_shape}, but the data set has {what}; "
-            f"end the network with {wanted[0] if wanted else 1} units{hint}"
+            f"end the network with {units} unit{'s' * (units != 1)}{hint}"
         )
 
     def check_labelled(self, classes: int, target_shape: Shape) -> None:

@@ -71,6 +71,8 @@ class ShardedPass(ABC):
         blocks: of the arrangement.
         inputs: where the samples go, flat over a block's rows: ``(shards * rows, *sample)``.
         targets: where the targets go, likewise.
+        row_weights: where the weights of the rows go, likewise, ``(shards * rows,)`` of the
+            parameters' dtype; empty where every row counts the same.
         gradients: ``(local shards, network.size)``; after `backward` the rows `roots` hold the
             sums of complete subtrees of shards, or each shard's own where nothing is summed.
         roots: rows of ``gradients`` to hand in, as indices among the local shards.
@@ -82,6 +84,7 @@ class ShardedPass(ABC):
 
     inputs: Sequence[NDArray[Any]]
     targets: Sequence[NDArray[Any]]
+    row_weights: Sequence[NDArray[Any]] = ()
 
     def __init__(self, arrangement: Arrangement, gradients: NDArray[Any]) -> None:
         self.rows, shards, self.first, last = arrangement[:4]
@@ -144,6 +147,7 @@ class Pass(ShardedPass):
         *,
         seed: int = 0,
         meeting: Meeting | None = None,
+        weighted: bool = False,
     ) -> None:
         super().__init__(arrangement, gradients)
         empty = workspace.empty
@@ -163,6 +167,9 @@ class Pass(ShardedPass):
         goals = [empty((b.shards, b.rows, *targets.shape), targets.dtype) for b in self.blocks]
         self.inputs = [x.reshape(-1, *network.input_shape) for x in samples]
         self.targets = [t.reshape(-1, *targets.shape) for t in goals]
+        counted = self.blocks if weighted and training else ()  # evaluations count rows alike
+        self._row_weights = [empty((b.shards, b.rows), dtype) for b in counted]
+        self.row_weights = [w.reshape(-1) for w in self._row_weights]
         self.operations, self.outputs = self._bind(network, parameters, samples, workspace, context)
         self.loss = loss.bind(self.outputs, goals, workspace)
         self._forward = [each for bound in self.operations for each in bound.forward_calls]
@@ -241,7 +248,11 @@ class Pass(ShardedPass):
     def forward(self) -> list[float]:
         """Return each local shard's sum of its rows' losses."""
         self.infer()
-        return self.loss.losses()
+        return self._losses()
+
+    def _losses(self) -> list[float]:
+        weights = self._row_weights
+        return self.loss.weighted_losses(weights) if weights else self.loss.losses()
 
     def backward(self, ready: Callable[[int], None] | None = None) -> None:
         """Compute the gradients, each layer's summed over the tree while they are in the cache.
@@ -249,11 +260,18 @@ class Pass(ShardedPass):
         Args:
             ready: told the index of each layer whose gradients are final, last layer first.
         """
-        self.loss.backward(self.rows)
+        self.output_gradients()
         for layer, calls in self._backward:
             run(calls)
             if ready is not None:
                 ready(layer)
+
+    def output_gradients(self) -> Blocks:
+        """Return the gradients of the outputs; call `forward` before."""
+        weights = self._row_weights
+        if weights:
+            return self.loss.weighted_backward(self.rows, weights)
+        return self.loss.backward(self.rows)
 
     def correct(self) -> list[int]:
         """Return for each shard how many rows have their largest output at their label."""
@@ -274,7 +292,7 @@ class Pass(ShardedPass):
             for block, y in zip(self.blocks, operation.outputs, strict=True):
                 if (shard := _bad_shard(block, y)) is not None:
                     return Trouble(shard, self.names[i], "output")
-        for local, value in enumerate(self.loss.losses()):
+        for local, value in enumerate(self._losses()):
             if not np.isfinite(value):
                 return Trouble(self.first + local, "loss", "value")
         return None
@@ -308,6 +326,7 @@ class Replica:
         seed: int = 0,
         meeting: Meeting | None = None,
         kind: type[Pass] = Pass,
+        weighted: bool = False,
     ) -> None:
         """Bind.
 
@@ -321,6 +340,7 @@ class Replica:
             seed: of the experiment.
             meeting: with the other ranks of a training step; by default there are none.
             kind: of the passes in training.
+            weighted: whether rows have weights in training.
         """
         self.network = network
         self.loss = loss
@@ -329,6 +349,7 @@ class Replica:
         self._gradients = gradients
         self._seed = seed
         self._kind = kind
+        self._weighted = weighted
         self._meeting = meeting or Alone()
         self._workspaces: dict[Arrangement, Workspace] = {}
         self._passes: dict[tuple[Arrangement, int], Pass] = {}
@@ -351,6 +372,7 @@ class Replica:
                 workspace,
                 seed=self._seed,
                 meeting=self._meeting,
+                weighted=self._weighted,
             )
             self._passes[arrangement, version] = found
         return found

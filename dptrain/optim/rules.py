@@ -6,66 +6,47 @@ cache.
 """
 
 import math
-from abc import abstractmethod
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, ClassVar, get_args
 
 import numpy as np
-from msgspec import Meta, Struct
-from numpy.typing import NDArray
+from msgspec import Meta
 
-Array = NDArray[Any]
+from dptrain.optim.links import Array, Arrays, Decay, DecoupledDecay, Link, Moment
+
 Rate = Annotated[float, Meta(ge=0, lt=1)]
 Epsilon = Annotated[float, Meta(gt=0)]
 
 
-class Arrays(NamedTuple):
-    """What an update reads and writes: flat arrays of one length and dtype.
-
-    They are any part of the flat vector; the new arrays may be the old ones.
+class Rule(Link, frozen=True, tag_field="optimizer", forbid_unknown_fields=True):
+    """The description of an update rule: the last link of a chain.
 
     Attributes:
-        w: the parameters.
-        g: their gradient; used up.
-        slots: the rule's state.
-        new_w: where the new parameters go.
-        new_slots: where the new state goes.
-        scratch: one more array.
+        default_lr: the learning rate where none is given.
+        default_decay: the weight decay where none is given.
     """
 
-    w: Array
-    g: Array
-    slots: list[Array]
-    new_w: Array
-    new_slots: list[Array]
-    scratch: Array
-
-
-class Rule(Struct, frozen=True, tag_field="optimizer", forbid_unknown_fields=True):
-    """The description of an update rule."""
+    default_lr: ClassVar[float]
+    default_decay: ClassVar[float] = 0.0
 
     @property
     def slots(self) -> tuple[str, ...]:
         """Names of the state arrays, each as long as the parameters and zero at the start."""
         return ()
 
-    @abstractmethod
-    def update(self, arrays: Arrays, lr: float, step: int) -> None:
-        """Write the updated parameters and state.
-
-        Args:
-            arrays: what is read and written.
-            lr: the learning rate of the step.
-            step: counted from 0.
-        """
+    def weight_decay(self, rate: float) -> Link:
+        """Return the link by which weight decay ``rate`` goes with this rule."""
+        return Decay(rate)
 
 
 class SGD(Rule, frozen=True, tag="sgd"):
     """``w ← w - lr g``."""
 
-    # D102: documented in the base class. ARG002: one signature for all rules. So also below.
-    def update(self, arrays: Arrays, lr: float, step: int) -> None:  # noqa: D102, ARG002
+    default_lr = 0.1
+
+    # D102: documented in the base class. So also below.
+    def update(self, arrays: Arrays, at: Moment) -> None:  # noqa: D102
         w, g, _, new_w, _, _ = arrays
-        np.multiply(g, lr, out=g)
+        np.multiply(g, at.lr, out=g)
         np.subtract(w, g, out=new_w)
 
 
@@ -75,6 +56,7 @@ class Momentum(Rule, frozen=True, tag="momentum"):
     The book writes ``v ← μ v - lr g``; ``w ← w + v``: the same while the learning rate is constant.
     """
 
+    default_lr = 0.01
     momentum: Rate = 0.9
 
     @property
@@ -82,17 +64,18 @@ class Momentum(Rule, frozen=True, tag="momentum"):
         """The velocity."""
         return ("velocity",)
 
-    def update(self, arrays: Arrays, lr: float, step: int) -> None:  # noqa: D102, ARG002
+    def update(self, arrays: Arrays, at: Moment) -> None:  # noqa: D102
         w, g, (v,), new_w, (new_v,), _ = arrays
         np.multiply(v, self.momentum, out=new_v)
         np.add(new_v, g, out=new_v)
-        np.multiply(new_v, lr, out=g)
+        np.multiply(new_v, at.lr, out=g)
         np.subtract(w, g, out=new_w)
 
 
 class Nesterov(Rule, frozen=True, tag="nesterov"):
     """``v ← μ v + g``; ``w ← w - lr (g + μ v)`` (Sutskever et al. 2013, in Bengio's form)."""
 
+    default_lr = 0.01
     momentum: Rate = 0.9
 
     @property
@@ -100,19 +83,20 @@ class Nesterov(Rule, frozen=True, tag="nesterov"):
         """The velocity."""
         return ("velocity",)
 
-    def update(self, arrays: Arrays, lr: float, step: int) -> None:  # noqa: D102, ARG002
+    def update(self, arrays: Arrays, at: Moment) -> None:  # noqa: D102
         w, g, (v,), new_w, (new_v,), scratch = arrays
         np.multiply(v, self.momentum, out=new_v)
         np.add(new_v, g, out=new_v)
         np.multiply(new_v, self.momentum, out=scratch)
         np.add(scratch, g, out=scratch)
-        np.multiply(scratch, lr, out=scratch)
+        np.multiply(scratch, at.lr, out=scratch)
         np.subtract(w, scratch, out=new_w)
 
 
 class AdaGrad(Rule, frozen=True, tag="adagrad"):
     """``h ← h + g²``; ``w ← w - lr g / (√h + ε)`` (Duchi et al. 2011)."""
 
+    default_lr = 0.01
     epsilon: Epsilon = 1e-7
 
     @property
@@ -120,11 +104,11 @@ class AdaGrad(Rule, frozen=True, tag="adagrad"):
         """The sum of squared gradients."""
         return ("squares",)
 
-    def update(self, arrays: Arrays, lr: float, step: int) -> None:  # noqa: D102, ARG002
+    def update(self, arrays: Arrays, at: Moment) -> None:  # noqa: D102
         w, g, (h,), new_w, (new_h,), scratch = arrays
         np.multiply(g, g, out=scratch)
         np.add(h, scratch, out=new_h)
-        _descend(w, g, new_h, new_w, lr, self.epsilon, scratch)
+        _descend(w, g, new_h, new_w, at.lr, self.epsilon, scratch)
 
 
 class RMSprop(Rule, frozen=True, tag="rmsprop"):
@@ -133,6 +117,7 @@ class RMSprop(Rule, frozen=True, tag="rmsprop"):
     The slot holds ``h / (1 - ρ)``, which takes one pass over the array less.
     """
 
+    default_lr = 0.001
     decay: Rate = 0.99
     epsilon: Epsilon = 1e-7
 
@@ -141,11 +126,11 @@ class RMSprop(Rule, frozen=True, tag="rmsprop"):
         """The running mean of squared gradients, over ``1 - ρ``."""
         return ("squares",)
 
-    def update(self, arrays: Arrays, lr: float, step: int) -> None:  # noqa: D102, ARG002
+    def update(self, arrays: Arrays, at: Moment) -> None:  # noqa: D102
         w, g, (h,), new_w, (new_h,), scratch = arrays
         _mix_squares(h, g, self.decay, new_h, scratch)
         root = math.sqrt(1 - self.decay)
-        _descend(w, g, new_h, new_w, lr / root, self.epsilon / root, scratch)
+        _descend(w, g, new_h, new_w, at.lr / root, self.epsilon / root, scratch)
 
 
 class Adam(Rule, frozen=True, tag="adam"):
@@ -157,6 +142,7 @@ class Adam(Rule, frozen=True, tag="adam"):
     less; all constant factors are moved into two scalars.
     """
 
+    default_lr = 0.001
     beta1: Rate = 0.9
     beta2: Rate = 0.999
     epsilon: Epsilon = 1e-8
@@ -166,26 +152,29 @@ class Adam(Rule, frozen=True, tag="adam"):
         """The running means of gradients and of squares, over ``1 - β₁`` and ``1 - β₂``."""
         return ("mean", "squares")
 
-    def update(self, arrays: Arrays, lr: float, step: int) -> None:  # noqa: D102
+    def update(self, arrays: Arrays, at: Moment) -> None:  # noqa: D102
         w, g, (m, v), new_w, (new_m, new_v), _ = arrays
         np.multiply(m, self.beta1, out=new_m)
         np.add(new_m, g, out=new_m)
         _mix_squares(v, g, self.beta2, new_v, g)
         # √v̂ + ε is (√slot + ε r) / r with this r
-        r = math.sqrt((1 - self.beta2 ** (step + 1)) / (1 - self.beta2))
+        r = math.sqrt((1 - self.beta2 ** (at.step + 1)) / (1 - self.beta2))
         np.sqrt(new_v, out=g)
         np.add(g, self.epsilon * r, out=g)
         np.divide(new_m, g, out=g)
-        rate = lr * r * (1 - self.beta1) / (1 - self.beta1 ** (step + 1))
+        rate = at.lr * r * (1 - self.beta1) / (1 - self.beta1 ** (at.step + 1))
         np.multiply(g, rate, out=g)
         np.subtract(w, g, out=new_w)
 
 
 class AdamW(Adam, frozen=True, tag="adamw"):
-    """Adam whose weight decay bypasses the moments: ``w ← w (1 - lr λ)`` (Loshchilov, Hutter 2019).
+    """Adam whose weight decay bypasses the moments (Loshchilov and Hutter 2019)."""
 
-    The decay itself is applied where all weight decay is, in `dptrain.optim.updater`.
-    """
+    default_decay = 0.01  # without any, adamw would be adam to the last bit
+
+    def weight_decay(self, rate: float) -> Link:
+        """Return decay that goes past gradient and moments."""
+        return DecoupledDecay(rate)
 
 
 def _mix_squares(h: Array, g: Array, decay: float, new_h: Array, scratch: Array) -> None:
@@ -206,21 +195,4 @@ def _descend(
 
 
 AnyRule = SGD | Momentum | Nesterov | AdaGrad | RMSprop | Adam | AdamW
-RULES: dict[str, type[AnyRule]] = {
-    "sgd": SGD,
-    "momentum": Momentum,
-    "nesterov": Nesterov,
-    "adagrad": AdaGrad,
-    "rmsprop": RMSprop,
-    "adam": Adam,
-    "adamw": AdamW,
-}
-DEFAULT_LR = {
-    "sgd": 0.1,
-    "momentum": 0.01,
-    "nesterov": 0.01,
-    "adagrad": 0.01,
-    "rmsprop": 0.001,
-    "adam": 0.001,
-    "adamw": 0.001,
-}
+RULES: dict[str, type[AnyRule]] = {str(k.__struct_config__.tag): k for k in get_args(AnyRule)}

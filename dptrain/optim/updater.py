@@ -13,16 +13,14 @@ from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from dptrain.arithmetic.tree import tree_sum
-from dptrain.optim.rules import AdamW, AnyRule, Arrays
+from dptrain.optim.links import L1, Array, Arrays, Clip, Link, Moment, Move
+from dptrain.optim.rules import AnyRule
 from dptrain.optim.schedules import AnySchedule
 
 CHUNK = 65536  # measured: smaller ones cost more in calls than they save in cache misses
 NORM_CHUNK = 4096  # small, so that a small network can be shared out over several workers
-
-Array = NDArray[Any]
 
 
 def norm_chunks(size: int) -> int:
@@ -30,31 +28,16 @@ def norm_chunks(size: int) -> int:
     return -(-size // NORM_CHUNK)
 
 
-class Kind(NamedTuple):
-    """How an element is updated.
-
-    Attributes:
-        decays: whether weight decay and the L1 penalty apply.
-        moves: None where the rule applies; otherwise how far the element moves towards the value
-            in its gradient's place: 0 for what is frozen.
-    """
-
-    decays: bool = False
-    moves: float | None = None
-
-
 class Piece(NamedTuple):
     """The update of one chunk.
 
     Attributes:
-        arrays: what the rule reads and writes.
-        decayed: where decayed parameters go before they are updated.
-        kind: of all its elements.
+        arrays: what is read and written.
+        chain: the links in order, each with what it reads and writes.
     """
 
     arrays: Arrays
-    decayed: Array
-    kind: Kind
+    chain: list[tuple[Link, Arrays]]
 
 
 class Updater:
@@ -81,10 +64,10 @@ class Updater:
         Args:
             rule: how to update.
             schedule: the learning rate of each step.
-            weight_decay: λ; adds λ w to the gradient, or for AdamW takes lr λ w off the weights.
+            weight_decay: λ; what it does is the rule's to say, see `Rule.weight_decay`.
             clip_norm: largest global norm of the reduced gradient, or None.
             decaying: ascending spans of the flat vector to which weight decay and L1 apply.
-            l1: adds l1 sign(w) to the gradient, for AdamW too; nothing where w is 0.
+            l1: adds l1 sign(w) to the gradient; nothing where w is 0.
             dtype: of all arrays.
             moving: ascending spans that are not trained, each with how far its elements move
                 towards the values in their gradient's place: 0 for what is frozen.
@@ -97,9 +80,7 @@ class Updater:
         self.l1 = l1
         self.decaying = list(decaying) if weight_decay or l1 else []
         self.moving = list(moving)
-        self.decoupled = isinstance(rule, AdamW)
         self._scratch = np.empty(CHUNK, dtype)
-        self._decayed = np.empty(CHUNK, dtype)
         self._squares = np.empty(CHUNK, np.float64)
 
     def squared_norms(self, gradient: Array, first: int = 0) -> list[float]:
@@ -150,68 +131,45 @@ class Updater:
             new_w: where the new parameters go; may be ``w``.
             new_slots: where the new state goes; may be ``slots``.
         """
-        return [
-            Piece(
-                Arrays(
-                    w[low:high],
-                    g[low:high],
-                    [s[low:high] for s in slots],
-                    new_w[low:high],
-                    [s[low:high] for s in new_slots],
-                    self._scratch[: high - low],
-                ),
-                self._decayed[: high - low],
-                kind,
+        pieces = []
+        for low, high in self._chunks(start, stop):
+            arrays = Arrays(
+                w[low:high],
+                g[low:high],
+                [s[low:high] for s in slots],
+                new_w[low:high],
+                [s[low:high] for s in new_slots],
+                self._scratch[: high - low],
             )
-            for low, high, kind in self._chunks(start, stop)
-        ]
+            chain, given = [], arrays
+            for link in self.links(low):
+                chain.append((link, given))
+                given = link.behind(given)
+            pieces.append(Piece(arrays, chain))
+        return pieces
+
+    def links(self, place: int) -> list[Link]:
+        """Return what is done to an element of the flat vector, in order."""
+        for low, high, rate in self.moving:
+            if low <= place < high:
+                return [Move(rate)]
+        chain: list[Link] = [Clip()] if self.clips else []
+        if any(low <= place < high for low, high in self.decaying):
+            chain += [L1(self.l1)] if self.l1 else []
+            chain += [self.rule.weight_decay(self.weight_decay)] if self.weight_decay else []
+        return [*chain, self.rule]
 
     def update(self, step: int, pieces: Sequence[Piece], factor: float = 1.0) -> None:
         """Carry out the update of a step, counted from 0; ``factor`` is from `clip_factor`."""
-        lr = self.schedule(step)
-        apply = self.rule.update
-        for arrays, decayed, (decays, moves) in pieces:
-            if moves is not None:
-                _move(arrays, moves)
-                continue
-            if factor != 1.0:
-                np.multiply(arrays.g, factor, out=arrays.g)
-            if decays and self.l1:
-                np.sign(arrays.w, out=arrays.scratch)
-                np.multiply(arrays.scratch, self.l1, out=arrays.scratch)
-                np.add(arrays.g, arrays.scratch, out=arrays.g)
-            if decays and self.decoupled:
-                np.multiply(arrays.w, 1 - lr * self.weight_decay, out=decayed)
-                apply(arrays._replace(w=decayed), lr, step)
-                continue
-            if decays and self.weight_decay:
-                np.multiply(arrays.w, self.weight_decay, out=arrays.scratch)
-                np.add(arrays.g, arrays.scratch, out=arrays.g)
-            apply(arrays, lr, step)
+        at = Moment(step, self.schedule(step), factor)
+        for piece in pieces:
+            for link, arrays in piece.chain:
+                link.update(arrays, at)
 
-    def _chunks(self, start: int, stop: int) -> Iterator[tuple[int, int, Kind]]:
-        """Yield chunks of a span, cut where elements of another kind begin."""
+    def _chunks(self, start: int, stop: int) -> Iterator[tuple[int, int]]:
+        """Yield chunks of a span, cut where elements begin to which other links apply."""
         special = [*self.decaying, *((low, high) for low, high, _ in self.moving)]
         inside = {edge for span in special for edge in span if start < edge < stop}
         for begin, end in pairwise([start, *sorted(inside), stop]):
-            kind = self._kind(begin)
             for low in range(begin, end, CHUNK):
-                yield low, min(low + CHUNK, end), kind
-
-    def _kind(self, place: int) -> Kind:
-        for low, high, rate in self.moving:
-            if low <= place < high:
-                return Kind(moves=rate)
-        return Kind(decays=any(low <= place < high for low, high in self.decaying))
-
-
-def _move(arrays: Arrays, rate: float) -> None:
-    """``w += rate (g - w)``; the state of the rule is not touched."""
-    if rate == 1:
-        np.copyto(arrays.new_w, arrays.g)  # to the last bit
-    elif rate:
-        np.subtract(arrays.g, arrays.w, out=arrays.g)
-        np.multiply(arrays.g, rate, out=arrays.g)
-        np.add(arrays.w, arrays.g, out=arrays.new_w)
-    elif arrays.new_w is not arrays.w:
-        np.copyto(arrays.new_w, arrays.w)
+                yield low, min(low + CHUNK, end)

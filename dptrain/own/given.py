@@ -100,6 +100,12 @@ def _subject(
             ".gradient(x, t) and .loss(x, t), or a function loss_and_gradient(params, x, t)"
         )
     name = getattr(network, "__name__", type(network).__name__)
+    if params is None and callable(getattr(network, "parameters", None)):
+        raise UsageError(
+            f"{name} looks like a module of PyTorch; dptrain trains networks of its own, "
+            "Network(784, [Dense(50), ReLU(), Dense(10)]), and objects with .params, "
+            ".gradient(x, t) and .loss(x, t), in NumPy"
+        )
     if params is None:
         raise UsageError(
             f"{name} is a function; give its initial parameters as well: params={{'W': ...}}"

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from dptrain.arithmetic.randomness import Purpose, generator
 from dptrain.errors import UsageError
+from dptrain.invocation import word
 from dptrain.nn.network import Layout
 from dptrain.own.model import OwnModel, class_numbers
 from dptrain.own.tensors import own_tensors
@@ -92,7 +93,7 @@ class OwnNetwork(Layout):
         if self._model is None:
             raise UsageError(
                 f"this needs the code of the network, {self.name}, which is imported only where "
-                f"you name it yourself: --model {self.name} on the command line, or "
+                f"you name it yourself: --model {word(self.name)} on the command line, or "
                 "load_run(..., network=TheNetwork(...)) in Python"
             )
         return self._model

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from dptrain.errors import UsageError, suggestion
+from dptrain.invocation import word
 from dptrain.own.reading import changed, definitions, digest_of
 
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ def code_meant(model: str) -> str:
 
 def naming(model: str) -> str:
     """Return what a command line needs besides where a model is code, with a space before it."""
-    return f" --model {model}" if is_own(model) else ""
+    return f" --model {word(model)}" if is_own(model) else ""
 
 
 def demand(model: str, origin: "Origin | None", command: str = "") -> None:
@@ -68,7 +69,7 @@ def demand(model: str, origin: "Origin | None", command: str = "") -> None:
     if is_own(model) and origin is None:
         raise UsageError(
             f"the experiment's network is code, {model}, and code is imported only where you name "
-            f"it yourself: add --model {model}" + f" to {command}" * bool(command)
+            f"it yourself: add --model {word(model)}" + f" to {command}" * bool(command)
         )
 
 
@@ -99,14 +100,14 @@ class Origin(ABC):
 
     @abstractmethod
     def message(self) -> bytes:
-        """Return what `origin_of` makes the origin of again, in a worker that this user starts."""
+        """Return what `dptrain.own.message.origin_of` makes the origin of again, in a worker."""
 
     def check(self, model: str, digest: str | None) -> None:
         """Raise `UsageError` where an experiment was recorded with other code."""
         if own_name(model) != own_name(self.model):
             raise UsageError(
                 f"--model {self.model} is not what the experiment was recorded with; "
-                f"add --model {model}"
+                f"add --model {word(model)}"
             )
         if digest is not None and self.digest is not None and digest != self.digest:
             raise UsageError(
@@ -164,18 +165,3 @@ class Named(Origin):
     def message(self) -> bytes:
         """Name the file by its whole path."""
         return msgspec.msgpack.encode(("named", f"{self.path.resolve()}:{self.name}"))
-
-
-def origin_of(message: bytes) -> Origin | None:
-    """Return the origin that `Origin.message` tells of; None for an empty message.
-
-    Only for messages from this worker's own parent, through the pipe between them.
-    """
-    if not message:
-        return None
-    kind, content = msgspec.msgpack.decode(message)
-    if kind == "named":
-        return Named(content)
-    from dptrain.own.given import Received  # here, because it imports NumPy
-
-    return Received(*content)

@@ -74,7 +74,7 @@ class Admission:
         found = self._peers.get(peer)
         return None if found is None else found.rank
 
-    def hello(self, event: Heard, message: Hello) -> list[Instruction]:
+    def hello(self, event: Heard[Hello], message: Hello) -> list[Instruction]:
         """Challenge a newcomer."""
         if event.peer in self._peers:
             return []
@@ -87,7 +87,7 @@ class Admission:
         self._peers[event.peer] = Peer(message, event.nonce)
         return [Send(event.peer, Challenge(event.nonce))]
 
-    def answer(self, event: Heard, message: Answer) -> list[Instruction]:
+    def answer(self, event: Heard[Answer], message: Answer) -> list[Instruction]:
         """Admit a newcomer whose proof and arithmetic are right and for whom there is a rank."""
         peer = self._peers.get(event.peer)
         if peer is None or peer.rank is not None:
@@ -106,7 +106,6 @@ class Admission:
             proof(self.terms.key, "coordinator", *nonces),
             rank,
             self.terms.world_size,
-            self.terms.timeout,
             self.terms.job,
             self.terms.data,
             self.terms.exchange,

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from dptrain.arithmetic.shards import present_shards
+from dptrain.arithmetic.shards import edges, present_shards
 from dptrain.arithmetic.tree import remaining_additions, roots
 from dptrain.errors import ProtocolError
 from dptrain.protocol.events import (
@@ -16,9 +16,8 @@ from dptrain.protocol.events import (
     Take,
     TakeRows,
     TrainAsked,
-    edges,
 )
-from dptrain.protocol.messages import Gradient, Rows
+from dptrain.protocol.messages import Gradient, Message, Rows
 
 
 @dataclass
@@ -78,7 +77,7 @@ class Collecting:
         ranks = len(self._bounds)
         self._open = OpenStep(step, self._rows(step), [0] * ranks, [set() for _ in range(ranks)])
 
-    def take(self, rank: int, heard: Heard) -> list[Instruction | Span]:
+    def take(self, rank: int, heard: Heard[Message]) -> list[Instruction | Span]:
         """Take a bucket, or rows of a table, in its turn; pass them on when it is the last rank's.
 
         Raises:
@@ -138,6 +137,13 @@ class Collecting:
             self._open = None
         marks = [done.marks[rank] for rank in range(len(self._bounds))]
         return Commit(done.step, losses[0], marks)
+
+    def advanced(self, arrivals: list[int]) -> list[int]:  # noqa: ARG002 - see `Training`
+        """Return nobody: nothing is shared."""
+        return []
+
+    def halt(self) -> None:
+        """Nothing to do: the coordinator asks for the next step itself."""
 
     def awaited(self) -> list[int]:
         """Return the ranks that hold up the step."""

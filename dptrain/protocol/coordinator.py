@@ -1,16 +1,16 @@
 """The coordinator's protocol as a pure state machine: events in, instructions out.
 
 No socket, clock, process or file is touched here; time and nonces come in with the events. What
-may happen when stands in one table, `TRANSITIONS`, at the end of the file: what has no entry for
-the present state is refused. The machine counts who has handed in what; the arrays themselves never
-pass through it.
+may happen when, and which state comes next, stands in one table, `TRANSITIONS`, at the end of the
+file: what has no entry for the present state is refused. The machine counts who has handed in what;
+the arrays themselves never pass through it.
 
-JOINING until every rank is ready, then IDLE; TRAINING and EVALUATING while a request is open, then
-IDLE again; OVER from the first failure or the request to stop on.
+A handler returns what to do, or with `Done` that what the state is for is complete: then the
+table's next state begins. Whatever ends the run with an `End` leads to OVER, from anywhere.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from dptrain.arithmetic.shards import assign
 from dptrain.errors import (
@@ -19,16 +19,17 @@ from dptrain.errors import (
     OwnCodeError,
     ProtocolError,
     UsageError,
+    WorkerKilledError,
     WorkersLostError,
 )
 from dptrain.protocol.admission import Admission, Terms, refuse
-from dptrain.protocol.collecting import Collecting
 from dptrain.protocol.events import (
     Advanced,
     Broadcast,
     Clock,
     Commit,
     Committed,
+    Done,
     End,
     Evaluating,
     EvaluationAsked,
@@ -45,7 +46,6 @@ from dptrain.protocol.events import (
     StopAsked,
     TrainAsked,
 )
-from dptrain.protocol.lockstep import Lockstep
 from dptrain.protocol.messages import (
     Alive,
     Answer,
@@ -54,6 +54,7 @@ from dptrain.protocol.messages import (
     Failed,
     Gradient,
     Hello,
+    Message,
     NonFinite,
     Ping,
     Plan,
@@ -63,6 +64,7 @@ from dptrain.protocol.messages import (
     Stop,
 )
 from dptrain.protocol.patience import MULTIPLE, Patience
+from dptrain.protocol.training import Training
 
 Instructions = list[Instruction]
 
@@ -74,7 +76,14 @@ class CoordinatorMachine:
         state: what the coordinator is doing.
     """
 
-    def __init__(self, terms: Terms, now: float) -> None:
+    def __init__(self, terms: Terms, training: Training, now: float) -> None:
+        """Begin to wait for workers.
+
+        Args:
+            terms: of the run.
+            training: counts what the ranks have done of the steps.
+            now: the time.
+        """
         self.terms = terms
         self.state = State.JOINING
         self.admission = Admission(terms)
@@ -83,11 +92,7 @@ class CoordinatorMachine:
         self.request = 0
         self._patience = Patience(terms.timeout, terms.expected, terms.world_size, now)
         self._ready: set[int] = set()
-        self.training: Collecting | Lockstep = (
-            Lockstep(terms.world_size)
-            if terms.exchange == "shared"
-            else Collecting(self.bounds, terms.buckets, terms.tables)
-        )
+        self.training = training
         self._pieces: dict[int, tuple[int, int]] = {}
         self._done: dict[int, int] = {}
         self._scores: dict[int, Evaluated] = {}
@@ -95,42 +100,45 @@ class CoordinatorMachine:
     def handle(self, event: Event) -> Instructions:
         """Return what to do about an event."""
         subject = event.message if isinstance(event, Heard) else event
-        handler = TRANSITIONS.get((self.state, type(subject)))
-        if handler is None:
-            return self._out_of_place(event)
-        return handler(self, event)
+        row = TRANSITIONS.get((self.state, type(subject)))
+        found = self._out_of_place(event) if row is None else row.handler(self, event)
+        if isinstance(found, Done):
+            assert row is not None
+            assert row.then is not None
+            self.state, found = row.then, found.instructions
+        if any(isinstance(each, End) for each in found):
+            self.state = State.OVER
+            return [*self._to_all(Stop("the run has failed")), *found]
+        return found
 
-    def joining(self, event: Any) -> Instructions:
+    def hello(self, event: Heard[Hello]) -> Instructions:
+        """Let the admission challenge a newcomer."""
+        return self.admission.hello(event, event.message)
+
+    def answer(self, event: Heard[Answer]) -> Instructions:
         """Let the admission decide; a member's message counts as a sign of life."""
-        message = event.message
-        if isinstance(message, Hello):
-            return self._ended(self.admission.hello(event, message))
-        instructions = self.admission.answer(event, message)
+        instructions = self.admission.answer(event, event.message)
         self._member(event)
-        return self._ended(instructions)
+        return instructions
 
-    def ready(self, event: Any) -> Instructions:
+    def ready(self, event: Heard[Ready]) -> Instructions | Done:
         """Begin once every rank has built the job."""
         rank = self._member(event)
         if rank is None:
             return []
-        if event.message.parameters != self.terms.parameters:
-            return self._broke(
-                rank,
-                f"it built a network of {event.message.parameters} parameters, not "
-                f"{self.terms.parameters}; install the same dptrain on both sides",
-            )
+        own, wanted = event.message.parameters, self.terms.parameters
+        if own != wanted:
+            what = f"it built a network of {own} parameters, not {wanted}"
+            return self._broke(rank, f"{what}; install the same dptrain on both sides")
         self._ready.add(rank)
         if len(self._ready) < self.terms.world_size:
             return []
-        self.state = State.IDLE
-        return [Broadcast()]
+        return Done([Broadcast()])
 
-    def train(self, event: Any) -> Instructions:
+    def train(self, event: TrainAsked) -> Done:
         """Send every rank its first plans."""
-        self.state = State.TRAINING
-        self._patience.begin(self.state, event.now)
-        return self._planned(self.training.begin(self.generation, event))
+        self._patience.begin(State.TRAINING, event.now)
+        return Done(self._planned(self.training.begin(self.generation, event)))
 
     def _planned(self, found: Sequence[Instruction | Span]) -> Instructions:
         """Make messages to everybody of the plans among some instructions."""
@@ -145,7 +153,7 @@ class CoordinatorMachine:
                 instructions.append(each)
         return instructions
 
-    def contribution(self, event: Any) -> Instructions:
+    def contribution(self, event: Heard[Gradient | Rows | Progress]) -> Instructions | Done:
         """Count what a rank has done for the step or plan under way."""
         rank = self._member(event)
         if rank is None:
@@ -157,31 +165,27 @@ class CoordinatorMachine:
         for each in found:
             if isinstance(each, Commit | Committed):
                 self._patience.together(each.steps)
-        if self.training.step is None:
-            self.state = State.IDLE
-        return self._planned(found)
+        instructions = self._planned(found)
+        return Done(instructions) if self.training.step is None else instructions
 
-    def at_work(self, event: Any) -> Instructions:
+    def at_work(self, event: Heard[Alive]) -> Instructions:
         """Take a sign of life in the middle of a step."""
         self._member(event)
         return []
 
-    def advanced(self, event: Any) -> Instructions:
+    def advanced(self, event: Advanced) -> Instructions:
         """Take movement in shared memory for a sign of life."""
-        if isinstance(self.training, Lockstep):
-            for rank in self.training.advanced(event.arrivals):
-                self._patience.heard(rank, event.now)
+        for rank in self.training.advanced(event.arrivals):
+            self._patience.heard(rank, event.now)
         return []
 
-    def halt(self, event: Any) -> Instructions:  # noqa: ARG002 - one signature for all handlers
+    def halt(self, event: HaltAsked) -> Instructions:  # noqa: ARG002 - one signature for all handlers
         """Plan no more."""
-        if isinstance(self.training, Lockstep):
-            self.training.halt()
+        self.training.halt()
         return []
 
-    def evaluate(self, event: Any) -> Instructions:
+    def evaluate(self, event: EvaluationAsked) -> Done:
         """Share out the pieces of an evaluation."""
-        self.state = State.EVALUATING
         self.request += 1
         shares = assign(event.last - event.first, self.terms.world_size)
         self._pieces = {
@@ -190,13 +194,15 @@ class CoordinatorMachine:
             if low < high
         }
         self._done, self._scores = {}, {}
-        self._patience.begin(self.state, event.now)
-        return [
-            Send(self.admission.members[rank], Evaluate(self.request, event.split, low, high))
-            for rank, (low, high) in self._pieces.items()
-        ]
+        self._patience.begin(State.EVALUATING, event.now)
+        return Done(
+            [
+                Send(self.admission.members[rank], Evaluate(self.request, event.split, low, high))
+                for rank, (low, high) in self._pieces.items()
+            ]
+        )
 
-    def evaluating(self, event: Any) -> Instructions:
+    def evaluating(self, event: Heard[Alive]) -> Instructions:
         """Take a sign of life in the middle of an evaluation, and tell how far all have come."""
         rank = self._scored(event)
         if rank is None:
@@ -205,18 +211,18 @@ class CoordinatorMachine:
         first, _ = self._pieces[0]
         return [Evaluating(first + sum(self._done.values()))]
 
-    def _scored(self, event: Heard) -> int | None:
+    def _scored(self, event: Heard[Alive | Evaluated]) -> int | None:
         rank = self.admission.rank_of(event.peer)
         if rank is not None:
             self._patience.took(self._patience.heard(rank, event.now))
         return rank
 
-    def evaluated(self, event: Any) -> Instructions:
+    def evaluated(self, event: Heard[Evaluated]) -> Instructions | Done:
         """Collect a rank's pieces; the last rank's complete the evaluation."""
         rank = self._scored(event)
         if rank is None:
             return []
-        message: Evaluated = event.message
+        message = event.message
         low, high = self._pieces.get(rank, (0, 0))
         fits = len(message.losses) == len(message.correct) == high - low
         if message.request != self.request or not fits or rank in self._scores:
@@ -229,32 +235,28 @@ class CoordinatorMachine:
         self._scores[rank] = message
         if len(self._scores) < len(self._pieces):
             return []
-        self.state = State.IDLE
         ordered = [self._scores[each] for each in sorted(self._scores)]
-        return [
-            Scored(
-                [loss for each in ordered for loss in each.losses],
-                [count for each in ordered for count in each.correct],
-                {rank: (each.began, each.ended) for rank, each in self._scores.items()},
-            )
-        ]
+        scored = Scored(
+            [loss for each in ordered for loss in each.losses],
+            [count for each in ordered for count in each.correct],
+            {rank: (each.began, each.ended) for rank, each in self._scores.items()},
+        )
+        return Done([scored])
 
-    def non_finite(self, event: Any) -> Instructions:
+    def non_finite(self, event: Heard[NonFinite]) -> Instructions:
         """End the run, naming where the first infinity or NaN stood."""
         rank = self._member(event)
         if rank is None:
             return []
-        bad: NonFinite = event.message
-        return self._fail(
-            non_finite_error(bad.step, f"rank {rank}, shard {bad.shard}", bad.layer, bad.what)
-        )
+        bad, place = event.message, f"rank {rank}, shard {event.message.shard}"
+        return self._fail(NonFiniteError.at(bad.step, place, bad.layer, bad.what))
 
-    def failed(self, event: Any) -> Instructions:
+    def failed(self, event: Heard[Failed]) -> Instructions:
         """End the run with a worker's own words."""
         rank = self._member(event)
         if rank is None:
             return []
-        failed: Failed = event.message
+        failed = event.message
         if failed.user and failed.traceback:
             return self._fail(OwnCodeError(f"rank {rank}: {failed.error}", failed.traceback))
         if failed.user:
@@ -265,31 +267,35 @@ class CoordinatorMachine:
             )
         )
 
-    def gone(self, event: Any) -> Instructions:
+    def gone(self, event: Gone) -> Instructions:
         """End the run: nobody takes a dead worker's place."""
+        how, where = f"rank {event.rank} {event.how}", self._where(event.rank)
+        killed = event.killed
         return self._fail(
-            WorkersLostError(f"rank {event.rank} {event.how}{self._where(event.rank)}")
+            WorkerKilledError(how, where) if killed else WorkersLostError(how + where)
         )
 
-    def clock(self, event: Any) -> Instructions:
-        """Give up whoever has been silent for too long; show the others a sign of life."""
+    def clock(self, event: Clock) -> Instructions:
+        """Give up whoever has been silent for too long; find out whether the others are there."""
         lost = self._patience.lost(self._awaited(), event.now)
         if lost is not None:
-            return self._fail(WorkersLostError(self._silent(lost)))
-        return [Send(name, Ping()) for name in self.admission.members.values()]
+            return self._fail(WorkersLostError(self._silent(lost, lost in event.stopped)))
+        return self._to_all(Ping())
 
-    def stop(self, event: Any) -> Instructions:
+    def stop(self, event: StopAsked) -> Done:
         """Send everybody home."""
-        self.state = State.OVER
-        return [Send(name, Stop(event.reason)) for name in self.admission.members.values()]
+        return Done(self._to_all(Stop(event.reason)))
 
-    def latecomer(self, event: Any) -> Instructions:
+    def _to_all(self, message: Ping | Stop) -> Instructions:
+        return [Send(name, message) for name in self.admission.members.values()]
+
+    def latecomer(self, event: Heard[Hello]) -> Instructions:
         """Turn away whoever comes when everybody is there."""
         if self.admission.rank_of(event.peer) is not None:
             return self._out_of_place(event)
         return refuse(event.peer, "every rank of this run is taken")
 
-    def _member(self, event: Heard) -> int | None:
+    def _member(self, event: Heard[Message]) -> int | None:
         rank = self.admission.rank_of(event.peer)
         if rank is not None:
             self._patience.heard(rank, event.now)
@@ -305,15 +311,18 @@ class CoordinatorMachine:
             return [rank for rank in self._pieces if rank not in self._scores]
         return self.training.awaited()
 
-    def _silent(self, rank: int) -> str:
+    def _silent(self, rank: int, stopped: bool) -> str:
         allowed = self._patience.allowed
         longer = f", {MULTIPLE:g} times as long as anything of the kind took before,"
         longer *= MULTIPLE * self._patience.longest > self.terms.timeout
-        lives = "its process lives; " * (rank < self.terms.launched)
+        if stopped:
+            why = "its process is stopped, as by kill -STOP; if that may take so long"
+        else:
+            why = "its process lives; " * (rank < self.terms.launched)
+            why += "if its work takes that long"
         return (
             f"rank {rank} has not been heard of for {round(allowed, 1):g} s"
-            f"{longer}{self._where(rank)}; "
-            f"{lives}if its work takes that long, raise --worker-timeout"
+            f"{longer}{self._where(rank)}; {why}, raise --worker-timeout"
         )
 
     def _where(self, rank: int) -> str:
@@ -326,13 +335,8 @@ class CoordinatorMachine:
         log = f"; see {self.terms.logs[rank]}" if rank < len(self.terms.logs) else ""
         return doing + log
 
-    def _ended(self, instructions: Instructions) -> Instructions:
-        if any(isinstance(each, End) for each in instructions):
-            return [*self.stop(StopAsked("the run has failed")), *instructions]
-        return instructions
-
     def _fail(self, error: DptrainError) -> Instructions:
-        return self._ended([End(error)])
+        return [End(error)]
 
     def _broke(self, rank: int, how: str) -> Instructions:
         return self._fail(
@@ -350,44 +354,46 @@ class CoordinatorMachine:
         return self._broke(rank, f"{type(event.message).__name__} while {self.state.value}")
 
 
-def non_finite_error(step: int, where: str, layer: str, what: str) -> NonFiniteError:
-    """Return the error that names where the first infinity or NaN of a step stood."""
-    place = {
-        "weights": f"in the weights of layer {layer}",
-        "output": f"in the output of layer {layer}",
-    }.get(what, f"in the {layer}")
-    return NonFiniteError(f"step {step} has a loss that is not finite: {where}, first {place}")
+class Row(NamedTuple):
+    """What is done about a kind of event in a state.
+
+    Attributes:
+        handler: a method whose event is of that kind.
+        then: the state that begins once the handler is `Done`; None where it never is.
+    """
+
+    handler: Callable[[CoordinatorMachine, Any], Instructions | Done]
+    then: State | None = None
 
 
-Handler = Callable[[CoordinatorMachine, Any], Instructions]
 M = CoordinatorMachine
 
-TRANSITIONS: dict[tuple[State, type], Handler] = {
-    (State.JOINING, Hello): M.joining,
-    (State.JOINING, Answer): M.joining,
-    (State.JOINING, Ready): M.ready,
-    (State.IDLE, Hello): M.latecomer,
-    (State.IDLE, TrainAsked): M.train,
-    (State.IDLE, EvaluationAsked): M.evaluate,
-    (State.TRAINING, Hello): M.latecomer,
-    (State.TRAINING, Gradient): M.contribution,
-    (State.TRAINING, Rows): M.contribution,
-    (State.TRAINING, Progress): M.contribution,
-    (State.TRAINING, Alive): M.at_work,
-    (State.TRAINING, Advanced): M.advanced,
-    (State.TRAINING, HaltAsked): M.halt,
-    (State.TRAINING, NonFinite): M.non_finite,
-    (State.EVALUATING, Hello): M.latecomer,
-    (State.EVALUATING, Alive): M.evaluating,
-    (State.EVALUATING, Evaluated): M.evaluated,
-    (State.OVER, Hello): M.latecomer,
+TRANSITIONS: dict[tuple[State, type], Row] = {
+    (State.JOINING, Hello): Row(M.hello),
+    (State.JOINING, Answer): Row(M.answer),
+    (State.JOINING, Ready): Row(M.ready, State.IDLE),
+    (State.IDLE, Hello): Row(M.latecomer),
+    (State.IDLE, TrainAsked): Row(M.train, State.TRAINING),
+    (State.IDLE, EvaluationAsked): Row(M.evaluate, State.EVALUATING),
+    (State.TRAINING, Hello): Row(M.latecomer),
+    (State.TRAINING, Gradient): Row(M.contribution, State.IDLE),
+    (State.TRAINING, Rows): Row(M.contribution, State.IDLE),
+    (State.TRAINING, Progress): Row(M.contribution, State.IDLE),
+    (State.TRAINING, Alive): Row(M.at_work),
+    (State.TRAINING, Advanced): Row(M.advanced),
+    (State.TRAINING, HaltAsked): Row(M.halt),
+    (State.TRAINING, NonFinite): Row(M.non_finite),
+    (State.EVALUATING, Hello): Row(M.latecomer),
+    (State.EVALUATING, Alive): Row(M.evaluating),
+    (State.EVALUATING, Evaluated): Row(M.evaluated, State.IDLE),
+    (State.OVER, Hello): Row(M.latecomer),
 } | {
-    (state, kind): handler
+    (state, kind): row
     for state in (State.JOINING, State.IDLE, State.TRAINING, State.EVALUATING)
-    for kind, handler in (
-        (Failed, M.failed),
-        (Gone, M.gone),
-        (Clock, M.clock),
-        (StopAsked, M.stop),
+    for kind, row in (
+        (Failed, Row(M.failed)),
+        (Gone, Row(M.gone)),
+        (Clock, Row(M.clock)),
+        (StopAsked, Row(M.stop, State.OVER)),
     )
 }

@@ -6,7 +6,7 @@ time, a fresh nonce, how a process ended.
 
 import enum
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Generic, NamedTuple, TypeVar
 
 from dptrain.errors import DptrainError
 from dptrain.protocol.messages import Message
@@ -22,11 +22,14 @@ class State(enum.Enum):
     OVER = "over"
 
 
-class Heard(NamedTuple):
+M = TypeVar("M", bound=Message, covariant=True)
+
+
+class Heard(NamedTuple, Generic[M]):
     """A message came from a connection; ``nonce`` is fresh, for whoever needs one."""
 
     peer: bytes
-    message: Message
+    message: M
     now: float
     nonce: bytes
 
@@ -39,16 +42,18 @@ class Garbled(NamedTuple):
 
 
 class Gone(NamedTuple):
-    """A worker is no more; ``how`` tells, such as ``"was killed by SIGKILL"``."""
+    """A worker is no more; ``how`` tells, such as ``"ended with exit code 3"``."""
 
     rank: int
     how: str
+    killed: bool = False
 
 
 class Clock(NamedTuple):
-    """Time has passed."""
+    """Time has passed; these launched workers are stopped, as by SIGSTOP."""
 
     now: float
+    stopped: frozenset[int] = frozenset()
 
 
 class TrainAsked(NamedTuple):
@@ -186,7 +191,15 @@ class End(NamedTuple):
 
 
 Event = (
-    Heard | Garbled | Gone | Clock | TrainAsked | Advanced | HaltAsked | EvaluationAsked | StopAsked
+    Heard[Message]
+    | Garbled
+    | Gone
+    | Clock
+    | TrainAsked
+    | Advanced
+    | HaltAsked
+    | EvaluationAsked
+    | StopAsked
 )
 Instruction = (
     Send
@@ -203,6 +216,7 @@ Instruction = (
 )
 
 
-def edges(bounds: tuple[tuple[int, int], ...]) -> tuple[int, ...]:
-    """Return the ranks' ranges as ascending edges, as `remaining_additions` takes them."""
-    return (*(low for low, _ in bounds), bounds[-1][1])
+class Done(NamedTuple):
+    """What to do, where what a state is for is complete."""
+
+    instructions: list[Instruction]

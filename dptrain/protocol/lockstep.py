@@ -9,7 +9,7 @@ from collections import deque
 
 from dptrain.errors import ProtocolError
 from dptrain.protocol.events import Committed, Heard, Instruction, Span, TrainAsked
-from dptrain.protocol.messages import Progress
+from dptrain.protocol.messages import Message, Progress
 
 # A rank's word in shared memory is its step times this, plus how often it has arrived in the step.
 # So it grows from step to step, and its quotient is how many steps the rank has completed.
@@ -67,7 +67,7 @@ class Lockstep:
         """Plan no more steps than are planned."""
         self._end = self._next
 
-    def take(self, rank: int, heard: Heard) -> list[Instruction | Span]:
+    def take(self, rank: int, heard: Heard[Message]) -> list[Instruction | Span]:
         """Note that a rank has come to the end of a plan; the last rank's report commits it.
 
         Raises:

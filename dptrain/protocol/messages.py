@@ -24,7 +24,7 @@ Alive         worker to coordinator    I am at work
 Evaluated     worker to coordinator    their losses and correct rows
 NonFinite     worker to coordinator    an infinity or NaN, and where it first stood
 Failed        worker to coordinator    an exception, with its traceback
-Ping          coordinator to worker    I am still here
+Ping          coordinator to worker    are you still there?
 Stop          coordinator to worker    the run is over
 ============  =======================  ========================================================
 """
@@ -37,7 +37,7 @@ from msgspec import Meta, Struct
 
 from dptrain.errors import ProtocolError
 
-VERSION = 5
+VERSION = 6
 
 Count = Annotated[int, Meta(ge=0, le=2**53)]
 Text = Annotated[str, Meta(max_length=65536)]
@@ -94,7 +94,6 @@ class Welcome(Message, frozen=True):
     proof: Proof
     rank: Count
     world_size: Count
-    timeout: float
     job: dict[str, Any]
     data: Text
     exchange: Annotated[str, Meta(max_length=16)]
@@ -214,7 +213,7 @@ class Failed(Message, frozen=True):
 
 
 class Ping(Message, frozen=True):
-    """A sign of life."""
+    """Nothing to say; where the connection has gone, sending it tells the coordinator so."""
 
 
 class Stop(Message, frozen=True):

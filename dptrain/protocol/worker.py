@@ -1,15 +1,15 @@
 """The worker's protocol as a pure state machine: events in, instructions out.
 
-GREETING until the coordinator's challenge, PROVING until its welcome, BUILDING until the job is
-built, WAITING for weights and plans, OVER from the order to stop on. In the star a step is computed
-when its weights are complete and a plan covers it; in shared memory a plan is carried out at once.
-Transitions stand in `TRANSITIONS`; a message that has no entry for the present state ends the
-worker, because its coordinator is not what it seems.
+Which state comes next stands beside each handler in `TRANSITIONS`, at the end of the file, as in
+`dptrain.protocol.coordinator`; a message that has no entry for the present state ends the worker,
+because its coordinator is not what it seems. WAITING is the star's: a step is computed when its
+weights are complete and a plan covers it. SHARING is that of ranks in shared memory, which carry
+out a plan at once.
 """
 
 import enum
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from dptrain.protocol.handshake import proof, proves
 from dptrain.protocol.messages import (
@@ -38,14 +38,17 @@ class State(enum.Enum):
     PROVING = "proving"
     BUILDING = "building"
     WAITING = "waiting"
+    SHARING = "sharing memory"
     OVER = "over"
 
 
-class Heard(NamedTuple):
+M = TypeVar("M", bound=Message, covariant=True)
+
+
+class Heard(NamedTuple, Generic[M]):
     """The coordinator sent a message."""
 
-    message: Message
-    now: float
+    message: M
 
 
 class Built(NamedTuple):
@@ -53,14 +56,19 @@ class Built(NamedTuple):
 
     parameters: int
     buckets: int
-    now: float
+
+
+class Attached(NamedTuple):
+    """The job is built, and in shared memory are the weights after ``step`` steps."""
+
+    parameters: int
+    step: int
 
 
 class Ran(NamedTuple):
     """The steps of a plan are done."""
 
     plan: Plan
-    now: float
 
 
 class Clock(NamedTuple):
@@ -71,6 +79,10 @@ class Clock(NamedTuple):
 
 class Orphaned(NamedTuple):
     """The coordinator's process is no more."""
+
+
+class Disconnected(NamedTuple):
+    """The coordinator, or what lies between, has ended the connection."""
 
 
 class Send(NamedTuple):
@@ -130,9 +142,16 @@ class Exit(NamedTuple):
     expected: bool
 
 
-Event = Heard | Built | Ran | Clock | Orphaned
+Event = Heard[Message] | Built | Attached | Ran | Clock | Orphaned | Disconnected
 Instruction = Send | Build | Take | TakeTable | Compute | Run | Score | Exit
 Instructions = list[Instruction]
+
+
+class Done(NamedTuple):
+    """What to do, where what a state is for is complete."""
+
+    instructions: Instructions
+
 
 JOIN_TIMEOUT = 60.0
 
@@ -153,13 +172,11 @@ class WorkerMachine:
         self._fingerprint = fingerprint
         self._nonces = (hello.nonce, b"")
         self._silence = Silence(1, now)
-        self._timeout = JOIN_TIMEOUT
         self._plan: Plan | None = None
         self._buckets = 0
         self._step = -1
         self._computing = -1
         self._arrived = 0
-        self._shares_memory = False
 
     def start(self) -> Instructions:
         """Return the first thing to do."""
@@ -167,50 +184,55 @@ class WorkerMachine:
 
     def handle(self, event: Event) -> Instructions:
         """Return what to do about an event."""
-        if isinstance(event, Heard):
-            self._silence.heard(0, event.now)
         subject = event.message if isinstance(event, Heard) else event
-        handler = TRANSITIONS.get((self.state, type(subject)))
-        if handler is not None:
-            return handler(self, event)
+        row = TRANSITIONS.get((self.state, type(subject)))
+        found = self._out_of_place(subject) if row is None else row.handler(self, event)
+        if isinstance(found, Done):
+            assert row is not None
+            assert row.then is not None
+            self.state, found = row.then, found.instructions
+        if any(isinstance(each, Exit) for each in found):
+            self.state = State.OVER
+        return found
+
+    def _out_of_place(self, subject: object) -> Instructions:
         if self.state is State.OVER:
             return []
         what = type(subject).__name__
         return self._exit(f"the coordinator sent {what} while {self.state.value}", expected=False)
 
-    def challenge(self, event: Any) -> Instructions:
+    def challenge(self, event: Heard[Challenge]) -> Done:
         """Prove that this worker holds the key."""
-        self.state = State.PROVING
         self._nonces = (self._hello.nonce, event.message.nonce)
         own = proof(self._key, "worker", *self._nonces)
-        return [Send(Answer(own, self._fingerprint))]
+        return Done([Send(Answer(own, self._fingerprint))])
 
-    def welcome(self, event: Any) -> Instructions:
+    def welcome(self, event: Heard[Welcome]) -> Instructions | Done:
         """Build the job, if the coordinator holds the key as well."""
-        welcome: Welcome = event.message
+        welcome = event.message
         expected = proof(self._key, "coordinator", *self._nonces)
         if not proves(welcome.proof, expected):
             return self._exit("the coordinator does not hold the key of this run", expected=False)
-        self.state = State.BUILDING
         self.rank = welcome.rank
-        self._timeout = welcome.timeout
-        self._shares_memory = welcome.exchange == "shared"
-        if self._shares_memory:
-            self._step = welcome.step
-        return [Build(welcome)]
+        return Done([Build(welcome)])
 
-    def built(self, event: Any) -> Instructions:
-        """Report for work."""
-        self.state = State.WAITING
+    def built(self, event: Built) -> Done:
+        """Report for work; weights come in messages."""
         self._buckets = event.buckets
-        self._silence.heard(0, event.now)
-        return [Send(Ready(event.parameters))]
+        return Done([Send(Ready(event.parameters))])
 
-    def plan(self, event: Any) -> Instructions:
-        """Keep the plan: the weights of its first step may be here already, or are shared."""
+    def attached(self, event: Attached) -> Done:
+        """Report for work; weights are in shared memory."""
+        self._step = event.step
+        return Done([Send(Ready(event.parameters))])
+
+    def plan(self, event: Heard[Plan]) -> Instructions:
+        """Keep the plan: the weights of its first step may be here already."""
         self._plan = event.message
-        if not self._shares_memory:
-            return self._compute()
+        return self._compute()
+
+    def shared_plan(self, event: Heard[Plan]) -> Instructions:
+        """Carry the plan out."""
         if event.message.begin != self._step:
             return self._exit(
                 f"a plan of step {event.message.begin} came where step {self._step} was due",
@@ -218,15 +240,14 @@ class WorkerMachine:
             )
         return [Run(event.message)]
 
-    def ran(self, event: Any) -> Instructions:
+    def ran(self, event: Ran) -> Instructions:
         """Report the end of the plan."""
         self._step = event.plan.end
-        self._silence.heard(0, event.now)  # nothing could be heard meanwhile
         return [Send(Progress(event.plan.generation, event.plan.end))]
 
-    def weights(self, event: Any) -> Instructions:
+    def weights(self, event: Heard[Weights]) -> Instructions:
         """Take a bucket of weights in its turn; compute when they are complete."""
-        message: Weights = event.message
+        message = event.message
         if self._arrived == self._buckets or self._step < 0:
             self._step, self._arrived = message.step, 0
         if (message.step, message.bucket) != (self._step, self._arrived):
@@ -247,76 +268,98 @@ class WorkerMachine:
         more = self._step + 1 < plan.end
         return [Compute(plan.generation, self._step, plan.first, plan.last, more)]
 
-    def table(self, event: Any) -> Instructions:
+    def table(self, event: Heard[Table]) -> Instructions:
         """Take a table of the step that is being computed.
 
         Weights of the next step may have come before: those of layers that are done.
         """
-        message: Table = event.message
+        message = event.message
         if message.step != self._computing:
             return self._exit(
                 f"a table of step {message.step} came in step {self._computing}", expected=False
             )
         return [TakeTable(message.table)]
 
-    def evaluate(self, event: Any) -> Instructions:
+    def evaluate(self, event: Heard[Evaluate]) -> Instructions:
         """Compute pieces of an evaluation with the weights that are here."""
         return [Score(event.message, self._step)]
 
-    def refused(self, event: Any) -> Instructions:
+    def refused(self, event: Heard[Refused]) -> Instructions:
         """Go home."""
         return self._exit(f"refused by the coordinator: {event.message.reason}", expected=False)
 
-    def stop(self, event: Any) -> Instructions:
+    def stop(self, event: Heard[Stop]) -> Instructions:
         """Go home."""
         return self._exit(event.message.reason, expected=True)
 
-    def ping(self, event: Any) -> Instructions:  # noqa: ARG002 - one signature for all handlers
+    def ping(self, event: Heard[Ping]) -> Instructions:  # noqa: ARG002 - one signature for all handlers
         """Nothing to do: hearing it was enough."""
         return []
 
-    def clock(self, event: Any) -> Instructions:
-        """Give the coordinator up when it has been silent for too long.
+    def clock(self, event: Clock) -> Instructions:
+        """Give up where nobody has ever answered a worker that was started by hand.
 
-        Not where the coordinator started this process: it is told of its death, and a live
-        coordinator that says nothing may be stopped, and go on later.
+        A coordinator that has answered and says nothing may be stopped, and go on later; of its
+        end a worker is told, by the pipe or by the connection between them.
         """
         self._silence.listen(event.now)
-        if self._hello.rank >= 0 or self._silence.of(0) <= self._timeout:
+        by_hand = self._hello.rank < 0
+        if not (by_hand and self.state is State.GREETING and self._silence.of(0) > JOIN_TIMEOUT):
             return []
         return self._exit(
-            f"nothing has been heard of the coordinator for {self._timeout:g} s", expected=False
+            f"nobody has answered for {JOIN_TIMEOUT:g} s; is there a run that waits for workers?",
+            expected=False,
         )
 
-    def orphaned(self, event: Any) -> Instructions:  # noqa: ARG002
+    def orphaned(self, event: Orphaned) -> Instructions:  # noqa: ARG002
         """Go home."""
         return self._exit("the coordinator's process is no more", expected=False)
 
+    def disconnected(self, event: Disconnected) -> Instructions:  # noqa: ARG002
+        """Go home; whoever has not been answered yet is connected anew."""
+        if self.state is State.GREETING:
+            return []
+        return self._exit("the coordinator has closed the connection", expected=False)
+
     def _exit(self, reason: str, *, expected: bool) -> Instructions:
-        self.state = State.OVER
         return [Exit(reason, expected)]
 
 
-Handler = Callable[[WorkerMachine, Any], Instructions]
-M = WorkerMachine
+class Row(NamedTuple):
+    """What is done about a kind of event in a state.
 
-TRANSITIONS: dict[tuple[State, type], Handler] = {
-    (State.GREETING, Challenge): M.challenge,
-    (State.PROVING, Welcome): M.welcome,
-    (State.BUILDING, Built): M.built,
-    (State.WAITING, Plan): M.plan,
-    (State.WAITING, Ran): M.ran,
-    (State.WAITING, Weights): M.weights,
-    (State.WAITING, Table): M.table,
-    (State.WAITING, Evaluate): M.evaluate,
+    Attributes:
+        handler: a method whose event is of that kind.
+        then: the state that begins once the handler is `Done`; None where it never is.
+    """
+
+    handler: Callable[[WorkerMachine, Any], Instructions | Done]
+    then: State | None = None
+
+
+W = WorkerMachine
+
+TRANSITIONS: dict[tuple[State, type], Row] = {
+    (State.GREETING, Challenge): Row(W.challenge, State.PROVING),
+    (State.PROVING, Welcome): Row(W.welcome, State.BUILDING),
+    (State.BUILDING, Built): Row(W.built, State.WAITING),
+    (State.BUILDING, Attached): Row(W.attached, State.SHARING),
+    (State.WAITING, Plan): Row(W.plan),
+    (State.WAITING, Weights): Row(W.weights),
+    (State.WAITING, Table): Row(W.table),
+    (State.WAITING, Evaluate): Row(W.evaluate),
+    (State.SHARING, Plan): Row(W.shared_plan),
+    (State.SHARING, Ran): Row(W.ran),
+    (State.SHARING, Evaluate): Row(W.evaluate),
 } | {
-    (state, kind): handler
-    for state in (State.GREETING, State.PROVING, State.BUILDING, State.WAITING)
-    for kind, handler in (
-        (Refused, M.refused),
-        (Stop, M.stop),
-        (Ping, M.ping),
-        (Clock, M.clock),
-        (Orphaned, M.orphaned),
+    (state, kind): row
+    for state in (State.GREETING, State.PROVING, State.BUILDING, State.WAITING, State.SHARING)
+    for kind, row in (
+        (Refused, Row(W.refused)),
+        (Stop, Row(W.stop)),
+        (Ping, Row(W.ping)),
+        (Clock, Row(W.clock)),
+        (Orphaned, Row(W.orphaned)),
+        (Disconnected, Row(W.disconnected)),
     )
 }

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from dptrain.arithmetic.shards import blocks
+from dptrain.experiment.execution import exchange_of
 from dptrain.experiment.job import Job
 from dptrain.experiment.schema import Execution
 from dptrain.nn.losses import LOSSES, AnyLoss
@@ -64,7 +65,8 @@ def data_line(job: Job) -> str:
     sizes = [f"{len(job.split(s)):,} {s}" for s in ("train", "validation", "test")]
     parts = [size for size in sizes if not size.startswith("0 ")]
     what = f"{job.dataset.classes} classes" if job.dataset.classes else "regression"
-    return f"{job.dataset.name}, {what}: {', '.join(parts)} rows"
+    weighed = ", weighed in training" * (job.dataset.train.weights is not None)
+    return f"{job.dataset.name}, {what}: {', '.join(parts)} rows{weighed}"
 
 
 def columns_lines(job: Job) -> list[str]:
@@ -77,6 +79,8 @@ def columns_lines(job: Job) -> list[str]:
         f"{listing(form.columns)} -> {form.label}{classes}",
         "named by the header" if form.header else "no header",
     ]
+    if form.row_weights is not None:
+        parts.append(f"rows weighed by {form.row_weights}")
     if form.left_out:
         parts.append(f"left out as they number the rows: {', '.join(form.left_out)}")
     return [f"columns   {'; '.join(parts)}"]
@@ -177,9 +181,8 @@ def minibatch_line(job: Job, execution: Execution) -> str:
         sizes[0] = empty
     parts = [f"{n} shard{'s' * (n > 1)} of {rows}" for rows, n in sizes.items()]
     workers = int(execution.workers or 1)
-    way: str = execution.exchange or ""
-    if way == "star":
-        way = f"{way} over {execution.transport}"
+    exchange = exchange_of(execution)
+    way = exchange.name + f" over {execution.transport}" * exchange.sockets
     return (
         f"global batch {job.batch_size} = {' + '.join(parts)} over {workers} "
         f"worker{'s' * (workers > 1)} ({way})"

@@ -110,6 +110,7 @@ def _certified(power: Power) -> bool:
 
 _POWER = "the smallest relative error of one element that would be seen"
 COLOURS = {"pass": "green", "kink": "green", "inconclusive": "yellow", "FAIL": "bold red"}
+COLOURS["error"] = "bold red"
 COLOURS["fail"] = COLOURS["FAIL"]
 _FAR = 1e6  # tolerances: what more there is to know stands in what has failed
 _HEADER = ("comparison", "times", "elements", "largest difference", "verdict")
@@ -230,7 +231,7 @@ def _failure_data(failure: Failure) -> dict[str, Any]:
             {"kind": d.kind, "sentence": d.sentence, "residual": d.residual}
             for d in failure.diagnoses
         ],
-        "verdict": Verdict.FAIL.value,
+        "verdict": failure.comparison.verdict.value,
     }
 
 

@@ -92,6 +92,7 @@ def _failure(failure: Failure) -> Iterator[str]:
 def _heat_maps(difference: Array, wanted: Array, tensors: Sequence[Tensor]) -> str:
     """Return a picture of the differences, relative to the largest element of each tensor."""
     from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
 
     figure = Figure(figsize=(9, 2.6 * len(tensors)), layout="constrained")
     for axes, tensor in zip(
@@ -118,7 +119,10 @@ def _heat_maps(difference: Array, wanted: Array, tensors: Sequence[Tensor]) -> s
             axes.set_xlabel("row" if turned else others, fontsize=8)
             axes.set_ylabel(others if turned else "row", fontsize=8)
         else:
+            axes.set_xlabel("element", fontsize=8)
             axes.set_yticks([])
+        for axis in (axes.xaxis, axes.yaxis)[: max(1, len(tensor.shape))]:
+            axis.set_major_locator(MaxNLocator(integer=True))  # they are places in the tensor
         figure.colorbar(image, ax=axes)
     return _embedded(figure)
 

@@ -8,6 +8,7 @@ from typing import Self, TextIO
 from dptrain.gradcheck.comparison import Comparison
 from dptrain.gradcheck.report import Failure
 from dptrain.report.gradcheck import failure_lines
+from dptrain.report.streams import redraws
 
 
 class Progress:
@@ -16,7 +17,7 @@ class Progress:
     def __init__(self, *, quiet: bool, stream: TextIO | None = None) -> None:
         self._stream = stream or sys.stderr
         self._quiet = quiet
-        self._shown = not quiet and self._stream.isatty()
+        self._shown = not quiet and redraws(self._stream)
         self._began = time.monotonic()
         self._stage = ""
 

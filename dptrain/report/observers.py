@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, TextIO
 
 from dptrain.coordinator.observer import Observer
 from dptrain.experiment.schema import Execution
-from dptrain.invocation import program
+from dptrain.invocation import program, word
 from dptrain.machine.cores import crowding
 from dptrain.metrics.records import EpochRecord
 from dptrain.report.figures import epoch_text, loss_text, rate_text
-from dptrain.report.streams import lenient
+from dptrain.report.streams import lenient, redraws
 
 if TYPE_CHECKING:  # an observer is made before the mathematics is imported
     from dptrain.exchange.engine import StepsDone
@@ -24,12 +24,13 @@ REFRESH_SECONDS = 0.1
 # after which an evaluation is worth a word: in a bar, and again and again in lines of their own
 LONG_SECONDS = 2.0
 LINE_SECONDS = 30.0
+_BESIDE = 36  # columns for the step, the time left, and some of the bar itself
 
 
 def observer_for(stream: TextIO | None) -> Observer:
     """Return a progress bar for a terminal, a line per epoch for anything else, even nothing."""
     stream = lenient(stream)
-    return TerminalObserver(stream) if stream.isatty() else LineObserver(stream)
+    return TerminalObserver(stream) if redraws(stream) else LineObserver(stream)
 
 
 class SilentObserver:
@@ -142,7 +143,7 @@ class TerminalObserver(LineObserver):
         now = time.monotonic()
         if self._bar is not None and now - self._shown > REFRESH_SECONDS:
             self._shown = now
-            self._bar.move(done.end, f"loss {loss_text(done.loss)}{self._accuracy}")
+            self._bar.move(done.end, f"loss {loss_text(done.loss)}", self._accuracy)
 
     def evaluating(self, split: str, done: int, rows: int) -> None:
         """Show in the bar how far a long evaluation has come."""
@@ -157,7 +158,9 @@ class TerminalObserver(LineObserver):
     def epoch(self, record: EpochRecord) -> None:
         """Print what the epoch came to above the bar, and show its accuracy in it."""
         if record.test_accuracy is not None:
-            self._accuracy = f"  test {record.test_accuracy:.2%}"
+            self._accuracy = f"test {record.test_accuracy:.2%}"
+        if self._bar is not None:
+            self._bar.reach(record.step)
         super().epoch(record)
 
     def close(self) -> None:
@@ -221,10 +224,20 @@ class Bar:
         )
         self.progress.start()
 
-    def move(self, step: int, numbers: str) -> None:
-        """Show that ``step`` steps are done."""
+    def move(self, step: int, *numbers: str) -> None:
+        """Show that ``step`` steps are done, and of the numbers those that there is room for."""
         rate = (step - self._first) * self._batch / max(1e-9, time.monotonic() - self._started)
-        self.progress.update(self._task, completed=step, numbers=f"{numbers}  {rate:,.0f} rows/s")
+        room = self.progress.console.width - _BESIDE
+        found = ""
+        for number in filter(None, [*numbers, f"{rate:,.0f} rows/s"]):
+            if found and len(found) + len(number) > room:
+                break
+            found += f"  {number}" if found else number
+        self.progress.update(self._task, completed=step, numbers=found)
+
+    def reach(self, step: int) -> None:
+        """Show that ``step`` steps are done, with the numbers as they are."""
+        self.progress.update(self._task, completed=step)
 
     def tell(self, text: str) -> None:
         """Show a text in place of the numbers."""
@@ -260,7 +273,7 @@ def invitation(address: str, key: Path, missing: int, code: str = "") -> str:
     """Return how to start the workers that a run waits for, and may import ``code``."""
     return (
         f"waiting for {missing} worker{'s' if missing > 1 else ''}; start each with\n"
-        f"  {program()} worker --connect {address} --key {key.resolve()}"
-        + f" --model {code}"
+        f"  {program()} worker --connect {address} --key {word(key.resolve())}"
+        + f" --model {word(code)}"
         * bool(code)
     )

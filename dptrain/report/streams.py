@@ -50,6 +50,11 @@ def lenient(stream: TextIO | None) -> TextIO:
     return stream if isinstance(stream, Lenient) else cast("TextIO", Lenient(stream))
 
 
+def redraws(stream: TextIO) -> bool:
+    """Return whether a line that is shown can be replaced: on terminals but the dumbest."""
+    return stream.isatty() and os.environ.get("TERM", "").lower() not in ("dumb", "unknown")
+
+
 @contextlib.contextmanager
 def lenient_streams() -> Iterator[None]:
     """Have standard streams for the block, whatever the process was given.

@@ -1,17 +1,20 @@
 """Closing tables and listings, on standard output."""
 
+import signal
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
 from dptrain.coordinator.outcome import Outcome
-from dptrain.invocation import program
+from dptrain.invocation import program, word
 from dptrain.metrics.records import EndRecord
 from dptrain.own.origin import naming
 from dptrain.report.figures import epoch_text, loss_text, rate_text, seconds_text
 from dptrain.report.hints import hint
 
 _WIDEST = 500  # characters
+_SHORT = 12  # of a column that is not folded while others can be
+_BETWEEN = 3  # columns of the terminal between those of a table
 
 
 def print_table(
@@ -19,6 +22,7 @@ def print_table(
     rows: Sequence[tuple[str, ...]],
     header: Sequence[str] = (),
     colours: Mapping[str, str] = MappingProxyType({}),
+    spare: Sequence[str] = (),
 ) -> None:
     """Print rows in aligned columns; numbers and all are strings already.
 
@@ -27,25 +31,58 @@ def print_table(
         rows: of cells.
         header: of the columns, if they have one.
         colours: of cells in the last column, by their text, where the terminal has colours.
+        spare: of the header, which columns are left out, first to last, where the terminal is too
+            narrow.
     """
     from rich import box
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
+    console = Console(markup=False, highlight=False)
+    if console.is_terminal:
+        for name in spare:
+            if _needed(_widths(rows, header)) > console.width:
+                rows, header = _without(header.index(name), rows, header)
+    widths = _widths(rows, header)
+    fits = _needed([min(width, _SHORT) for width in widths]) <= console.width
     table = Table(box=box.SIMPLE, pad_edge=False)
     table.show_header = bool(header)
-    for i in range(len(rows[0]) if rows else len(header)):
-        table.add_column(header[i] if header else "", overflow="fold")
+    for i, width in enumerate(widths):
+        whole = fits and width <= _SHORT  # the long ones are folded first
+        table.add_column(header[i] if header else "", overflow="fold", no_wrap=whole)
     for *cells, last in rows:
         table.add_row(*cells, Text(last, colours.get(last, "")))
-    console = Console(markup=False, highlight=False)
     if not console.is_terminal:  # a file has room
         wide = console.options.update(max_width=_WIDEST)
         console.width = max(console.width, console.measure(table, options=wide).maximum)
     if title:  # not as the table's, which folds it to the width of the table
         console.print(Text(title, "italic"))
     console.print(table)
+
+
+def _widths(rows: Sequence[tuple[str, ...]], header: Sequence[str]) -> list[int]:
+    """Return how wide the columns of a table are."""
+    from rich.cells import cell_len
+
+    lines = [tuple(header), *rows] if header else rows
+    columns = zip(*lines, strict=True)
+    return [
+        max(cell_len(part) for cell in column for part in cell.split("\n")) for column in columns
+    ]
+
+
+def _needed(widths: Sequence[int]) -> int:
+    return sum(widths) + _BETWEEN * len(widths)
+
+
+def _without(
+    left_out: int, rows: Sequence[tuple[str, ...]], header: Sequence[str]
+) -> tuple[list[tuple[str, ...]], list[str]]:
+    """Return a table without one of its columns."""
+    whole = [tuple(header), *rows]
+    first, *others = [(*line[:left_out], *line[left_out + 1 :]) for line in whole]
+    return others, list(first)
 
 
 def print_line(text: str, style: str = "") -> None:
@@ -80,13 +117,19 @@ def print_outcome(outcome: Outcome, wall_seconds: float) -> None:
     )
     rows.append(("digest", outcome.digest[:16]))
     rows.append(("run", str(outcome.folder.path)))
-    print_table("finished" if outcome.finished else "stopped", rows)
+    print_table("finished" if outcome.finished else f"stopped{_by(outcome.exit_code)}", rows)
     notes = [*outcome.notes, *filter(None, [hint(outcome)])]
     for note in notes:
         print_line(f"note: {note}")
     if not outcome.finished:
         code = naming(outcome.job.experiment.model)
-        print(f"continue with: {program()} train --resume {outcome.folder.path}{code}")  # noqa: T201
+        print(f"continue with: {program()} train --resume {word(outcome.folder.path)}{code}")  # noqa: T201
+
+
+def _by(exit_code: int) -> str:
+    """Return which signal stopped a run, unless it was Ctrl-C."""
+    number = exit_code - 128
+    return f" by {signal.Signals(number).name}" if number > 0 and number != signal.SIGINT else ""
 
 
 def end_line(end: EndRecord) -> str:

@@ -4,8 +4,9 @@ import math
 from typing import Any
 
 from dptrain.checkpoint.atomic import atomic_write
-from dptrain.invocation import program
+from dptrain.invocation import program, word
 from dptrain.own.origin import naming
+from dptrain.report.figures import epoch_text
 from dptrain.report.tables import print_table
 from dptrain.tune.folder import Search, SearchFolder
 from dptrain.tune.objective import Metric
@@ -40,7 +41,7 @@ def print_search(
     """Print the ranking, and what to do with the best trial."""
     rows, header = _table(search, trials)
     narrow = [name.replace(" ", "\n") for name in header]
-    print_table(_title(search, trials), rows[:MOST_ROWS], narrow)
+    print_table(_title(search, trials), rows[:MOST_ROWS], narrow, spare=("digest", "time"))
     lines = []
     code = naming(str(search.experiment.get("model", "")))
     if len(rows) > MOST_ROWS:
@@ -50,11 +51,11 @@ def print_search(
         run = folder.run(best.number)
         lines.append(f"best: trial {best.number}, {_setting(best.parameters)}")
         which = "" if best.epoch == best.epochs else " --checkpoint best"
-        lines.append(f"  use it:         {program()} evaluate {run}{which}{code}")
-        lines.append(f"  train it again: {program()} train {run}/experiment.toml{code}")
+        lines.append(f"  use it:         {program()} evaluate {word(run)}{which}{code}")
+        lines.append(f"  train it again: {program()} train {word(f'{run}/experiment.toml')}{code}")
     lines.append(f"search: {folder.path}")
     if not finished:
-        lines.append(f"continue with: {program()} tune --resume {folder.path}{code}")
+        lines.append(f"continue with: {program()} tune --resume {word(folder.path)}{code}")
     print("\n".join(lines))  # noqa: T201 - the result
 
 
@@ -147,8 +148,10 @@ def _table(search: Search, trials: list[Trial]) -> tuple[list[tuple[str, ...]], 
 def _epochs(trial: Trial) -> str:
     """Return the epoch of the best value, and how many were trained where these are more."""
     if trial.epoch is None:
-        return f"0 of {trial.epochs:g}" if trial.epochs else ""
-    return f"{trial.epoch:g}" + (f" of {trial.epochs:g}" if trial.epochs > trial.epoch else "")
+        return f"0 of {epoch_text(trial.epochs)}" if trial.epochs else ""
+    return epoch_text(trial.epoch) + (
+        f" of {epoch_text(trial.epochs)}" if trial.epochs > trial.epoch else ""
+    )
 
 
 def _remarks(search: Search, trials: list[Trial]) -> list[str]:
@@ -158,7 +161,8 @@ def _remarks(search: Search, trials: list[Trial]) -> list[str]:
         remarks.append(
             f"no trial reached {search.until}"
             if winner is None
-            else f"trial {winner.number} reached {search.until} at epoch {winner.epochs:g}"
+            else f"trial {winner.number} reached {search.until} at epoch "
+            f"{epoch_text(winner.epochs)}"
         )
     remarks += [
         f"trials {', '.join(map(str, group))} came to the same weights with different settings: "

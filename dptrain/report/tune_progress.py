@@ -3,6 +3,8 @@
 from typing import TYPE_CHECKING, Any, TextIO
 
 from dptrain.metrics.records import EpochRecord
+from dptrain.report.figures import epoch_text
+from dptrain.report.streams import redraws
 from dptrain.report.tune import duration, number, shown, spelt
 from dptrain.tune.folder import Search, SearchFolder
 from dptrain.tune.objective import Metric
@@ -14,7 +16,7 @@ if TYPE_CHECKING:
 
 def progress_for(stream: TextIO, search: Search, folder: SearchFolder) -> "SearchProgress":
     """Return a bar above which lines appear for a terminal, lines for anything else."""
-    kind = TerminalProgress if stream.isatty() else SearchProgress
+    kind = TerminalProgress if redraws(stream) else SearchProgress
     return kind(stream, search, folder)
 
 
@@ -59,7 +61,9 @@ class SearchProgress:
             parts.append(f"failed: {trial.message.splitlines()[0]}")
             return "  ".join(parts)
         parts.append(f"{spelt(self._metric.name)} {number(trial.value)}")
-        parts.append(f"epoch {trial.epochs:g}" + f" {trial.status}" * (trial.status != "done"))
+        parts.append(
+            f"epoch {epoch_text(trial.epochs)}" + f" {trial.status}" * (trial.status != "done")
+        )
         parts.append(duration(trial.seconds))
         best = self._best()
         if best is not None:
@@ -126,7 +130,9 @@ class TerminalProgress(SearchProgress):
             self._task,
             completed=len(self._trials),
             best="" if best is None else f"best {number(best.value)}",
-            running="  ".join(f"trial {n} epoch {at:g}" for n, at in self._running.items()),
+            running="  ".join(
+                f"trial {n} epoch {epoch_text(at)}" for n, at in self._running.items()
+            ),
         )
 
     def _print(self, text: str) -> None:

@@ -10,12 +10,12 @@ from msgspec.structs import replace
 from dptrain.arithmetic.shards import default_shards
 from dptrain.errors import UsageError
 from dptrain.exchange.engine import StepSplit
-from dptrain.experiment.balance import balanced
-from dptrain.experiment.execution import settle_execution
+from dptrain.experiment.execution import exchange_of, settle_execution
 from dptrain.experiment.job import Job, opened_data, prepared_data
 from dptrain.experiment.rehearsed import rehearsed
 from dptrain.experiment.schema import Execution, Experiment
-from dptrain.experiment.settle import DEFAULT_BATCH, settle
+from dptrain.experiment.settle import DEFAULT_BATCH
+from dptrain.experiment.settled import settled_for
 from dptrain.own.origin import Origin
 from dptrain.scaling.measure import Measurement, measure
 from dptrain.scaling.model import CostModel, Load, fit, load_of
@@ -127,14 +127,7 @@ def cases(
             # in weak scaling each worker keeps as many shards as in the case of one worker
             own = shards if kind == "strong" else max(1, shards // max(counts)) * workers
             given = replace(experiment, batch_size=rows, shards=own, steps=1, epochs=None)
-            settled = settle(
-                balanced(given, dataset),
-                workers,
-                dataset.classes,
-                len(dataset.train),
-                dataset.digest,
-                sum(dataset.target_shape),
-            )
+            settled = settled_for(given, dataset, workers, origin)
             if origin is not None:
                 given_shards = experiment.shards is not None
                 tried = rehearsed(settled, dataset, origin, shards_given=given_shards)
@@ -146,7 +139,7 @@ def cases(
                 parameter_bytes=job.network.size * job.dtype.itemsize,
                 cores=cores,
                 meetings=3 if job.updater.clips else 2,
-                shared=execution.exchange == "shared",
+                shared=exchange_of(execution).lockstep,
             )
             found.append(Case(kind, job, execution, load))
     return data, found

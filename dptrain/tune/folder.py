@@ -9,7 +9,7 @@ import msgspec
 
 from dptrain.checkpoint.atomic import atomic_write
 from dptrain.errors import RunFolderError, suggestion
-from dptrain.invocation import program
+from dptrain.invocation import program, word
 from dptrain.metrics.lines import whole_lines
 from dptrain.runfolder import DEFAULT_PARENT, lock_folder, make_empty, new_folder
 from dptrain.tune.methods import MethodName
@@ -139,7 +139,7 @@ class SearchFolder:
         except OSError as error:
             raise RunFolderError(
                 f"{self.trials_file}: a trial could not be recorded: {error.strerror or error}; "
-                f"free some space, then: {program()} tune --resume {self.path}"
+                f"free some space, then: {program()} tune --resume {word(self.path)}"
             ) from None
 
     def trials(self) -> list[Trial]:

@@ -8,12 +8,10 @@ because importing what training needs takes longer than many a trial.
 import os
 import queue
 import shutil
-import signal
 import sys
 import threading
 import time
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from dptrain.coordinator.session import Session
@@ -21,6 +19,7 @@ from dptrain.coordinator.signals import StopSignal
 from dptrain.errors import EXIT_ERROR, EXIT_SIGTERM, DptrainError
 from dptrain.experiment.schema import Execution, Experiment
 from dptrain.experiment.validate import build
+from dptrain.machine.signals import leave_to_parent
 from dptrain.metrics.lines import read_metrics
 from dptrain.metrics.records import EpochRecord
 from dptrain.own.origin import Named
@@ -174,9 +173,7 @@ def _session(order: Order, teller: Teller) -> Session:
 
 def main() -> int:
     """Carry out trials until the search has no more of them."""
-    # The search is told to stop, and tells its lanes. A handler, since children inherit SIG_IGN.
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, _leave_it_to_the_search)
+    leave_to_parent()  # the search, which tells its lanes
     sys.stdout.flush()
     answers = os.dup(1)
     os.dup2(2, 1)  # what anybody prints goes to the log, not among the answers
@@ -185,10 +182,6 @@ def main() -> int:
         teller = Teller(order.number, answers, hearing)
         teller.tell(carry_out(order, hearing, teller))
     return 0
-
-
-def _leave_it_to_the_search(_number: int, _frame: FrameType | None) -> None:
-    """Do nothing."""
 
 
 if __name__ == "__main__":

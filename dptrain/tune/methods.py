@@ -109,18 +109,3 @@ def _drawn(parameter: Parameter, seed: int, key: tuple[int, ...]) -> Any:
     if isinstance(space, Interval):
         return space.at(random.random())
     return space.values[int(random.integers(len(space.values)))]
-
-
-def method_for(name: MethodName, space: Sequence[Parameter], seed: int, *, higher: bool) -> Method:
-    """Return the method; ``higher`` tells whether more of the metric is better.
-
-    Raises:
-        UsageError: the method does not go with the parameters, or needs what is not installed.
-    """
-    if name == "grid":
-        return Grid(space)
-    if name == "random":
-        return Random(space, seed)
-    from dptrain.tune.tpe import Tpe  # its library is an extra
-
-    return Tpe(space, seed, higher=higher)

@@ -1,5 +1,6 @@
 """A search: planned from what the user gave, and carried out in lanes."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -14,7 +15,7 @@ from dptrain.tune.course import Course, Decision
 from dptrain.tune.folder import Search, SearchFolder
 from dptrain.tune.lanes import Lanes
 from dptrain.tune.messages import Ended, Evaluated, FromLane, Order, Warned
-from dptrain.tune.methods import MethodName, combinations, method_for
+from dptrain.tune.methods import Grid, Method, MethodName, Random, combinations
 from dptrain.tune.objective import available, check_measured, measure, parse_goals
 from dptrain.tune.settings import checked, experiment_with
 from dptrain.tune.space import Choices, Parameter, parse_parameter
@@ -245,3 +246,18 @@ class Searcher:
     def _decide(self, decisions: list[Decision], lanes: Lanes) -> None:
         for number, goes_on in decisions:
             lanes.decide(number, goes_on=goes_on and not self._stop())
+
+
+def method_for(name: MethodName, space: Sequence[Parameter], seed: int, *, higher: bool) -> Method:
+    """Return the method; ``higher`` tells whether more of the metric is better.
+
+    Raises:
+        UsageError: the method does not go with the parameters, or needs what is not installed.
+    """
+    if name == "grid":
+        return Grid(space)
+    if name == "random":
+        return Random(space, seed)
+    from dptrain.tune.tpe import Tpe  # its library is an extra
+
+    return Tpe(space, seed, higher=higher)

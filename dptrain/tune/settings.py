@@ -96,16 +96,23 @@ def checked(parameter: Parameter, given: Mapping[str, Any]) -> Parameter:
     return Parameter(name, space)
 
 
+def searched() -> list[str]:
+    """Return the settings that a search may try values of, besides parts of layers."""
+    return [key for key in Experiment.__struct_fields__ if key not in NOT_SEARCHED] + [HIDDEN]
+
+
 def _misspelt(value: object) -> str:
     """Return a hint where a value looks like a form such as ``loguniform:1:2`` misspelt."""
     kind, colon, _ = str(value).partition(":")
-    return suggestion(kind, FORMS) if colon else ""
+    if not colon:
+        return ""
+    return suggestion(kind, FORMS) or f"; a range begins with one of {', '.join(FORMS)}"
 
 
 def _check_name(name: str, given: Mapping[str, Any]) -> None:
     head, *path = name.split(".")
-    known = [key for key in Experiment.__struct_fields__ if key not in NOT_SEARCHED]
-    if name in known or name == HIDDEN or (path and head == "model_args"):
+    known = searched()
+    if name in known or (path and head == "model_args"):
         return
     layers = given.get("layers")
     if path and head in ("layers", *known) and isinstance(given.get(head), list | dict):
@@ -124,9 +131,9 @@ def _check_name(name: str, given: Mapping[str, Any]) -> None:
         )
     if hint := meant(name):
         raise UsageError(f"--param {name}: there is no such setting; {hint}")
-    near = suggestion(name, [*known, HIDDEN]) or ";"
+    near = suggestion(name, known) or ";"
     raise UsageError(
-        f"--param {name}: there is no such setting{near} known: {', '.join([*known, HIDDEN])}, "
+        f"--param {name}: there is no such setting{near} known: {', '.join(known)}, "
         "and paths such as layers.0.units"
     )
 

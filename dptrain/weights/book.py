@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dptrain.errors import DataError, UsageError
+from dptrain.invocation import program, word
 from dptrain.nn.activations import Identity, ReLU
 from dptrain.nn.convolution import Conv2D
 from dptrain.nn.dense import Dense, Flatten
@@ -187,7 +188,7 @@ def command_for(path: Path, params: Mapping[str, NDArray[Any]]) -> str:
     convolutions = sum(array.ndim == 4 for array in params.values())
     example = "examples/deep-conv.toml" if convolutions > 1 else "examples/conv.toml"
     option = f"--model {example}" if convolutions else "--activation …"
-    return f"`dptrain convert {path} {path.with_suffix('.npz').name} {option}`"
+    return f"`{program()} convert {word(path)} {word(path.with_suffix('.npz').name)} {option}`"
 
 
 def _present(params: Mapping[str, NDArray[Any]], name: str) -> NDArray[Any]:

@@ -19,6 +19,7 @@ from dptrain.checkpoint.atomic import atomic_write
 from dptrain.checkpoint.checkpoint import Checkpoint, Progress
 from dptrain.data.npz import read_arrays
 from dptrain.errors import CheckpointError, DataError
+from dptrain.invocation import program, word
 from dptrain.nn.quantisation import Quantised
 from dptrain.weights.npz import npz_bytes
 
@@ -122,8 +123,8 @@ def _check_names(path: Path, names: list[str]) -> None:
     if ABOUT not in names:
         raise CheckpointError(
             f"{path}: is no model of dptrain: it has no array {ABOUT!r}; parameters such as W1, b1 "
-            f"become one with `dptrain convert {path} MODEL{SUFFIX} --activation …`, or --model "
-            "FILE.toml where convolutions are among them"
+            f"become one with `{program()} convert {word(path)} MODEL{SUFFIX} --activation …`, or "
+            "--model FILE.toml where convolutions are among them"
         )
 
 

@@ -147,8 +147,14 @@ class StarRank:
             rank.gather(Share(order.step + 1, order.first, order.last))
         return None
 
-    def evaluate(self, split: str, first: int, last: int) -> tuple[list[float], list[int]]:
-        """Evaluate pieces of a split; see `Rank.evaluate`."""
+    def evaluate(
+        self,
+        split: str,
+        first: int,
+        last: int,
+        step: int,  # noqa: ARG002 - one signature for all ranks: here is one vector of weights only
+    ) -> tuple[list[float], list[int]]:
+        """Evaluate pieces of a split with the weights that came last; see `Rank.evaluate`."""
         return self._rank.evaluate(split, first, last)
 
     def send(

@@ -8,7 +8,8 @@ import signal
 import sys
 
 from dptrain.machine.cores import usable_cores
-from dptrain.own.origin import origin_of
+from dptrain.machine.signals import leave_to_parent
+from dptrain.own.message import origin_of
 from dptrain.worker.shell import Connection, Inherited, WorkerShell
 
 _PR_SET_PDEATHSIG = 1
@@ -16,8 +17,7 @@ _PR_SET_PDEATHSIG = 1
 
 def main() -> int:
     """Run the worker; return its exit code."""
-    # Ctrl-C is for the coordinator, which tells its workers in its own way.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    leave_to_parent()  # the coordinator, which tells its workers in its own way
     _die_with_parent()
     line = sys.stdin.buffer.readline()
     if not line:

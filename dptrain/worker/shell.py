@@ -6,6 +6,7 @@ import socket
 import sys
 import time
 import traceback
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -39,10 +40,12 @@ from dptrain.protocol.messages import (
     encode,
 )
 from dptrain.protocol.worker import (
+    Attached,
     Build,
     Built,
     Clock,
     Compute,
+    Disconnected,
     Event,
     Exit,
     Heard,
@@ -116,10 +119,13 @@ class WorkerShell:
         self._machine = WorkerMachine(connection.key, hello, fingerprint(), time.monotonic())
         self._poller = zmq.Poller()
         self._poller.register(self._socket, zmq.POLLIN)
+        self._ending: zmq.Socket[bytes] | None = None
         if connection.parent_pipe is not None:
             self._poller.register(connection.parent_pipe, zmq.POLLIN)
-        self._star: StarRank | None = None
-        self._lockstep: LockstepRank | None = None
+        else:
+            self._ending = self._socket.get_monitor_socket(zmq.EVENT_DISCONNECTED)
+            self._poller.register(self._ending, zmq.POLLIN)
+        self._rank: StarRank | LockstepRank | None = None
         self._exit: Exit | None = None
         self._showed_life = 0.0
 
@@ -157,13 +163,16 @@ class WorkerShell:
 
     def _wait(self) -> None:
         ready = dict(self._poller.poll(TICK_MS))
-        now = time.monotonic()
-        if self._socket in ready:
-            self._hear(now)
+        # what the coordinator said last comes by another way than the news of its end
+        if self._socket in ready or (ready and self._socket.poll(0)):
+            self._hear()
+        elif self._ending is not None and self._ending in ready:
+            self._ending.recv_multipart()
+            self._tell(Disconnected())
         elif ready and not os.read(self._connection.parent_pipe or 0, 1):
             self._tell(Orphaned())
         else:
-            self._tell(Clock(now))
+            self._tell(Clock(time.monotonic()))
 
     def _wait_in_pass(self) -> None:
         """Wait while a step is being computed."""
@@ -171,9 +180,9 @@ class WorkerShell:
         if self._exit is not None:
             raise Recalled
 
-    def _hear(self, now: float) -> None:
+    def _hear(self) -> None:
         header = self._socket.recv()
-        self._tell(Heard(decode_from_coordinator(header), now))
+        self._tell(Heard(decode_from_coordinator(header)))
         if self._socket.get(zmq.RCVMORE) and self._exit is None:
             raise ProtocolError("a message has more frames than it should")
 
@@ -215,16 +224,14 @@ class WorkerShell:
         request = order.request
         where = (request.split, request.first, request.last)
         began = time.perf_counter()
-        if self._lockstep is not None:
-            losses, correct = self._lockstep.evaluate(*where, order.step)
-        else:
-            losses, correct = self._in_star().evaluate(*where)
+        assert self._rank is not None
+        losses, correct = self._rank.evaluate(*where, order.step)
         ended = time.perf_counter()
         self._send(Evaluated(request.request, losses, correct, began, ended))
 
     def _in_star(self) -> StarRank:
-        assert self._star is not None
-        return self._star
+        assert isinstance(self._rank, StarRank)
+        return self._rank
 
     def _build(self, welcome: Welcome) -> None:
         experiment = build(Experiment, welcome.job, "the coordinator")
@@ -233,17 +240,19 @@ class WorkerShell:
         if not folder.is_dir():  # another machine: its own copy of the data, checked by digest
             folder = prepared_data(experiment)
         job = open_job(experiment, folder, self._connection.origin)
-        if welcome.exchange == "shared":
-            self._lockstep = self._share_memory(job, welcome)
-        else:
-            self._star = StarRank(job, self._socket, self._wait_in_pass, self._alive)
+        joined = RANKS[welcome.exchange](self, job, welcome)
         self._tell_log(
             f"joined {self._connection.endpoint} as one of {welcome.world_size}, pid {os.getpid()}"
         )
-        count = self._star.buckets if self._star is not None else 1
-        self._tell(Built(job.network.size, count, time.monotonic()))
+        self._tell(joined)
 
-    def _share_memory(self, job: Job, welcome: Welcome) -> LockstepRank:
+    def star_rank(self, job: Job, _: Welcome) -> Built:
+        """Make the rank that sends its gradients over the socket."""
+        self._rank = StarRank(job, self._socket, self._wait_in_pass, self._alive)
+        return Built(job.network.size, self._rank.buckets)
+
+    def lockstep_rank(self, job: Job, welcome: Welcome) -> Attached:
+        """Make the rank that shares memory with the others."""
         inherited = self._connection.inherited
         if inherited is None:
             raise ProtocolError("the run is in shared memory, which this worker has not inherited")
@@ -260,19 +269,20 @@ class WorkerShell:
             barrier = EventBarrier(words, rank, inherited.bells, recalled)
         else:
             barrier = FlagBarrier(words, rank, ranks, inherited.cores, recalled)
-        return LockstepRank(job, shared, barrier, rank, ranks, self._alive)
+        self._rank = LockstepRank(job, shared, barrier, rank, ranks, self._alive)
+        return Attached(job.network.size, welcome.step)
 
     def _run(self, plan: Plan) -> None:
-        assert self._lockstep is not None
+        assert isinstance(self._rank, LockstepRank)
         try:
-            self._lockstep.run(plan.begin, plan.end)
+            self._rank.run(plan.begin, plan.end)
         except Recalled:
             return  # whoever recalls says next what is to be done
         except LossNotFinite as error:
             if error.trouble is not None:
                 self._send(NonFinite(error.step, *error.trouble))
             return
-        self._tell(Ran(plan, time.monotonic()))
+        self._tell(Ran(plan))
 
     def _compute(self, order: Compute) -> None:
         try:
@@ -281,3 +291,9 @@ class WorkerShell:
             return  # the run is over
         if trouble is not None:
             self._send(NonFinite(order.step, *trouble))
+
+
+RANKS: dict[str, Callable[[WorkerShell, Job, Welcome], Built | Attached]] = {
+    "star": WorkerShell.star_rank,
+    "shared": WorkerShell.lockstep_rank,
+}

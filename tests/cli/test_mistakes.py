@@ -57,9 +57,9 @@ def refused_here(capfd: pytest.CaptureFixture[str]) -> Refused:
         (("--model", "mlp:100-10"), "takes 100 inputs"),
         (("--model", "mlp:784-20-11"), "10 classes"),
         (("--loss", "sum-of-squares", "--model", "mlp:784-5"), "10 classes"),
-        (("--optimizer", "adm"), 'Did you mean "adam"'),
-        (("--activation", "rlu"), 'Did you mean "relu"'),
-        (("--modle", "two-layer"), "Did you mean --model"),
+        (("--optimizer", "adm"), "did you mean 'adam'"),
+        (("--activation", "rlu"), "did you mean 'relu'"),
+        (("--modle", "two-layer"), "did you mean '--model'"),
         (("--lr", "0"), "lr=0.0 is not allowed"),
         (("--lr", "-1"), "lr=-1.0"),
         (("--lr", "nan"), "lr=nan"),
@@ -83,7 +83,7 @@ def refused_here(capfd: pytest.CaptureFixture[str]) -> Refused:
         (("--class-weights", "1,x"), "such as 1,2.5"),
         (("--class-weights", "1,0"), "class_weights=[1.0, 0.0] is not allowed"),
         (("--l1", "-1"), "l1=-1.0 is not allowed"),
-        (("--loss", "hing"), 'Did you mean "hinge"'),
+        (("--loss", "hing"), "did you mean 'hinge'"),
         (("--decay-rate", "0.5"), "means nothing to schedule constant"),
         (("--init", "he", "--init-std", "0.1"), "init_std is for init normal"),
         (("--validation", "1"), "validation=1.0"),
@@ -103,7 +103,7 @@ def test_settings(
 
 
 def test_verbs() -> None:
-    assert 'Did you mean "train"' in refused(2, "trian")
+    assert "did you mean 'train'" in refused(2, "trian")
     assert "run" in refused(2, "evaluate").lower()
 
 

@@ -58,7 +58,7 @@ def test_the_folder_holds_plain_npy_files_and_what_they_are(source: str, cache: 
     digest = meta.pop("digest")
     assert len(bytes.fromhex(digest)) == 32
     assert meta == {
-        "version": 5,
+        "version": 6,
         "offsets": [],
         "name": "small",
         "source": source,

@@ -53,7 +53,9 @@ LOSSES: dict[str, tuple[dict[str, Any], ...]] = {
     ),
     "several": ({"loss": "binary-cross-entropy"}, {"loss": "mean-squared-error"}),
 }
+LOSSES |= {"weighed classes": LOSSES["classes"], "weighed regression": LOSSES["regression"]}
 UNITS = {"classes": 3, "two": 1, "regression": 2, "several": 2}
+UNITS |= {"weighed classes": 3, "weighed regression": 2}
 OPTIMIZERS = ("sgd", "momentum", "nesterov", "adagrad", "rmsprop", "adam", "adamw")
 
 
@@ -140,6 +142,8 @@ class Data:
             "regression": x[:, 0, :2] - x[:, 1, :2],
             "several": (x[:, 0, :2] > 0).astype(float),
         }
+        targets |= {f"weighed {name}": targets[name] for name in ("classes", "regression")}
+        weights = random.integers(0, 4, rows)
         self.folders = {
             (name, dtype): prepare_arrays(
                 folder / f"{name}-{dtype}",
@@ -147,6 +151,7 @@ class Data:
                 t_train=t,
                 x_test=x[:9],
                 t_test=t[:9],
+                w_train=weights if name.startswith("weighed") else None,
                 dtype=dtype,
             )
             for name, t in targets.items()

@@ -15,8 +15,7 @@ from hypothesis import strategies as st
 
 from dptrain.arithmetic.digest import digest
 from dptrain.coordinator.cluster import Cluster, Setting
-from dptrain.coordinator.shared import SharedCluster
-from dptrain.coordinator.star import StarCluster
+from dptrain.coordinator.engines import start_engine
 from dptrain.errors import NonFiniteError, WorkersLostError
 from dptrain.exchange.engine import State
 from dptrain.exchange.rank import initial_state
@@ -46,16 +45,12 @@ def cluster(
 ) -> Iterator[tuple[Cluster, Crew]]:
     """Start workers for a job, by default with its initial state; end them with the block."""
     execution = settle_execution(Execution(workers=workers, exchange=exchange, **ways), job.shards)  # type: ignore[arg-type]
-    barrier = (execution.barrier or "flags") if exchange == "shared" else None
-    with Crew([logs / f"{rank}.log" for rank in range(workers)], barrier, worker) as crew:
+    with contextlib.ExitStack() as stack:
+        crew = stack.enter_context(Crew.of(execution, lambda rank: logs / f"{rank}.log", worker))
         setting = Setting(job, execution, str(folder), new_key(), crew, 0, never)
-        kind = SharedCluster if exchange == "shared" else StarCluster
-        found: Cluster = kind(setting, state or State(*initial_state(job)))
-        try:
-            found.join()
-            yield found, crew
-        finally:
-            found.close()
+        found = start_engine(stack, setting, state or State(*initial_state(job)))
+        assert isinstance(found, Cluster)
+        yield found, crew
 
 
 def digests(found: Cluster, job: Job) -> list[str]:

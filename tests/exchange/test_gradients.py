@@ -99,6 +99,11 @@ def differences(job: Job, w: NDArray[Any]) -> NDArray[Any]:
         blocks(BATCH, SHARDS, 0, SHARDS), found.inputs, found.targets, strict=True
     ):
         job.dataset.train.gather(order[block.start : block.start + len(x)], x, t)
+    weights = job.dataset.train.weights
+    if weights is not None:
+        cuts = np.cumsum([len(each) for each in found.row_weights])[:-1]
+        for place, own in zip(found.row_weights, np.split(weights[order], cuts), strict=True):
+            place[...] = own
     slopes = np.full(job.network.size, np.nan)
     for tensor in job.network.all_tensors():
         for i in range(tensor.start, tensor.stop) if tensor.trained else ():

@@ -11,7 +11,8 @@ from dptrain.exchange.engine import State
 from dptrain.exchange.inline import InlineEngine
 from dptrain.experiment.job import Job
 from dptrain.gradcheck.distributed import Step, begin, steps
-from dptrain.optim.rules import AnyRule, Arrays
+from dptrain.optim.links import Arrays, Moment
+from dptrain.optim.rules import AnyRule
 from tests.exchange.build import Data
 
 Array = NDArray[Any]
@@ -69,10 +70,11 @@ class Spoilt:
 
     def __init__(self, rule: AnyRule, spoil: Callable[..., None]) -> None:
         self._rule, self._spoil = rule, spoil
-        self.slots = rule.slots
+        self.slots, self.behind = rule.slots, rule.behind
+        self.weight_decay = rule.weight_decay
 
-    def update(self, arrays: Arrays, lr: float, step: int) -> None:
-        self._spoil(self._rule, arrays, lr, step)
+    def update(self, arrays: Arrays, at: Moment) -> None:
+        self._spoil(self._rule, arrays, at)
 
 
 def untouched(engine: Wrong) -> None:

@@ -5,9 +5,10 @@ from types import ModuleType
 from typing import Any
 
 import msgspec
+from msgspec.structs import astuple
 
 from dptrain.experiment.job import Job
-from dptrain.optim import rules, schedules, updater
+from dptrain.optim import links, rules, schedules, updater
 
 
 def mutated(module: ModuleType, old: str, new: str) -> dict[str, Any]:
@@ -20,12 +21,22 @@ def mutated(module: ModuleType, old: str, new: str) -> dict[str, Any]:
 
 
 def infect(job: Job, where: str, old: str, new: str) -> None:
-    """Give a job's updater one mutant: of ``"rules"``, ``"schedules"`` or ``"updater"``."""
+    """Give a job's updater one mutant: of links, rules, schedules or of the updater itself."""
     found = job.updater
-    modules = {"rules": rules, "schedules": schedules, "updater": updater}
+    modules = {"links": links, "rules": rules, "schedules": schedules, "updater": updater}
     names = mutated(modules[where], old, new)
     if where == "updater":
         found.__class__ = names["Updater"]
+        return
+    if where == "links":
+        right = found.links
+
+        def infected(place: int) -> list[Any]:
+            *chain, last = right(place)
+            chain = [names[type(each).__name__](*astuple(each)) for each in chain]
+            return [*chain, names["Move"](last.rate) if isinstance(last, links.Move) else last]
+
+        setattr(found, "links", infected)  # noqa: B010 - a method
         return
     part = "rule" if where == "rules" else "schedule"
     right = getattr(found, part)

@@ -11,9 +11,8 @@ from typing import NamedTuple
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from dptrain.coordinator.cluster import Cluster, Setting
-from dptrain.coordinator.shared import SharedCluster
-from dptrain.coordinator.star import StarCluster
+from dptrain.coordinator.cluster import Setting
+from dptrain.coordinator.engines import start_engine
 from dptrain.errors import DptrainError
 from dptrain.exchange.barrier import suitable
 from dptrain.exchange.engine import Engine, State
@@ -139,7 +138,7 @@ class Crowd(Crew):
             each.close()
 
     @contextlib.contextmanager
-    def run(self, bug: str, place: Habitat, exchange: str) -> Iterator[Cluster]:
+    def run(self, bug: str, place: Habitat, exchange: str) -> Iterator[Engine]:
         """Have the workers serve one run, with a bug or `NONE`."""
         self._runs += 1
         self._mapped[:] = bytes(MEMORY)
@@ -157,14 +156,11 @@ class Crowd(Crew):
         setting = Setting(
             place.job, execution, str(place.data), new_key(), self, place.first, never
         )
-        kind = SharedCluster if exchange == "shared" else StarCluster
         state = State(place.begins.parameters.copy(), [s.copy() for s in place.begins.slots])
-        cluster = kind(setting, state)
         try:
-            cluster.join()
-            yield cluster
+            with contextlib.ExitStack() as stack:
+                yield start_engine(stack, setting, state)
         finally:
-            cluster.close()
             assert self._over(), [log.read_text()[-2000:] for log in self._logs]
 
     def _over(self) -> bool:

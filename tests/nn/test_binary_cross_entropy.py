@@ -98,7 +98,7 @@ def test_what_fits() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (((1,), 3, ()), r"shape \(1,\).*3 classes; end .* with 3 units; .* give task=regression"),
+        (((1,), 3, ()), r"shape \(1,\).*3 classes; end .* with 3 units; .* give --task regression"),
         (((3,), 2, ()), r"shape \(3,\).*2 classes"),
         (((1,), 0, (2,)), r"targets of shape \(2,\)"),
     ],

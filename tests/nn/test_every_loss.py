@@ -189,6 +189,38 @@ def test_gradients_are_central_differences_over_the_global_rows(
 
 
 @every_loss
+@pytest.mark.parametrize("shapes", BLOCKS.values(), ids=BLOCKS)
+def test_weights_multiply_what_rows_cost_and_their_gradients(
+    case: Case, shapes: list[tuple[int, int]]
+) -> None:
+    outputs, targets = drawn(case, shapes, "float64")
+    weights = [np.arange(n * m).reshape(n, m) / 2 for n, m in shapes]
+    bound = case.loss.bind(outputs, targets)
+    sums = [
+        float(weight @ case.rows(y, t))
+        for block in zip(outputs, targets, weights, strict=True)
+        for y, t, weight in zip(*block, strict=True)
+    ]
+    assert bound.weighted_losses(weights) == pytest.approx(sums, rel=1e-13, abs=1e-13)
+    plain = [g.copy() for g in bound.backward(12)]
+    bound.weighted_losses(weights)
+    for found, each, w in zip(bound.weighted_backward(12, weights), plain, weights, strict=True):
+        np.testing.assert_allclose(found, each * w[..., np.newaxis], rtol=1e-14)
+
+
+@every_loss
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_weights_of_one_give_the_bits_of_none(case: Case, dtype: str) -> None:
+    outputs, targets = drawn(case, BLOCKS["uneven"], dtype)
+    bound = case.loss.bind(outputs, targets)
+    ones = [np.ones(y.shape[:2], dtype) for y in outputs]
+    assert bound.weighted_losses(ones) == bound.losses()
+    plain = [g.copy() for g in bound.backward(12)]
+    bound.losses()
+    assert all(map(np.array_equal, bound.weighted_backward(12, ones), plain))
+
+
+@every_loss
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("size", [1, 1e4])
 def test_values_and_gradients_are_those_of_pytorch(case: Case, size: float, dtype: str) -> None:

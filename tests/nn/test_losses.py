@@ -217,7 +217,11 @@ def test_what_fits_is_accepted() -> None:
         (CLASSIFY, ((3,), 10, ()), r"output has shape \(3,\).*10 classes; end .* with 10 units"),
         (REGRESS, ((3,), 10, ()), r"output has shape \(3,\).*10 classes; end .* with 10 units"),
         (REGRESS, ((3,), 0, (2,)), r"shape \(3,\).*targets of shape \(2,\); end .* with 2 units$"),
-        (REGRESS, ((3,), 0, (1,)), "end .* with 1 units; .* of classes, give task=classification"),
+        (
+            REGRESS,
+            ((3,), 0, (1,)),
+            "end .* with 1 unit; .* give --task classification",
+        ),
         (REGRESS, ((3, 1), 0, (3,)), r"output has shape \(3, 1\)"),
     ],
 )

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Sequence
 from itertools import pairwise
-from typing import Any
+from typing import Any, get_args
 
 import msgspec
 import numpy as np
@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dptrain.experiment.schema import OptimizerName
 from dptrain.optim.rules import (
-    DEFAULT_LR,
     RULES,
     SGD,
     AdaGrad,
@@ -126,7 +126,7 @@ def expected(name: str, w: Array, gradients: list[Array], **more: float) -> Arra
 
 
 def test_every_rule_is_tested() -> None:
-    assert set(EACH) == set(RULES) == set(DEFAULT_LR)
+    assert set(EACH) == set(RULES) == set(get_args(OptimizerName))
     assert all(type(CASES[name][0]) is RULES[name] for name in EACH)
     assert {kind.__struct_config__.tag for kind in RULES.values()} == set(EACH)
 

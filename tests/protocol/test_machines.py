@@ -1,25 +1,23 @@
 """Both state machines, wired together without a socket, in any order of delivery."""
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dptrain.arithmetic.shards import present_shards
+from dptrain.arithmetic.shards import assign, present_shards
 from dptrain.arithmetic.tree import owned_additions, roots, tree_sum
 from dptrain.errors import NonFiniteError, UsageError, WorkersLostError
 from dptrain.protocol import events, worker
 from dptrain.protocol.admission import Terms
+from dptrain.protocol.collecting import Collecting
 from dptrain.protocol.coordinator import CoordinatorMachine
-from dptrain.protocol.handshake import proof
-from dptrain.protocol.lockstep import LONGEST_PLAN
+from dptrain.protocol.lockstep import LONGEST_PLAN, Lockstep
 from dptrain.protocol.messages import (
     VERSION,
-    Answer,
-    Challenge,
     Evaluated,
     Failed,
     Gradient,
@@ -34,7 +32,6 @@ from dptrain.protocol.messages import (
     Stop,
     Table,
     Weights,
-    Welcome,
 )
 
 KEY = b"k" * 32
@@ -67,6 +64,15 @@ def terms(
     )
 
 
+def coordinator(agreed: Terms) -> CoordinatorMachine:
+    """Return a coordinator that counts as the exchange has it."""
+    training: Lockstep | Collecting = Lockstep(agreed.world_size)
+    if agreed.exchange == "star":
+        bounds = assign(agreed.shards, agreed.world_size)
+        training = Collecting(bounds, agreed.buckets, agreed.tables)
+    return CoordinatorMachine(agreed, training, 0.0)
+
+
 def loss_of(step: int, shard: int) -> float:
     return 0.1 * (shard + 1) / (step + 3)
 
@@ -81,7 +87,7 @@ class Run:
         rows: Callable[[int], int],
         exchange: str = "star",
     ) -> None:
-        self.machine = CoordinatorMachine(terms(world_size, shards, exchange=exchange), 0.0)
+        self.machine = coordinator(terms(world_size, shards, exchange=exchange))
         self.ran: list[list[tuple[int, int]]] = [[] for _ in range(world_size)]
         self.now = 0.0
         self.shards, self.rows = shards, rows
@@ -100,13 +106,15 @@ class Run:
             match each:
                 case worker.Send(message):
                     self.up[i].append(message)
-                case worker.Build():
-                    self.at_worker(i, self.workers[i].handle(worker.Built(100, BUCKETS, 0.0)))
+                case worker.Build(welcome):
+                    shares = welcome.exchange == "shared"
+                    built = worker.Attached(100, 0) if shares else worker.Built(100, BUCKETS)
+                    self.at_worker(i, self.workers[i].handle(built))
                 case worker.Compute(generation, step, first, last):
                     self.compute(i, generation, step, first, last)
                 case worker.Run(plan):
                     self.ran[i].append((plan.begin, plan.end))
-                    self.at_worker(i, self.workers[i].handle(worker.Ran(plan, 0.0)))
+                    self.at_worker(i, self.workers[i].handle(worker.Ran(plan)))
                 case worker.Score(request):
                     pieces = range(request.first, request.last)
                     answer = Evaluated(
@@ -157,7 +165,7 @@ class Run:
                 self.at_coordinator(self.machine.handle(heard))
             else:
                 i = next(i for i, each in enumerate(self.down) if each is queue)
-                self.at_worker(i, self.workers[i].handle(worker.Heard(message, 0.0)))
+                self.at_worker(i, self.workers[i].handle(worker.Heard(message)))
 
 
 @settings(max_examples=80)
@@ -245,6 +253,11 @@ def test_progress_out_of_turn_ends_the_run(message: Message) -> None:
         heard(run, 1, message)
 
 
+def plans_of(run: Run) -> Sequence[events.Span]:
+    assert isinstance(run.machine.training, Lockstep)
+    return run.machine.training._plans
+
+
 def test_two_plans_are_with_the_ranks_until_the_last() -> None:
     run = ready_run(1, "shared")
 
@@ -256,13 +269,13 @@ def test_two_plans_are_with_the_ranks_until_the_last() -> None:
 
     now = 0.0
     handed_out = [count(run.machine.handle(events.TrainAsked(0, 10_000, lambda _: 8, now)))]
-    ends = [plan.end for plan in run.machine.training._plans]  # type: ignore[union-attr]
+    ends = [plan.end for plan in plans_of(run)]
     while run.machine.state is events.State.TRAINING:
         now += 0.0001
         (end, *_) = ends
         done = events.Heard(bytes([0]), Progress(1, end), now, b"c" * 32)
         handed_out.append(count(run.machine.handle(done)))
-        ends = [plan.end for plan in run.machine.training._plans]  # type: ignore[union-attr]
+        ends = [plan.end for plan in plans_of(run)]
     assert handed_out[0] == 2
     assert set(handed_out[1:-2]) == {1}
     assert handed_out[-2:] == [0, 0]
@@ -270,7 +283,7 @@ def test_two_plans_are_with_the_ranks_until_the_last() -> None:
 
 def test_a_plan_of_other_steps_than_the_next_ends_the_worker() -> None:
     run = ready_run(1, "shared")
-    (out,) = run.workers[0].handle(worker.Heard(Plan(1, 3, 4, 0, 4), 0.0))
+    (out,) = run.workers[0].handle(worker.Heard(Plan(1, 3, 4, 0, 4)))
     assert out == worker.Exit("a plan of step 3 came where step 0 was due", expected=False)
 
 
@@ -330,7 +343,7 @@ def test_a_table_is_spread_once_all_ranks_have_handed_in_their_rows() -> None:
 
 def test_a_table_of_another_step_ends_the_worker() -> None:
     run = ready_run()
-    (out,) = run.workers[0].handle(worker.Heard(Table(1, 3, 0), 0.0))
+    (out,) = run.workers[0].handle(worker.Heard(Table(1, 3, 0)))
     assert out == worker.Exit("a table of step 3 came in step -1", expected=False)
 
 
@@ -384,65 +397,3 @@ def test_a_death_ends_the_run_whenever_it_comes(when: str) -> None:
     with pytest.raises(WorkersLostError, match=r"rank 1 was killed.*; see rank-1\.log"):
         run.at_coordinator(run.machine.handle(events.Gone(1, "was killed")))
     assert run.machine.handle(events.Gone(0, "was killed")) == []
-
-
-class Joining:
-    """A coordinator to which one newcomer speaks."""
-
-    def __init__(self, *, launched: int = 2) -> None:
-        self.machine = CoordinatorMachine(terms(2, 4, launched=launched), 0.0)
-
-    def say(self, peer: bytes, message: Message) -> list[Any]:
-        event = events.Heard(peer, message, 0.0, b"c" * 32)
-        sent = self.machine.handle(event)
-        return [each.message for each in sent if isinstance(each, events.Send)]
-
-    def join(self, peer: bytes, rank: int, key: bytes = KEY, fingerprint: str = "f") -> Message:
-        self.say(peer, Hello(VERSION, b"n" * 32, rank, 1, "h"))
-        sent = proof(key, "worker", b"n" * 32, b"c" * 32)
-        answer: Message = self.say(peer, Answer(sent, fingerprint))[0]
-        return answer
-
-
-def test_who_is_refused() -> None:
-    joining = Joining()
-    (old,) = joining.say(b"a", Hello(99, b"n" * 32, 0, 1, "h"))
-    assert "version 99" in old.reason
-    for peer, rank, key, words in (
-        (b"b", 0, b"x" * 32, "does not hold the key"),
-        (b"c", 7, KEY, "taken"),
-        (b"d", -1, KEY, "taken"),
-    ):
-        refused = joining.join(peer, rank, key)
-        assert isinstance(refused, Refused)
-        assert words in refused.reason
-    assert not isinstance(joining.join(b"e", 1), Refused)
-    again = joining.join(b"f", 1)
-    assert isinstance(again, Refused)
-    assert joining.machine.admission.members == {1: b"e"}
-
-
-def test_another_arithmetic_is_refused() -> None:
-    joining = Joining(launched=1)
-    by_hand = joining.join(b"a", -1, fingerprint="g")
-    assert isinstance(by_hand, Refused)
-    assert "arithmetic differs" in by_hand.reason
-    assert joining.machine.handle(events.Clock(0.0)) == []
-    joining.join(b"b", 0, fingerprint="g")
-    assert joining.machine.state is events.State.OVER
-
-
-def test_a_reflected_proof_is_no_proof() -> None:
-    joining = Joining()
-    joining.say(b"a", Hello(VERSION, b"n" * 32, 0, 1, "h"))
-    mirrored = proof(KEY, "coordinator", b"n" * 32, b"c" * 32)
-    (refused,) = joining.say(b"a", Answer(mirrored, "f"))
-    assert isinstance(refused, Refused)
-
-
-def test_a_worker_wants_proof_from_the_coordinator_too() -> None:
-    machine = worker.WorkerMachine(KEY, Hello(VERSION, b"n" * 32, 0, 0, "h"), "f", 0.0)
-    machine.handle(worker.Heard(Challenge(b"c" * 32), 0.0))
-    welcome = Welcome(b"p" * 32, 0, 1, 1.0, {}, "/data", "star", 0)
-    (out,) = machine.handle(worker.Heard(welcome, 0.0))
-    assert out == worker.Exit("the coordinator does not hold the key of this run", expected=False)

@@ -36,7 +36,7 @@ EXAMPLES: list[Message] = [
     Evaluated(3, [1.0], [2], 1.0, 1.5),
     Alive(3),
     Failed(True, "no", ""),
-    Welcome(b"p" * 32, 0, 2, 60.0, {"layers": [{"units": 3}], "lr": None}, "/data", "star", 7),
+    Welcome(b"p" * 32, 0, 2, {"layers": [{"units": 3}], "lr": None}, "/data", "star", 7),
     Evaluate(3, "train", 0, 7),
     Stop("over"),
 ]

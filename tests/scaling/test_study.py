@@ -5,8 +5,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
-from dptrain.errors import UsageError
+from dptrain.errors import DataError, UsageError
 from dptrain.exchange.engine import StepSplit
 from dptrain.experiment.schema import Execution, Experiment
 from dptrain.report.scaling import as_data, draw_study, print_study
@@ -14,7 +15,7 @@ from dptrain.scaling.model import CostModel
 from dptrain.scaling.study import Result, Study, cases, recommended, study
 from dptrain.scaling.surroundings import warnings_about
 from tests.commands import dptrain
-from tests.sessions import write_dataset
+from tests.sessions import run, write_dataset
 
 
 @pytest.fixture(scope="module")
@@ -34,6 +35,26 @@ def test_strong_scaling_keeps_the_experiment_and_weak_scaling_the_share(dataset:
         ("weak", 1, 20, 1), ("weak", 2, 40, 2), ("weak", 3, 60, 3),
     ]  # fmt: skip
     assert [c.execution.exchange for c in found[:3]] == ["inline", "shared", "shared"]
+
+
+def test_a_table_is_settled_as_for_training(tmp_path: Path) -> None:
+    table, out = tmp_path / "t.csv", tmp_path / "run"
+    table.write_text("a,b,kind\n" + "".join(f"{i * i % 40},{i % 7},{i % 3}\n" for i in range(40)))
+    settings: dict[str, Any] = {
+        "dataset": str(table),
+        "model": "linear",
+        "batch_size": 9,
+        "normalise": "standard",
+    }
+    trained = run(settings | {"steps": 2}, out, workers=1).job.experiment
+    (_, second) = cases(Experiment(**settings), [1, 2], ["strong"], {}, 4)[1]
+    assert replace(second.job.experiment, steps=2) == trained
+    assert (trained.label, trained.columns) == ("kind", ["a", "b"])
+
+
+def test_a_recorded_experiment_wants_its_data(dataset: str) -> None:
+    with pytest.raises(DataError, match="is not what the experiment was recorded with"):
+        cases(experiment(dataset, dataset_digest="0" * 64), [1], ["strong"], {}, 4)
 
 
 def test_too_few_rows_for_weak_scaling(dataset: str) -> None:

@@ -1,10 +1,12 @@
 """Lines and tables of slow, diverging, stopped and hardly begun runs."""
 
+import shlex
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from dptrain.cli.__main__ import main
 from dptrain.report.figures import epoch_text, loss_text, rate_text, seconds_text
 from dptrain.report.hints import hint
 from dptrain.report.observers import epoch_line
@@ -46,6 +48,21 @@ def test_scores_of_a_stopped_run_tell_their_step(
     assert train.rstrip().endswith(", after step 9") is not finished
     print_outcome(replace(done, records=[], finished=finished), 1.0)  # before the first epoch
     assert "train  " not in capsys.readouterr().out
+
+
+def test_the_command_that_goes_on_can_be_typed_as_it_is(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data, folder = write_dataset(tmp_path / "small.npz"), tmp_path / "실행 it's 1"
+    done = run({"dataset": str(data)}, folder, workers=1)
+    print_outcome(replace(done, finished=False), 1.0)
+    (line,) = [x for x in capsys.readouterr().out.splitlines() if x.startswith("continue with")]
+    assert shlex.split(line)[-3:] == ["train", "--resume", str(folder)]
+    assert main(shlex.split(line)[-3:]) == 0
+    capsys.readouterr()
+    assert main(["train", str(folder)]) == 2  # a run where an experiment was meant
+    told = capsys.readouterr().err.partition("for that of a run give ")[2]
+    assert shlex.split(told) == [str(folder / "experiment.toml")]
 
 
 def test_a_run_that_has_hardly_begun_says_so(tmp_path: Path) -> None:

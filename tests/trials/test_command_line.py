@@ -1,6 +1,7 @@
 """What a newcomer types first: help, names of examples, and what is no experiment."""
 
 import ast
+import re
 import shutil
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from dptrain.experiment.schema import Execution, Experiment
 from tests.commands import dptrain as run_dptrain
 
 PACKAGE = Path(dptrain.__file__).parent
+FLAG = re.compile(r"(?<![\w-])--[a-z][a-z0-9.-]*[a-z0-9]")
 
 
 @pytest.mark.parametrize("verb", VERBS)
@@ -109,6 +111,37 @@ def test_files_are_found_beside_the_experiment(
     assert read_experiment(Path("there/e.toml"))["experiment"] == beside
     Path("rows.csv").write_text("a,b\n3,4\n")  # as a recorded experiment means it
     assert read_experiment(Path("there/e.toml"))["experiment"] == beside | {"dataset": "rows.csv"}
+
+
+def test_every_flag_that_a_message_advises_is_one(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "300")  # so that no flag is broken in two
+    for words in ([], *([verb] for verb in VERBS)):
+        main([*words, "--help"])
+    known = FLAG.findall(capsys.readouterr().out)
+    advised = {
+        flag
+        for file in PACKAGE.rglob("*.py")
+        if file.name != "refusals.py"  # it has those of others
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+        for flag in FLAG.findall(node.value)
+    }
+    assert len(advised) > 40
+    assert advised - set(known) == set()
+
+
+@pytest.mark.parametrize(("flag", "rows"), [("--header", 3), ("--no-header", 4)])
+def test_a_first_line_is_a_header_or_not(
+    flag: str, rows: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "rows.csv").write_text("0,1\n5,0\n6,1\n7,0\n")
+    ways = ["--model", "linear", "--steps", "1", "--workers", "1", "--no-curves", "--test", "0.25"]
+    out = ["--out", str(tmp_path / "run")]
+    assert main(["train", "--dataset", str(tmp_path / "rows.csv"), flag, *ways, *out]) == 0
+    (found,) = re.findall(r"(\d+) train, (\d+) test rows", capsys.readouterr().err)
+    assert sum(map(int, found)) == rows
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import dptrain
-from dptrain import BatchNorm, Dense, Network, Sigmoid
+from dptrain import BatchNorm, Dense, Flatten, Network, Sigmoid
 from dptrain.api import Settings
 from dptrain.audit.history import read_history
 from dptrain.cli.verbs import program
@@ -250,3 +250,51 @@ def test_messages_of_fit_name_no_flags(two: dptrain.Result) -> None:
             fit(NETWORK, epochs=1, **wrong)
         assert " --" not in str(refused.value).replace("--resume", "")
     assert isinstance(refused.value, RunFolderError)
+
+
+def test_train_goes_on_as_the_command_line_does(tmp_path: Path) -> None:
+    data = str(write_dataset(tmp_path / "small.npz"))
+    moved = tmp_path / "moved.npz"
+    layers = Network((4, 5), [Flatten(), Dense(3)]).description()
+
+    def wanted(epochs: int, **settings: Any) -> dptrain.Experiment:
+        given: dict[str, Any] = {"dataset": data, "layers": layers} | settings
+        return dptrain.Experiment(**given, epochs=epochs, batch_size=20)
+
+    def train(experiment: dptrain.Experiment | None, **given: Any) -> dptrain.Result:
+        return dptrain.train(experiment, dptrain.Execution(workers=1), progress=False, **given)
+
+    whole = train(wanted(4), out=tmp_path / "whole")
+    begun = train(wanted(2), out=tmp_path / "begun")
+    assert train(None, resume=begun).digest == begun.digest
+    Path(data).rename(moved)
+    assert train(wanted(3, dataset=str(moved)), resume=begun.run).epochs[-1].epoch == 3
+    moved.rename(data)
+    assert train(wanted(4), resume=str(begun.run)).digest == whole.digest
+    refused: tuple[tuple[dict[str, Any], str], ...] = (
+        ({"seed": 5}, "which has seed=0, not 5"),
+        ({"layers": None}, "another network than this one"),
+    )
+    for settings, said in refused:
+        with pytest.raises(UsageError, match=said):
+            train(wanted(5, **settings), resume=begun)
+    with pytest.raises(RunFolderError, match=r"with resume='.*/begun', or choose"):
+        train(wanted(4), out=begun.run)
+
+
+def test_train_goes_on_with_an_object(tmp_path: Path) -> None:
+    def train(epochs: int, **given: Any) -> dptrain.Result:
+        np.random.seed(0)
+        wanted = dptrain.Experiment(dataset="iris", epochs=epochs, batch_size=50, lr=0.01)
+        ways = dptrain.Execution(workers=1)
+        return dptrain.train(wanted, ways, network=Net(4), progress=False, **given)
+
+    whole = train(4, out=tmp_path / "whole")
+    assert train(4, resume=train(2, out=tmp_path / "begun")).digest == whole.digest
+    timer = threading.Thread(target=_interrupt_once_there_is, args=(tmp_path / "s/metrics.jsonl",))
+    timer.start()
+    with pytest.raises(KeyboardInterrupt) as stop:
+        train(100_000, out=tmp_path / "s")
+    timer.join()
+    way = f"dptrain.train(..., resume={str(tmp_path / 's')!r}), with the same network"
+    assert str(stop.value).endswith(f"continue with: {way}")

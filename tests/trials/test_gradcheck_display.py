@@ -2,8 +2,10 @@
 
 import io
 from pathlib import Path
+from typing import Any
 
 import pytest
+from matplotlib.figure import Figure
 from rich.cells import cell_len
 
 from dptrain.cli.__main__ import main
@@ -97,3 +99,23 @@ def test_what_could_have_been_seen_is_a_sentence_unless_all_is_asked_for(
     code, out, _ = checked(1, ["--verbose"], tmp_path, capsys)
     assert "detectable" in out
     assert "\033" not in out  # no colours in a file
+
+
+def test_pictures_of_what_is_wrong_count_elements_in_whole_numbers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    saved: list[Figure] = []
+    save = Figure.savefig
+
+    def noted(figure: Figure, *arguments: Any, **options: Any) -> None:
+        saved.append(figure)
+        save(figure, *arguments, **options)
+
+    monkeypatch.setattr(Figure, "savefig", noted)
+    code, *_ = checked(
+        1.5, ["--fail-fast", "--html", str(tmp_path / "page.html")], tmp_path, capsys
+    )
+    assert code == 3
+    (axes, _) = saved[0].axes  # that of b, and its colours
+    assert axes.get_xlabel() == "element"
+    assert all(tick.is_integer() for tick in axes.get_xticks())

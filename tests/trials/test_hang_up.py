@@ -8,12 +8,22 @@ import signal
 import subprocess
 import termios
 from pathlib import Path
+from typing import Any
 
+import psutil
 import pytest
 
 from dptrain.coordinator.signals import StopSignal, stop_on_signals
 from dptrain.errors import Interrupted
-from tests.commands import DEADLINE, command, finish, start, steps_logged, wait_until
+from tests.commands import (
+    DEADLINE,
+    command,
+    finish,
+    start,
+    steps_logged,
+    wait_until,
+    workers_of,
+)
 from tests.sessions import run, write_dataset
 
 
@@ -30,6 +40,24 @@ def test_a_hang_up_ends_as_a_termination(job: tuple[object, ...], tmp_path: Path
     process.send_signal(signal.SIGHUP)
     code, out, err = finish(process)
     assert code == 129, err
+    assert f"continue with: dptrain train --resume {tmp_path / 'run'}" in out
+
+
+@pytest.mark.parametrize(
+    ("number", "told"), [("SIGTERM", "all"), ("SIGUSR2", "all"), ("SIGXCPU", "a worker")]
+)
+def test_signals_to_a_whole_job(
+    number: str, told: str, job: tuple[object, ...], tmp_path: Path
+) -> None:
+    """Batch systems and service managers signal every process; CPU time is each one's own."""
+    process = start(*job)
+    wait_until(lambda: steps_logged(tmp_path / "run") > 3, process)
+    rest = [*workers_of(process)[1:], psutil.Process(process.pid)] if told == "all" else []
+    for each in (workers_of(process)[0], *rest):
+        each.send_signal(signal.Signals[number])
+    code, out, err = finish(process)
+    assert code == 128 + signal.Signals[number], err
+    assert f"stopped by {number}" in out
     assert f"continue with: dptrain train --resume {tmp_path / 'run'}" in out
 
 
@@ -71,6 +99,8 @@ def read(descriptor: int) -> bool:
         ((signal.SIGTERM, signal.SIGHUP), 143, False),
         ((signal.SIGHUP, signal.SIGTERM), 129, False),
         ((signal.SIGUSR1,), 138, False),
+        ((signal.SIGUSR2,), 140, False),
+        ((signal.SIGXCPU, signal.SIGXCPU), 152, False),
         ((signal.SIGINT, signal.SIGINT), 130, True),
         ((signal.SIGHUP, signal.SIGTERM, signal.SIGINT), 129, True),
     ],
@@ -89,15 +119,24 @@ def test_signals_that_come_together(
         assert (stop(), stop.exit_code) == (True, code)
 
 
-def test_an_ignored_hang_up_stays_ignored() -> None:
-    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+def test_a_signal_that_somebody_has_decided_of_stays_theirs() -> None:
+    """Under nohup, or in a program that requeues its job at SIGUSR2."""
+    came: list[int] = []
+    theirs: dict[int, Any] = {
+        signal.SIGHUP: signal.SIG_IGN,
+        signal.SIGUSR2: lambda number, _: came.append(number),
+    }
+    before = {number: signal.signal(number, handler) for number, handler in theirs.items()}
     try:
         with stop_on_signals() as stop:
-            signal.raise_signal(signal.SIGHUP)
+            for number in theirs:
+                signal.raise_signal(number)
             assert not stop()
-        assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+        assert came == [signal.SIGUSR2]
+        assert {number: signal.getsignal(number) for number in theirs} == theirs
     finally:
-        signal.signal(signal.SIGHUP, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def test_a_run_that_is_stopped_while_it_joins_says_by_what(tmp_path: Path) -> None:

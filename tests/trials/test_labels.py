@@ -71,7 +71,7 @@ def test_signs_are_two_classes(units: int, loss: str | None) -> None:
 
 
 def test_signs_do_not_reach_ones_own_code_as_something_else() -> None:
-    with pytest.raises(UsageError, match=r"reach code of your own as 0 and 1; give task=regr"):
+    with pytest.raises(UsageError, match=r"as 0 and 1; give task='regression'"):
         dptrain.fit(Net(4, 5, 2), (X, np.where(K > 0, 1, -1)), epochs=1, progress=False)
 
 
@@ -79,7 +79,7 @@ def test_signs_do_not_reach_ones_own_code_as_something_else() -> None:
     ("t", "units", "words"),
     [
         (K + 1, 3, "end the network with 4 units; no row is of class '0'; classes are"),
-        (K.astype(float), 3, "end the network with 1 units; .* give task=classification"),
+        (K.astype(float), 3, "end the network with 1 unit; .* give task='classification'"),
         ((K > 0) + 1, 1, "3 classes; .*; no row is of class '0'; classes are"),
         (K[:, None] * [1.0, 2.0], 3, "end the network with 2 units"),
     ],

@@ -1,5 +1,7 @@
 """Where a worker was lost is told as it was, not as it was heard of last."""
 
+import re
+import signal
 from pathlib import Path
 
 import pytest
@@ -47,3 +49,20 @@ def test_the_step_in_which_it_was_lost(end: str, words: str, exchange: str, tmp_
     assert words in done.stderr
     assert "in step 31; see " in done.stderr
     assert "step 30 is saved" in done.stderr
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGKILL, 6), (signal.SIGSEGV, 3)])
+def test_a_worker_that_is_killed_says_nothing_about_gradients(
+    number: int, code: int, tmp_path: Path
+) -> None:
+    """As where memory is short; one that crashes of itself is a run that does not go on."""
+    end = f'"dptrain.worker.launched" in sys.modules:\n            os.kill(os.getpid(), {number})'
+    before, after = NETWORK.split('len(calls) == 61 and "dptrain.worker" in sys.orig_argv:')
+    (tmp_path / "net.py").write_text(before + end + after.replace("            END\n", ""))
+    subject = (f"{tmp_path / 'net.py'}:Ends", "--dataset", write_dataset(tmp_path / "small.npz"))
+    done = dptrain("gradcheck", *subject, "--workers", 2, "--exchange", "shared", "--fail-fast")
+    assert done.returncode == code, done.stderr
+    said = done.stderr if code == 6 else done.stdout
+    assert re.search(rf"rank [01] \(pid \d+\) was killed by {signal.Signals(number).name}", said)
+    assert ("nothing about the gradients; check again" in said) == (code == 6)
+    assert "rank-0.log" not in said

@@ -178,10 +178,12 @@ def test_other_separators(mark: str, name: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("encoding", ["cp949", "shift_jis", "utf-16"])
 def test_other_encodings_say_what_to_do(encoding: str, tmp_path: Path) -> None:
-    path = tmp_path / "a.csv"
+    path = tmp_path / "a b.csv"
     path.write_text("a,品種\n1,2\n", encoding=encoding)
-    with pytest.raises(DataError, match=r"not a text file in UTF-8.*save it as CSV UTF-8.*iconv"):
+    likely = "UTF-16" if encoding == "utf-16" else "CP949"
+    with pytest.raises(DataError, match=r"not a text file in UTF-8.*save it as CSV UTF-8") as told:
         read_csv(path, None)
+    assert f"iconv -f {likely} -t UTF-8 '{path}' > utf8.csv" in str(told.value)
 
 
 def test_all_cells_that_hold_no_number_are_counted(tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
 """Words that other libraries use are told by their name here; callbacks and balanced weights."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import numpy as np
 import pytest
@@ -11,9 +11,10 @@ from dptrain import Dense, Experiment, Network
 from dptrain.cli.__main__ import main
 from dptrain.errors import UsageError
 from dptrain.experiment.files import read_toml
+from dptrain.experiment.models import sizes
 from dptrain.experiment.schema import Execution
-from dptrain.experiment.synonyms import _INSTEAD, _SYNONYMS, meant
-from dptrain.experiment.validate import build
+from dptrain.experiment.synonyms import _INSTEAD, _SYNONYMS, _VALUES, meant
+from dptrain.experiment.validate import build, choices_of
 from dptrain.metrics.records import EpochRecord
 from dptrain.tune.settings import checked
 from dptrain.tune.space import parse_parameter
@@ -41,7 +42,7 @@ def fit(**settings: Any) -> dptrain.Result:
         ("random_state", "it is called seed here"),
         ("shuffle", "every epoch draws the rows in a new order"),
         ("callbacks", "on_epoch=FUNCTION"),
-        ("sample_weight", "rows have no weights of their own"),
+        ("sample_weights", "dptrain.fit takes sample_weight, one number for each row"),
         ("metrics", "metrics.jsonl"),
         ("metric", "metrics.jsonl"),
     ],
@@ -60,10 +61,108 @@ def test_other_words(word: str, said: str, capsys: pytest.CaptureFixture[str]) -
     assert told in capsys.readouterr().err.replace("\n", " ")
 
 
+@pytest.mark.parametrize(
+    ("setting", "value", "said"),
+    [
+        ("loss", "mse", "did you mean 'mean-squared-error'?"),
+        ("loss", "Categorical_CrossEntropy", "did you mean 'softmax-cross-entropy'?"),
+        ("loss", "CrossEntropyLoss", "did you mean 'softmax-cross-entropy'?"),
+        ("optimizer", "Adam", "did you mean 'adam'?"),
+        ("optimizer", "SGD", "did you mean 'sgd'?"),
+        ("activation", "softmax", "softmax is part of the loss"),
+        ("activation", "leaky_relu", "did you mean 'leaky-relu'?"),
+        ("init", "kaiming", "did you mean 'he'?"),
+        ("norm", "batchnorm", "did you mean 'batch'?"),
+        ("dtype", "double", "did you mean 'float64'?"),
+        ("schedule", "CosineAnnealingLR", "did you mean 'cosine'?"),
+    ],
+)
+def test_other_values(
+    setting: str, value: str, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(UsageError) as refused:
+        build(Experiment, {setting: value}, "some.toml")
+    assert f"{setting}={value!r} is unknown; {said}" in str(refused.value)
+    assert main(["train", f"--{setting}", value]) == 2
+    told = capsys.readouterr().err
+    assert f"--{setting} {value!r} is unknown; {said}" in told
+    assert "choose from: " in told
+
+
+def test_every_value_that_is_meant_is_one() -> None:
+    hints = get_type_hints(Experiment, include_extras=True)
+    for setting, words in _VALUES.items():
+        assert set(words.values()) <= set(choices_of(hints[setting]))
+        assert not set(words) & set(choices_of(hints[setting]))
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("train --verbose 1", "2>/dev/null hides it"),
+        ("train --validation-data x", "hold rows out with --validation 0.1"),
+        ("train --layers 50", "it is called --model here"),
+        ("evaluate run --data x", "it is called --dataset here"),
+        ("evaluate run --epoch 5", "it is called --checkpoint here"),
+        ("inspect run --batch 5", "unknown option --batch; see "),  # has no --batch-size
+        ("tune --n-trials 5", "it is called --trials here"),
+        ("predict run --image x.png", "predict needs --input, not --image: "),
+        ("gradcheck --eps 1e-4", "follow from the rounding errors"),
+        ("train --steps 1.5", "--steps '1.5': needs a whole number"),
+        ("train --lr 1,5", "--lr '1,5' is not a number"),
+        ("resume run", "there is no verb 'resume'; give "),
+        ("Trian", "did you mean 'train'?"),
+        ("predict run /", "predict needs --input before /: "),
+        ("evaluate --run run", "it stands without a flag: "),
+        ("train --e 5", "unknown option --e; see "),
+        ("tune --param lr=log:1:2", "a range begins with one of uniform, loguniform"),
+    ],
+)
+def test_a_hint_names_what_the_verb_has(
+    line: str, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(line.split()) == 2
+    assert said in capsys.readouterr().err.replace("\n", " ")
+
+
+def test_in_python_no_flag_is_named() -> None:
+    for word in ("validation_data", "betas", "sample_weight"):
+        with pytest.raises(UsageError) as refused:
+            fit(**{word: 1})
+        assert "--" not in str(refused.value)
+
+
+def test_a_module_of_another_library_is_called_one() -> None:
+    class Module:
+        def parameters(self) -> list[float]:
+            return []
+
+        def __call__(self, x: object) -> object:
+            return x
+
+    with pytest.raises(UsageError, match="Module looks like a module of PyTorch"):
+        dptrain.fit(Module(), (X, T), progress=False)
+    with pytest.raises(UsageError, match="is a function; give its initial parameters"):
+        dptrain.fit(Module().parameters, (X, T), progress=False)
+
+
+def test_the_model_that_fits_the_samples_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", "--dataset", "iris"]) == 2
+    assert "give one with 4, such as --model mlp:4-100-10" in capsys.readouterr().err
+    with pytest.raises(UsageError, match="all targets are of class 0"):
+        dptrain.fit(NETWORK, (X, 0 * T), progress=False)
+
+
+def test_sizes_in_another_form_are_told_in_the_right_one() -> None:
+    for model in ("784-50-10", "mlp:784,50,10", "[784, 50, 10]"):
+        with pytest.raises(UsageError, match="did you mean 'mlp:784-50-10'"):
+            sizes(model)
+
+
 def test_no_word_is_a_setting_and_every_name_is_one() -> None:
     names = {*Experiment.__struct_fields__, *Execution.__struct_fields__}
     assert not names & {*_SYNONYMS, *_INSTEAD}
-    assert set(_SYNONYMS.values()) <= names | {"out", "resume", "progress"}
+    assert set(_SYNONYMS.values()) <= names | {"out", "resume"}
     assert meant("labelled") == ""
 
 

@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dptrain.errors import UsageError
-from dptrain.tune.methods import Grid, Method, Random, combinations, method_for
+from dptrain.tune.methods import Grid, Method, Random, combinations
+from dptrain.tune.search import method_for
 from dptrain.tune.space import Choices, Interval, Parameter, parse_parameter
 from dptrain.tune.trial import Status, Trial
 

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from dptrain.exchange.buckets import buckets
 from dptrain.exchange.slices import slices
+from dptrain.experiment.exchanges import EXCHANGES
 from dptrain.experiment.job import Job
 from dptrain.nn.network import Tensor
 from dptrain.optim.updater import CHUNK
@@ -35,10 +36,10 @@ class Area(NamedTuple):
 def areas(job: Job, exchange: str, workers: int) -> tuple[Area, ...]:
     """Return the parts into which an exchange cuts the vector, those without elements left out."""
     size = job.network.size
-    if exchange == "shared":
+    if EXCHANGES[exchange].lockstep:
         cuts = enumerate(slices(size, workers))
         found = [Area(f"rank {r}'s slice of the update", low, high) for r, (low, high) in cuts]
-    elif exchange == "star":
+    elif EXCHANGES[exchange].sockets:
         cut = enumerate(buckets(job.network, job.dtype.itemsize))
         found = [Area(f"the star's bucket {i}", start, stop) for i, (_, start, stop) in cut]
     else:

@@ -35,7 +35,7 @@ def hypotheses(
     """
     data, seed = job.dataset, job.experiment.seed
     scale = job.experiment.target_scale
-    stored = Stored(data.train.inputs, data.train.targets, job.dtype, scale)
+    stored = Stored(data.train.inputs, data.train.targets, job.dtype, scale=scale)
     own = data.test.inputs is not data.train.inputs
     right = visits(job.experiment, len(stored.x), has_test=own)
     draws = draws_of(job.experiment, data.sample_shape)
@@ -48,7 +48,10 @@ def hypotheses(
         shards = sizes(len(rows), job.shards)
         x = augmented(stored.inputs(rows), shards, number, draws).x
         cuts = np.cumsum([n for n in shards if n])[:-1]
-        batch = Batch(np.split(x, cuts), np.split(stored.targets(rows), cuts), seed, number)
+        t, weights = np.split(stored.targets(rows), cuts), None
+        if data.train.weights is not None:
+            weights = np.split(data.train.weights[rows].astype(float), cuts)
+        batch = Batch(np.split(x, cuts), t, seed, number, weights)
         found = Reference(reference.network, reference.loss, batch)
         gradient = found.gradient(parameters, UNITS["float64"]).total
         yield Hypothesis(order.kind, order.sentence, gradient)

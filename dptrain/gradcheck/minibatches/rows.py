@@ -17,6 +17,7 @@ from dptrain.gradcheck.minibatches.normalisation import check_normalisation
 from dptrain.gradcheck.minibatches.sighted import Sighted, sighted
 from dptrain.gradcheck.minibatches.splits import check_splits
 from dptrain.gradcheck.minibatches.target_scale import check_targets
+from dptrain.gradcheck.minibatches.weights import check_weights
 from dptrain.gradcheck.reference.augmentation import Augmented, augmented, draws_of
 from dptrain.gradcheck.reference.minibatches import Stored, Visits, sizes, visits
 from dptrain.gradcheck.verdict import Verdict
@@ -69,6 +70,7 @@ def _steps(job: Job, stored: Stored, right: Visits, workers: Sequence[int]) -> I
         yield from _told(found, wrong, lambda s=seen: diagnose_rows(s, stored, right, job.shards))  # type: ignore[misc]
         if wrong:  # the rest would only say so again
             return
+        yield from check_weights(job, seen, stored, right)
     draws = draws_of(e, job.dataset.sample_shape)
     for way in ways if job.augmentation else ():
         seen = list(sighted(job, right, way))

@@ -30,6 +30,7 @@ class Sighted(NamedTuple):
         wanted: the stored rows that belong to the step, in order.
         x: inputs ``(rows, *sample)`` of all ranks.
         t: targets of all ranks.
+        w: weights of all ranks' rows, 1 where they have none.
         ranks: rows of each rank.
     """
 
@@ -38,6 +39,7 @@ class Sighted(NamedTuple):
     wanted: Array
     x: Array
     t: Array
+    w: Array
     ranks: tuple[int, ...]
 
     @property
@@ -71,9 +73,12 @@ def sighted(job: Job, visits: Visits, workers: int = 0) -> Iterator[Sighted]:
     steps = steps_of(visits, EPOCHS_OF_RANKS if workers else EPOCHS)
     for step in [*steps, steps[0]]:
         xs, ts = [], []
+        ws: list[Array] = []
         for low, high in bounds:
             found = rank.gather(Share(step, low, high))
             xs.append(np.array([row for each in found.inputs for row in each]))
             ts.append(np.array([row for each in found.targets for row in each]))
+            ws += found.row_weights or [np.ones(len(xs[-1]))]
         x, t = (np.concatenate([p for p in parts if len(p)] or parts[:1]) for parts in (xs, ts))
-        yield Sighted(step, workers, visits.minibatch(step), x, t, tuple(map(len, xs)))
+        w = np.concatenate(ws).astype(float)
+        yield Sighted(step, workers, visits.minibatch(step), x, t, w, tuple(map(len, xs)))

@@ -123,13 +123,19 @@ class Stored:
     Attributes:
         x: inputs as they are stored, ``(rows, *sample)``.
         t: targets, ``(rows,)`` or ``(rows, units)``.
+        w: weights as they were given, ``(rows,)``; None where there are none.
     """
 
     def __init__(
-        self, x: Array, t: Array, dtype: np.dtype[Any], scale: TargetScale | None = None
+        self,
+        x: Array,
+        t: Array,
+        dtype: np.dtype[Any],
+        w: Array | None = None,
+        scale: TargetScale | None = None,
     ) -> None:
         """Keep arrays; inputs will be in a dtype, targets standardised by a scale."""
-        self.x, self.t = x, t
+        self.x, self.t, self.w = x, t, w
         self._dtype, self._scale = dtype, scale
 
     @classmethod
@@ -138,7 +144,8 @@ class Stored:
     ) -> "Stored":
         """Open the files of a prepared data set."""
         x, t = (np.load(folder / f"{name}_train.npy", mmap_mode="r") for name in "xt")
-        return cls(x, t, dtype, scale)
+        weights = folder / "w_train.npy"
+        return cls(x, t, dtype, np.load(weights) if weights.exists() else None, scale)
 
     def inputs(self, rows: Array) -> Array:
         """Return the inputs of some rows: numbers as they are, grey values from 0 to 1."""

@@ -29,12 +29,14 @@ class Batch(NamedTuple):
         targets: likewise, labels ``(rows,)`` or values ``(rows, units)``.
         seed: of the experiment.
         step: counted from 0.
+        weights: of the rows, ``(rows,)`` of every shard; None where each counts the same.
     """
 
     inputs: Sequence[Array]
     targets: Sequence[Array]
     seed: int
     step: int
+    weights: Sequence[Array] | None = None
 
     @property
     def sizes(self) -> tuple[int, ...]:
@@ -180,9 +182,14 @@ class Reference:
     def row_losses(self, shard: int, outputs: Node, copies: int = 1) -> Node:
         """Return the losses of a shard's rows, which may stand there several times."""
         targets = np.concatenate([self.batch.targets[shard]] * copies)
-        return row_losses(
-            self.loss, outputs, targets, Setting(self.batch.sizes, self.batch.seed, self.batch.step)
-        )
+        setting = Setting(self.batch.sizes, self.batch.seed, self.batch.step)
+        return self.weighed(row_losses(self.loss, outputs, targets, setting), shard, copies)
+
+    def weighed(self, losses: Node, shard: int, copies: int = 1) -> Node:
+        """Return the losses of a shard's rows ``(copies * rows,)``, each times its weight."""
+        if self.batch.weights is None:
+            return losses
+        return losses * losses.constant(np.tile(self.batch.weights[shard], copies))
 
     def _forward(
         self, parameters: Array, unit: float | None
@@ -193,8 +200,8 @@ class Reference:
         if change is not None:
             y = change(y, self.batch)
         total: Node | None = None
-        for outputs, targets in zip(y, self.batch.targets, strict=True):
-            own = row_losses(self.loss, outputs, targets, setting).sum(0)
+        for shard, (outputs, targets) in enumerate(zip(y, self.batch.targets, strict=True)):
+            own = self.weighed(row_losses(self.loss, outputs, targets, setting), shard).sum(0)
             total = own if total is None else total + own
         assert total is not None
         return setting, leaves, total / total.constant(float(setting.rows))

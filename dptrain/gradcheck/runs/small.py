@@ -15,7 +15,7 @@ from dptrain.experiment.schema import Experiment
 from dptrain.gradcheck.comparison import Array
 from dptrain.gradcheck.runs.course import Course
 from dptrain.gradcheck.subject import is_own
-from dptrain.gradcheck.taken import taken, write_rows
+from dptrain.gradcheck.taken import taken, taken_weights, write_rows
 
 # One row is held out for validation for every so many that are trained on.
 HELD_OUT = 3
@@ -110,7 +110,8 @@ def _write(job: Job, settings: Experiment, folder: Path, wrong: Array | None = N
     x, t = taken(job, order)
     if wrong is not None:
         t[wrong] = _others(job, t[wrong])
-    write_rows(job, folder, (x, t), taken(job, order[:HELD_OUT]))
+    weights = taken_weights(job, order)
+    write_rows(job, folder, (x, t), taken(job, order[:HELD_OUT]), weights)
 
 
 def _others(job: Job, targets: Array) -> Array:

@@ -14,6 +14,7 @@ from typing import NamedTuple
 import numpy as np
 from threadpoolctl import threadpool_limits
 
+from dptrain.experiment.exchanges import EXCHANGES
 from dptrain.experiment.job import Job
 from dptrain.gradcheck.analytic import Local
 from dptrain.gradcheck.comparison import Array, Comparison, compare, told_of
@@ -194,7 +195,7 @@ def _diagnoses(
     likely = ranked(_likely(course, book, mistakes))
     if not likely or likely[0].residual > EXACTLY:
         parts = areas(course.job, exchange, workers)
-        norms = parts if exchange == "shared" else ()
+        norms = parts if EXCHANGES[exchange].lockstep else ()
         done = seen(course.job, course.steps, course.gradients, partials)
         factors = list(factor_slips(course.job, done, parts, norms))
         fitted: list[Callable[[], list[Diagnosis]]] = [

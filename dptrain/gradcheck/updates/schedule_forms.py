@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from dptrain.experiment.job import Job
 from dptrain.experiment.settle import DECAY_RATES
 from dptrain.gradcheck.updates.rates import epoch_length, run_length
-from dptrain.optim.rules import DEFAULT_LR
+from dptrain.optim.rules import RULES
 
 Changes = dict[str, Any]
 
@@ -314,7 +314,7 @@ def _kinds(job: Job, book: Form) -> Iterator[tuple[str, str, Changes]]:
 
 
 def _bases(job: Job, book: Form) -> Iterator[tuple[str, str, Changes]]:
-    default = DEFAULT_LR[job.experiment.optimizer or "sgd"]
+    default = RULES[job.experiment.optimizer or "sgd"].default_lr
     if default != book.base:
         what = (
             f"The learning rate is {default}, the optimizer's default, not the one that is given."

@@ -12,9 +12,10 @@ from dptrain.exchange.engine import State
 from dptrain.exchange.rank import Rank
 from dptrain.gradcheck.zoo.bug import Bug, Patches
 from dptrain.gradcheck.zoo.seams import WORLD, Around, own_rows, wrap
-from dptrain.optim.rules import Adam, Arrays, Momentum
+from dptrain.optim.links import Arrays, Moment
+from dptrain.optim.rules import Adam, AdamW, Momentum, Rule
 from dptrain.optim.schedules import Schedule
-from dptrain.optim.updater import Kind, Updater
+from dptrain.optim.updater import Updater
 
 BOTH = ("shared", "star")
 
@@ -59,43 +60,40 @@ def _norms_summed(patches: Patches) -> None:
 def decay_multiplied(patches: Patches) -> None:
     """Every rank adds the weight decay to its own gradient, and the sum has all of them."""
 
-    def update(original: Around, self: Updater, *args: Any) -> None:
-        honest = self.weight_decay
-        self.weight_decay = WORLD * honest
-        original(self, *args)
-        self.weight_decay = honest
+    def decay(original: Around, self: Rule, rate: float) -> Any:
+        return original(self, WORLD * rate)
 
-    wrap(patches, Updater, "update", update)
+    for kind in (Rule, AdamW):
+        wrap(patches, kind, "weight_decay", decay)
 
 
 def decay_on_biases(patches: Patches) -> None:
     """Weight decay applies to every tensor that is trained."""
 
-    def update(original: Around, self: Updater, step: int, pieces: Any, *others: Any) -> None:
-        everything = [
-            each._replace(kind=Kind(decays=True)) if each.kind.moves is None else each
-            for each in pieces
-        ]
-        original(self, step, everything, *others)
+    def links(original: Around, self: Updater, place: int) -> Any:
+        decaying, self.decaying = self.decaying, [(place, place + 1)]
+        found = original(self, place)
+        self.decaying = decaying
+        return found
 
-    wrap(patches, Updater, "update", update)
+    wrap(patches, Updater, "links", links)
 
 
 def _adam_step(patches: Patches) -> None:
-    def update(original: Around, self: Adam, arrays: Arrays, lr: float, step: int) -> None:
-        original(self, arrays, lr, step + 1)
+    def update(original: Around, self: Adam, arrays: Arrays, at: Moment) -> None:
+        original(self, arrays, at._replace(step=at.step + 1))
 
     wrap(patches, Adam, "update", update)
 
 
 def _epsilon_inside(patches: Patches) -> None:
-    def update(__: Around, self: Adam, arrays: Arrays, lr: float, step: int) -> None:
+    def update(__: Around, self: Adam, arrays: Arrays, at: Moment) -> None:
         w, g, (m, v), new_w, (new_m, new_v), _ = arrays
         np.copyto(new_m, self.beta1 * m + g)
         np.copyto(new_v, self.beta2 * v + g * g)
-        mean = new_m * (1 - self.beta1) / (1 - self.beta1 ** (step + 1))
-        square = new_v * (1 - self.beta2) / (1 - self.beta2 ** (step + 1))
-        np.copyto(new_w, w - lr * mean / np.sqrt(square + self.epsilon))
+        mean = new_m * (1 - self.beta1) / (1 - self.beta1 ** (at.step + 1))
+        square = new_v * (1 - self.beta2) / (1 - self.beta2 ** (at.step + 1))
+        np.copyto(new_w, w - at.lr * mean / np.sqrt(square + self.epsilon))
 
     wrap(patches, Adam, "update", update)
 
@@ -130,16 +128,16 @@ def _step_lost(patches: Patches) -> None:
 def momentum_sign(patches: Patches) -> None:
     """``v ← g - μ v``."""
 
-    def update(original: Around, self: Momentum, arrays: Arrays, lr: float, step: int) -> None:
+    def update(original: Around, self: Momentum, arrays: Arrays, at: Moment) -> None:
         opposite = [-v for v in arrays.slots]
-        original(self, arrays._replace(slots=opposite), lr, step)
+        original(self, arrays._replace(slots=opposite), at)
 
     wrap(patches, Momentum, "update", update)
 
 
 def _to_copy(patches: Patches) -> None:
     def update(original: Around, self: Updater, step: int, pieces: Any, *others: Any) -> None:
-        honest = [(arrays.new_w, arrays.w.copy()) for arrays, _, _ in pieces]
+        honest = [(arrays.new_w, arrays.w.copy()) for arrays, _ in pieces]
         original(self, step, pieces, *others)
         for new, old in honest:
             np.copyto(new, old)

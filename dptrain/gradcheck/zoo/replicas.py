@@ -58,7 +58,7 @@ def _update_skipped(patches: Patches) -> None:
         if here.rank != 1 or step != 1:
             original(self, step, pieces, *others)
             return
-        for arrays, _, _ in pieces:
+        for arrays, _ in pieces:
             np.copyto(arrays.new_w, arrays.w)
             for new, old in zip(arrays.new_slots, arrays.slots, strict=True):
                 np.copyto(new, old)

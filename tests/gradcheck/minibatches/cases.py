@@ -55,6 +55,7 @@ def case(
     x: Array | None = None,
     t: Array | None = None,
     test_part: int = 0,
+    weights: Array | None = None,
     **settings: Any,
 ) -> Case:
     """Return a job: unless told otherwise 29 of 60 rows of 5 inputs, 12 of them held out to test.
@@ -64,6 +65,7 @@ def case(
         x: inputs.
         t: targets.
         test_part: rows of a test part.
+        weights: of the rows.
         settings: of the experiment.
     """
     random = np.random.default_rng(4)
@@ -83,6 +85,7 @@ def case(
         t_train=t,
         x_test=held[0],
         t_test=held[1],
+        w_train=weights,
         dtype=experiment.dtype,
         task=task,
         exact_targets=experiment.normalise_targets != "none",

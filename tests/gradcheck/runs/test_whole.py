@@ -14,6 +14,7 @@ from dptrain.arithmetic.digest import digest
 from dptrain.checkpoint import checkpoint
 from dptrain.checkpoint.checkpoint import load_checkpoint
 from dptrain.coordinator import beginning, run
+from dptrain.coordinator.engines import ENGINES
 from dptrain.coordinator.progress import Progress
 from dptrain.coordinator.run import Run
 from dptrain.coordinator.shared import SharedCluster
@@ -194,10 +195,10 @@ class Behind(InlineEngine):
 
 
 def evaluated_before(patch: Patch) -> None:
-    def engine(setting: Any, state: State) -> InlineEngine:
+    def engine(_: Any, setting: Any, state: State, __: Any) -> InlineEngine:
         return Behind(setting.job, state.parameters, state.slots)
 
-    patch.setattr(run, "inline_engine", engine)
+    patch.setitem(ENGINES, "inline", engine)
 
 
 def cannot_go_on(patch: Patch) -> None:

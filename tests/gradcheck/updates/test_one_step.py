@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import asdict
 from threadpoolctl import threadpool_info, threadpool_limits
 
 from dptrain.data.dataset import open_dataset
@@ -18,7 +19,8 @@ from dptrain.gradcheck.updates.one_step import check_updates, diagnose_updates
 from dptrain.gradcheck.updates.textbook import Textbook
 from dptrain.gradcheck.verdict import Verdict
 from dptrain.launch.local import Program
-from dptrain.optim.rules import RULES, Arrays, Momentum
+from dptrain.optim.links import Arrays, DecoupledDecay, Link, Moment
+from dptrain.optim.rules import RULES, Adam, Momentum
 from dptrain.own.origin import Named
 from tests.exchange.build import OPTIMIZERS, Data
 from tests.gradcheck.build import (
@@ -224,16 +226,21 @@ def flipped(job: Job, step: int, g: Any) -> None:
     g[Textbook(job).trained] *= -1
 
 
-def twice(right: Any, arrays: Arrays, lr: float, step: int) -> None:
+def twice(right: Any, arrays: Arrays, at: Moment) -> None:
     again = arrays._replace(g=arrays.g.copy(), w=arrays.new_w, slots=arrays.new_slots)
-    right.update(arrays, lr, step)
-    right.update(again, lr, step)
+    right.update(arrays, at)
+    right.update(again, at)
 
 
-def epsilon_inside(right: Any, arrays: Arrays, lr: float, step: int) -> None:
+def epsilon_inside(right: Any, arrays: Arrays, at: Moment) -> None:
     (v,) = arrays.slots
     v += arrays.g**2
-    arrays.new_w[:] = arrays.w - lr * arrays.g / np.sqrt(v + right.epsilon)
+    arrays.new_w[:] = arrays.w - at.lr * arrays.g / np.sqrt(v + right.epsilon)
+
+
+class Decoupled(Adam, frozen=True, tag="decoupled"):
+    def weight_decay(self, rate: float) -> Link:
+        return DecoupledDecay(rate)
 
 
 def forget(step: int, old: Any, new: Any, slots: Any) -> None:
@@ -298,15 +305,16 @@ CASES: list[tuple[str, dict[str, Any], Spoil]] = [
     ("weight-decay-missing", DECAY | ADAM, updater(weight_decay=lambda _: 0.0)),
     ("decay-on-biases", DECAY, updater(decaying=all_spans)),
     ("decay-on-biases", {"l1": 0.01}, updater(decaying=all_spans)),
-    ("weight-decay-coupling", DECAY | ADAM, updater(decoupled=lambda _: True)),
+    ("weight-decay-coupling", DECAY | ADAM, updater(rule=lambda u: Decoupled(**asdict(u.rule)))),
     ("momentum-sign", MOMENTUM, updater(rule=lambda _: Momentum(momentum=-0.9))),
     ("state-lost", MOMENTUM, after(forget)),
     ("state-lost", {"optimizer": "adagrad"}, after(forget)),
     ("state-lost", ADAM, after(forget_once)),
     ("update-to-copy", ADAM, after(undo)),
     ("update-skipped", ADAM, after(undo_part)),
-    ("adam-step", ADAM, rule(lambda r, a, lr, step: r.update(a, lr, step + 1))),
-    ("adam-step", ADAM, rule(lambda r, a, lr, step: r.update(a, lr, max(step - 1, 0)))),
+    ("adam-step", ADAM, rule(lambda r, a, at: r.update(a, at._replace(step=at.step + 1)))),
+    ("adam-step", ADAM,
+     rule(lambda r, a, at: r.update(a, at._replace(step=max(at.step - 1, 0))))),
     ("average-momentum-swapped", {}, updater(moving=swapped)),
     ("frozen-changed", {"freeze": ["dense2.W"]}, after(thaw)),
     ("clipped-by-tensor", CLIP | DECAY, gradient(each_tensor)),

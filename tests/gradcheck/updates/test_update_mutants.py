@@ -17,7 +17,7 @@ STEPS, WORKERS = 8, 3
 # about sixty rows in minibatches of 22
 EPOCH = 3
 
-RULES, SCHEDULES, UPDATER = "rules", "schedules", "updater"
+LINKS, RULES, SCHEDULES, UPDATER = "links", "rules", "schedules", "updater"
 MOMENTUM = {"optimizer": "momentum", "lr": 0.02}
 NESTEROV = {"optimizer": "nesterov", "lr": 0.02}
 ADAM = {"optimizer": "adam", "lr": 0.01}
@@ -30,12 +30,13 @@ STEP = {"schedule": "step", "decay_every": 2, "warmup": 2}
 COSINE = {"schedule": "cosine", "warmup": 2, "steps": 12}
 
 HALF = "(1 + math.cos(math.pi * min(step, self.length) / self.length)) / 2"
-DECAYED = "np.multiply(arrays.w, self.weight_decay, out=arrays.scratch)"
+DECAYED = "np.multiply(arrays.w, self.rate, out=arrays.scratch)"
 LIMITED = "return min(1.0, self.clip_norm / norm)"
-FACTOR = "np.multiply(arrays.g, factor, out=arrays.g)"
-MOVED = "np.multiply(arrays.g, rate, out=arrays.g)\n        np.add(arrays.w"
-APPLIED = "            apply(arrays, lr, step)\n"
-R = "math.sqrt((1 - self.beta2 ** (step + 1)) / (1 - self.beta2))"
+FACTOR = "np.multiply(arrays.g, at.clip, out=arrays.g)"
+MOVED = "np.multiply(arrays.g, self.rate, out=arrays.g)\n            np.add(arrays.w"
+APPLIED = "link.update(arrays, at)"
+MOMENT = "Moment(step, self.schedule(step), factor)"
+R = "math.sqrt((1 - self.beta2 ** (at.step + 1)) / (1 - self.beta2))"
 
 # described, module, old text, new text, beginning of what it is put down to
 Mutant = tuple[dict[str, Any], str, str, str, str]
@@ -43,8 +44,8 @@ MUTANTS: list[Mutant] = [
     (MOMENTUM, RULES, "np.multiply(v, self.momentum", "np.multiply(v, 1 - self.momentum",
      "The velocity keeps 1 - μ"),
     (MOMENTUM | EXPONENTIAL, RULES,
-     "        np.add(new_v, g, out=new_v)\n        np.multiply(new_v, lr, out=g)",
-     "        np.multiply(g, lr, out=g)\n        np.add(new_v, g, out=new_v)\n"
+     "        np.add(new_v, g, out=new_v)\n        np.multiply(new_v, at.lr, out=g)",
+     "        np.multiply(g, at.lr, out=g)\n        np.add(new_v, g, out=new_v)\n"
      "        np.copyto(g, new_v)", "The learning rate stands in the velocity"),
     (MOMENTUM, RULES, "        np.add(new_v, g, out=new_v)\n",
      "        np.multiply(g, 1 - self.momentum, out=g)\n        np.add(new_v, g, out=new_v)\n",
@@ -67,61 +68,58 @@ MUTANTS: list[Mutant] = [
      "The mean of squares keeps all of itself"),
     (RMSPROP | {"epsilon": 1e-3}, RULES, "self.epsilon / root", "self.epsilon",
      "ε is added to the root of the state"),
-    (RMSPROP, RULES, "lr / root,", "lr,",
+    (RMSPROP, RULES, "at.lr / root,", "at.lr,",
      "The learning rate is 0.1 times what it should be (= √(1 - decay))"),
     (RMSPROP, RULES, "root = math.sqrt(1 - self.decay)", "root = 1 - self.decay",
      "ε is added to the root of the state as it is kept, without the factor that goes with it. And "
      "the learning rate is 10 times"),
-    (ADAM, RULES, "- self.beta2 ** (step + 1)", "- self.beta2 ** (step + 2)",
+    (ADAM, RULES, "- self.beta2 ** (at.step + 1)", "- self.beta2 ** (at.step + 2)",
      "The second moment's bias correction is a step ahead"),
-    (ADAM, RULES, R, "((1 - self.beta2 ** (step + 1)) / (1 - self.beta2))",
+    (ADAM, RULES, R, "((1 - self.beta2 ** (at.step + 1)) / (1 - self.beta2))",
      "The bias correction of the second moment stands outside"),
     (ADAM, RULES, R, "math.sqrt(1 / (1 - self.beta2))", "The second moment is not corrected"),
-    (ADAM, RULES, "rate = lr * r *", "rate = lr *", "The step is divided by √(1 - β₂ᵗ)"),
-    (ADAM, RULES, "rate = lr * r * (1 - self.beta1)", "rate = lr * r",
+    (ADAM, RULES, "rate = at.lr * r *", "rate = at.lr *", "The step is divided by √(1 - β₂ᵗ)"),
+    (ADAM, RULES, "rate = at.lr * r * (1 - self.beta1)", "rate = at.lr * r",
      "The gradient enters the first moment without 1 - β₁"),
     (ADAM, RULES, "_mix_squares(v, g, self.beta2", "_mix_squares(v, g, self.beta1",
      "β₁ is used for the second moment"),
     (ADAM, RULES, "np.multiply(m, self.beta1", "np.multiply(m, self.beta2",
      "β₂ is used for the first moment"),
-    (ADAM, RULES, "(1 - self.beta1 ** (step + 1))", "(1 - self.beta2 ** (step + 1))",
+    (ADAM, RULES, "(1 - self.beta1 ** (at.step + 1))", "(1 - self.beta2 ** (at.step + 1))",
      "The first moment's bias is corrected with β₂"),
-    (ADAM, UPDATER, APPLIED, f"            apply(arrays, lr, step % {EPOCH})\n",
+    (ADAM, UPDATER, MOMENT, MOMENT.replace("step,", f"step % {EPOCH},"),
      "The bias correction's step t begins again with every epoch"),
-    (ADAM, UPDATER, APPLIED, "            apply(arrays, lr, step // 3)\n",
+    (ADAM, UPDATER, MOMENT, MOMENT.replace("step,", "step // 3,"),
      "The bias correction's step t counts epochs, not steps"),
-    (ADAM, UPDATER, APPLIED, "            apply(arrays, lr, step // 2)\n",
+    (ADAM, UPDATER, MOMENT, MOMENT.replace("step,", "step // 2,"),
      "The bias correction's step t is 1, 1, 2, 2, 3, 3"),
     (ADAMW, RULES, "np.sqrt(new_v, out=g)", "np.copyto(g, new_v)",
      "It divides by the squares themselves"),
-    (ADAMW, UPDATER, "1 - lr * self.weight_decay", "1 - self.weight_decay",
+    (ADAMW, LINKS, "1 - at.lr * self.rate", "1 - self.rate",
      "Weight decay is not multiplied by the learning rate"),
-    (ADAMW | EXPONENTIAL, UPDATER, "1 - lr *", "1 - self.schedule.lr *",
+    (ADAMW | EXPONENTIAL, LINKS, "1 - at.lr *", "1 - 0.01 *",
      "Weight decay is multiplied by the base"),
-    (ADAMW, UPDATER, "apply(arrays._replace(w=decayed), lr, step)",
-     "apply(arrays._replace(w=decayed), lr, step + 1)",
+    (ADAMW, UPDATER, APPLIED, "link.update(arrays, at._replace(step=step + len(piece.chain) - 1))",
      "Only in dense1.W, dense2.W: the bias correction's step is off by one"),
-    (ADAMW | L1, UPDATER, "if decays and self.l1:", "if decays and self.l1 and not self.decoupled:",
+    (ADAMW | L1, UPDATER, "if self.l1 else", "if self.l1 and not self.rule.default_decay else",
      "The L1 penalty is missing"),
-    (DECAY, UPDATER, DECAYED, DECAYED.replace("self.weight_decay", "self.weight_decay / 2"),
+    (DECAY, LINKS, DECAYED, DECAYED.replace("self.rate", "self.rate / 2"),
      "Weight decay is 0.5 times"),
-    (ADAM | DECAY, UPDATER, DECAYED, DECAYED.replace("self.weight_decay", "lr * self.weight_decay"),
+    (ADAM | DECAY, LINKS, DECAYED, DECAYED.replace("self.rate", "at.lr * self.rate"),
      "Weight decay is 0.01 times what it should be (= the learning rate)"),
-    (DECAY, UPDATER, DECAYED, DECAYED.replace("arrays.w,", "np.sign(arrays.w),"),
+    (DECAY, LINKS, DECAYED, DECAYED.replace("arrays.w,", "np.sign(arrays.w),"),
      "Weight decay is λ sign(w)"),
-    (MOMENTUM | DECAY, UPDATER, "if decays and self.weight_decay:",
-     "if decays and self.weight_decay and step % 2:",
+    (MOMENTUM | DECAY, LINKS, DECAYED, DECAYED.replace("self.rate", "self.rate * (at.step % 2)"),
      "Only in every second step: weight decay is missing"),
-    (DECAY | L1, UPDATER, "np.multiply(arrays.scratch, self.l1,",
-     "np.multiply(arrays.scratch, self.weight_decay,",
+    (DECAY | L1, UPDATER, "[L1(self.l1)]", "[L1(self.weight_decay)]",
      "The L1 penalty is 5 times what it should be (= λ / l1)"),
-    (L1, UPDATER, "np.sign(arrays.w, out=arrays.scratch)", "np.copyto(arrays.scratch, arrays.w)",
+    (L1, LINKS, "np.sign(arrays.w, out=arrays.scratch)", "np.copyto(arrays.scratch, arrays.w)",
      "The L1 penalty's gradient is l1 w"),
-    (L1, UPDATER, "np.sign(arrays.w,", "np.copysign(1.0, arrays.w,",
+    (L1, LINKS, "np.sign(arrays.w,", "np.copysign(1.0, arrays.w,",
      "The L1 penalty moves weights that are exactly 0 down"),
-    (CLIP | DECAY, UPDATER, "if factor != 1.0:", "if factor != 1.0 and not decays:",
+    (CLIP | DECAY, UPDATER, "            chain += [L1", "            chain = [L1",
      "Only in dense1.W, dense2.W: the gradient is not clipped"),
-    (CLIP, UPDATER, FACTOR, FACTOR.replace("factor,", "factor * factor,"),
+    (CLIP, LINKS, FACTOR, FACTOR.replace("at.clip,", "at.clip * at.clip,"),
      "The gradient is clipped by its factor twice"),
     ({"clip_norm": 50.0}, UPDATER, LIMITED, "return (self.clip_norm / norm)",
      "Gradients smaller than the limit are scaled up"),
@@ -145,19 +143,20 @@ MUTANTS: list[Mutant] = [
      "The decay of the learning rate counts periods from their middle"),
     (COSINE, SCHEDULES, HALF, HALF.removesuffix(" / 2"), "The cosine is not halved"),
     (COSINE, SCHEDULES, HALF, HALF.replace("1 +", "1 -"), "The cosine rises"),
-    (MOMENTUM, UPDATER, "lr = self.schedule(step)", "lr = self.schedule(step) * 0.37",
+    (MOMENTUM, UPDATER, "self.schedule(step)", "self.schedule(step) * 0.37",
      "The learning rate is 0.37 times"),
-    (MOMENTUM, UPDATER, "lr = self.schedule(step)",
-     "lr = self.schedule(step) * (2 if step % 3 == 0 else 1)",
+    (MOMENTUM, UPDATER, "self.schedule(step)",
+     "self.schedule(step) * (2 if step % 3 == 0 else 1)",
      "The step's length is wrong in 3 of 8 steps: the learning rate is 0.04 instead of 0.02"),
-    (MOMENTUM | DECAY, UPDATER, APPLIED, APPLIED.replace("lr,", "lr if decays else 2 * lr,"),
+    (MOMENTUM | DECAY, UPDATER, APPLIED,
+     "link.update(arrays, at if piece.chain[1:] else at._replace(lr=2 * at.lr))",
      "dense1.b is updated by 2 times"),
-    ({}, UPDATER, MOVED, MOVED.replace("rate", "rate / 2"),
+    ({}, LINKS, MOVED, MOVED.replace("rate", "rate / 2"),
      "Running averages are mixed wrong: batchnorm1.mean becomes 0.95 of itself and 0.05"),
-    ({}, UPDATER, MOVED, MOVED.replace("add", "subtract"),
+    ({}, LINKS, MOVED, MOVED.replace("add", "subtract"),
      "Running averages are mixed wrong: batchnorm1.mean becomes 1.1 of itself and -0.1"),
-    (MOMENTUM, UPDATER, "lr = self.schedule(step)\n",
-     f"lr = self.schedule(step)\n        for each in pieces if step % {EPOCH} == 0 else ():\n"
+    (MOMENTUM, UPDATER, f"at = {MOMENT}\n",
+     f"at = {MOMENT}\n        for each in pieces if step % {EPOCH} == 0 else ():\n"
      "            [slot.fill(0) for slot in each.arrays.slots]\n",
      "The optimizer's state is cleared where an epoch begins"),
 ]  # fmt: skip
@@ -225,10 +224,11 @@ def test_what_nothing_explains_gets_no_name(data: Data) -> None:
     noise = iter(range(1, 1000))
 
     class Odd:
-        slots = right.slots
+        slots, behind = right.slots, right.behind
+        weight_decay = right.weight_decay
 
-        def update(self, arrays: Any, lr: float, step: int) -> None:
-            right.update(arrays, lr, step)
+        def update(self, arrays: Any, at: Any) -> None:
+            right.update(arrays, at)
             arrays.new_w[:] += 1e-3 * ((next(noise) * (1 + abs(arrays.new_w)) * 997) % 1 - 0.5)
 
     job.updater.rule = Odd()  # type: ignore[assignment]

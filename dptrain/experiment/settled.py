@@ -1,0 +1,44 @@
+"""An experiment as it is carried out with its data: the one door for all that carry it out."""
+
+from msgspec.structs import replace
+
+from dptrain.data.dataset import Dataset
+from dptrain.experiment.balance import balanced
+from dptrain.experiment.code import own_input_shape
+from dptrain.experiment.job import check_digest
+from dptrain.experiment.schema import Experiment
+from dptrain.experiment.settle import settle
+from dptrain.own.origin import Origin
+
+
+def settled_for(
+    experiment: Experiment, dataset: Dataset, workers: int, origin: Origin | None
+) -> Experiment:
+    """Return the experiment with every default that decides a number written down.
+
+    Args:
+        experiment: as the user gave it.
+        dataset: its data set, opened.
+        workers: of the execution; the default number of shards is at least this.
+        origin: of the network of the user's own, if it is one.
+
+    Raises:
+        DataError: the experiment was recorded with other data.
+        UsageError, ShapeError: settings that exclude each other or do not fit the data.
+    """
+    check_digest(experiment, dataset)
+    settled = settle(
+        balanced(experiment, dataset),
+        workers,
+        dataset.classes,
+        len(dataset.train),
+        dataset.digest,
+        sum(dataset.target_shape),
+        form=dataset.form,
+        scale=dataset.scale,
+    )
+    shape = dataset.sample_shape
+    if origin is not None:
+        shape = own_input_shape(settled, shape)
+        settled = replace(settled, model_digest=settled.model_digest or origin.digest)
+    return replace(settled, input_shape=settled.input_shape or list(shape))

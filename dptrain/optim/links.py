@@ -1,0 +1,128 @@
+"""The links of an update: what happens to a chunk of the reduced gradient, one thing a link.
+
+A chain of them ends with a rule; `dptrain.optim.updater` puts it together. Every operation is
+elementwise and correctly rounded, so it does not matter how the flat vector is cut up.
+"""
+
+from abc import abstractmethod
+from typing import Any, NamedTuple
+
+import numpy as np
+from msgspec import Struct
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+
+
+class Arrays(NamedTuple):
+    """What an update reads and writes: flat arrays of one length and dtype.
+
+    They are any part of the flat vector; the new arrays may be the old ones.
+
+    Attributes:
+        w: the parameters.
+        g: their gradient; used up.
+        slots: the rule's state.
+        new_w: where the new parameters go.
+        new_slots: where the new state goes.
+        scratch: one more array.
+    """
+
+    w: Array
+    g: Array
+    slots: list[Array]
+    new_w: Array
+    new_slots: list[Array]
+    scratch: Array
+
+
+class Moment(NamedTuple):
+    """When an update happens.
+
+    Attributes:
+        step: counted from 0.
+        lr: the learning rate of the step.
+        clip: what the gradient is multiplied with, by its global norm.
+    """
+
+    step: int
+    lr: float
+    clip: float = 1.0
+
+
+class Link(Struct, frozen=True):
+    """One thing that is done in an update."""
+
+    @abstractmethod
+    def update(self, arrays: Arrays, at: Moment) -> None:
+        """Change the gradient in its place, or write new parameters."""
+
+    def behind(self, arrays: Arrays) -> Arrays:
+        """Return what the next link reads and writes."""
+        return arrays
+
+
+class Clip(Link, frozen=True):
+    """``g ← c g`` with the factor ``c`` of the step."""
+
+    def update(self, arrays: Arrays, at: Moment) -> None:
+        """Scale the gradient where it is too long."""
+        if at.clip != 1.0:
+            np.multiply(arrays.g, at.clip, out=arrays.g)
+
+
+class L1(Link, frozen=True):
+    """``g ← g + rate sign(w)``: the gradient of ``rate Σ |w|``, 0 where ``w`` is 0."""
+
+    rate: float
+
+    def update(self, arrays: Arrays, at: Moment) -> None:  # noqa: ARG002 - one signature for all
+        """Add the penalty's gradient."""
+        np.sign(arrays.w, out=arrays.scratch)
+        np.multiply(arrays.scratch, self.rate, out=arrays.scratch)
+        np.add(arrays.g, arrays.scratch, out=arrays.g)
+
+
+class Decay(Link, frozen=True):
+    """``g ← g + rate w``: the gradient of ``rate/2 Σ w²``."""
+
+    rate: float
+
+    def update(self, arrays: Arrays, at: Moment) -> None:  # noqa: ARG002 - one signature for all
+        """Add the decay to the gradient."""
+        np.multiply(arrays.w, self.rate, out=arrays.scratch)
+        np.add(arrays.g, arrays.scratch, out=arrays.g)
+
+
+class DecoupledDecay(Link, frozen=True):
+    """``w ← w (1 - lr rate)``, past the gradient (Loshchilov and Hutter 2019)."""
+
+    rate: float
+
+    def update(self, arrays: Arrays, at: Moment) -> None:
+        """Write the smaller weights where the new ones go."""
+        np.multiply(arrays.w, 1 - at.lr * self.rate, out=arrays.new_w)
+
+    def behind(self, arrays: Arrays) -> Arrays:
+        """Let the rule begin with the smaller weights."""
+        return arrays._replace(w=arrays.new_w)
+
+
+class Move(Link, frozen=True):
+    """``w ← w + rate (g - w)``: towards the value in the gradient's place, for what is not trained.
+
+    The state of the rule is not touched.
+    """
+
+    rate: float
+
+    def update(self, arrays: Arrays, at: Moment) -> None:  # noqa: ARG002 - one signature for all
+        """Move, or keep: a rate of 0 is that of what is frozen."""
+        if self.rate == 1:
+            np.copyto(arrays.new_w, arrays.g)  # to the last bit
+        elif self.rate:
+            np.subtract(arrays.g, arrays.w, out=arrays.g)
+            np.multiply(arrays.g, self.rate, out=arrays.g)
+            np.add(arrays.w, arrays.g, out=arrays.new_w)
+        elif arrays.new_w is not arrays.w:
+            np.copyto(arrays.new_w, arrays.w)
