@@ -1,6 +1,7 @@
 """What to type: how the user has started dptrain, for messages that tell a command.
 
 Attributes:
+    PREFIX: of environment variables that stand for flags.
     COMMAND: the environment variable with which a script says what the user has typed.
 """
 
@@ -10,6 +11,7 @@ import shutil
 import sys
 from pathlib import Path
 
+PREFIX = "DPTRAIN_"
 COMMAND = "DPTRAIN_COMMAND"
 
 
@@ -18,10 +20,12 @@ def program() -> str:
     if typed := os.environ.get(COMMAND):
         return shlex.quote(typed)
     here = Path(sys.argv[0]) if sys.argv and sys.argv[0] else Path()
+    found = shutil.which("dptrain")
     if here.name == "dptrain" and len(here.parts) > 1:
-        found = shutil.which("dptrain")
         if found is None or Path(found).resolve() != here.resolve():
             return shlex.quote(sys.argv[0])
+    elif found is None and sys.executable:  # a script or notebook, or python -m
+        return f"{shlex.quote(sys.executable)} -m dptrain"
     return "dptrain"
 
 

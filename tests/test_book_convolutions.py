@@ -137,7 +137,7 @@ def test_mistakes_name_the_tensor_and_the_command(tmp_path: Path) -> None:
     refused({"b3": None}, "b3 is missing among W1, W2, W3, b1, b2")
     refused({"gamma1": np.ones(4)}, "'gamma1' has no place in the network, which has W1, b1")
     save_params(source, params)
-    command = f"`dptrain convert {source} params.npz --model examples/conv.toml`"
+    command = f"dptrain convert {source} params.npz --model examples/conv.toml`"
     with pytest.raises(UsageError, match=command):
         load_run(source, "last")
     with pytest.raises(UsageError, match=f"does not tell the layers .*{command}"):

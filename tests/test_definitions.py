@@ -56,8 +56,12 @@ def test_defaults_stand_on_the_page_and_in_the_help() -> None:
     assert line("`BatchNorm`, momentum").startswith(f"{norm.momentum}:")
     assert float(line("`BatchNorm`, ε beside the variance")) == norm.epsilon
     text = " ".join(dptrain("train", "--help", env={"COLUMNS": "400", "PATH": ""}).stdout.split())
-    for rate, rules in ((0.1, ["sgd"]), (0.01, ["momentum", "nesterov", "adagrad"])):
+    rates = {0.1: ["sgd"], 0.01: ["momentum", "nesterov", "adagrad"], 0.0001: ["lion"]}
+    for rate, rules in rates.items():
         assert [name for name, rule in RULES.items() if rule.default_lr == rate] == rules
-    assert "0.1 for sgd, 0.01 for momentum, nesterov and adagrad, 0.001 for the others" in text
+    assert (
+        "0.1 for sgd, 0.01 for momentum, nesterov and adagrad, 0.0001 for lion, 0.001 for the "
+        "others"
+    ) in text
     for told in ("1e-7 for adagrad and rmsprop", "1e-8 for adam and adamw"):
         assert told in text

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from dptrain.metrics.records import StepRecord
+from dptrain.optim.rules import RULES
 from tests.sessions import run, write_dataset
 
-OPTIMIZERS = ["sgd", "momentum", "nesterov", "adagrad", "rmsprop", "adam", "adamw"]
+OPTIMIZERS = list(RULES)
 # Each optimizer with its own mixture of everything else, so that all of it is met by somebody.
 SETTINGS: dict[str, dict[str, Any]] = {
     "sgd": {"activation": "sigmoid", "clip_norm": 0.4, "schedule": "step", "decay_every": 2},
@@ -20,6 +21,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "rmsprop": {"shards": 7, "weight_decay": 0.1},
     "adam": {"batch_size": 3, "steps": 50, "clip_norm": 1.0},
     "adamw": {"weight_decay": 0.1, "model": "mlp:20-300-300-3", "shards": 5},
+    "lion": {"weight_decay": 0.3, "clip_norm": 0.5, "warmup": 2},
 }
 EXECUTIONS: list[dict[str, Any]] = [
     {"workers": 2, "transport": "ipc"},

@@ -1,5 +1,6 @@
 """``dptrain train``."""
 
+import os
 import sys
 import time
 from pathlib import Path
@@ -14,6 +15,7 @@ from dptrain.cli.experiments import read_experiment
 from dptrain.cli.flags import ExecutionFlags, ExperimentFlags, given, named_code
 from dptrain.cli.output import print_json
 from dptrain.cli.panels import OUTPUT
+from dptrain.cli.variables import misspelt
 from dptrain.coordinator.observer import Observer
 from dptrain.coordinator.session import Session
 from dptrain.errors import EXIT_SIGHUP, RunFolderError, UsageError
@@ -67,6 +69,8 @@ def train(
     decides = given(experiment_flags) if experiment_flags is not None else {}
     runs_as = given(execution_flags) if execution_flags is not None else {}
     with Artist(observer_for(sys.stderr), draws=curves) as artist:
+        for sentence in misspelt(os.environ):
+            artist.warn(sentence)
         if resume is not None:
             session = _resumed(resume, experiment, decides, runs_as, out, artist)
         else:

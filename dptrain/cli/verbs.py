@@ -9,6 +9,7 @@ from cyclopts import App, Group, Parameter
 from cyclopts.config import Env
 
 from dptrain import __version__
+from dptrain.invocation import PREFIX
 from dptrain.invocation import program as invoked_as
 
 OVERVIEW = {
@@ -53,7 +54,7 @@ def program(arguments: Sequence[str]) -> App:
         help_epilogue=epilogue if seeks else None,
         group_commands=Group("Options", sort_key=len(OVERVIEW)),
         version=__version__,
-        config=Env("DPTRAIN_", command=False),
+        config=Env(PREFIX, command=False),
         help_format="markdown",
         default_parameter=Parameter(show_env_var=False, show_default=False, negative=()),
         result_action="return_value",

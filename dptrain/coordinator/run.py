@@ -137,6 +137,9 @@ class Run:
         if has_ended:
             self._observer.warn(_nothing_to_do(job, progress))
         elif checkpoint is not None:
+            if progress.step >= job.total_steps:
+                more = "--steps" if job.experiment.epochs is None else "--epochs"
+                self._observer.note(f"{progress.step} steps are done; to go on, give more {more}")
             progress.ending = None
             metrics.truncate_after(checkpoint.step)
             folder.discard_kept_after(checkpoint.epoch)

@@ -24,7 +24,9 @@ LossName = Literal[
     "huber",
     "hinge",
 ]
-OptimizerName = Literal["sgd", "momentum", "nesterov", "adagrad", "rmsprop", "adam", "adamw"]
+OptimizerName = Literal[
+    "sgd", "momentum", "nesterov", "adagrad", "rmsprop", "adam", "adamw", "lion"
+]
 ScheduleName = Literal["constant", "step", "exponential", "cosine"]
 Dtype = Literal["float32", "float64"]
 NormaliseName = Literal["none", "standard", "minmax"]
@@ -250,7 +252,7 @@ class Experiment(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         Positive | None,
         Meta(
             description="The learning rate; unless given, or brought along by the model, 0.1 for "
-            "sgd, 0.01 for momentum, nesterov and adagrad, 0.001 for the others."
+            "sgd, 0.01 for momentum, nesterov and adagrad, 0.0001 for lion, 0.001 for the others."
         ),
     ] = None
     momentum: Annotated[
@@ -261,10 +263,15 @@ class Experiment(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         Fraction | None, Meta(description="Share of its mean square that rmsprop keeps; 0.99.")
     ] = None
     beta1: Annotated[
-        Fraction | None, Meta(description="Share of the mean gradient kept, by adam, adamw; 0.9.")
+        Fraction | None,
+        Meta(description="Share of the mean gradient kept, by adam, adamw, lion; 0.9."),
     ] = None
     beta2: Annotated[
-        Fraction | None, Meta(description="Share of the mean square kept, by adam, adamw; 0.999.")
+        Fraction | None,
+        Meta(
+            description="Share of the mean square kept, by adam, adamw, 0.999; of the mean "
+            "gradient, by lion, 0.99."
+        ),
     ] = None
     epsilon: Annotated[
         Positive | None,
@@ -277,7 +284,8 @@ class Experiment(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         Annotated[float, Meta(ge=0)] | None,
         Meta(
             description="Adds weight_decay w to the gradient of the weights, not the biases, and "
-            "nothing to reported losses; decoupled for adamw, for which it is 0.01 unless given."
+            "nothing to reported losses; decoupled for lion, and for adamw, for which it is 0.01 "
+            "unless given."
         ),
     ] = None
     l1: Annotated[

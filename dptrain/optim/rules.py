@@ -177,6 +177,40 @@ class AdamW(Adam, frozen=True, tag="adamw"):
         return DecoupledDecay(rate)
 
 
+class Lion(Rule, frozen=True, tag="lion"):
+    """The sign of a mean of gradients (Chen et al. 2023, "Symbolic discovery", algorithm 2).
+
+    ``w ← w - lr sign(β₁ m + (1 - β₁) g)``, with weight decay as in AdamW; then
+    ``m ← β₂ m + (1 - β₂) g``. Every weight moves by the learning rate, whatever the size of its
+    gradient, so it is to be smaller than Adam's, and weight decay larger. The slot holds
+    ``m / (1 - β₂)``, which takes one pass over the array less.
+    """
+
+    default_lr = 0.0001
+    beta1: Rate = 0.9
+    beta2: Rate = 0.99
+
+    @property
+    def slots(self) -> tuple[str, ...]:
+        """The running mean of gradients, over ``1 - β₂``."""
+        return ("mean",)
+
+    def weight_decay(self, rate: float) -> Link:
+        """Return decay that goes past the sign."""
+        return DecoupledDecay(rate)
+
+    def update(self, arrays: Arrays, at: Moment) -> None:  # noqa: D102
+        w, g, (m,), new_w, (new_m,), scratch = arrays
+        # only the sign counts: this is what it is of, over 1 - β₁
+        np.multiply(m, self.beta1 * (1 - self.beta2) / (1 - self.beta1), out=scratch)
+        np.add(scratch, g, out=scratch)
+        np.multiply(m, self.beta2, out=new_m)
+        np.add(new_m, g, out=new_m)
+        np.sign(scratch, out=scratch)
+        np.multiply(scratch, at.lr, out=scratch)
+        np.subtract(w, scratch, out=new_w)
+
+
 def _mix_squares(h: Array, g: Array, decay: float, new_h: Array, scratch: Array) -> None:
     """``new_h = decay h + g²``; ``scratch`` may be ``g``."""
     np.multiply(g, g, out=scratch)
@@ -194,5 +228,5 @@ def _descend(
     np.subtract(w, scratch, out=new_w)
 
 
-AnyRule = SGD | Momentum | Nesterov | AdaGrad | RMSprop | Adam | AdamW
+AnyRule = SGD | Momentum | Nesterov | AdaGrad | RMSprop | Adam | AdamW | Lion
 RULES: dict[str, type[AnyRule]] = {str(k.__struct_config__.tag): k for k in get_args(AnyRule)}

@@ -56,7 +56,7 @@ LOSSES: dict[str, tuple[dict[str, Any], ...]] = {
 LOSSES |= {"weighed classes": LOSSES["classes"], "weighed regression": LOSSES["regression"]}
 UNITS = {"classes": 3, "two": 1, "regression": 2, "several": 2}
 UNITS |= {"weighed classes": 3, "weighed regression": 2}
-OPTIMIZERS = ("sgd", "momentum", "nesterov", "adagrad", "rmsprop", "adam", "adamw")
+OPTIMIZERS = ("sgd", "momentum", "nesterov", "adagrad", "rmsprop", "adam", "adamw", "lion")
 
 
 @st.composite

@@ -19,6 +19,7 @@ from dptrain.optim.rules import (
     Adam,
     AdamW,
     AnyRule,
+    Lion,
     Momentum,
     Nesterov,
     RMSprop,
@@ -94,6 +95,19 @@ def adam(
     return found
 
 
+def lion(
+    w: float, gradients: Sequence[float], beta1: float, beta2: float, *, decay: float = 0.0
+) -> Weights:
+    """Algorithm 2 of the paper."""
+    m, found = 0.0, []
+    for g in gradients:
+        c = beta1 * m + (1 - beta1) * g
+        w = w - LR * ((c > 0) - (c < 0)) - LR * decay * w
+        m = beta2 * m + (1 - beta2) * g
+        found.append(w)
+    return found
+
+
 # name: rule, formula, its hyperparameters; the second of each kind has the defaults
 CASES: dict[str, tuple[AnyRule, Formula, tuple[float, ...]]] = {
     "sgd": (SGD(), sgd, ()),
@@ -111,6 +125,8 @@ CASES: dict[str, tuple[AnyRule, Formula, tuple[float, ...]]] = {
     "adam without memory": (Adam(0, 0, 1e-3), adam, (0, 0, 1e-3)),
     "adamw": (AdamW(0.7, 0.9, 1e-3), adam, (0.7, 0.9, 1e-3)),
     "adamw by default": (AdamW(), adam, (0.9, 0.999, 1e-8)),
+    "lion": (Lion(0.6, 0.8), lion, (0.6, 0.8)),
+    "lion by default": (Lion(), lion, (0.9, 0.99)),
 }
 EACH = [name for name in CASES if " " not in name]
 
@@ -202,14 +218,15 @@ def test_new_arrays_get_what_old_ones_would(name: str, decay: float) -> None:
         assert all(a.tobytes() == b.tobytes() for a, b in zip(after, before, strict=True))
 
 
-def test_adamw_decays_past_the_moments() -> None:
+@pytest.mark.parametrize("name", ["adamw", "lion"])
+def test_decay_goes_past_the_moments(name: str) -> None:
     w, gradients = random_steps()
-    found = trained(CASES["adamw"][0], w, gradients, weight_decay=0.1, decaying=[(0, 50)])
-    exact = expected("adamw", w, gradients, decay=0.1)
+    found = trained(CASES[name][0], w, gradients, weight_decay=0.1, decaying=[(0, 50)])
+    exact = expected(name, w, gradients, decay=0.1)
     np.testing.assert_allclose(found, exact, rtol=1e-12, atol=1e-14)
 
 
-@pytest.mark.parametrize("name", [name for name in EACH if name != "adamw"])
+@pytest.mark.parametrize("name", [name for name in EACH if name not in ("adamw", "lion")])
 def test_other_rules_see_the_decay_as_part_of_the_gradient(name: str) -> None:
     rule = CASES[name][0]
     w, gradients = random_steps(steps=4)

@@ -148,7 +148,7 @@ def test_an_exception_of_the_network_shows_its_traceback(
     [
         (("--model", EXAMPLE.replace(".py", "s.py")), "did you mean 'own_network.py'"),
         (("--model", EXAMPLE + "s"), "did you mean 'TwoLayerNet'"),
-        (own(arguments="{"), "--model.args: it is no JSON"),
+        (own(arguments="{"), "--model.args '{': it is no JSON"),
         (own(arguments="[3]"), "needs a JSON object"),
         (own(arguments='{"hidden_size": null}'), "null cannot be recorded"),
         (own(arguments='{"hiden_size": 3}'), "cannot be called with"),

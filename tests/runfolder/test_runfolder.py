@@ -157,7 +157,7 @@ def test_a_run_is_found_by_its_folder_and_by_its_members(here: Path) -> None:
 
 def test_a_checkpoint_that_is_not_there() -> None:
     run = RunFolder.open(a_run(Path("run")))
-    message = r"run: has no checkpoint checkpoints/last.safetensors; .* `dptrain train run/exp"
+    message = r"run: has no checkpoint checkpoints/last.safetensors; .* dptrain train run/exp"
     with pytest.raises(RunFolderError, match=message):
         run.existing_checkpoint("last")
     run.last.touch()

@@ -65,6 +65,19 @@ def test_the_command_that_goes_on_can_be_typed_as_it_is(
     assert shlex.split(told) == [str(folder / "experiment.toml")]
 
 
+@pytest.mark.parametrize(("length", "flag"), [("epochs", "--epochs"), ("steps", "--steps")])
+def test_a_run_that_is_resumed_at_its_end_says_so(
+    length: str, flag: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = str(write_dataset(tmp_path / "small.npz"))
+    settings = {"dataset": data, "steps": None, "epochs": None} | {length: 2}
+    done = run(settings, tmp_path / "run", workers=1)
+    for fewer in ([], [flag, "1"]):
+        assert main(["train", "--resume", str(tmp_path / "run"), "--no-curves", *fewer]) == 0
+        told = f"{done.steps} steps are done; to go on, give more {flag}\n"
+        assert told in capsys.readouterr().err
+
+
 def test_a_run_that_has_hardly_begun_says_so(tmp_path: Path) -> None:
     data = str(write_dataset(tmp_path / "small.npz"))
     begun = run({"dataset": data, "steps": None, "epochs": 2}, tmp_path / "run", workers=1)

@@ -40,7 +40,7 @@ def test_a_hang_up_ends_as_a_termination(job: tuple[object, ...], tmp_path: Path
     process.send_signal(signal.SIGHUP)
     code, out, err = finish(process)
     assert code == 129, err
-    assert f"continue with: dptrain train --resume {tmp_path / 'run'}" in out
+    assert f"dptrain train --resume {tmp_path / 'run'}" in out
 
 
 @pytest.mark.parametrize(

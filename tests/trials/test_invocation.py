@@ -1,6 +1,7 @@
 """Messages tell the command that the user has, not one that is not on the PATH."""
 
 import shlex
+import subprocess
 import sys
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from dptrain.invocation import COMMAND, install, program
 from tests.commands import dptrain
 
 ROOT = Path(__file__).parents[2]
+PYTHON = shlex.quote(sys.executable)
 
 
 @pytest.mark.parametrize(
@@ -19,8 +21,10 @@ ROOT = Path(__file__).parents[2]
         ("/there/.venv/bin/dptrain", "/elsewhere", "/there/.venv/bin/dptrain"),
         (".venv/bin/dptrain", "/elsewhere", ".venv/bin/dptrain"),
         ("/an environment/bin/dptrain", "/elsewhere", "'/an environment/bin/dptrain'"),
-        ("/there/site-packages/dptrain/cli/__main__.py", "/elsewhere", "dptrain"),
-        ("notebook.py", "/elsewhere", "dptrain"),
+        ("/there/site-packages/dptrain/__main__.py", "/there/.venv/bin", "dptrain"),
+        ("notebook.py", "/there/.venv/bin", "dptrain"),
+        ("/there/site-packages/dptrain/__main__.py", "/elsewhere", f"{PYTHON} -m dptrain"),
+        ("notebook.py", "/elsewhere", f"{PYTHON} -m dptrain"),
     ],
 )
 def test_the_program(
@@ -43,6 +47,17 @@ def test_a_script_tells_its_own_name(monkeypatch: pytest.MonkeyPatch) -> None:
     assert refused.returncode == 1  # the variable is no setting
     assert COMMAND in (ROOT / "scripts/dptrain").read_text(encoding="utf-8")
     assert COMMAND in (ROOT / "scripts/train").read_text(encoding="utf-8")
+
+
+def test_python_can_be_told_to_run_it() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "dptrain", "evaluate", "nowhere"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert done.stderr.startswith("dptrain: nowhere: there is no such run folder")
 
 
 def test_extras_are_installed_for_this_python() -> None:

@@ -9,6 +9,7 @@ import pytest
 import dptrain
 from dptrain import Dense, Experiment, Network
 from dptrain.cli.__main__ import main
+from dptrain.cli.variables import misspelt
 from dptrain.errors import UsageError
 from dptrain.experiment.files import read_toml
 from dptrain.experiment.models import sizes
@@ -123,6 +124,17 @@ def test_a_hint_names_what_the_verb_has(
 ) -> None:
     assert main(line.split()) == 2
     assert said in capsys.readouterr().err.replace("\n", " ")
+
+
+def test_variables_that_set_nothing_are_told() -> None:
+    given = dict.fromkeys(("LR", "CACHE", "LEARNING_RATE", "EPOCH", "BATCHSIZE", "MINE"), "1")
+    found = list(misspelt({f"DPTRAIN_{name}": value for name, value in given.items()}))
+    assert found == [
+        "the environment variable DPTRAIN_BATCHSIZE sets nothing; did you mean 'batch_size'?",
+        "the environment variable DPTRAIN_EPOCH sets nothing; it is called --epochs here",
+        "the environment variable DPTRAIN_LEARNING_RATE sets nothing; it is called --lr here",
+    ]
+    assert not list(misspelt({"EPOCH": "1", "DPTRAIN_OWN_CHECKS": "2", "DPTRAIN_WORKERS": "3"}))
 
 
 def test_in_python_no_flag_is_named() -> None:

@@ -39,7 +39,7 @@ def applied(job: Job, step: Step) -> Applied:
         penalty = np.zeros(len(w))
         if e.l1:
             penalty = penalty + e.l1 * np.sign(w)
-        if e.decay_in_force and e.optimizer != DECOUPLED:
+        if e.decay_in_force and e.optimizer not in DECOUPLED:
             penalty = penalty + e.decay_in_force * w
         penalty = np.where(book.decaying, penalty, 0)
     room = ROUNDINGS * UNITS[job.dtype.name] * (size + np.abs(penalty))
@@ -55,8 +55,8 @@ def _given(job: Job, step: Step) -> tuple[Array, Array]:
     if e.optimizer in ("momentum", "nesterov"):
         kept = (e.momentum or 0.0) * old["velocity"]
         return new["velocity"] - kept, np.abs(new["velocity"]) + np.abs(kept)
-    if e.optimizer in ("adam", "adamw"):
-        beta = e.beta1 or 0.0
+    if e.optimizer in ("adam", "adamw", "lion"):
+        beta = (e.beta2 if e.optimizer == "lion" else e.beta1) or 0.0
         kept = beta * old["mean"]
         size = np.abs(new["mean"]) + np.abs(kept)
         return (new["mean"] - kept) / (1 - beta), size / (1 - beta)

@@ -174,7 +174,7 @@ def _penalties(seen: Seen) -> Iterator[Slip]:
 
         return Slip(prepares=prepares)
 
-    through = decoupled if e.optimizer == DECOUPLED and decay else coupled
+    through = decoupled if e.optimizer in DECOUPLED and decay else coupled
     decays = np.array([t.trained and is_weight(seen.job, t) for t in seen.tensors], float)
     for what, kind, make, coefficient in (
         ("Weight decay", "weight-decay", through, decay),

@@ -102,6 +102,8 @@ def rule_slips(job: Job, workers: int) -> Iterator[Slip]:
     if name in ("adam", "adamw"):
         yield from _adams(job)
         yield from _counts(job, workers)
+    if name == "lion":
+        yield from _lions(job)
     if name in ("rmsprop", "adagrad"):
         yield from _squares(job)
     if name in ("adam", "adamw", "rmsprop", "adagrad"):
@@ -127,6 +129,32 @@ def book_velocity(job: Job) -> Velocity:
     if job.experiment.optimizer == "nesterov":
         return Velocity(mu, of_g=1.0, of_v=mu)
     return Velocity(mu)
+
+
+def _lions(job: Job) -> Iterator[Slip]:
+    a, b = job.experiment.beta1 or 0.0, job.experiment.beta2 or 0.0
+
+    def lion(
+        signed: tuple[float, float], kept: float, direction: Callable[[Array], Array] = np.sign
+    ) -> Callable[[State, Array, int, float], Array]:
+        def rule(state: State, g: Array, t: int, lr: float) -> Array:  # noqa: ARG001
+            found = direction(signed[0] * state["mean"] + signed[1] * g)
+            state["mean"] = kept * state["mean"] + (1 - kept) * g
+            return found
+
+        return rule
+
+    right = (a, 1 - a)
+    yield Slip("betas-swapped", "β₁ and β₂ are swapped.", rule=lion((b, 1 - b), a))
+    yield Slip("sign", "The sign is missing.", rule=lion(right, b, lambda c: c))
+    what = "The step is the sign of the gradient alone."
+    yield Slip("sign", what, rule=lion((0.0, 1.0), b))
+    what = "The step is the sign of the mean of the step before."
+    yield Slip("sign", what, rule=lion((1.0, 0.0), b))
+    what = "The step is the sign of the new mean: β₂ stands where β₁ should."
+    yield Slip("sign", what, rule=lion((b, 1 - b), b))
+    what = "The mean is kept by β₁, not by β₂."
+    yield Slip("kept", what, rule=lion(right, a))
 
 
 def _velocities(job: Job) -> Iterator[Slip]:

@@ -29,7 +29,7 @@ Clipping = Callable[[int, Array, float], Array]
 # From state, gradient, t and learning rate to what the rate multiplies; the state is updated.
 Rule = Callable[[dict[str, Array], Array, int, float], Array]
 
-DECOUPLED = "adamw"
+DECOUPLED = ("adamw", "lion")
 
 
 class Given(NamedTuple):
@@ -139,6 +139,7 @@ def state_scales(job: Job) -> dict[str, float]:
         "nesterov": {"velocity": 1.0},
         "adagrad": {"squares": 1.0},
         "rmsprop": {"squares": 1 - (e.decay or 0.0)},
+        "lion": {"mean": 1 - (e.beta2 or 0.0)},
     }
     moments = {"mean": 1 - (e.beta1 or 0.0), "squares": 1 - (e.beta2 or 0.0)}
     return scales.get(e.optimizer or "sgd", moments)
@@ -265,7 +266,7 @@ class Textbook:
             g = g + self._penalised(w, slip.penalises) * w.exactly(
                 np.sign(w.value)
             ) * self._constant(e.l1 * slip.decay)
-        if e.decay_in_force and (e.optimizer == DECOUPLED) is slip.recouples:
+        if e.decay_in_force and (e.optimizer in DECOUPLED) is slip.recouples:
             decays = self._penalised(w, slip.decays)
             g = g + decays * w * self._constant(e.decay_in_force * slip.decay)
         return self._floored(g) if e.l1 or e.decay_in_force else g
@@ -287,7 +288,7 @@ class Textbook:
         if slip.descends is not None:
             return self._exact(slip.descends(given, direction.value, float(lr.value)))
         descent = rate * direction
-        if e.decay_in_force and (e.optimizer == DECOUPLED) is not slip.recouples:
+        if e.decay_in_force and (e.optimizer in DECOUPLED) is not slip.recouples:
             decays = self._penalised(w, slip.decays)
             descent = descent + rate * self._constant(e.decay_in_force * slip.decay) * decays * w
         return w - descent
@@ -313,7 +314,14 @@ class Textbook:
             return g / self._deviation(h)
         if e.optimizer in ("adam", "adamw"):
             return self._adam(t, g)
+        if e.optimizer == "lion":
+            return self._lion(g)
         return g
+
+    def _lion(self, g: Bounded) -> Bounded:
+        e, old = self._job.experiment, self._state["mean"] * g.exactly(self._slip.momentum)
+        self._state["mean"] = self._mixed(old, g, e.beta2 or 0.0)
+        return _sign(self._mixed(old, g, e.beta1 or 0.0))
 
     def _adam(self, t: int, g: Bounded) -> Bounded:
         e, state = self._job.experiment, self._state
@@ -386,6 +394,13 @@ def _rest(beta: float, t: int) -> Bounded:
     found = 1 - power
     drawn = 2 * power if t > 1 else 0.0
     return Bounded(np.array(found), np.array(DOUBLE * (drawn + abs(found))), DOUBLE)
+
+
+def _sign(c: Bounded) -> Bounded:
+    """Return the sign; where rounding could turn it, it may be any."""
+    assert c.error is not None
+    sure = (np.abs(c.value) > c.error) | (c.error == 0)
+    return c.like(np.sign(c.value), np.where(sure, 0.0, 2.0))
 
 
 def _root(h: Bounded) -> Bounded:

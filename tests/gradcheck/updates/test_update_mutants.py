@@ -22,6 +22,7 @@ MOMENTUM = {"optimizer": "momentum", "lr": 0.02}
 NESTEROV = {"optimizer": "nesterov", "lr": 0.02}
 ADAM = {"optimizer": "adam", "lr": 0.01}
 ADAMW = {"optimizer": "adamw", "lr": 0.01, "weight_decay": 0.1}
+LION = {"optimizer": "lion", "lr": 0.01, "beta1": 0.7, "beta2": 0.8}
 ADAGRAD = {"optimizer": "adagrad", "lr": 0.02}
 RMSPROP = {"optimizer": "rmsprop", "lr": 0.003}
 DECAY, L1, CLIP = {"weight_decay": 0.05}, {"l1": 0.01}, {"clip_norm": 0.05}
@@ -103,6 +104,11 @@ MUTANTS: list[Mutant] = [
      "Only in dense1.W, dense2.W: the bias correction's step is off by one"),
     (ADAMW | L1, UPDATER, "if self.l1 else", "if self.l1 and not self.rule.default_decay else",
      "The L1 penalty is missing"),
+    (LION, RULES, "        np.sign(scratch, out=scratch)\n", "", "The sign is missing"),
+    (LION, RULES, "self.beta1 * (1 - self.beta2) / (1 - self.beta1)",
+     "self.beta2 * (1 - self.beta2) / (1 - self.beta2)", "The step is the sign of the new mean"),
+    (LION, RULES, "        np.add(scratch, g, out=scratch)\n        np.multiply(m, self.beta2,",
+     "        np.multiply(m, self.beta2,", "The step is the sign of the mean of the step before"),
     (DECAY, LINKS, DECAYED, DECAYED.replace("self.rate", "self.rate / 2"),
      "Weight decay is 0.5 times"),
     (ADAM | DECAY, LINKS, DECAYED, DECAYED.replace("self.rate", "at.lr * self.rate"),
