@@ -244,8 +244,9 @@ def _plain_form(source: Source) -> Form | None:
 def _array_digest(values: Rows) -> str:
     header = f"{values.dtype.str}{values.shape}".encode()
     content = hashlib.sha256()
-    for part in pieces_of(values):
-        content.update(np.ascontiguousarray(values[part]).data)
+    # a single value is refused later, with its name
+    for piece in (values[part] for part in pieces_of(values)) if values.ndim else ():
+        content.update(np.ascontiguousarray(piece).data)
     return hashlib.sha256(header + content.digest()).hexdigest()
 
 
