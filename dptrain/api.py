@@ -30,6 +30,7 @@ from dptrain.experiment.code import MEMORY
 from dptrain.experiment.exchanges import ExchangeName
 from dptrain.experiment.job import plain_job
 from dptrain.experiment.moved import data_at
+from dptrain.experiment.normalisation import offsets_for
 from dptrain.experiment.python_words import in_python
 from dptrain.experiment.schema import (
     Dtype,
@@ -62,6 +63,7 @@ class Settings(TypedDict, total=False):
     """What `fit` takes beside network and data; the fields of `Experiment` and `Execution`."""
 
     normalise: NormaliseName
+    normalise_targets: Literal["none", "standard"]
     loss: LossName
     init_from: str | Path | Result
     freeze: list[str]
@@ -246,6 +248,8 @@ def _fit(
                 task=experiment.task,
                 form=names.form,
                 outputs=names.outputs or (),
+                exact_targets=experiment.normalise_targets != "none",
+                offsets=offsets_for(experiment),
             ),
             origin=origin,
             resumed=resumed,
@@ -268,13 +272,14 @@ def _run_of(run: str | Path | Result) -> Path:
 
 
 def _untrained(trained: TrainedNetwork, settings: dict[str, Any]) -> Network:
-    """Return the network without its weights; what normalises its inputs becomes a setting."""
+    """Return the network without its weights; what normalises its data becomes settings."""
     if isinstance(trained.network, OwnNetwork):
         raise UsageError(
             f"{trained.network.name} holds its trained weights itself; give fit that object again"
         )
     network = trained.network
     layers = list(network.layers)
+    settings.setdefault("normalise_targets", trained.experiment.normalise_targets)
     if trained.experiment.normalise != "none":
         settings.setdefault("normalise", trained.experiment.normalise)
         del layers[0]

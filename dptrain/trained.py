@@ -111,6 +111,8 @@ class TrainedNetwork:
                 whichever rows stand beside it. Of a data frame the columns that the run learnt from
                 are taken, by their names.
 
+        Where targets were standardised, the outputs are in the targets' own units, float64.
+
         Warns:
             ScaleWarning: they seem to have another scale.
 
@@ -119,10 +121,17 @@ class TrainedNetwork:
             DataError: a value is no finite number, or a column is missing.
             UsageError: the network is the user's own, and its code is not at hand.
         """
-        return self.computed(self._samples(x))
+        return self.in_own_units(self.computed(self._samples(x)))
+
+    def in_own_units(self, standardised: NDArray[Any]) -> NDArray[Any]:
+        """Return targets or outputs as they are trained on in the targets' own units."""
+        scale = self.experiment.target_scale
+        return standardised if scale is None else scale.restored(standardised)
 
     def computed(self, samples: NDArray[Any]) -> NDArray[Any]:
         """Return the outputs of samples as they are trained on, such as those of a split.
+
+        They stand for targets as these are trained on, which may be standardised.
 
         Args:
             samples: ``(n, …)`` of the network's dtype.
@@ -204,18 +213,19 @@ class TrainedNetwork:
             rows = np.arange(start, min(start + AT_ONCE, len(split)))
             x, t = split.take(rows, self.parameters.dtype)
             answers.append(self.answers(x))
-            targets.append(t)
+            targets.append(self.in_own_units(t))
         return self._judged(np.concatenate(answers), np.concatenate(targets))
 
     def answers(self, samples: NDArray[Any]) -> NDArray[Any]:
         """Return classes ``(n,)``, or the outputs of a regression; samples as for `computed`."""
-        outputs = self.computed(samples)
+        outputs = self.in_own_units(self.computed(samples))
         return self._classes(outputs) if self.class_names else outputs
 
     def _judged(self, answers: NDArray[Any], t: NDArray[Any]) -> Classification | Regression:
         if self.class_names:
             return classification(t, answers, self.class_names)
-        return regression(t, answers)
+        scale = self.experiment.target_scale
+        return regression(t, answers, None if scale is None else scale.deviation)
 
     def _labels(self, t: ArrayLike) -> NDArray[np.int64]:
         """Return class numbers of labels in any form; one-hot columns of a frame by their names."""
@@ -254,6 +264,8 @@ class TrainedNetwork:
         change, doubt = change_for(scale_of(x), self.experiment.input_scale, shape)
         if doubt:
             warnings.warn(doubt, ScaleWarning, stacklevel=4)
+        if self.experiment.input_offsets is not None:  # before digits are lost
+            x = x.astype(np.float64) - np.reshape(self.experiment.input_offsets, shape)
         samples = changed(x, change, self.parameters.dtype)
         flat = x.reshape(len(x), -1)
         check_finite(samples.reshape(flat.shape), flat, name="input")

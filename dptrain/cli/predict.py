@@ -1,5 +1,6 @@
 """``dptrain predict``."""
 
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
@@ -73,11 +74,24 @@ def predict(
         print_table("", _class_rows(trained, outputs, names), ("row", "class", what, "next"))
     else:
         values = outputs.reshape(len(outputs), -1)
-        rows = [(name, *(f"{v:.6g}" for v in row)) for name, row in zip(names, values, strict=True)]
+        digits = _digits(experiment)
+        rows = [
+            (name, *(f"{v:.{digits}g}" for v in row))
+            for name, row in zip(names, values, strict=True)
+        ]
         print_table("", rows, ("row", *(f"output {k}" for k in range(values.shape[1]))))
     if compared is not None and not json:
         print(compared.told)  # noqa: T201 - the result
     return 0
+
+
+def _digits(experiment: Experiment) -> int:
+    """Return how many tell an output: more where the targets vary little about a large mean."""
+    scale = experiment.target_scale
+    if scale is None:
+        return 6
+    pairs = zip(scale.mean, scale.deviation, strict=True)
+    return 6 + max(math.ceil(math.log10(max(1.0, abs(mean) / each))) for mean, each in pairs)
 
 
 def _assumed(tables: Mapping[Path, Table], experiment: Experiment) -> Iterator[str]:

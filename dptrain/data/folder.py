@@ -31,7 +31,8 @@ class Meta(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     ``digest`` (hex) names the source's contents, ``source`` says where they were read from.
     ``classes`` is 0 for regression. ``rounded`` tells of inputs and targets that have lost digits,
-    ``scale`` of what the inputs were before. ``form`` tells how a CSV was understood, ``notes`` are
+    ``scale`` of what the inputs were before; ``offsets``, perhaps none, have been taken off each
+    sample's numbers. ``form`` tells how a CSV was understood, ``notes`` are
     sentences for the user. ``files`` holds the size in bytes of each .npy file.
     """
 
@@ -47,6 +48,7 @@ class Meta(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     files: dict[str, int]
     form: Form | None = None
     notes: tuple[str, ...] = ()
+    offsets: tuple[float, ...] = ()
 
 
 def open_folder(folder: Path) -> tuple[Meta, dict[str, NDArray[Any]]]:

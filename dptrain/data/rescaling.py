@@ -1,18 +1,17 @@
 """Inputs brought to the scale that a network was trained on, whatever dtype they come in."""
 
 import math
-from collections.abc import Iterator
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dptrain.data.scale import GREY, Scale, layout_of
+from dptrain.data.spool import Rows, pieces_of
 
 # What is done to numbers: nothing, or grey values become fractions of white, or the reverse.
 Change = Literal["none", "divide", "multiply"]
 
-_PIECE = 1 << 20  # numbers looked at together
 _PICTURE = 64  # a sample of fewer numbers is hardly a picture
 _BRIGHT = 128  # who was trained on grey values has seen such
 _FAR = 10  # times the range that a network was trained on
@@ -24,35 +23,32 @@ class ScaleWarning(UserWarning):
     """Inputs seem to have another scale than those a network was trained on."""
 
 
-def scale_of(x: NDArray[Any]) -> Scale:
+def scale_of(x: Rows) -> Scale:
     """Return the scale of samples ``(n, *sample_shape)`` of numbers, of which there is one."""
     low, high, whole = np.inf, -np.inf, True
-    for piece in _pieces(x):
+    for piece in (x[part] for part in pieces_of(x)):
         low, high = min(low, float(piece.min())), max(high, float(piece.max()))
         with np.errstate(invalid="ignore"):  # infinity is refused elsewhere
             whole = whole and (x.dtype.kind != "f" or bool((piece == np.floor(piece)).all()))
     return Scale(low, high, whole, x.dtype == np.uint8, _background(x))
 
 
-def _pieces(x: NDArray[Any]) -> Iterator[NDArray[Any]]:
-    rows = max(1, _PIECE * len(x) // x.size)
-    for start in range(0, len(x), rows):
-        yield x[start : start + rows]
-
-
-def _background(x: NDArray[Any]) -> float | None:
+def _background(x: Rows) -> float | None:
     """Return the mean of the outermost pixels, in all channels."""
     layout = layout_of(x.shape[1:])
-    if layout is None or x[0].size < _PICTURE:
+    if layout is None or math.prod(x.shape[1:]) < _PICTURE:
         return None
     height, width, channels, first = layout
     shape = (channels, height, width) if first else (height, width, channels)
-    pictures = x.reshape(len(x), *shape)
-    if not first:
-        pictures = pictures.transpose(0, 3, 1, 2)
-    edges = pictures[:, :, [0, -1], :], pictures[:, :, 1:-1, [0, -1]]
-    total = sum(float(each.sum(dtype=np.float64)) for each in edges)
-    return round(total / sum(each.size for each in edges), 6)
+    total, count = 0.0, 0
+    for part in pieces_of(x):
+        pictures = x[part].reshape(-1, *shape)
+        if not first:
+            pictures = pictures.transpose(0, 3, 1, 2)
+        for edge in (pictures[:, :, [0, -1], :], pictures[:, :, 1:-1, [0, -1]]):
+            total += float(edge.sum(dtype=np.float64))
+            count += edge.size
+    return round(total / count, 6)
 
 
 def change_for(given: Scale, trained: Scale | None, shape: tuple[int, ...]) -> tuple[Change, str]:

@@ -20,6 +20,7 @@ from dptrain.data.idx_folder import (
 from dptrain.data.npz import read_npz
 from dptrain.data.pickled import PICKLES
 from dptrain.data.raw import RawData
+from dptrain.data.spool import Room
 from dptrain.data.targets import Task
 from dptrain.errors import DataError, UsageError, suggestion
 
@@ -156,8 +157,8 @@ def form_of(source: Source, choices: Choices) -> Form | None:
     return None
 
 
-def read(source: Source, choices: Choices) -> RawData:
-    """Read the files of a source; errors as for ``read_source``."""
+def read(source: Source, choices: Choices, room: Room | None = None) -> RawData:
+    """Read the files of a source; errors as for ``read_source``, ``room`` as for `read_csv`."""
     if source.kind is not Kind.CSV:
         form_of(source, choices)
     match source.kind:
@@ -166,7 +167,7 @@ def read(source: Source, choices: Choices) -> RawData:
         case Kind.IDX:
             return read_idx_files(source.files)
         case Kind.NPZ:
-            return read_npz(source.files[0])
+            return read_npz(source.files[0], room)
         case Kind.PICKLE:
             from dptrain.data.book_pickle import read_book_pickle  # here, because it is rare
 
@@ -181,4 +182,5 @@ def read(source: Source, choices: Choices) -> RawData:
                 choices.task,
                 choices.row_weights,
                 exact=choices.exact,
+                room=room,
             )

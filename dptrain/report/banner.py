@@ -23,6 +23,7 @@ def banner(job: Job, execution: Execution, folder: Path, first_step: int) -> str
         f"network   {network_line(job.network)}, {size_line(job)}, {job.dtype}",
         f"data      {data_line(job)}",
         *columns_lines(job),
+        *target_lines(job),
         f"training  {training_line(job)}",
         *decay_lines(job),
         f"minibatch {minibatch_line(job, execution)}",
@@ -85,6 +86,17 @@ def columns_lines(job: Job) -> list[str]:
     if form.left_out:
         parts.append(f"left out as they number the rows: {', '.join(form.left_out)}")
     return [f"columns   {'; '.join(parts)}"]
+
+
+def target_lines(job: Job) -> list[str]:
+    """Return in which units targets are learnt, unless it is their own. One line, or none."""
+    scale = job.experiment.target_scale
+    if scale is None:
+        return []
+    return [
+        f"targets   standardised by the training rows: {scale}; losses are in these units, "
+        "predictions in the targets' own"
+    ]
 
 
 def listing(words: Iterable[str]) -> str:
