@@ -138,7 +138,8 @@ def test_the_way_on_can_be_followed_as_it_stands(four: str, tmp_path: Path) -> N
     np.savez(lies_at, x_train=X, t_train=T)
     begun = fit(NETWORK, epochs=2, out=tmp_path / "a run")
     experiment = dptrain.load_run(begun.run)[0].experiment
-    _, *words = shlex.split(command_on(experiment, begun.run, str(lies_at)))
+    command = shlex.split(command_on(experiment, begun.run, str(lies_at)))
+    words = command[command.index("train") :]
     assert cli(*words, "--epochs", 4, "--no-curves") == 0
     assert dptrain.load_run(begun.run)[1].digest == four
 
