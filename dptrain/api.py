@@ -23,12 +23,14 @@ from dptrain.coordinator.recorded import (
 )
 from dptrain.coordinator.session import Session
 from dptrain.data.arrays import plain_array
+from dptrain.data.frames import Names
 from dptrain.data.prepared import prepare_arrays
 from dptrain.errors import UsageError
 from dptrain.experiment.code import MEMORY
 from dptrain.experiment.exchanges import ExchangeName
 from dptrain.experiment.job import plain_job
 from dptrain.experiment.moved import data_at
+from dptrain.experiment.normalisation import offsets_for
 from dptrain.experiment.python_words import in_python
 from dptrain.experiment.schema import (
     Dtype,
@@ -45,8 +47,9 @@ from dptrain.nn.network import Network
 from dptrain.own.functions import Params
 from dptrain.own.given import Given
 from dptrain.own.network import OwnNetwork, drawing_kept
-from dptrain.own.origin import Origin
+from dptrain.own.origin import Origin, is_own, own_name
 from dptrain.report.observers import SilentObserver, observer_for
+from dptrain.report.streams import lenient
 from dptrain.report.telling import OnEpoch, telling
 from dptrain.result import Result, result_from
 from dptrain.runfolder import RunFolder
@@ -60,6 +63,7 @@ class Settings(TypedDict, total=False):
     """What `fit` takes beside network and data; the fields of `Experiment` and `Execution`."""
 
     normalise: NormaliseName
+    normalise_targets: Literal["none", "standard"]
     loss: LossName
     init_from: str | Path | Result
     freeze: list[str]
@@ -141,7 +145,8 @@ def fit(
         data: inputs ``(n, *input_shape)`` and targets: class numbers ``(n,)``, one-hot rows
             ``(n, classes)``, names of classes ``(n,)``, or real values ``(n,)`` or ``(n, units)``.
             -1 and 1 are two classes as well. uint8 inputs are grey
-            values and divided by 255; other numbers are taken as they are.
+            values and divided by 255; other numbers are taken as they are. Names of a data
+            frame's columns go with the run, and order what is given later.
         test_data: likewise; without it a fraction ``test`` of the rows is held out.
         sample_weight: how much each row of ``data`` counts, ``(n,)``, 0 or more and not all 0, for
             a `Network`. In training a row's loss is multiplied by its weight, divided by the mean
@@ -192,6 +197,12 @@ def _fit(
     progress: bool,
     on_epoch: OnEpoch | None,
 ) -> Result:
+    for key in ("dataset", "label", "columns", "header", "transpose"):
+        if key in settings:
+            raise UsageError(
+                f"{key}={settings[key]!r} is for a data set that is named, as in dptrain.train; "
+                "fit has the arrays, so give them as they should be"
+            )
     begins = None
     if isinstance(network, Result):
         network = network.network
@@ -199,8 +210,12 @@ def _fit(
         begins, network = network.saved(), _untrained(network, settings)
     execution = {k: settings.pop(k) for k in list(settings) if k in Execution.__struct_fields__}
     origin = None
-    train = _pair(data, "train")
-    test = (None, None) if test_data is None else _pair(test_data, "test")
+    given = _pair(data, "train")
+    names = Names.of(*given)
+    train = _arrays(given, "train")
+    test: tuple[NDArray[Any] | None, NDArray[Any] | None] = (None, None)
+    if test_data is not None:
+        test = _arrays(names.matched(*_pair(test_data, "test")), "test")
     if isinstance(network, Network):
         settings["layers"] = network.description()
         settings["input_shape"] = list(network.input_shape)
@@ -231,6 +246,10 @@ def _fit(
                 w_train=sample_weight,
                 dtype=experiment.dtype,
                 task=experiment.task,
+                form=names.form,
+                outputs=names.outputs or (),
+                exact_targets=experiment.normalise_targets != "none",
+                offsets=offsets_for(experiment),
             ),
             origin=origin,
             resumed=resumed,
@@ -253,20 +272,21 @@ def _run_of(run: str | Path | Result) -> Path:
 
 
 def _untrained(trained: TrainedNetwork, settings: dict[str, Any]) -> Network:
-    """Return the network without its weights; what normalises its inputs becomes a setting."""
+    """Return the network without its weights; what normalises its data becomes settings."""
     if isinstance(trained.network, OwnNetwork):
         raise UsageError(
             f"{trained.network.name} holds its trained weights itself; give fit that object again"
         )
     network = trained.network
     layers = list(network.layers)
+    settings.setdefault("normalise_targets", trained.experiment.normalise_targets)
     if trained.experiment.normalise != "none":
         settings.setdefault("normalise", trained.experiment.normalise)
         del layers[0]
     return Network(network.input_shape, layers)
 
 
-def _pair(data: object, part: str) -> tuple[NDArray[Any], NDArray[Any]]:
+def _pair(data: object, part: str) -> tuple[Any, Any]:
     """Return inputs and targets; refuse anything but a pair of them."""
     if not isinstance(data, tuple | list) or len(data) != 2:
         shape = np.shape(data) if isinstance(data, np.ndarray) else None
@@ -275,7 +295,11 @@ def _pair(data: object, part: str) -> tuple[NDArray[Any], NDArray[Any]]:
             f"fit takes inputs and targets as a pair, fit(network, (x, t)); the {part} data are "
             f"{what}"
         )
-    return plain_array(data[0], f"x_{part}"), plain_array(data[1], f"t_{part}")
+    return data[0], data[1]
+
+
+def _arrays(pair: tuple[Any, Any], part: str) -> tuple[NDArray[Any], NDArray[Any]]:
+    return plain_array(pair[0], f"x_{part}"), plain_array(pair[1], f"t_{part}")
 
 
 def train(
@@ -327,6 +351,12 @@ def train(
             runs_as = build(Execution, ways, "Execution")
             if lies_at is not None:
                 wanted, prepared = data_at(wanted, lies_at)
+        if origin is None and is_own(wanted.model):
+            name = own_name(wanted.model)
+            raise UsageError(
+                f"the experiment's network is code, {wanted.model}; give an object of it, "
+                f"network={name}(...), or the function {name}"
+            )
         return _trained(
             wanted,
             runs_as,
@@ -378,5 +408,5 @@ def _trained(
     found = result_from(outcome)
     if progress:
         for note in found.notes:
-            print(note, file=sys.stderr)  # noqa: T201 - as the progress is shown
+            print(note, file=lenient(sys.stderr))
     return found

@@ -1,7 +1,6 @@
 """Trained networks from and to the book's parameter files; of a network of one's own, to them."""
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,11 +10,12 @@ from numpy.typing import NDArray
 from dptrain.arithmetic.digest import digest
 from dptrain.checkpoint.checkpoint import Checkpoint
 from dptrain.data.dataset import Dataset
-from dptrain.errors import DataError
+from dptrain.errors import DataError, UsageError
 from dptrain.experiment.files import to_toml
 from dptrain.experiment.job import Job, opened_data, prepared_data
 from dptrain.experiment.schema import ActivationName, Experiment
 from dptrain.experiment.settle import settle
+from dptrain.experiment.settled import from_anywhere
 from dptrain.nn.network import Network
 from dptrain.own.network import OwnNetwork
 from dptrain.trained import TrainedNetwork
@@ -58,8 +58,8 @@ def network_from(
     all_float32 = all(array.dtype == np.float32 for array in params.values())
     described = replace(described, init_from=None, dtype="float32" if all_float32 else "float64")
     opened = opened_data(described, prepared_data(described))
-    experiment = _settled(described, opened)
-    network = Job(experiment, opened).network
+    job = Job(_settled(described, opened), opened)
+    experiment, network = job.experiment, job.network
     assert isinstance(network, Network)
     tensors = book_tensors(network)
     check_params(params, tensors)
@@ -85,11 +85,17 @@ def book_params(trained: TrainedNetwork) -> dict[str, NDArray[Any]]:
     """Return a network's parameters as the book's files have them, or those of its own code.
 
     Raises:
-        UsageError: as `book_tensors`.
+        UsageError: as `book_tensors`, or targets were standardised.
     """
     weights = trained.weights
     if isinstance(trained.network, OwnNetwork):
         return weights
+    if trained.experiment.target_scale is not None:
+        raise UsageError(
+            f"the network puts out standardised targets ({trained.experiment.target_scale}), for "
+            "which the book's files have no place; write an .npz or an .onnx, or train without "
+            "--normalise-targets"
+        )
     return {each.name: each.to_book(weights[each.own]) for each in book_tensors(trained.network)}
 
 
@@ -100,9 +106,8 @@ def _settled(experiment: Experiment, opened: Dataset) -> Experiment:
     settled = settle(
         experiment, *counts, opened.digest, targets, form=opened.form, scale=opened.scale
     )
-    path = Path(settled.dataset)
     return replace(
         settled,
-        dataset=str(path.resolve()) if path.exists() else settled.dataset,
+        dataset=from_anywhere(settled.dataset),
         input_shape=list(opened.sample_shape),
     )

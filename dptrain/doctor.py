@@ -19,6 +19,7 @@ from dptrain.data.prepared import cache_folder
 from dptrain.errors import ResourceError
 from dptrain.exchange.barrier import suitable
 from dptrain.exchange.memory import SharedMemory
+from dptrain.launch.descriptors import eventfd_refusal
 from dptrain.launch.local import pidfd_of
 from dptrain.machine.cores import allowed_cores, can_pin, quotas, usable_cores
 from dptrain.machine.memory import available_memory, left_in_groups
@@ -157,6 +158,8 @@ def _tcp() -> Finding:
 
 
 def _bind(what: str, address: str, remedy: str) -> Finding:
+    if why := eventfd_refusal():
+        return Finding(what, f"cannot be used: {why}", ok=False, remedy="use --workers 1")
     context = zmq.Context()
     socket = context.socket(zmq.ROUTER)
     try:

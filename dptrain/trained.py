@@ -12,13 +12,14 @@ from numpy.typing import ArrayLike, NDArray
 
 from dptrain.arithmetic.digest import digest
 from dptrain.checkpoint.checkpoint import Checkpoint, load_checkpoint
-from dptrain.data.arrays import class_numbers, plain_array
+from dptrain.data.arrays import finite_numbers, numbered, plain_array
 from dptrain.data.dataset import Split
-from dptrain.data.frames import columns_of
+from dptrain.data.frames import check_rows, columns_of, names_of
 from dptrain.data.inputs import check_finite
 from dptrain.data.pickled import PICKLES
 from dptrain.data.rescaling import ScaleWarning, change_for, changed, scale_of
-from dptrain.errors import CheckpointError, DptrainError, ShapeError, UsageError
+from dptrain.data.targets import are_one_hot
+from dptrain.errors import CheckpointError, DataError, DptrainError, ShapeError, UsageError
 from dptrain.evaluation.classification import Classification, classification
 from dptrain.evaluation.regression import Regression, regression
 from dptrain.experiment.code import evaluation_rows
@@ -110,18 +111,27 @@ class TrainedNetwork:
                 whichever rows stand beside it. Of a data frame the columns that the run learnt from
                 are taken, by their names.
 
+        Where targets were standardised, the outputs are in the targets' own units, float64.
+
         Warns:
             ScaleWarning: they seem to have another scale.
 
         Raises:
             ShapeError: the samples do not fit the network.
-            DataError: a value is not finite, or a column is missing.
+            DataError: a value is no finite number, or a column is missing.
             UsageError: the network is the user's own, and its code is not at hand.
         """
-        return self.computed(self._samples(x))
+        return self.in_own_units(self.computed(self._samples(x)))
+
+    def in_own_units(self, standardised: NDArray[Any]) -> NDArray[Any]:
+        """Return targets or outputs as they are trained on in the targets' own units."""
+        scale = self.experiment.target_scale
+        return standardised if scale is None else scale.restored(standardised)
 
     def computed(self, samples: NDArray[Any]) -> NDArray[Any]:
         """Return the outputs of samples as they are trained on, such as those of a split.
+
+        They stand for targets as these are trained on, which may be standardised.
 
         Args:
             samples: ``(n, …)`` of the network's dtype.
@@ -156,7 +166,13 @@ class TrainedNetwork:
         return self.loss.predictions(self._scores(self.outputs(x)))
 
     def classify(self, x: ArrayLike) -> NDArray[np.intp]:
-        """Return the most likely class number of each sample, ``(n,)``."""
+        """Return the most likely class number of each sample, ``(n,)``.
+
+        Raises:
+            UsageError: the network predicts numbers.
+        """
+        if not self.class_names:
+            raise UsageError("the network predicts numbers, not classes; use predict or evaluate")
         return self._classes(self.outputs(x))
 
     def _classes(self, outputs: NDArray[Any]) -> NDArray[np.intp]:
@@ -170,19 +186,25 @@ class TrainedNetwork:
 
         Those are class numbers, names of classes, or one-hot rows.
         """
-        return float(np.mean(self.classify(x) == self._labels(t)))
+        check_rows(x, t)
+        answers = self.classify(x)
+        return classification(self._labels(t), answers, self.class_names).accuracy
 
     def evaluate(self, x: ArrayLike, t: ArrayLike) -> Classification | Regression:
         """Return how good the answers are: accuracy, precision, recall …, or R², RMSE and MAE.
 
         Args:
             x: samples, as for `outputs`.
-            t: class numbers ``(n,)`` or one-hot rows; of a regression ``(n,)`` or ``(n, k)``.
+            t: class numbers ``(n,)``, names of classes, or one-hot rows; of a regression
+                ``(n,)`` or ``(n, k)``.
 
         Raises:
             ShapeError, DataError: as `outputs`, or the targets are not as many as the samples.
         """
-        return self._judged(self.answers(self._samples(x)), t)
+        check_rows(x, t)
+        answers = self.answers(self._samples(x))
+        targets = self._labels(t) if self.class_names else finite_numbers(t, "t")
+        return self._judged(answers, targets)
 
     def evaluate_split(self, split: Split) -> Classification | Regression:
         """Return the same of a split of a data set, of which few rows are in memory at once."""
@@ -191,29 +213,26 @@ class TrainedNetwork:
             rows = np.arange(start, min(start + AT_ONCE, len(split)))
             x, t = split.take(rows, self.parameters.dtype)
             answers.append(self.answers(x))
-            targets.append(t)
+            targets.append(self.in_own_units(t))
         return self._judged(np.concatenate(answers), np.concatenate(targets))
 
     def answers(self, samples: NDArray[Any]) -> NDArray[Any]:
         """Return classes ``(n,)``, or the outputs of a regression; samples as for `computed`."""
-        outputs = self.computed(samples)
+        outputs = self.in_own_units(self.computed(samples))
         return self._classes(outputs) if self.class_names else outputs
 
-    def _judged(self, answers: NDArray[Any], t: ArrayLike) -> Classification | Regression:
+    def _judged(self, answers: NDArray[Any], t: NDArray[Any]) -> Classification | Regression:
         if self.class_names:
-            return classification(self._labels(t), answers, self.class_names)
-        return regression(t, answers)
+            return classification(t, answers, self.class_names)
+        scale = self.experiment.target_scale
+        return regression(t, answers, None if scale is None else scale.deviation)
 
-    def _labels(self, t: ArrayLike) -> NDArray[Any]:
-        """Return class numbers, also of one-hot rows, of words, and of -1 and 1."""
-        labels = plain_array(t, "the targets")
-        if labels.ndim == 2 and labels.shape[1] > 1:
-            numbers: NDArray[np.intp] = labels.argmax(axis=1)
-            return numbers
-        labels = labels.reshape(-1)
-        if labels.dtype.kind == "U" or (labels < 0).any():
-            return class_numbers(labels, self.class_names, "the targets")
-        return labels
+    def _labels(self, t: ArrayLike) -> NDArray[np.int64]:
+        """Return class numbers of labels in any form; one-hot columns of a frame by their names."""
+        labels, names = plain_array(t, "t"), names_of(t) or ()
+        if len(names) > 1 and set(names) <= set(self.class_names) and are_one_hot(labels):
+            labels = np.array(names)[labels.argmax(axis=1)]
+        return numbered(labels, self.class_names, "t")
 
     def _scores(self, outputs: NDArray[Any]) -> NDArray[Any]:
         """Return outputs, for both classes where one output tells them apart by its sign."""
@@ -224,6 +243,8 @@ class TrainedNetwork:
     def _samples(self, given: ArrayLike) -> NDArray[Any]:
         """Return samples as they are trained on."""
         x = plain_array(columns_of(given, self.experiment.columns), "the input")
+        if x.dtype.kind not in "buif":
+            raise DataError(f"the input has dtype {x.dtype}; it must hold numbers or booleans")
         shape = self.network.input_shape
         size = math.prod(shape)
         if x.shape == shape:
@@ -243,6 +264,8 @@ class TrainedNetwork:
         change, doubt = change_for(scale_of(x), self.experiment.input_scale, shape)
         if doubt:
             warnings.warn(doubt, ScaleWarning, stacklevel=4)
+        if self.experiment.input_offsets is not None:  # before digits are lost
+            x = x.astype(np.float64) - np.reshape(self.experiment.input_offsets, shape)
         samples = changed(x, change, self.parameters.dtype)
         flat = x.reshape(len(x), -1)
         check_finite(samples.reshape(flat.shape), flat, name="input")

@@ -52,6 +52,8 @@ def test_settings_are_the_fields_of_the_schema() -> None:
     other |= {
         "dataset_digest",
         "input_scale",
+        "input_offsets",
+        "target_scale",
         "label",
         "columns",
         "header",

@@ -48,7 +48,9 @@ def test_rows_of_the_table(folder: Path, data: Path) -> None:
         x, t = arrays["x_test"], arrays["t_test"]
     assert found[0].accuracy == trained.accuracy(x, t)
     pruned = variants(trained, [0.9], None)[1]
-    again = type(trained)(trained.network, pruned.parameters, trained.experiment, ())
+    again = type(trained)(
+        trained.network, pruned.parameters, trained.experiment, trained.class_names
+    )
     assert found[2].accuracy == again.accuracy(x, t)
     assert found[2].agreement == np.mean(again.classify(x) == trained.classify(x))
 

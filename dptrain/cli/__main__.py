@@ -43,7 +43,7 @@ def _carried_out(arguments: Sequence[str] | None) -> int:
     except KeyboardInterrupt:
         return _complain("interrupted", EXIT_SIGINT)
     except OSError as error:
-        lost = give_up(sys.stdout)  # unless the write that failed was the last that it held
+        lost = give_up(sys.stdout) or getattr(sys.stdout, "failed", False)
         if isinstance(error, BrokenPipeError):  # whoever read the output has had enough
             return EXIT_ERROR
         if not lost:

@@ -8,7 +8,7 @@ from dptrain.experiment.schema import MODEL_FIELDS
 from dptrain.invocation import word
 from dptrain.own.origin import is_own
 
-_NETWORK = ("model", "layers", "input_shape", "normalise", *MODEL_FIELDS)
+_NETWORK = ("model", "layers", "input_shape", "normalise", "normalise_targets", *MODEL_FIELDS)
 
 
 def with_saved_network(settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from dptrain.checkpoint.atomic import atomic_write
 from dptrain.checkpoint.checkpoint import Checkpoint
 from dptrain.cli.completion import RunPath
 from dptrain.cli.experiments import read_experiment
-from dptrain.cli.output import print_json
+from dptrain.cli.output import note, print_json
 from dptrain.conversion import book_params, dense_experiment, network_from
 from dptrain.data.pickled import PICKLES
 from dptrain.errors import EXIT_CHECK_FAILED, DataError, UsageError
@@ -50,7 +50,7 @@ def convert(
     Dense ones need --activation, convolutional ones --model. What the book lays out in another way,
     filters, flattened images, the factor of dropout, is told. MODEL.onnx is for other programs; it
     is run on test rows with onnxruntime, and the difference told: exit code 3 if that is more than
-    rounding. Its input is not scaled: divide grey values by 255.
+    rounding. Its input is not scaled: what it takes is told, and stands in the model.
 
     Args:
         source: A run folder, a model, or a file of the book's, such as sample_weight.pkl.
@@ -98,7 +98,7 @@ def convert(
 def _export(target: Path, trained: TrainedNetwork) -> "Comparison":
     try:
         from dptrain.onnx_export.check import compared
-        from dptrain.onnx_export.model import onnx_model
+        from dptrain.onnx_export.model import input_text, onnx_model
     except ImportError as error:
         raise UsageError(
             f"{target}: to write ONNX the package {error.name} is needed; install dptrain with its "
@@ -106,6 +106,7 @@ def _export(target: Path, trained: TrainedNetwork) -> "Comparison":
         ) from None
     model = onnx_model(trained).SerializeToString(deterministic=True)
     atomic_write(target, model)
+    note(f"{target} takes: {input_text(trained)}")
     return compared(model, trained)
 
 

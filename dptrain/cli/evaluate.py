@@ -71,6 +71,8 @@ def evaluate(
     notes = []
     if checkpoint == "best" and dataset is None and chosen_by_test(job):
         notes.append(flattered("the checkpoint best"))
+    if job.experiment.target_scale is not None:
+        notes.append("losses are of standardised targets, RMSE and MAE in the targets' own units")
     if json:
         splits = {s: each.plain() for s, each in found.items()}
         print_json(summary | {"splits": splits, "notes": notes})

@@ -20,6 +20,8 @@ NOT_FLAGS = {
     "layers",
     "dataset_digest",
     "input_scale",
+    "input_offsets",
+    "target_scale",
     "init_digest",
     "model_digest",
     "model_state",

@@ -103,7 +103,7 @@ def _subject(what: str | None, flags: dict[str, Any], seed: int) -> Subject:
     settings = with_saved_network(override(_small(recorded) if recorded else {}, flags))
     origin: Origin | None = named_code(flags)
     described = build(Experiment, settings, what or "the command line")
-    rows = len(opened_data(described, prepared_data(described)).train)
+    rows = len(opened_data(described, prepared_data(described, centred=False)).train)
     small = build(Experiment, shrunk(settings, rows), what or "the command line")
     return Subject(small, origin, seed, given=as_given(small, override(recorded, flags), rows))
 

@@ -1,5 +1,6 @@
 """``dptrain predict``."""
 
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
@@ -9,12 +10,12 @@ import numpy as np
 from cyclopts import Parameter
 from numpy.typing import NDArray
 
+from dptrain.cli.agreement import agreement
 from dptrain.cli.completion import RunPath
 from dptrain.cli.flags import CodeFlags, warn_of_change
 from dptrain.cli.output import note, print_json, scale_notes
 from dptrain.cli.pictures import Reader
 from dptrain.cli.samples import input_files, is_picture, is_table, read_samples, read_table
-from dptrain.data.csv_classes import class_number
 from dptrain.data.csv_table import Table
 from dptrain.experiment.schema import Experiment
 from dptrain.own.network import OwnNetwork
@@ -60,22 +61,37 @@ def predict(
     outputs = np.concatenate(_predicted(trained, files, found))
     names = _names(files, [len(each) for each in found], len(outputs))
     classifies = bool(trained.class_names) and outputs.ndim == 2
-    right = _right(trained, outputs, _labels(files, found, tables)) if classifies else None
+    compared = None
+    if classifies or outputs.shape[1:] == (1,):
+        column = next(_label_names(tables.values()), "")
+        labels = _labels(files, found, tables)
+        compared = agreement(outputs, labels, column, trained.class_names)
     if json:
-        compared = {} if right is None else {"right": int(right.sum())}
-        print_json({"run": str(run), "input": _listed(files)} | _plain(trained, outputs) | compared)
+        summary = {"run": str(run), "input": _listed(files)} | _plain(trained, outputs)
+        print_json(summary | ({} if compared is None else compared.plain))
     elif classifies:
         what = _values(trained)[0]
         print_table("", _class_rows(trained, outputs, names), ("row", "class", what, "next"))
     else:
         values = outputs.reshape(len(outputs), -1)
-        rows = [(name, *(f"{v:.6g}" for v in row)) for name, row in zip(names, values, strict=True)]
+        digits = _digits(experiment)
+        rows = [
+            (name, *(f"{v:.{digits}g}" for v in row))
+            for name, row in zip(names, values, strict=True)
+        ]
         print_table("", rows, ("row", *(f"output {k}" for k in range(values.shape[1]))))
-    if right is not None and not json:
-        name = next(_label_names(tables.values()))
-        told = f"{right.sum()} of {len(right)} are as column {name!r} says"
-        print(told)  # noqa: T201 - the result
+    if compared is not None and not json:
+        print(compared.told)  # noqa: T201 - the result
     return 0
+
+
+def _digits(experiment: Experiment) -> int:
+    """Return how many tell an output: more where the targets vary little about a large mean."""
+    scale = experiment.target_scale
+    if scale is None:
+        return 6
+    pairs = zip(scale.mean, scale.deviation, strict=True)
+    return 6 + max(math.ceil(math.log10(max(1.0, abs(mean) / each))) for mean, each in pairs)
 
 
 def _assumed(tables: Mapping[Path, Table], experiment: Experiment) -> Iterator[str]:
@@ -107,18 +123,6 @@ def _labels(
     for file, rows in zip(files, samples, strict=True):
         labels = tables[file].labels if file in tables else []
         found += labels or [None] * len(rows)
-    return found
-
-
-def _right(
-    trained: TrainedNetwork, outputs: NDArray[Any], labels: Sequence[str | None]
-) -> NDArray[np.bool_] | None:
-    """Return which rows that have labels are right; None where that cannot be told."""
-    rows = [row for row, label in enumerate(labels) if label is not None]
-    classes = [class_number(label, trained.class_names) for label in labels if label is not None]
-    if not rows or None in classes:
-        return None
-    found: NDArray[np.bool_] = outputs[rows].argmax(axis=1) == np.array(classes)
     return found
 
 

@@ -68,6 +68,7 @@ def train(
     """
     decides = given(experiment_flags) if experiment_flags is not None else {}
     runs_as = given(execution_flags) if execution_flags is not None else {}
+    lies_at = str(decides.get("dataset", ""))
     with Artist(observer_for(sys.stderr), draws=curves) as artist:
         for sentence in misspelt(os.environ):
             artist.warn(sentence)
@@ -75,7 +76,7 @@ def train(
             session = _resumed(resume, experiment, decides, runs_as, out, artist)
         else:
             session = _new(experiment, decides, runs_as, out, artist)
-        return _report(session.run(), artist, as_json=json)
+        return _report(session.run(), artist, lies_at, as_json=json)
 
 
 def _new(
@@ -149,7 +150,7 @@ def _resumed(
         raise
 
 
-def _report(outcome: "Outcome", artist: Artist, *, as_json: bool) -> int:
+def _report(outcome: "Outcome", artist: Artist, lies_at: str, *, as_json: bool) -> int:
     from dptrain.report.tables import print_outcome
 
     if outcome.finished:
@@ -158,7 +159,7 @@ def _report(outcome: "Outcome", artist: Artist, *, as_json: bool) -> int:
         print_json(outcome.summary() | {"wall_seconds": time.perf_counter() - BEGAN})
     else:
         try:
-            print_outcome(outcome, time.perf_counter() - BEGAN)
+            print_outcome(outcome, time.perf_counter() - BEGAN, lies_at)
         except OSError:
             if outcome.exit_code != EXIT_SIGHUP:
                 raise

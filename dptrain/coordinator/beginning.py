@@ -1,5 +1,6 @@
 """What a run begins with: new weights, saved ones (transfer learning), or its own checkpoint."""
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -80,6 +81,7 @@ def begin_with(job: Job, saved: Checkpoint, parameters: NDArray[Any]) -> Beginni
             continue
         np.copyto(view, tensor)
         found.taken.append(name)
+    _move_shift(job, saved, views, found.taken)
     if not found.taken:
         raise UsageError(
             f"{origin} has no tensor that this network has too: it has "
@@ -94,6 +96,19 @@ def begin_with(job: Job, saved: Checkpoint, parameters: NDArray[Any]) -> Beginni
             "only what is taken over"
         )
     return found._replace(changed=tuple(changed_meanings(job, saved, found.taken)))
+
+
+def _move_shift(
+    job: Job, saved: Checkpoint, views: dict[str, NDArray[Any]], taken: Collection[str]
+) -> None:
+    """Let the shift of a `Normalise` layer go by what is taken off the inputs before it."""
+    name = next(iter(views))
+    recorded = parse_toml(saved.experiment, "the saved weights")["experiment"]
+    before, now = recorded.get("input_offsets"), job.experiment.input_offsets
+    if before != now and name in taken and name.endswith(".shift"):
+        shift = views[name]
+        moved = np.subtract(before or 0.0, now or 0.0)  # float64, as the sum must be
+        shift[...] = shift + np.broadcast_to(moved, shift.size).reshape(shift.shape)
 
 
 def scale_doubt(job: Job, saved: Checkpoint) -> str:

@@ -90,4 +90,16 @@ def way_on(experiment: Experiment, run: Path, origin: Origin | None) -> str:
         return f"dptrain.fit(..., resume={str(run)!r}), with the same network and arrays"
     if isinstance(origin, Given):
         return f"dptrain.train(..., resume={str(run)!r}), with the same network"
-    return f"{program()} train --resume {word(run)}{naming(experiment.model)}"
+    return command_on(experiment, run)
+
+
+def command_on(experiment: Experiment, run: Path, lies_at: str = "") -> str:
+    """Return the command line that continues a run.
+
+    Args:
+        experiment: of the run.
+        run: its folder.
+        lies_at: the file that has stood in for the arrays of a script.
+    """
+    data = f" --dataset {word(lies_at)}" if experiment.dataset == MEMORY else ""
+    return f"{program()} train --resume {word(run)}{naming(experiment.model)}{data}"

@@ -99,15 +99,20 @@ def large_numbers(job: Job) -> list[str]:
     rows = np.arange(min(SEEN, len(job.dataset.train)))
     x, t = job.dataset.train.take(rows, job.dtype)
     found = []
+    own = isinstance(job.network, OwnNetwork)
     normalised = job.experiment.normalise != "none"
     if not normalised and (size := _largest(x)) > LARGE:
-        own = isinstance(job.network, OwnNetwork)
         remedy = "scale them" if own else "give --normalise standard"
         found.append(f"inputs have means or deviations up to {size:.4g}: {remedy}")
     if not job.dataset.classes and (size := _largest(t)) > LARGE:
+        remedy = (
+            "take off their mean and divide them by their deviation"
+            if own
+            else "give --normalise-targets standard"
+        )
         found.append(
-            f"targets have a mean or deviation of {size:.4g}: take off their mean and divide them "
-            "by their deviation, as a network begins with outputs near 0"
+            f"targets have a mean or deviation of {size:.4g}: {remedy}, as a network begins with "
+            "outputs near 0"
         )
     return found
 

@@ -30,12 +30,12 @@ from dptrain.coordinator.remarks import large_numbers, remarks
 from dptrain.coordinator.signals import StopSignal
 from dptrain.coordinator.trainer import Trainer
 from dptrain.data.dataset import Dataset
-from dptrain.data.source import PACKAGED
 from dptrain.errors import (
     EXIT_ERROR,
     CheckpointError,
     Interrupted,
     NonFiniteError,
+    OwnCodeError,
     RunFolderError,
     WorkersLostError,
 )
@@ -47,7 +47,7 @@ from dptrain.experiment.files import read_toml, to_toml
 from dptrain.experiment.job import Job, opened_data, prepared_data
 from dptrain.experiment.rehearsed import rehearsed
 from dptrain.experiment.schema import Execution, Experiment
-from dptrain.experiment.settled import settled_for
+from dptrain.experiment.settled import from_anywhere, settled_for
 from dptrain.launch.local import Crew
 from dptrain.metrics.lines import read_metrics
 from dptrain.metrics.records import (
@@ -214,18 +214,20 @@ class Run:
             self._observer.warn(warning)
         workers, shards = int(self._execution.workers or 1), int(found.experiment.shards or 1)
         if workers > shards:
+            spare = workers - shards
+            do = "update weights and evaluate" if spare > 1 else "updates weights and evaluates"
             self._observer.warn(
                 f"{workers} workers share {shards} shard{'s' * (shards > 1)}: "
-                f"{workers - shards} of them only update weights and evaluate"
+                f"{spare} of them only {do}"
             )
         return found.experiment, found.network
 
     def _settle(self, dataset: Dataset) -> Experiment:
         workers = int(self._execution.workers or 1)
         settled = settled_for(self._experiment, dataset, workers, self._origin)
-        path = Path(settled.dataset)
-        named = self._prepared is None and settled.dataset not in PACKAGED and path.exists()
-        return replace(settled, dataset=str(path.resolve())) if named else settled
+        if self._prepared is not None:
+            return settled
+        return replace(settled, dataset=from_anywhere(settled.dataset))
 
     def _engine(
         self, stack: ExitStack, job: Job, data: Path, state: State, first_step: int
@@ -264,7 +266,7 @@ class Run:
                 hints[-1] = "try a smaller --lr, --clip-norm 1, or --dtype float64"
             last = _last_good(self._folder)
             raise NonFiniteError(f"{error}\n{last}{'; '.join(hints)}") from None
-        except WorkersLostError as error:
+        except (WorkersLostError, OwnCodeError) as error:
             trainer.save()
             saved = f"step {trainer.progress.step} is saved; continue with: "
             way = way_on(self._experiment, self._folder.path, self._origin)

@@ -8,8 +8,13 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from dptrain.data.csv_classes import class_number
+from dptrain.data.csv_header import number
+from dptrain.data.inputs import check_finite
 from dptrain.data.raw import RawData
+from dptrain.data.targets import are_one_hot
 from dptrain.errors import DataError, suggestion
+
+_MOST_NAMES = 8  # of classes in a message
 
 
 def plain_array(given: ArrayLike, name: str) -> NDArray[Any]:
@@ -47,7 +52,7 @@ def _decoded(array: NDArray[Any], name: str) -> NDArray[Any]:
 def _typed(array: NDArray[Any], name: str) -> NDArray[Any]:
     """Return objects as numbers or text; raise DataError where one is missing, or of both kinds."""
     for row, value in enumerate(array.reshape(len(array), -1) if array.ndim else ()):
-        if any(each is None or each != each or "NAType" in type(each).__name__ for each in value):
+        if any(map(_missing, value)):
             raise DataError(f"{name} lacks a value in row {row} (counting from 0); leave it out")
     if len({isinstance(each, str) for each in array.flat}) > 1:
         raise DataError(f"{name} holds words as well as numbers; give one kind")
@@ -55,25 +60,40 @@ def _typed(array: NDArray[Any], name: str) -> NDArray[Any]:
     return found
 
 
+def finite_numbers(given: ArrayLike, name: str) -> NDArray[np.float64]:
+    """Return numbers to predict as float64; raise DataError where there is anything else."""
+    array = plain_array(given, name)
+    if array.dtype.kind not in "buif":
+        raise DataError(f"{name} has dtype {array.dtype}; it must hold numbers or booleans")
+    values = array.astype(np.float64)
+    check_finite(values, array, name=name)
+    return values
+
+
+def _missing(value: object) -> bool:
+    # pandas' NA and NaT cannot be compared without an error, or come out as themselves
+    return value is None or type(value).__name__ in ("NAType", "NaTType") or value != value
+
+
 def named_classes(data: RawData, known: Sequence[str] = ()) -> RawData:
     """Return targets that are words as class numbers, by the words of the training part in order.
 
     Numbers in quotes are numbers, as they are in a table. ``known`` are the names of a run's
-    classes, by which words and negative numbers are numbered instead.
+    classes, by which labels are numbered instead; see `numbered`.
 
     Raises:
         DataError: the test part has a word that the training part lacks, or a label is none of
             ``known``.
     """
+    if data.class_names:  # the source has named and numbered them
+        return data
     train = _decoded(data.t_train, "t_train")
     test = None if data.t_test is None else _decoded(data.t_test, "t_test")
-    if known:
-        data = replace(data, class_names=tuple(known))
-    if train.dtype.kind != "U" and not (known and _negative(train, test)):
+    if not known and train.dtype.kind != "U":
         return data
-    if train.ndim == 2 and train.shape[1] == 1:
-        train, test = train[:, 0], None if test is None else test.reshape(len(test), -1)[:, 0]
     if not known:
+        if train.ndim == 2 and train.shape[1] == 1:
+            train, test = train[:, 0], None if test is None else test.reshape(len(test), -1)[:, 0]
         try:
             whole = train.astype(np.int64), None if test is None else test.astype(np.int64)
         except ValueError:
@@ -81,14 +101,49 @@ def named_classes(data: RawData, known: Sequence[str] = ()) -> RawData:
         else:
             return replace(data, t_train=whole[0], t_test=whole[1])
     names = tuple(known) or tuple(str(each) for each in np.unique(train))
-    numbers = class_numbers(train, names, "t_train")
-    others = None if test is None else class_numbers(test, names, "t_test")
+    numbers = numbered(train, names, "t_train")
+    others = None if test is None else numbered(test, names, "t_test")
     return replace(data, t_train=numbers, t_test=others, class_names=names)
 
 
-def _negative(train: NDArray[Any], test: NDArray[Any] | None) -> bool:
-    parts = [train] if test is None else [train, test]
-    return all(each.dtype.kind in "if" for each in parts) and any((t < 0).any() for t in parts)
+def numbered(t: NDArray[Any], names: Sequence[str], what: str) -> NDArray[np.int64]:
+    """Return class numbers ``(n,)`` of labels in any form.
+
+    Labels are words; or numbers that are the names of classes, such as -1 and 1; otherwise class
+    numbers from 0, or one-hot rows ``(n, classes)``.
+
+    Raises:
+        DataError: a label is no class.
+    """
+    if t.ndim == 2 and t.shape[1] > 1:
+        if t.shape[1] != len(names) or not are_one_hot(t):
+            raise DataError(
+                f"{what} of shape {t.shape} are no one-hot rows of the {len(names)} classes "
+                f"{_listed(names)}; give these, class numbers or names"
+            )
+        found: NDArray[np.intp] = t.argmax(axis=1)
+        return found.astype(np.int64)
+    labels = t.reshape(-1)
+    values = [value for name in names if (value := number(name)) is not None]
+    named = len(values) == len(names) and values != list(range(len(names)))
+    if (
+        t.dtype.kind not in "buif"
+        or (labels < 0).any()
+        or (named and np.isin(labels, values).all())
+    ):
+        return class_numbers(labels, names, what)
+    fits = np.isin(labels, range(len(names)))
+    if not fits.all():
+        row = int(np.argmin(fits))
+        raise DataError(
+            f"{what} holds {labels[row]} in row {row} (counting from 0), which is no number of a "
+            f"class: they are 0 to {len(names) - 1}, for {_listed(names)}"
+        )
+    return labels.astype(np.int64)
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(names[:_MOST_NAMES]) + ", …" * (len(names) > _MOST_NAMES)
 
 
 def class_numbers(t: NDArray[Any], names: Sequence[str], what: str) -> NDArray[np.int64]:
@@ -105,6 +160,6 @@ def class_numbers(t: NDArray[Any], names: Sequence[str], what: str) -> NDArray[n
         near = suggestion(word, names) or "; they are the classes of training"
         raise DataError(
             f"{what} holds {word!r} in row {row} (counting from 0), which is none of "
-            f"{', '.join(names)}{near}"
+            f"{_listed(names)}{near}"
         )
     return np.array(places, np.int64)[inverse]

@@ -1,18 +1,18 @@
 """Columns of a table that are hardly features: they tell the label, or where a row stands."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
+from dptrain.data.csv_labels import Labels
 from dptrain.data.row_weights import WEIGHT_NAMES
+from dptrain.data.spool import Rows, pieces_of
 
 _FEWEST_ROWS = 10  # with fewer, a column may count them by chance
 
 
-def table_doubts(
-    features: NDArray[np.float64], labels: list[str], names: Sequence[str]
-) -> tuple[str, ...]:
+def table_doubts(features: Rows, labels: Labels, names: Sequence[str]) -> tuple[str, ...]:
     """Return a sentence for each column that counts the rows or repeats the label.
 
     Args:
@@ -22,7 +22,16 @@ def table_doubts(
     """
     if len(features) < _FEWEST_ROWS:
         return ()
-    return tuple(_doubts(features, labels, names))
+    counting, repeating = _counting(features), _repeating(features, labels)
+    return tuple(
+        f"column {name!r} counts the rows: where these are sorted, it tells the label; "
+        "leave it out with --columns"
+        if i in counting
+        else f"column {name!r} repeats the label, so that nothing else need be learnt; leave it "
+        "out with --columns"
+        for i, name in enumerate(names)
+        if i in counting or i in repeating
+    )
 
 
 def likely_weights(names: Sequence[str]) -> tuple[str, ...]:
@@ -35,35 +44,36 @@ def likely_weights(names: Sequence[str]) -> tuple[str, ...]:
     )
 
 
-def _doubts(
-    features: NDArray[np.float64], labels: list[str], names: Sequence[str]
-) -> Iterator[str]:
-    _, numbers = np.unique(np.array(labels), return_inverse=True)
-    classes = int(numbers.max()) + 1
-    # The first rows tell of nearly all columns that they do not count, without a look at the rest.
-    may_count = (np.diff(features[:_FEWEST_ROWS], axis=0) == 1).all(axis=0)
-    may_count &= (features[0] == 0) | (features[0] == 1)  # years and ages may follow each other too
-    for name, column, counts in zip(names, features.T, may_count, strict=True):
-        if counts and (np.diff(column) == 1).all():
-            yield (
-                f"column {name!r} counts the rows: where these are sorted, it tells the label; "
-                "leave it out with --columns"
-            )
-        elif classes > 1 and _repeats(column, numbers, classes):
-            yield (
-                f"column {name!r} repeats the label, so that nothing else need be learnt; leave it "
-                "out with --columns"
-            )
+def _counting(features: Rows) -> set[int]:
+    """Return which columns rise by one from row to row, from 0 or 1."""
+    first = features[:1][0]
+    found = np.flatnonzero((first == 0) | (first == 1))  # years and ages may follow each other too
+    before: NDArray[np.float64] = features[:0]
+    for start in pieces_of(features):
+        if not len(found):  # soon so, in nearly all tables
+            break
+        piece = np.concatenate([before, features[start]])
+        with np.errstate(over="ignore"):  # between numbers near the largest that there are
+            found = found[(np.diff(piece[:, found], axis=0) == 1).all(axis=0)]
+        before = piece[-1:]
+    return set(found.tolist())
 
 
-def _repeats(column: NDArray[np.float64], numbers: NDArray[np.intp], classes: int) -> bool:
-    """Return whether a column has one value for each class, another for each other class."""
-    if 2 * classes > len(numbers):  # numbers to predict: any column of its own in each row would
-        return False
-    # Most columns fail here, before all of their rows are sorted.
-    if len(np.unique(column[:_FEWEST_ROWS])) != len(np.unique(numbers[:_FEWEST_ROWS])):
-        return False
-    values, which = np.unique(column, return_inverse=True)
-    if len(values) != classes:
-        return False
-    return len(np.unique(which * classes + numbers)) == classes
+def _repeating(features: Rows, labels: Labels) -> set[int]:
+    """Return which columns have one value for each label, another for each other one."""
+    texts = len(labels.texts)
+    if labels.values is not None or texts < 2 or 2 * texts > len(labels):
+        return set()  # of numbers to predict, any column of its own in each row would
+    codes = np.frombuffer(labels.codes, np.intc)
+    found = np.arange(features.shape[1])
+    value_of = np.full((texts, len(found)), np.nan)
+    for part in pieces_of(features):
+        if not len(found):
+            break
+        piece, of = features[part][:, found], codes[part]
+        new, at = np.unique(of, return_index=True)
+        unseen = np.isnan(value_of[new, 0])
+        value_of[new[unseen]] = piece[at[unseen]]
+        same = (piece == value_of[of]).all(axis=0)
+        found, value_of = found[same], value_of[:, same]
+    return {int(i) for i, of in zip(found, value_of.T, strict=True) if len(np.unique(of)) == texts}

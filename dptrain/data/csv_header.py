@@ -13,6 +13,7 @@ LIKELY_LABELS = ("class", "species", "y", "t")
 LABEL_NAMES = (*CERTAIN_LABELS, *LIKELY_LABELS)
 
 _MOST_NAMES = 6  # in a message
+_FEW = 10  # with fewer rows, all of a column may be fractions by chance
 
 # A column of these names that never repeats itself numbers the rows.
 _INDEX_NAMES = ("", "unnamed: 0", "id", "index")
@@ -85,6 +86,8 @@ def find_columns(
     chosen: Sequence[str] | None,
     header: bool | None = None,
     weights: str | None = None,
+    *,
+    exact: bool = False,
 ) -> Columns:
     """Return the columns of the file whose first rows are given.
 
@@ -97,6 +100,8 @@ def find_columns(
             that number the rows.
         header: whether the first row names the columns; None finds out.
         weights: the column of the rows' weights, by name or number; None where there is none.
+        exact: whether ``label`` and ``columns`` are names and no numbers, as a run records them:
+            a column called 3 need not be the third.
 
     Raises:
         DataError: there is no column of a given name, or several; or it cannot be told which is
@@ -113,12 +118,19 @@ def find_columns(
         )
     picked = None
     if chosen is not None:
-        picked = tuple(_position(file, names, header, "columns", each) for each in chosen)
-    weighs = None if weights is None else _position(file, names, header, "row_weights", weights)
+        picked = tuple(
+            _position(file, names, header, "columns", each, exact=exact) for each in chosen
+        )
+        for i in picked:
+            if picked.count(i) > 1:
+                raise DataError(f"{file}: columns names {names[i]!r} twice; name it once")
+    weighs = None
+    if weights is not None:
+        weighs = _position(file, names, header, "row_weights", weights, exact=exact)
     if label is None:
         position = _likely_label(file, names, body, picked or (), weighs)
     else:
-        position = _position(file, names, header, "label", label)
+        position = _position(file, names, header, "label", label, exact=exact)
     left_out: tuple[int, ...] = ()
     if picked is None:
         others = [i for i in range(len(names)) if i not in (position, weighs)]
@@ -170,7 +182,9 @@ def _is_header(file: str, rows: list[list[str]], named: Sequence[str | None]) ->
     if all(numeric):
         # two numbers from 0, or four from 1, may well be the values of a row
         from_one = first == [str(i + 1) for i in range(len(first))]
-        if len(rows) > 1 and ((counts and len(first) == 2) or (from_one and len(first) > 3)):
+        few = (counts and len(first) == 2) or (from_one and len(first) > 3)
+        years = not counts and _whole_above_fractions(rows)
+        if len(rows) > 1 and (few or years):
             raise DataError(
                 f"{file}: the first line, {','.join(first)}, may name the columns or be a row; "
                 "give --header or --no-header"
@@ -179,8 +193,16 @@ def _is_header(file: str, rows: list[list[str]], named: Sequence[str | None]) ->
     known = {*LABEL_NAMES, *(name.lower() for name in named if name)}
     if any(cell.lower() in known for cell in first) or not any(numeric):
         return True
-    if len(rows) == 1 or numeric == [number(cell) is not None for cell in rows[1]]:
+    if len(rows) == 1:
         return False
+    if numeric == [number(cell) is not None for cell in rows[1]]:
+        if not _stands_out(rows, numeric.index(False)):
+            return False
+        if not counts or len(counted) < 2:
+            raise DataError(
+                f"{file}: the first line, {','.join(first)}, may name the columns or be a row, as "
+                f"no other row has {first[numeric.index(False)]!r}; give --header or --no-header"
+            )
     if counts:
         return True
     at = numeric.index(False)
@@ -189,6 +211,23 @@ def _is_header(file: str, rows: list[list[str]], named: Sequence[str | None]) ->
         "it is hardly a name; give --header if the line names the columns, --no-header if it is a "
         "row"
     )
+
+
+def _whole_above_fractions(rows: list[list[str]]) -> bool:
+    """Return whether whole numbers, such as years, stand above columns of fractions alone.
+
+    One of the columns may hold whole numbers as well, as labels are.
+    """
+    first, *others = rows
+    fractions = sum(all("." in row[i] for row in others if i < len(row)) for i in range(len(first)))
+    whole = all(cell.strip().isdecimal() for cell in first)
+    return whole and len(others) >= _FEW and fractions >= max(1, len(first) - 1)
+
+
+def _stands_out(rows: list[list[str]], at: int) -> bool:
+    """Return whether words of a column occur again and again, but not that of the first row."""
+    first, *others = [row[at].strip() for row in rows if at < len(row)]
+    return first not in others and 2 * len(set(others)) <= len(others)
 
 
 def _is_index(name: str, cells: list[str]) -> bool:
@@ -226,20 +265,22 @@ def _is_words(body: list[list[str]], at: int) -> bool:
     return any(cell and number(cell) is None for cell in cells)
 
 
-def _position(file: str, names: tuple[str, ...], header: bool, setting: str, name: str) -> int:
+def _position(
+    file: str, names: tuple[str, ...], header: bool, setting: str, name: str, *, exact: bool
+) -> int:
     if name in names:
         _check_single(file, names, name)
         return names.index(name)
-    if setting == "label" and name in ("first", "last"):
+    if setting == "label" and name in ("first", "last") and not exact:
         return 0 if name == "first" else len(names) - 1
-    if name.isdecimal():
+    if name.isdecimal() and not exact:
         if not 1 <= int(name) <= len(names):
             raise DataError(
                 f"{file}: {setting}={name}: there is no such column; they count from 1 to "
                 f"{len(names)}"
             )
         return int(name) - 1
-    if not header:
+    if not header and not exact:
         raise DataError(
             f"{file}: {setting}={name!r} names a column, but the file has no header line; "
             f"add one, or give its number from 1{', first or last' * (setting == 'label')}"

@@ -62,6 +62,12 @@ def _by_name(
             f"{file}: has {len(first)} columns and no header line, but the run learnt from "
             f"{len(columns)}: {', '.join(columns)}; name the columns in the first line"
         )
+    places = [names.index(name) for name in columns if name in names]
+    if all(numeric) and places != sorted(places):
+        raise DataError(
+            f"{file}: the first line, {','.join(first)}, may name the columns or be a row; give "
+            f"them in the order of the run, {','.join(columns)}"
+        )
     if any(numeric) and not any(found):
         at = numeric.index(False)
         cell = f"{first[at]!r} is not a number" if first[at] else "empty"
@@ -78,7 +84,7 @@ def _by_name(
             f"{file}: has no column {missing[0]!r}{others}, which the run learnt from"
             f"{suggestion(missing[0], free)}"
         )
-    for name in columns:
+    for name in (*columns, label or ""):
         if names.count(name) > 1:
             raise DataError(f"{file}: {names.count(name)} columns are called {name!r}; rename one")
     target = names.index(label) if label in names and label not in columns else None

@@ -7,10 +7,12 @@ import csv
 import io
 import itertools
 import math
+import re
 import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,9 +21,11 @@ from dptrain.data.csv_cells import bad_cell
 from dptrain.data.csv_classes import label_targets
 from dptrain.data.csv_doubts import likely_weights, table_doubts
 from dptrain.data.csv_header import Columns, Form, find_columns, number
+from dptrain.data.csv_labels import Labels, Lines
 from dptrain.data.csv_match import match_columns
 from dptrain.data.opening import opened
 from dptrain.data.raw import RawData
+from dptrain.data.spool import Room, Rows, Spool
 from dptrain.data.targets import Task
 from dptrain.errors import DataError
 
@@ -33,21 +37,34 @@ _HEAD = 100
 
 @dataclass(frozen=True)
 class Table:
-    """A CSV file with its label column set apart.
+    """A CSV file in memory, with its label column set apart.
 
     Attributes:
         features: float64 (rows, columns to learn from).
         labels: the label column's text, one a row; empty where the file has none.
-        lines: the line of the file on which each row ends, counting from 1.
         columns: what the file has.
-        weights: of the rows, float64 (rows,); None where no column holds them.
     """
 
     features: NDArray[np.float64]
     labels: list[str]
-    lines: list[int]
     columns: Columns
-    weights: NDArray[np.float64] | None = None
+
+
+@dataclass(frozen=True)
+class _Read:
+    """What was read of a file, which need not fit into memory.
+
+    Attributes:
+        features: as of `Table`, perhaps in a file.
+        labels: as of `Table`.
+        lines: of the rows.
+        weights: of the rows, float64 (rows,); None where no column holds them.
+    """
+
+    features: Rows
+    labels: Labels
+    lines: Lines
+    weights: NDArray[np.float64] | None
 
 
 def table_form(
@@ -56,14 +73,15 @@ def table_form(
     columns: Sequence[str] | None,
     header: bool | None = None,
     row_weights: str | None = None,
+    *,
+    exact: bool = False,
 ) -> Form:
     """Return how a file is understood, from its first rows; arguments and errors as `read_csv`."""
     file = str(path)
     with _rows(path) as rows:
         head = _head(file, rows)
-        found = find_columns(
-            file, [cells for _, cells in head], label, columns, header, row_weights
-        )
+        first = [cells for _, cells in head]
+        found = find_columns(file, first, label, columns, header, row_weights, exact=exact)
     assert found.label is not None
     weights = None if found.weights is None else found.names[found.weights]
     return Form(found.header, found.features, found.names[found.label], found.left_out, weights)
@@ -77,14 +95,19 @@ def read_csv(
     class_names: Sequence[str] = (),
     task: Task | None = None,
     row_weights: str | None = None,
+    *,
+    exact: bool = False,
+    room: Room | None = None,
 ) -> RawData:
     """Return the rows as a training part: features float64 (rows, columns), targets and classes.
 
-    ``label``, ``columns``, ``header`` and ``row_weights`` are those of `find_columns`. Labels
-    of text become classes numbered in sorted order, which are named. Whole numbers become class
-    labels, int64 (rows,), and other numbers regression targets, float64 (rows, 1). ``class_names``
-    are those of a run: labels are then numbered by them, and others are refused. ``task`` is that
-    of `normalise_targets`.
+    Where there is ``room``, features of more than 8 MB are `FileRows` in a file there.
+
+    ``label``, ``columns``, ``header``, ``row_weights`` and ``exact`` are those of `find_columns`.
+    Labels of text become classes numbered in sorted order, which are named. Whole numbers become
+    class labels, int64 (rows,), and other numbers regression targets, float64 (rows, 1).
+    ``class_names`` are those of a run: labels are then numbered by them, and others are refused.
+    ``task`` is that of `normalise_targets`.
 
     Raises DataError naming line and column of ragged rows, empty cells and cells that hold no
     finite number, or no weight.
@@ -92,16 +115,17 @@ def read_csv(
     file = str(path)
     with _rows(path) as rows:
         head = _head(file, rows)
-        found = find_columns(
-            file, [cells for _, cells in head], label, columns, header, row_weights
-        )
-        table = _table(file, head, rows, found)
+        first = [cells for _, cells in head]
+        found = find_columns(file, first, label, columns, header, row_weights, exact=exact)
+        spool, labels = Spool(len(found.inputs), room), Labels(exact=bool(class_names))
+        table = _table(file, head, rows, found, spool, labels, choosing=not exact)
     targets, names = label_targets(file, table.labels, table.lines, class_names, task)
     notes = table_doubts(table.features, table.labels, found.features)
     if columns is None:
         notes += likely_weights(found.features)
+    # which do all that is asked of an array on the way to a prepared data set
     return RawData(
-        table.features,
+        cast(NDArray[Any], table.features),
         targets,
         class_names=names,
         input_names=found.features,
@@ -134,7 +158,9 @@ def read_samples_csv(
             label=label,
             features=features,
         )
-        return _table(file, head, rows, found, learning=False)
+        spool, labels = Spool(len(found.inputs), None), Labels(exact=True)
+        table = _table(file, head, rows, found, spool, labels, learning=False, choosing=False)
+    return Table(np.asarray(table.features), list(table.labels), found)
 
 
 @contextlib.contextmanager
@@ -144,8 +170,9 @@ def _rows(path: Path) -> Iterator[Iterator[_Row]]:
         # utf-8-sig, because spreadsheets begin their files with a byte order mark.
         text = io.TextIOWrapper(stream, encoding="utf-8-sig", newline="")
         try:
-            first = text.readline()
-            reader = csv.reader(itertools.chain([first], text), delimiter=_delimiter(first))
+            first = [text.readline(), text.readline()]
+            lines = itertools.chain(first, text)
+            reader = csv.reader(lines, delimiter=_delimiter(first), skipinitialspace=True)
             yield (
                 (reader.line_num, cells)
                 for cells in reader
@@ -163,9 +190,15 @@ def _rows(path: Path) -> Iterator[Iterator[_Row]]:
             raise DataError(f"{path}: line {reader.line_num}: {error}") from None
 
 
-def _delimiter(line: str) -> str:
-    """Return what separates the cells of a line: a comma, unless there are more of another."""
-    return max(",;\t", key=line.count)
+def _delimiter(lines: list[str]) -> str:
+    """Return what separates the cells of the first lines: what there is most of in each of them.
+
+    Of semicolons and as many commas semicolons, beside which commas may be decimal points.
+    """
+    bare = [re.sub('"[^"]*"', "", line) for line in lines if line.strip()] or [""]
+    counts = {mark: [line.count(mark) for line in bare] for mark in "\t;,"}
+    best = max(counts, key=lambda mark: (min(counts[mark]), counts[mark][0], sum(counts[mark])))
+    return best if any(counts[best]) else ","
 
 
 def _head(file: str, rows: Iterator[_Row]) -> list[_Row]:
@@ -180,29 +213,42 @@ def _table(
     head: list[_Row],
     rows: Iterator[_Row],
     columns: Columns,
+    features: Spool,
+    labels: Labels,
     *,
     learning: bool = True,
-) -> Table:
-    """Return all rows; ``learning`` says that each needs a label."""
+    choosing: bool,
+) -> _Read:
+    """Return all rows; ``learning`` says that each needs a label, ``choosing`` is of `bad_cell`."""
     rows = itertools.chain(head[1:] if columns.header else head, rows)
-    table = _split(file, rows, columns, learning=learning)
-    if not table.lines:
+    lines, weights = _split(
+        file, rows, columns, features, labels, learning=learning, choosing=choosing
+    )
+    if not lines:
         raise DataError(f"{file}: holds a header line, but no rows")
-    finite = np.isfinite(table.features)
-    if not finite.all():
-        row, column = np.argwhere(~finite)[0]
+    matrix = features.rows(len(lines))
+    if features.unusable is not None:
+        row, column, value = features.unusable
         raise DataError(
-            f"{file}: line {table.lines[row]}, column {columns.features[column]!r}: "
-            f"{table.features[row, column]} is not a finite number"
+            f"{file}: line {lines[row]}, column {columns.features[column]!r}: "
+            f"{value} is not a finite number"
         )
-    return table
+    return _Read(matrix, labels, lines, weights)
 
 
-def _split(file: str, rows: Iterator[_Row], columns: Columns, *, learning: bool) -> Table:
-    features = array.array("d")
-    weights: list[float] = []
-    labels: list[str] = []
-    lines: list[int] = []
+def _split(
+    file: str,
+    rows: Iterator[_Row],
+    columns: Columns,
+    features: Spool,
+    labels: Labels,
+    *,
+    learning: bool,
+    choosing: bool,
+) -> tuple[Lines, NDArray[np.float64] | None]:
+    """Add all rows to features and labels; return their lines, and weights where they have any."""
+    lines = Lines()
+    weights = array.array("d")
     for line, cells in rows:
         if len(cells) != len(columns.names):
             # as R writes row names; a guess might be wrong and move every column by one
@@ -224,14 +270,15 @@ def _split(file: str, rows: Iterator[_Row], columns: Columns, *, learning: bool)
         inputs = [cells[i] for i in columns.inputs]
         bad = "_" in "".join(inputs)  # float() takes 2024_01; a table's cell is not Python
         try:
-            features.extend(map(float, inputs))
+            features.values.extend(map(float, inputs))
         except ValueError:
             bad = True
         if bad:
             others = (each for _, each in rows)
-            raise bad_cell(file, line, cells, columns, others, learning=learning)
-    matrix = np.frombuffer(features).reshape(len(lines), len(columns.inputs))
-    return Table(matrix, labels, lines, columns, np.array(weights) if weights else None)
+            raise bad_cell(file, line, cells, columns, others, choosing=choosing)
+        if len(features.values) >= features.full:
+            features.flush()
+    return lines, np.array(weights) if weights else None
 
 
 def _weight(file: str, line: int, cells: list[str], columns: Columns) -> float:

@@ -15,6 +15,7 @@ from dptrain.data.rescaling import Change, changed
 from dptrain.data.rounding import Rounded
 from dptrain.data.row_weights import relative_weights
 from dptrain.data.scale import Scale
+from dptrain.data.target_scale import TargetScale
 from dptrain.errors import UsageError
 
 # They enter the random streams that choose the rows: never renumber.
@@ -29,9 +30,9 @@ class Split:
     that are divided by 255 on the way out. ``targets``: class labels (n,) int64, or regression
     targets (n, k). ``index``: which of the n rows belong to the split, ascending; None for all of
     them. ``change``: what is done to the inputs as they are stored, in place of the division of
-    grey values, for a network that was trained on another scale. ``weights``: (n,) of the run's
-    dtype, of mean 1 over the split; None where every row counts the same. Only the rows that are
-    trained on have them.
+    grey values, for a network that was trained on another scale. ``target_scale``: what targets to
+    predict are standardised by on the way out. ``weights``: (n,) of the run's dtype, of mean 1 over
+    the split; None where every row counts the same. Only the rows that are trained on have them.
     """
 
     inputs: NDArray[Any]
@@ -39,6 +40,7 @@ class Split:
     index: NDArray[np.intp] | None = None
     change: Change | None = None
     weights: NDArray[Any] | None = None
+    target_scale: TargetScale | None = None
 
     def __len__(self) -> int:
         return len(self.inputs) if self.index is None else len(self.index)
@@ -58,8 +60,9 @@ class Split:
         """Copy the split's rows number ``order``, shape (m,), into ``x_out`` and ``t_out``.
 
         Both are C-contiguous and have m rows; ``x_out`` has the run's dtype, ``t_out`` that of the
-        targets. The numbers lie in [0, len(self)); that is not checked. Nothing is allocated where
-        ``index`` is None and grey values have a place on the way: ``grey``, shaped as ``x_out``.
+        targets, or any where they are standardised. The numbers lie in [0, len(self)); that is not
+        checked. Nothing is allocated where ``index`` is None, targets are not standardised, and
+        grey values have a place on the way: ``grey``, shaped as ``x_out``.
         """
         rows = order if self.index is None else self.index[order]
         # mode="raise" would gather into a buffer first, to leave x_out alone on an error.
@@ -72,7 +75,19 @@ class Split:
             scale_grey(grey, x_out)
         else:
             self.inputs.take(rows, 0, x_out, "clip")
-        self.targets.take(rows, 0, t_out, "clip")
+        if self.target_scale is not None:
+            t_out[...] = self.target_scale.standardised(self.targets[rows])
+        else:
+            self.targets.take(rows, 0, t_out, "clip")
+
+    def target_dtype(self, dtype: DTypeLike) -> np.dtype[Any]:
+        """Return that of the targets in a run of a dtype, which they may be stored in or not."""
+        return self.targets.dtype if self.target_scale is None else np.dtype(dtype)
+
+    def all_targets(self) -> NDArray[Any]:
+        """Return the targets of all rows as they are trained on, standardised ones in float64."""
+        found = self.targets if self.index is None else self.targets[self.index]
+        return found if self.target_scale is None else self.target_scale.standardised(found)
 
     def gather_weights(self, order: NDArray[np.intp], out: NDArray[Any]) -> None:
         """Copy the weights of rows number ``order``, shape (m,), into ``out``; as `gather`."""
@@ -83,7 +98,7 @@ class Split:
     def take(self, order: NDArray[np.intp], dtype: DTypeLike) -> tuple[NDArray[Any], NDArray[Any]]:
         """Return the split's rows number ``order`` as new arrays: inputs in ``dtype``, targets."""
         x = np.empty((len(order), *self.inputs.shape[1:]), dtype)
-        t = np.empty((len(order), *self.targets.shape[1:]), self.targets.dtype)
+        t = np.empty((len(order), *self.targets.shape[1:]), self.target_dtype(dtype))
         self.gather(order, x, t)
         return x, t
 
@@ -95,8 +110,9 @@ class Dataset:
     ``digest`` (hex) names the contents of the source. ``classes`` is 0 for regression.
     ``class_names`` has one name per class. ``target_shape`` is () for class labels, (k,) for
     regression. ``rounded`` tells of inputs and targets that have lost digits, ``scale`` of what the
-    inputs were before. ``validation`` and ``test`` may be empty. ``form`` tells how a CSV was
-    understood, ``notes`` are sentences for the user.
+    inputs were before; ``offsets``, perhaps none, have been taken off their numbers.
+    ``validation`` and ``test`` may be empty. ``form`` tells how a CSV was understood, ``notes`` are
+    sentences for the user.
     """
 
     name: str
@@ -113,6 +129,7 @@ class Dataset:
     test: Split
     form: Form | None = None
     notes: tuple[str, ...] = ()
+    offsets: tuple[float, ...] = ()
 
     def shaped(self, shape: tuple[int, ...]) -> Self:
         """Return the data set with samples of another shape of the same size."""
@@ -129,11 +146,18 @@ class Dataset:
         """Return the data set with inputs in the scale of a network trained on another."""
         if change == ("divide" if self.train.grey else "none"):
             return self
+        return self._with(change=change)
+
+    def standardised(self, scale: TargetScale | None) -> Self:
+        """Return the data set with targets that are standardised, unless there is no scale."""
+        return self if scale is None else self._with(target_scale=scale)
+
+    def _with(self, **of_splits: Any) -> Self:
         return replace(
             self,
-            train=replace(self.train, change=change),
-            validation=replace(self.validation, change=change),
-            test=replace(self.test, change=change),
+            train=replace(self.train, **of_splits),
+            validation=replace(self.validation, **of_splits),
+            test=replace(self.test, **of_splits),
         )
 
 
@@ -182,6 +206,7 @@ def open_dataset(
         test=test_split,
         form=meta.form,
         notes=meta.notes,
+        offsets=meta.offsets,
     )
 
 

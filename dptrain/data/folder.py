@@ -20,7 +20,7 @@ from dptrain.data.rounding import Rounded
 from dptrain.data.scale import Scale
 from dptrain.errors import DataError
 
-FORMAT_VERSION = 6
+FORMAT_VERSION = 7
 META = "meta.json"
 _TRAIN_FILES = {"x_train.npy", "t_train.npy"}
 _ALL_FILES = _TRAIN_FILES | {"w_train.npy", "x_test.npy", "t_test.npy"}
@@ -31,7 +31,8 @@ class Meta(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     ``digest`` (hex) names the source's contents, ``source`` says where they were read from.
     ``classes`` is 0 for regression. ``rounded`` tells of inputs and targets that have lost digits,
-    ``scale`` of what the inputs were before. ``form`` tells how a CSV was understood, ``notes`` are
+    ``scale`` of what the inputs were before; ``offsets``, perhaps none, have been taken off each
+    sample's numbers. ``form`` tells how a CSV was understood, ``notes`` are
     sentences for the user. ``files`` holds the size in bytes of each .npy file.
     """
 
@@ -47,6 +48,7 @@ class Meta(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     files: dict[str, int]
     form: Form | None = None
     notes: tuple[str, ...] = ()
+    offsets: tuple[float, ...] = ()
 
 
 def open_folder(folder: Path) -> tuple[Meta, dict[str, NDArray[Any]]]:

@@ -4,10 +4,11 @@ import contextlib
 from pathlib import Path
 
 from dptrain.data.source import Kind, Source
+from dptrain.data.spool import IN_MEMORY
 
 _SAMPLE = 1 << 16
-# Python's own: a text and a number for the label of a row, and the number of its line.
-_BYTES_A_ROW = 60
+# For its label, and what that becomes.
+_BYTES_A_ROW = 15
 
 
 def memory_needed(source: Source) -> int:
@@ -22,7 +23,7 @@ def memory_needed(source: Source) -> int:
 
 
 def _of_csv(path: Path) -> int:
-    """Guess by the beginning how many rows and cells there are, each of which becomes a float64."""
+    """Guess by the beginning how many rows and cells there are; few of these are in memory."""
     packed = path.name.lower().endswith(".gz")
     with path.open("rb") as file:
         beginning, size = file.read(_SAMPLE), path.stat().st_size
@@ -35,12 +36,14 @@ def _of_csv(path: Path) -> int:
         with gzip.open(path) as stream:
             beginning = stream.read(_SAMPLE)
     rows, commas = beginning.count(b"\n"), beginning.count(b",")
-    return (8 * commas + _BYTES_A_ROW * rows) * size // max(1, len(beginning))
+    parts = size / max(1, len(beginning))
+    numbers = min(commas * parts, IN_MEMORY)  # and half as many on their way to where they go
+    return int(12 * numbers + _BYTES_A_ROW * rows * parts)
 
 
 def _of_archive(path: Path) -> int:
     import zipfile  # here, because a warm cache never needs it
 
     with contextlib.suppress(zipfile.BadZipFile), zipfile.ZipFile(path) as archive:
-        return sum(info.file_size for info in archive.infolist())
+        return sum(min(info.file_size, 8 * IN_MEMORY) for info in archive.infolist())
     return 0

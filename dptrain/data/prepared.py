@@ -4,6 +4,7 @@ import contextlib
 import hashlib
 import os
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,17 +13,19 @@ from numpy.typing import NDArray
 
 from dptrain.data.arrays import named_classes
 from dptrain.data.csv_header import Form
-from dptrain.data.folder import FORMAT_VERSION, meta_if_whole
+from dptrain.data.folder import FORMAT_VERSION, meta_if_whole, open_folder
 from dptrain.data.needed import memory_needed
 from dptrain.data.raw import RawData, check_raw, transposed
+from dptrain.data.rounding import TARGETS
 from dptrain.data.source import Choices, Source, find_source, form_of, read
-from dptrain.data.targets import Task
-from dptrain.data.writing import DtypeName, write_folder
+from dptrain.data.spool import Room, Rows, pieces_of
+from dptrain.data.targets import Task, are_one_hot
+from dptrain.data.writing import DtypeName, Offsets, write_folder
 from dptrain.errors import DataError, ResourceError, UsageError
 from dptrain.machine.memory import available_memory
 
 CACHE_VARIABLE = "DPTRAIN_CACHE"
-_PIECE_BYTES = 1 << 22
+_EXACT = "exact targets"  # no class is called so, as such targets have none
 
 
 def prepare(
@@ -36,44 +39,68 @@ def prepare(
     class_names: Sequence[str] = (),
     transpose: bool = False,
     row_weights: str | None = None,
+    exact: bool = False,
+    exact_targets: bool = False,
+    offsets: Offsets = None,
 ) -> Path:
     """Return the folder of the prepared data set, made now unless the cache has it.
 
     ``reference`` is that of ``read_source``, and the other arguments are those of ``Choices``, with
-    the same errors; the inputs are converted to ``dtype``. The folder
-    lies in the folder that DPTRAIN_CACHE names, otherwise in the user's cache folder, under a name
-    that depends on the bytes of the source. A damaged one is made anew. Raises DataError when it
-    cannot be written.
+    the same errors; the inputs are converted to ``dtype``, and so are targets to predict unless
+    ``exact_targets`` leaves them in float64. ``offsets`` are taken off the inputs before;
+    ``"find"`` takes off what keeps the digits of columns that lose most of them, if there are any.
+    The folder lies in the folder that DPTRAIN_CACHE names, otherwise in the user's cache folder,
+    under a name that depends on the bytes of the source. A damaged one is made anew. Raises
+    DataError when it cannot be written.
     """
     _check_dtype(dtype)
     source = find_source(reference)
     name, origin = _as_text(source.name), _as_text(reference)
-    choices = Choices(label, columns, header, task, class_names, transpose, row_weights)
+    choices = Choices(label, columns, header, task, class_names, transpose, row_weights, exact)
     form = form_of(source, choices)
     digest = _source_digest(source, form, choices)
-    key = [str(FORMAT_VERSION), digest, name, dtype, *class_names]
-    folder = cache_folder() / _digest_of(*key)[:32]
-    if meta_if_whole(folder):
+    key = [str(FORMAT_VERSION), digest, name, dtype, *class_names, *[_EXACT] * exact_targets]
+
+    def made(offsets: Offsets) -> Path:
+        centred = [] if offsets is None else [f"without {offsets}"]
+        folder = cache_folder() / _digest_of(*key, *centred)[:32]
+        if meta_if_whole(folder):
+            return folder
+        with _enough_memory(reference, source), Room(cache_folder()) as room:
+            data = named_classes(read(source, choices, room), class_names)
+            if _source_digest(source, form, choices) != digest:
+                raise DataError(f"{reference}: changed while it was read; try again")
+            write_folder(
+                folder,
+                transposed(data) if transpose else data,
+                name=name,
+                source=origin,
+                digest=digest,
+                dtype=dtype,
+                task=task,
+                exact_targets=exact_targets,
+                offsets=offsets,
+                form=form,
+                remedy=f"free some space or name another folder with {CACHE_VARIABLE}=DIR",
+            )
         return folder
-    with _enough_memory(reference, source):
-        data = named_classes(read(source, choices), class_names)
-        if _source_digest(source, form, choices) != digest:
-            raise DataError(f"{reference}: changed while it was read; try again")
-        write_folder(
-            folder,
-            transposed(data) if transpose else data,
-            name=name,
-            source=origin,
-            digest=digest,
-            dtype=dtype,
-            task=task,
-            form=form,
-            remedy=f"free some space or name another folder with {CACHE_VARIABLE}=DIR",
-        )
+
+    folder = made(None if offsets == "find" else offsets)
+    if offsets == "find" and any(
+        not each.name.endswith(TARGETS) for each in open_folder(folder)[0].rounded
+    ):
+        return made("find")
     return folder
 
 
-def prepare_as_arrays(reference: str, *, dtype: DtypeName, task: Task | None = None) -> Path:
+def prepare_as_arrays(
+    reference: str,
+    *,
+    dtype: DtypeName,
+    task: Task | None = None,
+    exact_targets: bool = False,
+    offsets: Offsets = None,
+) -> Path:
     """Prepare the arrays of a file as `prepare_arrays` would, if they were in memory.
 
     The data set then has the digest of the arrays, which does not depend on the file. Arguments and
@@ -81,18 +108,23 @@ def prepare_as_arrays(reference: str, *, dtype: DtypeName, task: Task | None = N
     """
     source = find_source(reference)
     choices = Choices(task=task)
-    data = read(source, choices)
-    digest = _source_digest(source, _plain_form(source), choices)
-    return prepare_arrays(
-        cache_folder() / _digest_of("arrays", str(FORMAT_VERSION), digest, dtype)[:32],
-        x_train=data.x_train,
-        t_train=data.t_train,
-        x_test=data.x_test,
-        t_test=data.t_test,
-        w_train=data.w_train,
-        dtype=dtype,
-        task=task,
-    )
+    with Room(cache_folder()) as room:
+        data = read(source, choices, room)
+        digest = _source_digest(source, _plain_form(source), choices)
+        key = ["arrays", str(FORMAT_VERSION), digest, dtype, *[_EXACT] * exact_targets]
+        key += [] if offsets is None else [f"without {offsets}"]
+        return prepare_arrays(
+            cache_folder() / _digest_of(*key)[:32],
+            x_train=data.x_train,
+            t_train=data.t_train,
+            x_test=data.x_test,
+            t_test=data.t_test,
+            w_train=data.w_train,
+            dtype=dtype,
+            task=task,
+            exact_targets=exact_targets,
+            offsets=offsets,
+        )
 
 
 @contextlib.contextmanager
@@ -122,18 +154,26 @@ def prepare_arrays(
     w_train: NDArray[Any] | None = None,
     dtype: DtypeName,
     task: Task | None = None,
+    form: Form | None = None,
+    outputs: Sequence[str] = (),
+    exact_targets: bool = False,
+    offsets: Offsets = None,
 ) -> Path:
     """Write arrays in memory as the prepared data set ``folder``, and return it.
 
     Inputs have shape (n, ...), targets are class labels or words (n,), one-hot rows (n, k) or
     floats (n,) or (n, k); ``task`` is that of ``normalise_targets``. ``w_train`` are weights of the
-    rows, (n,). They are checked and
-    converted as those of a file. A data set that is in the folder already is replaced. Raises
-    DataError for data that cannot be trained on, or when the folder cannot be written.
+    rows, (n,). ``form`` names the columns of inputs, ``outputs`` those of targets, which are
+    classes where rows are one-hot. They are checked and converted as those of a file,
+    ``exact_targets`` and ``offsets`` as for `prepare`. A data set that is in the folder already is
+    replaced. Raises DataError for data that cannot be trained on, or when the folder cannot be
+    written.
     """
     _check_dtype(dtype)
     data = named_classes(RawData(x_train, t_train, x_test, t_test, w_train=w_train))
     check_raw(data)
+    if outputs and task != "regression" and are_one_hot(data.t_train):
+        data = replace(data, class_names=tuple(outputs))
     with_test = () if x_test is None or data.t_test is None else (x_test, data.t_test)
     chosen = [*data.class_names, *([] if task is None else [task])]
     if w_train is not None:
@@ -147,6 +187,9 @@ def prepare_arrays(
         digest=digest,
         dtype=dtype,
         task=task,
+        form=form,
+        exact_targets=exact_targets,
+        offsets=offsets,
         remedy="free some space or give another folder",
     )
     return folder
@@ -207,10 +250,11 @@ def _plain_form(source: Source) -> Form | None:
         return None
 
 
-def _array_digest(values: NDArray[Any]) -> str:
+def _array_digest(values: Rows) -> str:
     header = f"{values.dtype.str}{values.shape}".encode()
     content = hashlib.sha256()
-    for piece in np.array_split(values, max(1, values.nbytes // _PIECE_BYTES)):
+    # a single value is refused later, with its name
+    for piece in (values[part] for part in pieces_of(values)) if values.ndim else ():
         content.update(np.ascontiguousarray(piece).data)
     return hashlib.sha256(header + content.digest()).hexdigest()
 

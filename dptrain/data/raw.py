@@ -17,7 +17,8 @@ class RawData:
     ``x_test`` and ``t_test`` are None when the data set brings no test part, ``w_train``, the
     weights of the rows, where every row counts the same. ``class_names`` is empty unless the source
     names its classes, and ``input_names`` unless it names its columns. ``notes`` are sentences for
-    the user.
+    the user. On the way to a prepared data set the inputs of a large table are `FileRows`, which
+    give slices alone.
     """
 
     x_train: NDArray[Any]
@@ -42,7 +43,8 @@ def transposed(data: RawData) -> RawData:
     axes = (0, 1, 3, 2) if first else (0, 2, 1, 3)
     shape = (channels, height, width) if first else (height, width, channels)
 
-    def turned(x: NDArray[Any]) -> NDArray[Any]:
+    def turned(given: NDArray[Any]) -> NDArray[Any]:
+        x = np.asarray(given)  # of a large table, all of it
         exchanged = x.reshape(len(x), *shape).transpose(axes)
         last = exchanged.shape[1:] if x.ndim == 4 else exchanged.shape[1:3]
         return exchanged.reshape(len(x), *(last if x.ndim > 2 else (-1,)))
@@ -71,7 +73,7 @@ def check_raw(data: RawData) -> None:
     if (data.x_test.dtype == np.uint8) != (data.x_train.dtype == np.uint8):
         raise DataError(
             f"x_train is {data.x_train.dtype} and x_test {data.x_test.dtype}; only uint8 is "
-            "divided by 255, so give both in the same dtype"
+            "divided by 255, so give both as uint8 from 0 to 255, or both as fractions (x / 255)"
         )
 
 

@@ -20,6 +20,7 @@ from dptrain.data.idx_folder import (
 from dptrain.data.npz import read_npz
 from dptrain.data.pickled import PICKLES
 from dptrain.data.raw import RawData
+from dptrain.data.spool import Room
 from dptrain.data.targets import Task
 from dptrain.errors import DataError, UsageError, suggestion
 
@@ -64,7 +65,7 @@ class Choices(msgspec.Struct, frozen=True):
     ``label``, ``columns`` and ``header`` are of a CSV, as in `csv_header.find_columns`; ``task`` is
     that of `normalise_targets`. ``class_names`` are those of a run, which numbers classes by them.
     ``transpose`` exchanges rows and columns of images. ``row_weights`` names the column of a CSV
-    that holds the weights of its rows.
+    that holds the weights of its rows. ``exact`` is that of `find_columns`.
     """
 
     label: str | None = None
@@ -74,6 +75,7 @@ class Choices(msgspec.Struct, frozen=True):
     class_names: Sequence[str] = ()
     transpose: bool = False
     row_weights: str | None = None
+    exact: bool = False
 
 
 def read_source(reference: str, label: str | None, columns: Sequence[str] | None = None) -> RawData:
@@ -137,7 +139,12 @@ def form_of(source: Source, choices: Choices) -> Form | None:
     """Return how a CSV is understood; None of another source. Errors as for ``read_source``."""
     if source.kind is Kind.CSV:
         return table_form(
-            source.files[0], choices.label, choices.columns, choices.header, choices.row_weights
+            source.files[0],
+            choices.label,
+            choices.columns,
+            choices.header,
+            choices.row_weights,
+            exact=choices.exact,
         )
     for setting in ("label", "columns", "header", "row_weights"):
         value = getattr(choices, setting)
@@ -150,8 +157,8 @@ def form_of(source: Source, choices: Choices) -> Form | None:
     return None
 
 
-def read(source: Source, choices: Choices) -> RawData:
-    """Read the files of a source; errors as for ``read_source``."""
+def read(source: Source, choices: Choices, room: Room | None = None) -> RawData:
+    """Read the files of a source; errors as for ``read_source``, ``room`` as for `read_csv`."""
     if source.kind is not Kind.CSV:
         form_of(source, choices)
     match source.kind:
@@ -160,7 +167,7 @@ def read(source: Source, choices: Choices) -> RawData:
         case Kind.IDX:
             return read_idx_files(source.files)
         case Kind.NPZ:
-            return read_npz(source.files[0])
+            return read_npz(source.files[0], room)
         case Kind.PICKLE:
             from dptrain.data.book_pickle import read_book_pickle  # here, because it is rare
 
@@ -174,4 +181,6 @@ def read(source: Source, choices: Choices) -> RawData:
                 choices.class_names,
                 choices.task,
                 choices.row_weights,
+                exact=choices.exact,
+                room=room,
             )

@@ -36,11 +36,14 @@ def normalise_targets(
     test: NDArray[Any] | None,
     dtype: np.dtype[Any],
     task: Task | None = None,
+    *,
+    exact: bool = False,
 ) -> Targets:
     """Return the targets as class labels or regression targets.
 
     ``task`` says which: for regression whole numbers count as floats, for classification floats
-    must be whole numbers. Without it the training part decides.
+    must be whole numbers. Without it the training part decides. ``exact`` leaves numbers to predict
+    in float64, to be standardised before they are rounded.
 
     Whole numbers of shape (n,) or (n, 1) are class labels, from 0 to the number of classes less
     one; classes may lack rows. -1 and 1 are two classes. Rows of shape (n, k), k >= 2, each of
@@ -50,6 +53,7 @@ def normalise_targets(
     Raises DataError naming the value and the row (counting from 0) of labels out of range, of
     rows that are not one-hot and of values that are not finite.
     """
+    dtype = np.dtype(np.float64) if exact else dtype
     if task == "regression":
         train = train.astype(np.float64)
         test = None if test is None else test.astype(np.float64)
@@ -65,7 +69,7 @@ def normalise_targets(
         classes = int(labels.max()) + 1
         _check_plausible(classes, len(labels))
         return Targets(labels, None if test is None else _labels(test, "t_test", classes), classes)
-    if _first_not_one_hot(train) is None:
+    if are_one_hot(train):
         classes = train.shape[1]
         return Targets(_unfold(train), None if test is None else _one_hot(test, classes), classes)
     return _regression_targets(train, test, dtype)
@@ -121,12 +125,14 @@ def _labels(t: NDArray[Any], name: str, classes: int | None) -> NDArray[np.int64
             f"{name} holds the label {t[row]} in row {row} (counting from 0), which is out of "
             f"range: class labels are whole numbers from 0 {known}"
         )
-    return t.astype(np.int64)
+    return t.astype(np.int64, copy=False)
 
 
 def _are_signs(t: NDArray[Any]) -> bool:
     """Tell whether two classes are called -1 and 1, as in books on large margins."""
-    return _are_labels(t) and t.dtype.kind == "i" and {*np.unique(t).tolist()} == {-1, 1}
+    if not _are_labels(t) or t.dtype.kind != "i" or (t.min(), t.max()) != (-1, 1):
+        return False
+    return bool((abs(t) == 1).all())
 
 
 def _of_signs(t: NDArray[Any]) -> NDArray[np.int64]:
@@ -141,8 +147,13 @@ def _check_plausible(classes: int, rows: int) -> None:
         raise DataError(
             f"t_train holds labels up to {classes - 1}, which would make {classes} classes of "
             f"{rows} rows; number the classes from 0, or give --task regression where a number is "
-            "to be predicted"
+            "to be predicted, or --label where another column of a table is the label"
         )
+
+
+def are_one_hot(t: NDArray[Any]) -> bool:
+    """Return whether targets are rows (n, k), k at least 2, of zeros and a single one."""
+    return _first_not_one_hot(t) is None
 
 
 def _first_not_one_hot(t: NDArray[Any]) -> int | None:

@@ -7,7 +7,7 @@ import math
 import os
 import shutil
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,18 +15,23 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from dptrain.data.class_doubts import class_doubts
 from dptrain.data.csv_header import Form
 from dptrain.data.folder import FORMAT_VERSION, META, Meta, meta_if_whole
 from dptrain.data.inputs import normalise_inputs
 from dptrain.data.npy import npy_header
 from dptrain.data.raw import RawData, check_raw
-from dptrain.data.rescaling import scale_of
-from dptrain.data.rounding import TARGETS, Rounded, worst_rounded
+from dptrain.data.rescaling import are_apart, scale_of
+from dptrain.data.rounding import TARGETS, Rounded, offsets_of, worst_rounded
 from dptrain.data.row_weights import checked_weights
+from dptrain.data.scale import Scale
+from dptrain.data.spool import Centred, Rows
 from dptrain.data.targets import Targets, Task, normalise_targets
 from dptrain.errors import DataError
 
 DtypeName = Literal["float32", "float64"]
+# What is taken off the numbers of a sample: nothing, one each, or what saves their digits.
+Offsets = Sequence[float] | Literal["find"] | None
 
 _PREFIX = ".preparing-"
 _STALE_SECONDS = 3600
@@ -42,13 +47,15 @@ def write_folder(
     digest: str,
     dtype: DtypeName,
     task: Task | None = None,
+    exact_targets: bool = False,
+    offsets: Offsets = None,
     form: Form | None = None,
     remedy: str,
 ) -> None:
     """Normalise ``data`` and write it as ``folder``; the words are those of ``folder.Meta``.
 
-    ``task`` is that of ``normalise_targets``. Where ``data`` names classes, there are as many, with
-    rows or without.
+    ``task`` and ``exact_targets`` are those of ``normalise_targets``, of which the latter is its
+    ``exact``. Where ``data`` names classes, there are as many, with rows or without.
 
     The files are made in a temporary folder beside it, synced to the disk and moved into place.
     Any number of processes may write the same data as the same folder at once.
@@ -63,15 +70,16 @@ def write_folder(
             f"task='regression' needs numbers, but the targets are words such as "
             f"{data.class_names[0]!r}; give numbers, or name another column of a table with --label"
         )
-    targets = normalise_targets(data.t_train, data.t_test, scalar, task)
+    targets = normalise_targets(data.t_train, data.t_test, scalar, task, exact=exact_targets)
     names = _class_names(data, targets)
-    inputs = {"x_train": data.x_train}
+    found = _offsets(data.x_train, scalar, offsets)
+    inputs: dict[str, Rows] = {"x_train": _centred(data.x_train, found)}
     outputs: dict[str, NDArray[Any]] = {"t_train": targets.train}
     if data.w_train is not None:
         what = "sample_weight" if form is None else f"the column {form.row_weights!r}"
         outputs["w_train"] = checked_weights(data.w_train, len(data.x_train), what)
     if data.x_test is not None and targets.test is not None:
-        inputs["x_test"] = data.x_test
+        inputs["x_test"] = _centred(data.x_test, found)
         outputs["t_test"] = targets.test
     temporary = folder.with_name(f"{_PREFIX}{os.getpid()}-{os.urandom(8).hex()}")
     try:
@@ -83,6 +91,7 @@ def write_folder(
             files[f"{key}.npy"] = _write_npy(temporary / f"{key}.npy", len(values), pieces)
         for key, values in outputs.items():
             files[f"{key}.npy"] = _write_npy(temporary / f"{key}.npy", len(values), iter([values]))
+        scale = scale_of(data.x_train)
         meta = Meta(
             FORMAT_VERSION,
             digest,
@@ -91,11 +100,12 @@ def write_folder(
             dtype,
             classes=len(names),
             class_names=names,
-            rounded=tuple(_rounded(data, scalar, targets)),
-            scale=scale_of(data.x_train),
+            rounded=tuple(_rounded(inputs["x_train"], data, scalar, targets)),
+            scale=scale,
             files=files,
             form=form,
-            notes=data.notes,
+            notes=(*data.notes, *class_doubts(names), *_other_scale(data, scale)),
+            offsets=found,
         )
         _write_synced(temporary / META, [msgspec.json.encode(meta)])
         _publish(temporary, folder, meta)
@@ -113,6 +123,18 @@ def write_folder(
         shutil.rmtree(temporary, ignore_errors=True)
 
 
+def _offsets(x: NDArray[Any], dtype: np.dtype[Any], given: Offsets) -> tuple[float, ...]:
+    if given == "find":
+        return offsets_of(x, dtype)
+    # other data with other samples are refused by whoever asked for them
+    fits = given is not None and x.dtype != np.uint8 and len(given) == math.prod(x.shape[1:])
+    return tuple(map(float, given or ())) if fits else ()
+
+
+def _centred(x: NDArray[Any], offsets: tuple[float, ...]) -> Rows:
+    return Centred(x, offsets) if offsets else x
+
+
 def _class_names(data: RawData, targets: Targets) -> tuple[str, ...]:
     if not targets.classes:
         return ()
@@ -126,21 +148,34 @@ def _class_names(data: RawData, targets: Targets) -> tuple[str, ...]:
     return names
 
 
-def _rounded(data: RawData, dtype: np.dtype[Any], targets: Targets) -> Iterator[Rounded]:
+def _other_scale(data: RawData, scale: Scale) -> Iterator[str]:
+    """Yield a sentence where the test part seems to have another scale than the training part."""
+    if data.x_test is None:
+        return
+    test = scale_of(data.x_test)
+    if are_apart(test, scale, data.x_train.shape[1:]):
+        yield (
+            f"x_test holds numbers from {test.low:g} to {test.high:g}, and x_train from "
+            f"{scale.low:g} to {scale.high:g}: bring them to the same scale, or the test score "
+            "tells nothing"
+        )
+
+
+def _rounded(x: Rows, data: RawData, dtype: np.dtype[Any], targets: Targets) -> Iterator[Rounded]:
     """Yield the columns that lose most digits: of the inputs, and of targets to predict."""
-    found = [worst_rounded(data.x_train, dtype, "x_train", data.input_names)]
+    found = [worst_rounded(x, dtype, "x_train", data.input_names)]
     if not targets.classes:
         t = data.t_train[:, 0] if data.t_train.shape[1:] == (1,) else data.t_train
-        found.append(worst_rounded(t, dtype, TARGETS))
+        found.append(worst_rounded(t, targets.train.dtype, TARGETS))
     yield from (each for each in found if each is not None)
 
 
-def _normalised(values: NDArray[Any], dtype: np.dtype[Any], name: str) -> Iterator[NDArray[Any]]:
+def _normalised(values: Rows, dtype: np.dtype[Any], name: str) -> Iterator[NDArray[Any]]:
     """Yield the inputs piece by piece, so that they are never whole in memory.
 
     Grey values stay uint8, a quarter of the memory to read in every step.
     """
-    if values.dtype == np.uint8:
+    if isinstance(values, np.ndarray) and values.dtype == np.uint8:
         yield values[:, np.newaxis] if values.ndim == 1 else values
         return
     rows = max(1, _PIECE_BYTES // (dtype.itemsize * math.prod(values.shape[1:])))

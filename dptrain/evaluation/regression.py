@@ -1,5 +1,6 @@
 """How close predicted numbers come."""
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -15,7 +16,8 @@ class Regression:
     Attributes:
         r2: the coefficient of determination ``1 - Σ (t - y)² / Σ (t - mean(t))²``, the means those
             of the targets of these rows: 1 is perfect, 0 no better than always the mean, and less
-            is worse. None where the targets do not vary, since it is not defined there.
+            is worse. Where targets were standardised for training, several of them are weighed in
+            these units. None where the targets do not vary, since it is not defined there.
         rmse: the root of the mean squared error, in the unit of the targets.
         mae: the mean absolute error, likewise.
     """
@@ -29,12 +31,15 @@ class Regression:
         return asdict(self)
 
 
-def regression(targets: ArrayLike, predictions: ArrayLike) -> Regression:
+def regression(
+    targets: ArrayLike, predictions: ArrayLike, units: Sequence[float] | None = None
+) -> Regression:
     """Return how close predictions come, computed in float64.
 
     Args:
         targets: ``(n,)`` or ``(n, k)``, n at least 1.
         predictions: likewise.
+        units: in which R² weighs the k targets of a row; their own, unless given.
 
     Raises:
         ShapeError: targets and predictions do not fit each other, or there are none.
@@ -46,10 +51,11 @@ def regression(targets: ArrayLike, predictions: ArrayLike) -> Regression:
             f"targets of shape {t.shape} and predictions of shape {y.shape} cannot be compared; "
             "give as many of both, and at least one row"
         )
-    error = t - y
-    mse = float(np.mean(np.square(error)))
+    error, weights = t - y, np.array(units or 1.0)
     return Regression(
-        r2=determination(mse, variance(t)), rmse=mse**0.5, mae=float(np.mean(np.abs(error)))
+        r2=determination(float(np.mean(np.square(error / weights))), variance(t / weights)),
+        rmse=float(np.mean(np.square(error))) ** 0.5,
+        mae=float(np.mean(np.abs(error))),
     )
 
 

@@ -53,7 +53,7 @@ class SharedMemory:
         if size > free:
             raise _too_little(what, size, f"{free >> 20:,} MB are free")
         try:
-            os.posix_fallocate(self.descriptor, 0, size)
+            _fill(self.descriptor, size)
         except OSError as error:
             if error.errno not in (errno.ENOSPC, errno.ENOMEM, errno.EFBIG, errno.EINVAL):
                 raise
@@ -71,6 +71,18 @@ class SharedMemory:
         if self.descriptor >= 0:
             os.close(self.descriptor)
             self.descriptor = -1
+
+
+def _fill(descriptor: int, size: int) -> None:
+    """Give an empty file pages of zeros; where the system has or allows no call for it, by hand."""
+    try:
+        os.posix_fallocate(descriptor, 0, size)
+    except OSError as error:
+        if error.errno not in (errno.ENOSYS, errno.EPERM, errno.EOPNOTSUPP):
+            raise
+        block = bytes(1 << 20)
+        for start in range(0, size, len(block)):
+            os.pwrite(descriptor, block[: size - start], start)
 
 
 def map_memory(descriptor: int) -> mmap.mmap:

@@ -17,6 +17,7 @@ MEMORY = "memory"  # stands for arrays that were given to the Python API
 DECIDED_BY_CODE: Mapping[str, object] = {
     **dict.fromkeys((*MODEL_FIELDS, "loss", *LOSS_FIELDS)),
     "normalise": "none",
+    "normalise_targets": "none",
     "gradient": "backprop",
 }
 

@@ -2,11 +2,14 @@
 
 from collections.abc import Iterator
 
+import numpy as np
+
 from dptrain.experiment.job import Job
 from dptrain.nn.network import Network
 
 _CHANNELS = (1, 3)
 _FAINT = 1e-3
+_DARK = 64  # grey values of pictures go further
 
 
 def data_doubts(job: Job) -> Iterator[str]:
@@ -15,6 +18,7 @@ def data_doubts(job: Job) -> Iterator[str]:
         yield from _two_numbers(job)
         yield from _channels_first(job.network)
     yield from _lying(job)
+    yield from _dark(job)
     yield from _faint_noise(job)
 
 
@@ -23,14 +27,12 @@ def _two_numbers(job: Job) -> Iterator[str]:
     targets = job.dataset.train.targets
     if job.dataset.classes or job.experiment.task is not None or targets.shape[1:] != (1,):
         return
-    for low in (0, -1):
-        if bool(((targets == low) | (targets == 1)).all()):
-            yield (
-                f"the targets are all {low} or 1 but floats, so numbers are predicted and no "
-                "accuracy is told; where they are classes, give --task classification "
-                "(task='classification')"
-            )
-            return
+    values = np.unique(targets)
+    if len(values) == 2 and np.isin(values, range(-1, 10)).all():
+        yield (
+            f"the targets are all {values[0]:g} or {values[1]:g} but floats, so numbers are "
+            "predicted and no accuracy is told; where they are classes, give --task classification"
+        )
 
 
 def _channels_first(network: Network) -> Iterator[str]:
@@ -45,6 +47,17 @@ def _channels_first(network: Network) -> Iterator[str]:
             f"samples of shape {shape} are taken for images of {height}x{width} pixels with "
             f"{channels} channels; if the first axis counts the channels, move it behind the "
             "others: np.moveaxis(x, 1, -1)"
+        )
+
+
+def _dark(job: Job) -> Iterator[str]:
+    """Look for uint8 that holds no grey values, but is divided by 255 as such."""
+    scale = job.dataset.scale
+    if scale.grey and scale.high < _DARK:
+        yield (
+            "inputs in uint8 are taken for grey values and divided by 255, but the largest is "
+            f"{scale.high:g}; where they are other numbers, give another dtype, such as "
+            "x.astype(float)"
         )
 
 

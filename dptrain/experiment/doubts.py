@@ -3,7 +3,6 @@
 from collections.abc import Iterator, Sequence
 
 from dptrain.arithmetic.shards import shard_sizes
-from dptrain.data.dataset import Dataset
 from dptrain.data.rounding import TARGETS
 from dptrain.experiment.data_doubts import data_doubts
 from dptrain.experiment.job import Job
@@ -12,6 +11,7 @@ from dptrain.nn.batchnorm import BatchNorm
 from dptrain.nn.composite import Residual
 from dptrain.nn.network import Network
 from dptrain.nn.row import Placed, place
+from dptrain.own.network import OwnNetwork
 
 
 def doubts(job: Job) -> list[str]:
@@ -24,19 +24,24 @@ def doubts(job: Job) -> list[str]:
     return [
         *dataset.notes,
         *missing_classes(dataset),
-        *_rounding(dataset),
+        *_rounding(job),
         *_single_rows(job),
         *data_doubts(job),
     ]
 
 
-def _rounding(dataset: Dataset) -> Iterator[str]:
-    for each in dataset.rounded:
+def _rounding(job: Job) -> Iterator[str]:
+    for each in job.dataset.rounded:
         # float64 would hold such targets, but a network begins near 0, and has a long way to them
-        remedy = "" if each.name.endswith(TARGETS) else "give --dtype float64, or "
+        targets = each.name.endswith(TARGETS)
+        own = isinstance(job.network, OwnNetwork)
+        ways = ["--normalise-targets standard"] * (not own) if targets else ["--dtype float64"]
+        if not targets and not own and job.experiment.normalise == "none":
+            ways.insert(0, "--normalise standard")
+        remedy = f"give {' or '.join(ways)}, or " if ways else ""
         others = f" and of {each.others} more" if each.others else ""
         yield (
-            f"{dataset.dtype} takes most digits of {each.name}{others}: its mean is "
+            f"{job.dtype} takes most digits of {each.name}{others}: its mean is "
             f"{each.mean:g}, its deviation {each.deviation:g}, and there numbers lie "
             f"{each.spacing:g} apart; {remedy}take the mean off the data"
         )

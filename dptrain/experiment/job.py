@@ -23,7 +23,12 @@ from dptrain.evaluation.regression import determination, variance
 from dptrain.experiment.code import MEMORY, evaluation_rows, own_network
 from dptrain.experiment.missing_classes import unused_classes
 from dptrain.experiment.models import build_loss, build_network, shape_of_samples
-from dptrain.experiment.normalisation import check_normalisation, fit_normalisation
+from dptrain.experiment.normalisation import (
+    check_normalisation,
+    fit_normalisation,
+    offsets_for,
+    with_target_scale,
+)
 from dptrain.experiment.schema import Experiment, TaskName
 from dptrain.nn import numerical
 from dptrain.nn.context import Meeting
@@ -45,7 +50,7 @@ class Job:
     """Everything that a settled experiment says about a run.
 
     Attributes:
-        experiment: settled.
+        experiment: settled, with the scale of the targets where they are standardised.
         dataset: opened, memory-mapped.
         origin: where a network of the user's own comes from.
         network: the description.
@@ -65,8 +70,11 @@ class Job:
         network: OwnNetwork | None = None,
     ) -> None:
         """Make the network; ``network`` is one of the user's own that is made already."""
-        self.experiment = experiment
-        self.dataset = dataset
+        experiment = msgspec.structs.replace(
+            experiment, input_offsets=list(dataset.offsets) or None
+        )
+        self.experiment = experiment = with_target_scale(experiment, dataset)
+        self.dataset = dataset = dataset.standardised(experiment.target_scale)
         self.origin = origin
         self.dtype: np.dtype[Any] = np.dtype(experiment.dtype)
         if experiment.row_weights is not None and dataset.train.weights is None:
@@ -142,9 +150,7 @@ class Job:
 
     def _target_variance(self, name: str) -> float:
         if name not in self._variances:
-            split = self.split(name)
-            rows = slice(None) if split.index is None else split.index
-            self._variances[name] = variance(split.targets[rows])
+            self._variances[name] = variance(self.split(name).all_targets())
         return self._variances[name]
 
     def augmenter(self) -> Augmenter | None:
@@ -160,7 +166,7 @@ class Job:
         meeting: Meeting | None = None,
     ) -> Replica | OwnReplica:
         """Return the network bound to flat parameter vectors; arguments as of `Replica`."""
-        targets = Targets(self.dataset.target_shape, self.dataset.train.targets.dtype)
+        targets = Targets(self.dataset.target_shape, self.dataset.train.target_dtype(self.dtype))
         seed = self.experiment.seed
         if isinstance(self.network, OwnNetwork):
             shape = self.dataset.sample_shape
@@ -289,14 +295,14 @@ def _foreign(experiment: Experiment, class_names: Sequence[str]) -> tuple[Experi
     task: TaskName = "classification" if class_names else "regression"
     experiment = msgspec.structs.replace(
         experiment,
-        dataset_digest=None,
         train_rows=None,
         validation=0.0,
         test=0.0,
         task=task,
         row_weights=None,  # which are for training
     )
-    opened = opened_data(experiment, prepared_data(experiment, class_names))
+    opened = opened_data(experiment, prepared_data(experiment, class_names, centred=False))
+    experiment = msgspec.structs.replace(experiment, dataset_digest=None)
     size, wanted = math.prod(opened.sample_shape), math.prod(experiment.input_shape or ())
     if experiment.input_shape and size != wanted:
         raise ShapeError(
@@ -324,10 +330,13 @@ def opened_data(experiment: Experiment, folder: Path) -> Dataset:
     return opened.shaped(shape_of_samples(experiment, opened.sample_shape))
 
 
-def prepared_data(experiment: Experiment, class_names: Sequence[str] = ()) -> Path:
+def prepared_data(
+    experiment: Experiment, class_names: Sequence[str] = (), *, centred: bool = True
+) -> Path:
     """Return the folder of an experiment's data set, prepared now unless it was before.
 
-    ``class_names`` are those of a run whose numbering is to be kept.
+    ``class_names`` are those of a run whose numbering is to be kept. ``centred`` is that of
+    `offsets_for`.
 
     Raises:
         DataError: there is no such data set, or it was arrays in memory.
@@ -353,13 +362,23 @@ def prepared_data(experiment: Experiment, class_names: Sequence[str] = ()) -> Pa
         class_names=class_names,
         transpose=experiment.transpose,
         row_weights=experiment.row_weights,
+        exact=recorded and experiment.header is not None,
+        exact_targets=experiment.normalise_targets != "none",
+        offsets=offsets_for(experiment, centred=centred),
     )
 
 
 def _choices(experiment: Experiment) -> Choices:
     e = experiment
+    exact = e.dataset_digest is not None and e.header is not None
     return Choices(
-        e.label, e.columns, e.header, e.task, transpose=e.transpose, row_weights=e.row_weights
+        e.label,
+        e.columns,
+        e.header,
+        e.task,
+        transpose=e.transpose,
+        row_weights=e.row_weights,
+        exact=exact,
     )
 
 

@@ -7,7 +7,9 @@ from msgspec.structs import replace
 from dptrain.data.prepared import prepare_as_arrays
 from dptrain.experiment.code import MEMORY
 from dptrain.experiment.job import prepared_data
+from dptrain.experiment.normalisation import offsets_for
 from dptrain.experiment.schema import Experiment
+from dptrain.experiment.settled import from_anywhere
 
 
 def data_at(experiment: Experiment, dataset: str) -> tuple[Experiment, Path]:
@@ -24,7 +26,12 @@ def data_at(experiment: Experiment, dataset: str) -> tuple[Experiment, Path]:
         DataError, UsageError: there are none.
     """
     if experiment.dataset == MEMORY:
-        folder = prepare_as_arrays(dataset, dtype=experiment.dtype, task=experiment.task)
-        return experiment, folder
-    moved = replace(experiment, dataset=dataset)
-    return moved, prepared_data(moved)
+        return experiment, prepare_as_arrays(
+            dataset,
+            dtype=experiment.dtype,
+            task=experiment.task,
+            exact_targets=experiment.normalise_targets != "none",
+            offsets=offsets_for(experiment),
+        )
+    data = prepared_data(replace(experiment, dataset=dataset))
+    return replace(experiment, dataset=from_anywhere(dataset)), data

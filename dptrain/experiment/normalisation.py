@@ -1,13 +1,17 @@
-"""The numbers of a network's `Normalise` layer, taken from the training rows and no others."""
+"""What inputs and targets are normalised by, taken from the training rows and no others."""
 
 from typing import Any
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from dptrain.data.dataset import Split
+from dptrain.data.dataset import Dataset, Split
 from dptrain.data.statistics import input_statistics
+from dptrain.data.target_scale import target_scale_of
+from dptrain.data.writing import Offsets
 from dptrain.errors import DataError, UsageError
+from dptrain.experiment.schema import Experiment
 from dptrain.nn.network import Network
 from dptrain.nn.normalise import Method, Normalise
 
@@ -61,3 +65,37 @@ def shift_and_scale(train: Split, method: Method, dtype: np.dtype[Any]) -> tuple
             f"far apart to be normalised in {dtype}; divide them by a constant"
         )
     return shift, scale
+
+
+def offsets_for(experiment: Experiment, *, centred: bool = True) -> Offsets:
+    """Return what is to be taken off the inputs before they are rounded to the run's dtype.
+
+    What was taken off in the run whose experiment it is. Where inputs are normalised, and no run
+    has been recorded yet, what saves the digits of their columns; the layer takes the rest of the
+    mean off. ``centred`` is false where that is not to be found out.
+    """
+    if experiment.input_offsets is not None:
+        return experiment.input_offsets
+    new = experiment.dataset_digest is None and experiment.normalise != "none"
+    return "find" if new and centred else None
+
+
+def with_target_scale(experiment: Experiment, dataset: Dataset) -> Experiment:
+    """Return the experiment with what its targets are standardised by, where they are to be.
+
+    A scale that is there already stays: that of the run whose experiment it is.
+
+    Raises:
+        UsageError: the targets are classes.
+        DataError: they are too far apart.
+    """
+    if experiment.normalise_targets == "none" or experiment.target_scale is not None:
+        return experiment
+    if dataset.classes:
+        raise UsageError(
+            f"normalise_targets={experiment.normalise_targets} is for numbers to predict, but the "
+            f"targets are {dataset.classes} classes; leave it out, or give --task regression where "
+            "the numbers themselves are to be predicted"
+        )
+    scale = target_scale_of(dataset.train.targets, dataset.train.index)
+    return msgspec.structs.replace(experiment, target_scale=scale)

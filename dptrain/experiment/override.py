@@ -21,6 +21,7 @@ VOIDS: dict[str, tuple[str, ...]] = {
     "steps": ("epochs",),
     "dataset": (
         "dataset_digest",
+        "input_offsets",
         "label",
         "columns",
         "header",
@@ -29,10 +30,11 @@ VOIDS: dict[str, tuple[str, ...]] = {
         "transpose",
     ),
     "transpose": ("dataset_digest",),
-    "label": ("dataset_digest",),
+    "label": ("dataset_digest", "input_offsets"),
+    "normalise": ("input_offsets",),
     "init_from": ("init_digest",),
-    "columns": ("dataset_digest", "input_shape"),
-    "header": ("dataset_digest", "label", "columns", "input_shape"),
+    "columns": ("dataset_digest", "input_offsets", "input_shape"),
+    "header": ("dataset_digest", "input_offsets", "label", "columns", "input_shape"),
     "task": ("dataset_digest",),
     "workers": ("exchange",),
 }

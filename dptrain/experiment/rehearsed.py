@@ -1,5 +1,6 @@
 """What is settled of an experiment by trying a network of the user's own: its state, and shards."""
 
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,7 +14,7 @@ from dptrain.experiment.schema import Experiment
 from dptrain.own.model import OwnModel
 from dptrain.own.network import OwnNetwork, Seeds
 from dptrain.own.origin import Origin
-from dptrain.own.rehearsal import rehearse, with_shape
+from dptrain.own.rehearsal import rehearse, with_form
 from dptrain.own.row_tests import MOST
 from dptrain.own.shared import changed_outside
 from dptrain.own.watching import Watched, answers, drawn_once, merges, watched
@@ -66,7 +67,7 @@ def rehearsed(
         try:
             state = _watched(network.model, x, t)
         except OwnCodeError as error:
-            raise with_shape(error, network.form, shard[0]) from error.__cause__
+            raise with_form(error, network, *shard) from error.__cause__
         warnings += _lost(network, state.lost)
         if not warnings:
             warnings += _unlike(network.model, own_network(settled, dataset, origin).model, x, t)
@@ -117,10 +118,9 @@ def _rows(settled: Experiment, dataset: Dataset) -> tuple[Rows, Rows]:
 
 def _watched(model: OwnModel, x: NDArray[Any], t: NDArray[Any]) -> Watched:
     """Watch the network with few rows; with those of a shard where it takes no fewer."""
-    try:
+    with suppress(OwnCodeError):
         return watched(model, x[:ROWS], t[:ROWS], SEED)
-    except OwnCodeError:
-        return watched(model, x, t, SEED)
+    return watched(model, x, t, SEED)  # outside, so that its errors tell nothing of the others
 
 
 def _lost(network: OwnNetwork, paths: list[str]) -> list[str]:

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 from msgspec import Meta, Struct
 
 from dptrain.data.scale import Scale
+from dptrain.data.target_scale import TargetScale
 from dptrain.experiment.exchanges import ExchangeName
 
 ActivationName = Literal[
@@ -113,6 +114,13 @@ class Experiment(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
             "deviation 1, minmax to 0 to 1."
         ),
     ] = "none"
+    normalise_targets: Annotated[
+        Literal["none", "standard"],
+        Meta(
+            description="Of numbers to predict, by the training rows: standard gives mean 0 and "
+            "deviation 1, in which losses are told; predictions are in the targets' own units."
+        ),
+    ] = "none"
     input_shape: Annotated[
         list[Count] | None,
         Meta(description="How your own network gets a sample, such as 1,28,28; flat unless given."),
@@ -148,6 +156,8 @@ class Experiment(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     ] = "mnist"
     dataset_digest: str | None = None
     input_scale: Scale | None = None
+    input_offsets: list[float] | None = None
+    target_scale: TargetScale | None = None
     label: Annotated[
         str | None,
         Meta(

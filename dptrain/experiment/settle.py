@@ -24,6 +24,8 @@ from dptrain.own.origin import is_own
 
 DEFAULT_EPOCHS = 8
 DEFAULT_BATCH = 100
+# Losses whose targets may have any scale.
+DIFFERENCES = ("sum-of-squares", "mean-squared-error", "huber")
 DECAY_RATES = {"step": 0.5, "exponential": 0.95}
 
 
@@ -56,6 +58,7 @@ def settle(
     filled: dict[str, Any] = {
         "dataset_digest": digest,
         "input_scale": scale,
+        "target_scale": None,  # taken from the training rows by the job
         **_settled_form(experiment, form),
     }
     own = is_own(experiment.model) and experiment.layers is None
@@ -92,7 +95,7 @@ def _settled_form(experiment: Experiment, form: Form | None) -> dict[str, Any]:
     chosen = experiment.columns is not None or form.row_weights is not None
     named = form.header or chosen  # without names: all but the label
     return {
-        "label": form.label,
+        "label": form.label or None,
         "columns": list(form.columns) if named else None,
         "header": form.header,
         "row_weights": form.row_weights,
@@ -108,6 +111,11 @@ def _settled_network(
     if experiment.class_weights == "balanced":
         raise UsageError("class_weights='balanced' needs rows to count; give numbers")
     loss = experiment.loss or ("softmax-cross-entropy" if classes else "sum-of-squares")
+    if experiment.normalise_targets != "none" and loss not in DIFFERENCES and not classes:
+        raise UsageError(
+            f"normalise_targets={experiment.normalise_targets} leaves no targets that {loss} is "
+            f"for; use --loss {' or '.join(DIFFERENCES)}"
+        )
     filled: dict[str, Any] = {"loss": loss}
     if experiment.layers is not None:
         filled["model"] = OWN_LAYERS

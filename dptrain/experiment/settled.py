@@ -1,8 +1,11 @@
 """An experiment as it is carried out with its data: the one door for all that carry it out."""
 
+from pathlib import Path
+
 from msgspec.structs import replace
 
 from dptrain.data.dataset import Dataset
+from dptrain.data.source import PACKAGED
 from dptrain.experiment.balance import balanced
 from dptrain.experiment.code import own_input_shape
 from dptrain.experiment.job import check_digest
@@ -42,3 +45,10 @@ def settled_for(
         shape = own_input_shape(settled, shape)
         settled = replace(settled, model_digest=settled.model_digest or origin.digest)
     return replace(settled, input_shape=settled.input_shape or list(shape))
+
+
+def from_anywhere(dataset: str) -> str:
+    """Return the name of a data set, or of the file that it is, from whatever folder."""
+    path = Path(dataset)
+    named = dataset in PACKAGED or not path.exists()
+    return dataset if named else str(path.resolve())

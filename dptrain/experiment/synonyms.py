@@ -31,6 +31,8 @@ _CALLED: dict[str, str] = {
     "workers": "n_jobs num_workers n_workers processes num_processes nproc world_size",
     "dropout": "drop dropout_rate dropout_ratio dropout_ration",
     "normalise": "normalize normalization normalisation standardize standardise scaler",
+    "normalise_targets": "normalize_targets standardize_targets standardise_targets scale_targets "
+    "target_scaler y_scaler normalise_target normalize_target",
     "init_std": "weight_init_std",
     "dtype": "precision",
     "label": "target labels target_column label_column label_col target_name",

@@ -112,7 +112,7 @@ def _explained(job: Job) -> Iterator[Comparison]:
         split = job.split(name)
         if error is None or not len(split):
             continue
-        t = np.asarray(split.targets if split.index is None else split.targets[split.index], float)
+        t = np.asarray(split.all_targets(), float)
         variance, found = float(t.var(axis=0).mean()), job.r2(name, 1.0)
         if variance and found is not None:
             pairs[name] = (found, 1 - error / variance)

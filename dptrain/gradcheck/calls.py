@@ -144,4 +144,5 @@ def _prepared(
         w_train=None if weights is None else np.asarray(weights),
         dtype=dtype,
         task=experiment.task,
+        exact_targets=experiment.normalise_targets != "none",
     )

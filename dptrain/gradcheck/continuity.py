@@ -94,6 +94,8 @@ def _with_rows_for(job: Job, data: Path, workers: int, folder: Path) -> tuple[Jo
         train_rows=None,
         patience=None,
         min_improvement=0.0,
+        normalise_targets="none",  # those that are taken are standardised already
+        target_scale=None,
     )
     dataset = opened_data(experiment, folder)
     known = replace(experiment, dataset_digest=dataset.digest, input_scale=dataset.scale)

@@ -62,7 +62,7 @@ class Subject:
         """Return the folder of the prepared data."""
         if self.folders is not None:
             return self.folders[dtype]
-        return prepared_data(replace(self.experiment, dtype=dtype))
+        return prepared_data(replace(self.experiment, dtype=dtype), centred=False)
 
     def whole_job(self) -> Job:
         """Return the job of the experiment as it was given, in float64, to be asked and not run."""

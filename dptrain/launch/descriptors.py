@@ -1,9 +1,11 @@
-"""How many files may be open: enough for a run, or a message before it begins.
+"""What ZeroMQ needs of the system: enough open files, and eventfds, or a message before the run.
 
-ZeroMQ ends the whole process, without another word, where it finds too few.
+It ends the whole process, without another word, where it has too few of the former or none of the
+latter.
 """
 
 import contextlib
+import os
 import resource
 from pathlib import Path
 
@@ -35,3 +37,20 @@ def allow_descriptors(workers: int) -> None:
         f"a run with {workers} workers may have up to {needed} files open, but only {hard} are "
         f"allowed; raise the limit with ulimit -n {needed}, or use fewer --workers (1 needs none)"
     )
+
+
+def eventfd_refusal() -> str:
+    """Return why there are no eventfds here, or an empty string where there are."""
+    try:
+        os.close(os.eventfd(0))
+    except OSError as error:
+        return f"eventfd: {os.strerror(error.errno or 0).lower()}"
+    except AttributeError:  # another system, on which ZeroMQ does without
+        pass
+    return ""
+
+
+def demand_eventfd() -> None:
+    """Raise `ResourceError` where there are no eventfds."""
+    if why := eventfd_refusal():
+        raise ResourceError(f"processes cannot ring each other here ({why}); use --workers 1")

@@ -20,12 +20,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from dptrain.errors import ResourceError
 from dptrain.exchange.barrier import Kind, suitable
 from dptrain.exchange.memory import SharedMemory
 from dptrain.experiment.execution import exchange_of
 from dptrain.experiment.schema import Execution
-from dptrain.launch.descriptors import allow_descriptors
+from dptrain.launch.descriptors import allow_descriptors, demand_eventfd
 from dptrain.launch.environment import worker_environment
 from dptrain.launch.nursery import Forked, Nursery
 
@@ -186,15 +185,7 @@ class Inheritance:
         self.bells: list[int] = []
         if barrier == "events":
             flags = os.EFD_CLOEXEC | os.EFD_NONBLOCK
-            try:
-                self.bells += (os.eventfd(0, flags) for _ in range(ranks))
-            except OSError as error:
-                self.close()
-                why = os.strerror(error.errno or 0).lower()
-                raise ResourceError(
-                    f"ranks cannot ring each other (eventfd: {why}); use --exchange star, or "
-                    "--barrier flags on x86"
-                ) from None
+            self.bells += (os.eventfd(0, flags) for _ in range(ranks))
 
     @property
     def descriptors(self) -> list[int]:
@@ -227,6 +218,7 @@ class Crew:
         """Start a worker for every log file; with shared memory where a barrier is given."""
         if logs:
             allow_descriptors(len(logs))
+            demand_eventfd()
         self.workers: list[LocalWorker] = []
         self._inheritance = Inheritance(len(logs), barrier)
         self.memory = self._inheritance.memory

@@ -7,6 +7,9 @@ import psutil
 
 from dptrain.machine.groups import groups, number
 
+# as of memory.stat; version 1 does not tell of slabs
+RECLAIMABLE = ("inactive_file", "active_file", "slab_reclaimable")
+
 
 def available_memory() -> int:
     """Return how many bytes: of the machine, of its control groups, and of its address space."""
@@ -16,17 +19,18 @@ def available_memory() -> int:
 def left_in_groups() -> Iterator[int]:
     """Yield what the limits of control groups leave.
 
-    Files that were read, and that nobody has looked at for long (``inactive_file``), count as used
-    there; but the kernel gives them up before it refuses anything.
+    What files hold and what the kernel keeps at hand (slabs) count as used there; but it gives them
+    up before it refuses anything.
     """
     for version, folder in groups("memory"):
         if version == 2:
-            used, file = number(folder, "memory.current"), "inactive_file"
+            used, prefix = number(folder, "memory.current"), ""
             limits = [number(folder, f"memory.{name}") for name in ("max", "high")]
         else:
-            used, file = number(folder, "memory.usage_in_bytes"), "total_inactive_file"
+            used, prefix = number(folder, "memory.usage_in_bytes"), "total_"
             limits = [number(folder, "memory.limit_in_bytes")]
-        reclaimable = number(folder, "memory.stat", file) or 0
+        held = (number(folder, "memory.stat", prefix + name) or 0 for name in RECLAIMABLE)
+        reclaimable = sum(held)
         if used is not None:
             yield from (each - used + reclaimable for each in limits if each is not None)
 

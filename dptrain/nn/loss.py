@@ -135,7 +135,8 @@ class Loss(Struct, frozen=True, tag_field="loss", forbid_unknown_fields=True):
         if not classes:
             raise ShapeError(
                 f"{self.kind} needs class labels, but the targets are real numbers of shape "
-                f"{target_shape}; use --loss sum-of-squares"
+                f"{target_shape}; use --loss sum-of-squares, or where they are whole numbers of "
+                "classes give --task classification"
             )
 
     def check_values(self, targets: Array, part: str) -> None:

@@ -53,7 +53,11 @@ def compared(model: bytes, trained: TrainedNetwork) -> Comparison:
     """
     x, data = _samples(trained)
     expected = trained.computed(x)
-    found = run_model(model, x)
+    offsets = trained.experiment.input_offsets
+    given = x if offsets is None else x + np.reshape(offsets, x.shape[1:])
+    found = run_model(model, given)
+    if trained.experiment.target_scale is not None:  # where rounding is known
+        found = trained.experiment.target_scale.standardised(found)
     largest = max(1.0, float(np.abs(expected).max()))
     return Comparison(
         difference=float(np.abs(found - expected).max()),

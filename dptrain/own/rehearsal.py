@@ -56,7 +56,7 @@ def rehearse(network: OwnNetwork, x: Array, t: Array, *, shards: int = 2) -> Reh
             before = model.loss(rows, targets, seed)
             first = gradients(model, rows, targets, seed)
         except OwnCodeError as error:
-            raise with_shape(error, network.form, x) from error.__cause__
+            raise with_form(error, network, x, t) from error.__cause__
         warnings = _overstepping(model)
         second = gradients(model, rows, targets, seed)
         after = model.loss(rows, targets, seed)
@@ -235,7 +235,39 @@ def _outputs(model: OwnModel, x: Array, seed: int) -> Callable[[], Array] | None
     return lambda: model.outputs(x, seed)
 
 
-def with_shape(error: OwnCodeError, form: Form, x: Array) -> OwnCodeError:
+def with_form(error: OwnCodeError, network: OwnNetwork, x: Array, t: Array) -> OwnCodeError:
+    """Return the error with a word about another form of rows or targets, where that may be why.
+
+    Args:
+        error: that the network raised.
+        network: which did.
+        x: rows as the data set has them.
+        t: their targets.
+    """
+    form, model = network.form, network.model.copied() or network.model
+    targets = form._replace(flat=not form.flat).goals(t, x.dtype)
+    if not form.classes or not _computes(model, form.rows(x), targets):
+        return _with_shape(error, form, x)
+    other = "class numbers, (n,)"
+    if form.flat:
+        other = f"one-hot rows, np.eye({form.classes})[t] of class numbers t"
+    return OwnCodeError(
+        f"{error.what}; it computes with {other}: give these; for dptrain train that is "
+        f"--model.targets {'rows' if form.flat else 'flat'}",
+        error.traceback,
+    )
+
+
+def _computes(model: OwnModel, x: Array, t: Array) -> bool:
+    try:
+        with np.errstate(all="ignore"):
+            model.loss_and_gradient(x, t, Seeds(0).evaluation)
+    except (OwnCodeError, UsageError):
+        return False
+    return True
+
+
+def _with_shape(error: OwnCodeError, form: Form, x: Array) -> OwnCodeError:
     """Return the error with a word about images that come as flat rows, where that may be why."""
     fitting = isinstance(error.__cause__, (ValueError, IndexError, TypeError, AssertionError))
     if not fitting or x.ndim < 3 or len(form.inputs) != 1:

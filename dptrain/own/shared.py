@@ -94,4 +94,6 @@ def _restore(roots: dict[str, Any], values: dict[tuple[str, str], Any], keys: An
 
 
 def _same(a: object, b: object) -> bool:
-    return type(a) is type(b) and np.array_equal(np.asarray(a), np.asarray(b), equal_nan=True)
+    one, other = np.asarray(a), np.asarray(b)
+    numbers = one.dtype.kind in "fc"  # words and objects are not asked for NaN
+    return type(a) is type(b) and np.array_equal(one, other, equal_nan=numbers)

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from dptrain.arithmetic.shards import blocks
+from dptrain.experiment.code import MEMORY
 from dptrain.experiment.execution import exchange_of
 from dptrain.experiment.job import Job
 from dptrain.experiment.schema import Execution
@@ -22,6 +23,7 @@ def banner(job: Job, execution: Execution, folder: Path, first_step: int) -> str
         f"network   {network_line(job.network)}, {size_line(job)}, {job.dtype}",
         f"data      {data_line(job)}",
         *columns_lines(job),
+        *target_lines(job),
         f"training  {training_line(job)}",
         *decay_lines(job),
         f"minibatch {minibatch_line(job, execution)}",
@@ -74,15 +76,27 @@ def columns_lines(job: Job) -> list[str]:
     if form is None:
         return []
     classes = f" ({listing(map(repr, job.dataset.class_names))})" * bool(job.dataset.classes)
+    named = "data frame" if job.experiment.dataset == MEMORY else "header"
     parts = [
-        f"{listing(form.columns)} -> {form.label}{classes}",
-        "named by the header" if form.header else "no header",
+        f"{listing(form.columns)} -> {form.label or 'the targets'}{classes}",
+        f"named by the {named}" if form.header else "no header",
     ]
     if form.row_weights is not None:
         parts.append(f"rows weighed by {form.row_weights}")
     if form.left_out:
         parts.append(f"left out as they number the rows: {', '.join(form.left_out)}")
     return [f"columns   {'; '.join(parts)}"]
+
+
+def target_lines(job: Job) -> list[str]:
+    """Return in which units targets are learnt, unless it is their own. One line, or none."""
+    scale = job.experiment.target_scale
+    if scale is None:
+        return []
+    return [
+        f"targets   standardised by the training rows: {scale}; losses are in these units, "
+        "predictions in the targets' own"
+    ]
 
 
 def listing(words: Iterable[str]) -> str:

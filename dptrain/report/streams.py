@@ -7,7 +7,7 @@ import contextlib
 import io
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, TextIO, cast
 
 
@@ -34,12 +34,45 @@ class Lenient:
     def flush(self) -> None:
         """Write what is left, if it can be."""
         if self._stream is not None:
-            with contextlib.suppress(OSError, ValueError):
+            with contextlib.suppress(AttributeError, OSError, ValueError):
                 self._stream.flush()
 
     def isatty(self) -> bool:
         """Return whether somebody may be watching."""
-        return self._stream is not None and not self._stream.closed and self._stream.isatty()
+        try:
+            return self._stream is not None and self._stream.isatty()
+        except (AttributeError, ValueError):  # an object that only writes; a closed one
+            return False
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
+class Watched:
+    """A stream that remembers whether it could be written to; the rest is the stream's own.
+
+    Attributes:
+        failed: whether it could not.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self.failed = False
+
+    def write(self, text: str) -> int:
+        """Write."""
+        return self._noticed(lambda: self._stream.write(text)) or 0
+
+    def flush(self) -> None:
+        """Write what is left."""
+        self._noticed(self._stream.flush)
+
+    def _noticed(self, call: Callable[[], int | None]) -> int | None:
+        try:
+            return call()
+        except OSError:
+            self.failed = True
+            raise
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)
@@ -75,6 +108,7 @@ def lenient_streams() -> Iterator[None]:
         sys.stdin, sys.stdout = sys.stdin or nothing, sys.stdout or nothing
         if isinstance(sys.stdout, io.TextIOWrapper):
             sys.stdout.reconfigure(errors="replace")
+        sys.stdout = cast("TextIO", Watched(sys.stdout))
         sys.stderr = lenient(sys.stderr)
         try:
             yield

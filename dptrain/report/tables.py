@@ -6,9 +6,8 @@ from types import MappingProxyType
 from typing import Any
 
 from dptrain.coordinator.outcome import Outcome
-from dptrain.invocation import program, word
+from dptrain.coordinator.recorded import command_on
 from dptrain.metrics.records import EndRecord
-from dptrain.own.origin import naming
 from dptrain.report.figures import epoch_text, loss_text, rate_text, seconds_text
 from dptrain.report.hints import hint
 
@@ -93,8 +92,8 @@ def print_line(text: str, style: str = "") -> None:
     console.print(text, style=style, soft_wrap=not console.is_terminal)
 
 
-def print_outcome(outcome: Outcome, wall_seconds: float) -> None:
-    """Print what a run came to."""
+def print_outcome(outcome: Outcome, wall_seconds: float, lies_at: str = "") -> None:
+    """Print what a run came to; ``lies_at`` is a file in place of a script's arrays."""
     rows = [("steps", f"{outcome.steps:,} of {outcome.job.total_steps:,}")]
     rows += score_rows(outcome.summary())
     if outcome.end:
@@ -122,8 +121,8 @@ def print_outcome(outcome: Outcome, wall_seconds: float) -> None:
     for note in notes:
         print_line(f"note: {note}")
     if not outcome.finished:
-        code = naming(outcome.job.experiment.model)
-        print(f"continue with: {program()} train --resume {word(outcome.folder.path)}{code}")  # noqa: T201
+        way = command_on(outcome.job.experiment, outcome.folder.path, lies_at)
+        print(f"continue with: {way}")  # noqa: T201
 
 
 def _by(exit_code: int) -> str:

@@ -31,6 +31,9 @@ NOT_SEARCHED = (
     "layers",
     "dataset_digest",
     "input_scale",
+    "input_offsets",
+    "normalise_targets",  # of which losses are in other units
+    "target_scale",
     "init_digest",
 )
 
@@ -121,6 +124,11 @@ def _check_name(name: str, given: Mapping[str, Any]) -> None:
         raise UsageError(f"--param {name}: there is no such setting{suggestion(name, paths)}")
     if head == "layers":
         raise UsageError(f"--param {name}: {_layers_remedy(given)}")
+    if name == "normalise_targets":
+        raise UsageError(
+            f"--param {name}: losses of standardised targets are in other units, so that trials "
+            "could not be ranked by them; give it to all"
+        )
     if hint := meant(name):
         raise UsageError(f"--param {name}: there is no such setting; {hint}")
     near = suggestion(name, known) or ";"

@@ -17,6 +17,7 @@ from dptrain.data.npy import npy_header
 from dptrain.data.prepared import prepare
 from dptrain.data.raw import RawData
 from dptrain.data.source import Choices, Source, read
+from dptrain.data.spool import Room
 from dptrain.errors import DataError, UsageError
 
 X = np.arange(24.0).reshape(8, 3) / 7
@@ -57,7 +58,8 @@ def test_the_folder_holds_plain_npy_files_and_what_they_are(source: str, cache: 
     digest = meta.pop("digest")
     assert len(bytes.fromhex(digest)) == 32
     assert meta == {
-        "version": 6,
+        "version": 7,
+        "offsets": [],
         "name": "small",
         "source": source,
         "dtype": "float32",
@@ -285,8 +287,8 @@ def test_a_name_that_is_no_text(tmp_path: Path) -> None:
 def test_a_source_that_changes_while_it_is_read_is_not_cached(
     source: str, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def read_and_change(source: Source, choices: Choices) -> RawData:
-        data = read(source, choices)
+    def read_and_change(source: Source, choices: Choices, room: Room) -> RawData:
+        data = read(source, choices, room)
         np.savez(source.files[0], x_train=X + 1, t_train=T)
         return data
 

@@ -67,15 +67,16 @@ def test_batch_norms_that_have_rows_enough() -> None:
 
 
 def test_digits_that_rounding_takes() -> None:
-    told = warned((2,), [Dense(3)], 30, offset=np.array([0, 1e7]), normalise="standard")
+    far: dict[str, Any] = {"offset": np.array([0, 1e7])}
+    told = warned((2,), [Dense(3)], 30, **far)
     assert "float32 takes most digits of column 1 of x_train: its mean is 1e+07" in told
-    assert "give dtype='float64', or take the mean off" in told
-    exact = {"offset": np.array([0, 1e7]), "normalise": "standard", "dtype": "float64"}
-    assert not warned((2,), [Dense(3)], 30, **exact)
+    assert "give normalise='standard' or dtype='float64', or take the mean off" in told
+    assert not warned((2,), [Dense(3)], 30, **far, normalise="standard")
+    assert not warned((2,), [Dense(3)], 30, **far, dtype="float64")
     targets = 1e9 + RANDOM.standard_normal(30)
     told = warned((2,), [Dense(1)], 30, targets=targets)
     assert "takes most digits of the targets: its mean is 1e+09" in told
-    assert "apart; take the mean off" in told
+    assert "apart; give normalise_targets='standard', or take the mean off" in told
 
 
 @pytest.mark.parametrize("part", ["train", "test"])

@@ -130,7 +130,7 @@ def test_rows_held_out_have_no_influence(data: Path, tmp_path: Path) -> None:
 def test_a_test_part_has_no_influence(tmp_path: Path) -> None:
     x, t = rows()
     digests = []
-    for i, factor in enumerate((1, 1000)):
+    for i, factor in enumerate((1, 5)):
         path = saved(tmp_path / f"{i}.npz", x, t, x_test=factor * x[:9], t_test=t[:9])
         experiment = SETTINGS | {"dataset": str(path), "normalise": "minmax"}
         digests.append(run(experiment, tmp_path / str(i), workers=1).digest)

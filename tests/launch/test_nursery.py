@@ -34,7 +34,7 @@ def run(program: Program, log: Path, inherited: Inheritance) -> tuple[dict[str, 
     stdin.write(b"an order\n")
     stdin.flush()
     assert select.select([worker.pidfd], [], [], 30.0)[0]
-    how = worker.how().replace(str(worker.pid), "PID")
+    how = worker.how()[0].replace(str(worker.pid), "PID")
     assert worker.ended()
     worker.release()
     said = log.read_text()
@@ -110,7 +110,7 @@ def test_what_cannot_be_imported_is_started_and_says_so_in_its_log(
         workers = [LocalWorker(r, tmp_path / str(r), inherited, forks) for r in range(2)]
     for worker in workers:
         assert select.select([worker.pidfd], [], [], 30.0)[0]
-        assert worker.how().endswith("ended with exit code 1")
+        assert worker.how()[0].endswith("ended with exit code 1")
         worker.release()
         assert missing.split(".")[0] in (tmp_path / str(worker.rank)).read_text()
     inherited.close()
@@ -122,6 +122,6 @@ def test_code_on_the_command_line_is_started(tmp_path: Path, inherited: Inherita
         assert program == code
         worker = LocalWorker(0, tmp_path / "log", inherited, program)
     assert select.select([worker.pidfd], [], [], 30.0)[0]
-    assert worker.how().endswith("ended with exit code 5")
+    assert worker.how()[0].endswith("ended with exit code 5")
     worker.release()
     inherited.close()

@@ -220,7 +220,7 @@ def test_what_fits_is_accepted() -> None:
         (
             REGRESS,
             ((3,), 0, (1,)),
-            "end .* with 1 unit; .* give --task classification",
+            "end .* with 1 unit; .* of classes, give --task classification",
         ),
         (REGRESS, ((3, 1), 0, (3,)), r"output has shape \(3, 1\)"),
     ],

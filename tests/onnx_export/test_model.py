@@ -8,12 +8,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
 
+import msgspec
 import numpy as np
 import onnx
 import pytest
 from onnx.reference import ReferenceEvaluator
 
 from dptrain.arithmetic.digest import digest
+from dptrain.data.scale import Scale
 from dptrain.errors import UsageError
 from dptrain.experiment.files import parse_toml
 from dptrain.experiment.schema import Experiment
@@ -131,6 +133,26 @@ def test_layers_that_do_nothing_alone() -> None:
     x = np.ones((2, 3), np.float32)
     (found,) = by_reference(onnx_model(network), x)
     np.testing.assert_allclose(found, network.outputs(x), rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("scale", "columns", "words"),
+    [
+        (Scale(0, 255, whole=True, grey=True), None, ": grey values from 0 to 255 divided by 255."),
+        (Scale(0, 255, whole=True), None, ": numbers from 0 to 255, not divided by anything."),
+        (Scale(-1, 2.5), list("abcd"), "from -1 to 2.5, not divided by anything. Columns: a, b, c"),
+        (Scale(0, 1), [f"p{i}" for i in range(30)], "Columns: those of the experiment below."),
+        (None, None, "; where those were of dtype uint8, divided by 255."),
+    ],
+)
+def test_the_unit_of_the_input_is_that_of_training(
+    scale: Scale | None, columns: list[str] | None, words: str
+) -> None:
+    network = trained([Flatten(), Dense(3)], (4, 5))
+    experiment = msgspec.structs.replace(network.experiment, input_scale=scale, columns=columns)
+    model = onnx_model(replace(network, experiment=experiment))
+    assert words in model.doc_string
+    assert words in model.graph.input[0].doc_string
 
 
 def test_what_the_model_says_of_itself() -> None:

@@ -150,7 +150,7 @@ def test_on_a_data_set_with_a_name(tmp_path: Path) -> None:
         experiment, dptrain.Execution(workers=1), network=Net(), out=tmp_path / "a", progress=False
     )
     assert done.epochs[-1].test_accuracy is not None
-    with pytest.raises(UsageError, match="code is imported only where you name it"):
+    with pytest.raises(UsageError, match=r"give an object of it, network=Net\(\.\.\.\)"):
         dptrain.train(
             Experiment(model="net.py:Net", dataset=str(data)), out=tmp_path / "b", progress=False
         )

@@ -40,7 +40,12 @@ def test_strong_scaling_keeps_the_experiment_and_weak_scaling_the_share(dataset:
 def test_a_table_is_settled_as_for_training(tmp_path: Path) -> None:
     table, out = tmp_path / "t.csv", tmp_path / "run"
     table.write_text("a,b,kind\n" + "".join(f"{i * i % 40},{i % 7},{i % 3}\n" for i in range(40)))
-    settings = {"dataset": str(table), "model": "linear", "batch_size": 9, "normalise": "standard"}
+    settings: dict[str, Any] = {
+        "dataset": str(table),
+        "model": "linear",
+        "batch_size": 9,
+        "normalise": "standard",
+    }
     trained = run(settings | {"steps": 2}, out, workers=1).job.experiment
     (_, second) = cases(Experiment(**settings), [1, 2], ["strong"], {}, 4)[1]
     assert replace(second.job.experiment, steps=2) == trained

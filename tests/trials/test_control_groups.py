@@ -39,7 +39,8 @@ def memory(folder: str, limit: str, used: int, inactive: int = 0) -> Files:
     return {
         f"{folder}memory.max": f"{limit}\n",
         f"{folder}memory.current": f"{used}\n",
-        f"{folder}memory.stat": f"anon 17\ninactive_file {inactive}\nactive_file 5\n",
+        f"{folder}memory.stat": f"anon 17\nslab 9\nslab_reclaimable {inactive // 4}\n"
+        f"inactive_file {inactive // 2}\nactive_file {inactive - inactive // 2 - inactive // 4}\n",
     }
 
 
@@ -47,7 +48,8 @@ def memory_1(folder: str, limit: int, used: int, inactive: int) -> Files:
     return {
         f"{folder}memory.limit_in_bytes": f"{limit}\n",
         f"{folder}memory.usage_in_bytes": f"{used}\n",
-        f"{folder}memory.stat": f"inactive_file 1\ntotal_inactive_file {inactive}\n",
+        f"{folder}memory.stat": f"inactive_file 1\ntotal_inactive_file {inactive // 2}\n"
+        f"total_active_file {inactive - inactive // 2}\n",
     }
 
 

@@ -9,7 +9,6 @@ import pytest
 
 from dptrain.cli.__main__ import main
 from dptrain.errors import ResourceError
-from dptrain.launch.local import Inheritance
 from tests.sessions import run, write_dataset
 
 
@@ -19,7 +18,12 @@ def forbidden(*_: object) -> NoReturn:
 
 @pytest.mark.parametrize(
     "calls",
-    [("pidfd_open",), ("memfd_create",), ("pidfd_open", "memfd_create", "sched_setaffinity")],
+    [
+        ("pidfd_open",),
+        ("memfd_create",),
+        ("posix_fallocate",),
+        ("pidfd_open", "memfd_create", "sched_setaffinity"),
+    ],
     ids="+".join,
 )
 def test_a_run_without_them(
@@ -46,10 +50,18 @@ def test_cores_that_cannot_be_chosen(
     assert "warning: --pin: this system does not let" in capsys.readouterr().err
 
 
-def test_bells_that_cannot_be_had(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_no_workers_can_do_without(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """ZeroMQ would end the process."""
+    data = {"dataset": str(write_dataset(tmp_path / "small.npz"))}
     monkeypatch.setattr(os, "eventfd", forbidden)
-    with pytest.raises(ResourceError, match=r"eventfd: operation not permitted.*--exchange star"):
-        Inheritance(2, "events")
+    for exchange in ("shared", "star"):
+        with pytest.raises(ResourceError, match=r"eventfd: operation not permitted.*--workers 1"):
+            run(data, tmp_path / exchange, workers=2, exchange=exchange)
+    run(data, tmp_path / "alone", workers=1)
+    assert main(["doctor"]) == 3
+    assert capsys.readouterr().out.count("cannot be used: eventfd: operation not permitted") == 2
 
 
 def test_the_doctor_tries(

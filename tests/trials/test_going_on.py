@@ -1,6 +1,7 @@
 """Runs that go on: from Python, with data in another place, with weights that a call returned."""
 
 import os
+import shlex
 import signal
 import threading
 from pathlib import Path
@@ -14,8 +15,10 @@ from dptrain import BatchNorm, Dense, Flatten, Network, Sigmoid
 from dptrain.api import Settings
 from dptrain.audit.history import read_history
 from dptrain.cli.verbs import program
+from dptrain.coordinator.recorded import command_on, recorded
 from dptrain.errors import DataError, DptrainError, RunFolderError, UsageError
 from dptrain.experiment.python_words import as_python
+from dptrain.runfolder import RunFolder
 from tests.audit.runs import bisected
 from tests.own import nets
 from tests.own.nets import Net
@@ -130,6 +133,17 @@ def test_a_run_of_arrays_goes_on_with_a_file_of_them(four: str, tmp_path: Path) 
     assert cli("verify", begun.run, *same) == 0
 
 
+def test_the_way_on_can_be_followed_as_it_stands(four: str, tmp_path: Path) -> None:
+    lies_at = tmp_path / "the same.npz"
+    np.savez(lies_at, x_train=X, t_train=T)
+    begun = fit(NETWORK, epochs=2, out=tmp_path / "a run")
+    experiment = dptrain.load_run(begun.run)[0].experiment
+    command = shlex.split(command_on(experiment, begun.run, str(lies_at)))
+    words = command[command.index("train") :]
+    assert cli(*words, "--epochs", 4, "--no-curves") == 0
+    assert dptrain.load_run(begun.run)[1].digest == four
+
+
 def test_data_that_have_moved(tmp_path: Path) -> None:
     (tmp_path / "here").mkdir()
     data = write_dataset(tmp_path / "here" / "small.npz")
@@ -148,7 +162,8 @@ def test_data_that_have_moved(tmp_path: Path) -> None:
         if verb[0] != "bisect":
             with pytest.raises(DataError, match=r"no longer at .*name where .* with --dataset"):
                 cli(*verb)
-        assert cli(*verb, "--dataset", moved) == code
+        assert cli(*verb, "--dataset", os.path.relpath(moved)) == code
+    assert recorded(RunFolder(out))[0]["dataset"] == str(moved)  # from whatever folder
     wrong = tmp_path / "wrong.npz"
     np.savez(wrong, x_train=X, t_train=T)
     with pytest.raises(DataError, match="is not what the experiment was recorded with"):
@@ -291,6 +306,8 @@ def test_train_goes_on_with_an_object(tmp_path: Path) -> None:
 
     whole = train(4, out=tmp_path / "whole")
     assert train(4, resume=train(2, out=tmp_path / "begun")).digest == whole.digest
+    with pytest.raises(UsageError, match=r"give an object of it, network=Net\(\.\.\.\)"):
+        dptrain.train(resume=tmp_path / "begun")
     timer = threading.Thread(target=_interrupt_once_there_is, args=(tmp_path / "s/metrics.jsonl",))
     timer.start()
     with pytest.raises(KeyboardInterrupt) as stop:

@@ -58,7 +58,7 @@ def test_signals_to_a_whole_job(
     code, out, err = finish(process)
     assert code == 128 + signal.Signals[number], err
     assert f"stopped by {number}" in out
-    assert f"continue with: dptrain train --resume {tmp_path / 'run'}" in out
+    assert f"dptrain train --resume {tmp_path / 'run'}" in out
 
 
 def test_a_closed_terminal(job: tuple[object, ...], tmp_path: Path) -> None:

@@ -1,12 +1,13 @@
 """Where a worker was lost is told as it was, not as it was heard of last."""
 
+import os
 import re
 import signal
 from pathlib import Path
 
 import pytest
 
-from tests.commands import dptrain
+from tests.commands import dptrain, result
 from tests.sessions import write_dataset
 
 # Two shards a rank, and one call for each of them: the 61st is in step 31.
@@ -66,3 +67,21 @@ def test_a_worker_that_is_killed_says_nothing_about_gradients(
     assert re.search(rf"rank [01] \(pid \d+\) was killed by {signal.Signals(number).name}", said)
     assert ("nothing about the gradients; check again" in said) == (code == 6)
     assert "rank-0.log" not in said
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_code_that_raises_keeps_the_steps_that_are_done(workers: int, tmp_path: Path) -> None:
+    raising = NETWORK.replace('len(calls) == 61 and "dptrain.worker" in sys.orig_argv', "FAILS")
+    net, run = tmp_path / "net.py", tmp_path / "run"
+    fails = 'len(calls) > 300 and os.environ.get("FAILS")'
+    net.write_text(raising.replace("FAILS", fails).replace("END", "raise ValueError('late')"))
+    job = ("--dataset", write_dataset(tmp_path / "small.npz"), "--batch-size", 20, "--steps", 200)
+    code, ways = ("--model", f"{net}:Ends"), ("--workers", workers, "--no-curves")
+    late = dptrain("train", *code, *job, *ways, "--out", run, env=os.environ | {"FAILS": "1"})
+    assert late.returncode == 1
+    assert "ValueError: late" in late.stderr
+    (saved,) = re.findall(r"step (\d+) is saved; continue with: .*--resume", late.stderr)
+    assert int(saved) % 7  # not the end of an epoch, where checkpoints are written anyway
+    whole = result("train", *code, *job, *ways, "--out", tmp_path / "whole")
+    again = result("train", "--resume", run, *code, *ways)
+    assert again["digest"] == whole["digest"]

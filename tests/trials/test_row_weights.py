@@ -134,6 +134,7 @@ def test_evaluations_count_rows_alike(tmp_path: Path) -> None:
     ("given", "said"),
     [
         (np.ones(59), r"sample_weight has shape \(59,\), but the data have 60 rows"),
+        (2.0, r"sample_weight has shape \(\), but the data have 60 rows"),
         (np.where(W == 0, np.nan, 1.0), "sample_weight holds nan in row"),
         (-W, "a weight is a finite number, 0 or more"),
         (np.zeros(60), "sample_weight holds only zeros"),

@@ -1,6 +1,7 @@
 """Whatever comes after training goes by the run's classes: archives, frames, several files."""
 
 import json
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -99,3 +100,56 @@ def test_several_files_are_compared_with_their_labels(
     assert f"note: {other}: left out, as the run did not learn from them: extra" in told.err
     assert main(["predict", str(out), "--input", *files]) == 0
     assert f"{found['right']} of 91 are as column 'label' says" in capsys.readouterr().out
+
+
+@pytest.fixture(params=["classes", "numbers"])
+def compared(
+    request: pytest.FixtureRequest, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> Callable[[list[str]], tuple[dict[str, Any], str]]:
+    """Return what predict says of labels beside rows: as JSON, and as text."""
+    table, out = tmp_path / "a.csv", tmp_path / "run"
+    numbers = request.param == "numbers"
+
+    def write(labels: Iterable[object]) -> None:
+        rows = [f"{p},{q},{r},{t}" for (p, q, r), t in zip(X.tolist(), labels, strict=False)]
+        table.write_text("\n".join(["p,q,r,label", *rows]) + "\n")
+
+    write(X[:, 0] if numbers else WORDS)
+    experiment = dptrain.Experiment(dataset=str(table), model="linear", epochs=5)
+    dptrain.train(experiment, out=out, progress=False)
+
+    def called(labels: list[str]) -> tuple[dict[str, Any], str]:
+        write(labels)
+        capsys.readouterr()
+        assert main(["predict", str(out), "--input", str(table), "--json"]) == 0
+        found = json.loads(capsys.readouterr().out)
+        assert main(["predict", str(out), "--input", str(table)]) == 0
+        return found | {"numbers": numbers}, capsys.readouterr().out.splitlines()[-1].strip()
+
+    return called
+
+
+def test_what_cannot_be_compared_is_told(
+    compared: Callable[[list[str]], tuple[dict[str, Any], str]],
+) -> None:
+    found, told = compared(["7.5", "nonsense", ""])
+    if found["numbers"]:
+        error = found["outputs"][0][0] - 7.5
+        assert (found["rmse"], found["mae"], found["r2"]) == (abs(error), abs(error), None)
+        assert told.startswith("column 'label' in 1 rows: R² not defined, RMSE ")
+        assert told.endswith("; 1 not compared: 'nonsense' is no number")
+        t = X[:20, 0] + 1
+        outputs = np.array(compared([str(each) for each in t])[0]["outputs"])[:, 0]
+        found, told = compared([str(each) for each in t])
+        spread = np.sum((t - t.mean()) ** 2)
+        assert found["r2"] == pytest.approx(1 - np.sum((outputs - t) ** 2) / spread)
+        assert "column 'label' in 20 rows: R² " in told
+    else:
+        assert told == "column 'label' is not compared: '7.5' is no class of the run"
+        assert "right" not in found
+        found, told = compared([WORDS[0], "pink", ""])
+        assert told == (
+            f"{found['right']} of 1 are as column 'label' says; 1 not compared: 'pink' is no class "
+            "of the run"
+        )
+    assert "right" not in compared([""] * 3)[0]

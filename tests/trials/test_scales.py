@@ -72,6 +72,78 @@ def test_a_scale_that_cannot_be_known_is_told() -> None:
         fitted(GREY).classify(np.linspace(-9, 9, 64).reshape(1, 8, 8))
 
 
+BLACK_AND_WHITE = (GREY > 127).astype(np.uint8)
+CENTRED = FRACTIONS * 2 - 1
+SIXTEEN_BITS = GREY.astype(np.uint16) * 257
+FRAMED = GREY.copy()  # on black
+FRAMED[:, [0, -1]] = FRAMED[:, :, [0, -1]] = 0
+
+
+@pytest.mark.parametrize(
+    ("learnt", "given", "as_is"),
+    [
+        (GREY, BLACK_AND_WHITE, BLACK_AND_WHITE.astype(float)),
+        (GREY.astype(int), BLACK_AND_WHITE, BLACK_AND_WHITE.astype(int) * 255),
+        (GREY.astype(int), BLACK_AND_WHITE > 0, BLACK_AND_WHITE.astype(int) * 255),
+    ],
+)
+def test_black_and_white_is_so_in_any_dtype(learnt: Array, given: Array, as_is: Array) -> None:
+    trained = fitted(learnt)
+    with pytest.warns(ScaleWarning, match="these are 0 to 1"):
+        found = trained.predict(given)
+    np.testing.assert_array_equal(found, trained.predict(as_is))
+
+
+@pytest.mark.parametrize(
+    ("learnt", "given", "words"),
+    [
+        (FRACTIONS, CENTRED, "from 0 to 1, these are -1 to 1; bring"),
+        (GREY, CENTRED, "from 0 to 1, these are -1 to 1; bring"),
+        (GREY.astype(int), CENTRED, "from 0 to 255, these are -1 to 1; bring"),
+        (GREY.astype(int), GREY.astype(np.int8), "from 0 to 255, these are -128 to 127; bring"),
+        (FRAMED / 127.5 - 1, FRACTIONS, "from -1 to 1, these are 0 to 1; bring"),
+        (SIXTEEN_BITS, GREY, "from 0 to 65535, these are 0 to 255; bring"),
+    ],
+)
+def test_pictures_of_another_scale_are_told(learnt: Array, given: Array, words: str) -> None:
+    with pytest.warns(ScaleWarning, match=words):
+        fitted(learnt).classify(given)
+
+
+def test_bytes_that_are_no_grey_values_are_told() -> None:
+    with pytest.warns(RuntimeWarning, match=r"divided by 255, but the largest is 1; where they"):
+        trained = fitted(BLACK_AND_WHITE)
+    with pytest.warns(ScaleWarning, match=r"on grey values up to 1, these go up to 255; bring"):
+        trained.classify(GREY)
+
+
+@pytest.mark.parametrize(
+    ("learnt", "test", "words"),
+    [
+        (
+            FRACTIONS,
+            GREY.astype(float),
+            "x_test holds numbers from 0 to 255, and x_train from 0 to 1",
+        ),
+        (
+            GREY.astype(int),
+            FRACTIONS,
+            "x_test holds numbers from 0 to 1, and x_train from 0 to 255",
+        ),
+        (GREY, BLACK_AND_WHITE, "x_test holds numbers from 0 to 1, and x_train from 0 to 255"),
+        (
+            CENTRED[:, 0],
+            99 * CENTRED[:, 0],
+            "x_test holds numbers from -99 to 99, and x_train from -1",
+        ),
+    ],
+)
+def test_a_test_part_of_another_scale_is_told(learnt: Array, test: Array, words: str) -> None:
+    with pytest.warns(RuntimeWarning, match=words):
+        fitted(learnt, test_data=(test, T))
+    fitted(learnt, test_data=(learnt[:100] * 1, T[:100]))
+
+
 def test_numbers_of_a_table_are_left_alone() -> None:
     """Bytes that are no pictures: ages, counts."""
     ages = np.random.default_rng(0).integers(18, 80, (300, 3))

@@ -59,24 +59,41 @@ def test_characters_that_an_encoding_lacks(
     assert b"digest" in written.getvalue() or verb == "doctor"
 
 
+class Writes:
+    """What scripts put in the place of a stream, and what is left of a terminal that is closed."""
+
+    def write(self, text: str) -> None:
+        """Fail."""
+        raise OSError(5, text)
+
+
+@pytest.mark.parametrize("stream", [None, Writes()])
 def test_a_run_without_anything_to_show_it_on(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    stream: object,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     network, x = dptrain.Network(8, [dptrain.Dense(2)]), np.eye(8, dtype=np.float32)
-    monkeypatch.setattr(sys, "stderr", None)
+    monkeypatch.setattr(sys, "stderr", stream)
     run = tmp_path / "run"
-    dptrain.fit(network, (x, np.arange(8) % 2), steps=3, batch_size=4, workers=1, out=run)
+    found = dptrain.fit(network, (x, np.arange(8) % 2), steps=3, batch_size=4, workers=1, out=run)
+    assert found.notes
     assert lasts(run)
+    assert not capsys.readouterr().out
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="a device of Linux")
+@pytest.mark.parametrize("holds", [True, False])
 def test_output_that_cannot_be_written_is_told_of(
+    holds: bool,
     job: list[str],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    with Path("/dev/full").open("w") as full:
+    with Path("/dev/full").open("wb", buffering=-1 if holds else 0) as file:
+        full = io.TextIOWrapper(file, write_through=not holds)
         monkeypatch.setattr(sys, "stdout", full)
         assert main([*job, "--workers", "1", "--steps", "3", "--out", str(tmp_path / "run")]) == 1
     assert "cannot write to standard output: no space left on device" in capsys.readouterr().err

@@ -6,8 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import dptrain
 from dptrain.cli.__main__ import main
+from dptrain.data.class_doubts import class_doubts
 from dptrain.data.csv_table import read_csv
+from dptrain.data.prepared import prepare
 from dptrain.errors import DataError
 
 X = np.random.default_rng(0).standard_normal((200, 3))
@@ -107,3 +110,34 @@ def test_a_network_of_another_size_hears_of_classes_without_rows(
     told = capfd.readouterr().err
     assert "has 3 classes" in told
     assert "no row is of class '0'; classes are numbered from 0" in told
+
+
+@pytest.mark.parametrize(
+    ("labels", "words"),
+    [
+        (["a", "b", "NA"], "the label 'NA' is taken for a class; where it says that a value is mi"),
+        (["0", "1", "?"], "the label '?' is taken for a class"),
+        (["a", "b", "nan"], "the label 'nan' is taken for a class"),
+        (["yes", "no", "Yes"], "the labels 'Yes' and 'yes' are taken for two classes"),
+        (["1", "2", "01", "x"], "the labels '01' and '1' are taken for two classes"),
+    ],
+)
+def test_doubtful_classes_are_told(labels: list[str], words: str, told: Told) -> None:
+    assert words in told([labels[i % len(labels)] for i in range(60)])
+
+
+def test_others_are_not() -> None:
+    assert not list(class_doubts(("0", "1", "10", "-1", "none", "NAND", "cat", "cats")))
+
+
+def test_in_arrays_as_well(tmp_path: Path) -> None:
+    net = dptrain.Network(3, [dptrain.Dense(3)])
+    labels = np.array(["a", "b ", "b"])[np.arange(200) % 3]
+    with pytest.warns(RuntimeWarning, match="the labels 'b' and 'b ' are taken for two classes"):
+        dptrain.fit(net, (X, labels), steps=1, workers=1, progress=False, out=tmp_path / "run")
+
+
+def test_what_is_no_label_among_too_many_is_named(tmp_path: Path) -> None:
+    path = written(tmp_path / "a.csv", [str(1000 + i) for i in range(40)])
+    with pytest.raises(DataError, match="or --label where another column of a table is the label"):
+        prepare(str(path), dtype="float32")

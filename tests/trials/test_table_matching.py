@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from dptrain.cli.__main__ import main
-from dptrain.data.source import find_source
+from dptrain.data.source import find_source, read_source
 from dptrain.errors import DataError
 from dptrain.trained import load_run
 
@@ -222,8 +222,9 @@ def test_evaluate_refuses_what_it_cannot_match(run: Path, refused: Refused, tmp_
     assert "has no column 'species' for the label" in refused(
         "evaluate", run, "--dataset", unlabelled
     )
-    assert "labels go up to 9, but the run has 3 classes" in refused(
-        "evaluate", run, "--dataset", "mnist"
+    assert (
+        "t_train holds 5 in row 0 (counting from 0), which is no number of a class: they are 0 to 2"
+        in refused("evaluate", run, "--dataset", "mnist")
     )
     numbered = [row.replace("setosa", "0").replace("versicolor", "1") for row in LINES[1:101]]
     without = trained(written(tmp_path / "n.csv", numbered), tmp_path / "n", "--label", "last")
@@ -249,3 +250,62 @@ def test_whole_numbers_stay_numbers_to_predict_where_the_run_learnt_such(
     unpriced = written(tmp_path / "c.csv", ["area,rooms,price", *blank])
     again = verb("predict", run, "--input", unpriced)["outputs"]
     np.testing.assert_array_equal(predicted, again[:20])
+
+
+@pytest.fixture(scope="module")
+def numbered(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run on a table whose columns are called 0, 1, 2, as a data frame without names is saved."""
+    folder = tmp_path_factory.mktemp("numbered")
+    rows = [f"{i % 7},{i % 5}.5,{i % 2}" for i in range(40)]
+    return trained(written(folder / "a.csv", ["0,1,2", *rows]), folder / "run")
+
+
+def test_names_that_are_numbers_are_no_places(
+    numbered: Path, refused: Refused, tmp_path: Path
+) -> None:
+    later = written(tmp_path / "later.csv", ["0,9,2", "3,1.5,0", "4,2.5,1"])
+    assert "has no column '1'" in refused("evaluate", numbered, "--dataset", later)
+    words = written(tmp_path / "words.csv", ["a,b,c", "3,1.5,0", "4,2.5,1"])
+    assert "has no column '0'; it has 'a', 'b', 'c'" in refused(
+        "evaluate", numbered, "--dataset", words
+    )
+
+
+def test_a_row_is_not_taken_for_names_in_another_order(
+    numbered: Path, refused: Refused, verb: Verb, tmp_path: Path
+) -> None:
+    bare = written(tmp_path / "bare.csv", ["1,0", "3,1.5"])
+    message = refused("predict", numbered, "--input", bare)
+    assert (
+        "the first line, 1,0, may name the columns or be a row; give them in the order" in message
+    )
+    named = written(tmp_path / "named.csv", ["0,1", "3,1.5"])
+    assert len(verb("predict", numbered, "--input", named)["classes"]) == 1
+
+
+def test_a_column_is_learnt_from_once(refused: Refused, tmp_path: Path) -> None:
+    table = written(tmp_path / "a.csv", LINES)
+    message = refused(
+        "train", "--dataset", table, "--columns", f"{NAMES[0]},1", "--model", "linear"
+    )
+    assert f"columns names '{NAMES[0]}' twice; name it once" in message
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        ["height;h, in cm;kind", "1.5;2.5;0", "3.5;4.5;1"],
+        ["h, in cm;height;kind", "", "1.5;2.5;0", "3.5;4.5;1"],
+        ['"a;b;c;d","e",kind', "1.5,2.5,0", "3.5,4.5,1"],
+        ['"a', 'b",c,kind', "1.5,2.5,0", "3.5,4.5,1"],
+    ],
+)
+def test_what_separates_cells_does_so_in_each_line(rows: list[str], tmp_path: Path) -> None:
+    found = read_source(str(written(tmp_path / "a.csv", rows)), None)
+    np.testing.assert_array_equal(found.x_train, [[1.5, 2.5], [3.5, 4.5]])
+
+
+def test_decimal_commas_are_named(tmp_path: Path) -> None:
+    path = written(tmp_path / "a.csv", ["0,126;-0,132;1", "0,5;1,25;0"])
+    with pytest.raises(DataError, match=r"'0,126' is not a number; write 0.126, with a point"):
+        read_source(str(path), None)

@@ -1,5 +1,6 @@
 """How a table is understood: header, label and features are told apart, or asked for."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -199,3 +200,90 @@ def test_all_cells_that_hold_no_number_are_counted(tmp_path: Path) -> None:
         read_csv(table(tmp_path, text), None, ["a", "c"])
     with pytest.raises(DataError, match=r"column 'b': '1,5' is not a number; write 1.5, with a"):
         read_csv(table(tmp_path, "a;b;c\n1;1,5;0\n"), None)
+
+
+@pytest.mark.parametrize(
+    ("cell", "words"),
+    [
+        ("1,234", "write 1234, or 1.234 if the comma is the decimal point"),
+        ("-12,000", "write -12000, or -12.000 if"),
+        ("1,234.5", "write 1234.5, without commas"),
+        ("1,234,567", "write 1234567, without commas"),
+        ("12,5", "write 12.5, with a point"),
+        ("1,2,3", "is not a number; mend it"),
+    ],
+)
+def test_commas_that_group_thousands_are_no_points(cell: str, words: str, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=re.escape(words)):
+        read_csv(table(tmp_path, f"a;b;label\n{cell};2;0\n"), None)
+
+
+def test_a_column_of_words_may_be_the_label(tmp_path: Path) -> None:
+    text = "cat,1.5,2\ndog,2.5,3\n"
+    with pytest.raises(DataError, match=r"if 'column 1' is the label, give --label 'column 1'$"):
+        read_csv(table(tmp_path, text), None)
+    assert read_csv(table(tmp_path, text), "column 1").class_names == ("cat", "dog")
+    with pytest.raises(DataError, match=r"with --columns$"):
+        read_csv(table(tmp_path, "town,b,label\nUlm,1,0\nBonn,2,1\n"), None)
+    with pytest.raises(DataError, match=r"take these rows out$"):  # of a run, which has chosen
+        read_csv(table(tmp_path, text), "column 3", None, False, exact=True)
+
+
+def test_separators_in_quotes_separate_nothing(tmp_path: Path) -> None:
+    text = '"height, in cm";"weight, in kg";label\n1;2;0\n3;4;1\n'
+    assert form(tmp_path, text)[1] == ("height, in cm", "weight, in kg")
+
+
+def test_blanks_before_quotes_are_no_part_of_a_cell(tmp_path: Path) -> None:
+    found = read_csv(table(tmp_path, '"a", "b", "label"\n1, 2, "x"\n3, 4, y\n'), None)
+    assert (found.input_names, found.class_names) == (("a", "b"), ("x", "y"))
+
+
+@pytest.mark.parametrize(("code", "named"), [("utf-16", "UTF-16"), ("cp949", "CP949")])
+def test_the_encoding_is_named_where_it_is_known(code: str, named: str, tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("a,品種\n1,2\n", encoding=code)
+    with pytest.raises(DataError, match=f"iconv -f {named} -t UTF-8"):
+        read_csv(path, None)
+
+
+WORDY = [f"{i}.5,{i % 3}.25,{'xy'[i % 2]}" for i in range(10)]
+
+
+def test_numbers_and_a_word_name_the_columns_where_the_word_is_no_class(tmp_path: Path) -> None:
+    """As a data frame without names is saved once its label has one."""
+    found = table_form(table(tmp_path, "\n".join(["0,1,kind", *WORDY])), None, None)
+    assert (found.header, found.columns, found.label) == (True, ("0", "1"), "kind")
+    found = table_form(table(tmp_path, "\n".join(["0,1,x", *WORDY])), None, None)
+    assert (found.header, found.label) == (False, "column 3")
+
+
+def test_a_first_word_that_is_no_class_is_asked_about(tmp_path: Path) -> None:
+    text = "\n".join(["2019,2020,kind", *WORDY])
+    with pytest.raises(
+        DataError, match=r"the first line, 2019,2020,kind, may .*no other row has 'k"
+    ):
+        read_csv(table(tmp_path, text), None)
+    assert len(read_csv(table(tmp_path, text), None, None, True).x_train) == 10
+    assert len(read_csv(table(tmp_path, text), None, None, False).x_train) == 11
+    few = "1,2,iris\n3,4,rose\n5,6,lily\n"  # where all stand out, none does
+    assert len(read_csv(table(tmp_path, few), None).x_train) == 3
+
+
+def test_the_largest_numbers_are_looked_at_without_a_warning(tmp_path: Path) -> None:
+    rows = [f"{'-1e308' if i % 2 else '1e308'},{i},{i % 3}" for i in range(12)]
+    found = read_csv(table(tmp_path, "\n".join(["a,b,label", *rows])), None)
+    assert found.x_train[0, 0] == 1e308
+    assert [note.split(":")[0] for note in found.notes] == ["column 'b' counts the rows"]
+
+
+@pytest.mark.parametrize("label", ["{}.75", "{}"])
+def test_years_above_fractions_are_asked_about(label: str, tmp_path: Path) -> None:
+    rows = [f"{i}.5,{i % 3}.25,{label.format(i % 2)}" for i in range(10)]
+    text = "\n".join(["2019,2020,2021", *rows])
+    with pytest.raises(DataError, match=r"the first line, 2019,2020,2021, may name the columns or"):
+        read_csv(table(tmp_path, text), None)
+    assert len(read_csv(table(tmp_path, text), None, None, True).x_train) == 10
+    # a row of whole numbers where another row has one too
+    text = "\n".join(["2019,2020,1", *rows[:5], "3,4,1", *rows[5:]])
+    assert len(read_csv(table(tmp_path, text), None).x_train) == 12

@@ -138,7 +138,7 @@ def test_variables_that_set_nothing_are_told() -> None:
 
 
 def test_in_python_no_flag_is_named() -> None:
-    for word in ("validation_data", "betas", "sample_weight"):
+    for word in ("validation_data", "betas", "sample_weights"):
         with pytest.raises(UsageError) as refused:
             fit(**{word: 1})
         assert "--" not in str(refused.value)

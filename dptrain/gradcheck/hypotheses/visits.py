@@ -34,7 +34,8 @@ def hypotheses(
         ranks: each rank's range of shards.
     """
     data, seed = job.dataset, job.experiment.seed
-    stored = Stored(data.train.inputs, data.train.targets, job.dtype)
+    scale = job.experiment.target_scale
+    stored = Stored(data.train.inputs, data.train.targets, job.dtype, scale=scale)
     own = data.test.inputs is not data.train.inputs
     right = visits(job.experiment, len(stored.x), has_test=own)
     draws = draws_of(job.experiment, data.sample_shape)

@@ -16,6 +16,7 @@ from dptrain.gradcheck.minibatches.misread import diagnose_rows
 from dptrain.gradcheck.minibatches.normalisation import check_normalisation
 from dptrain.gradcheck.minibatches.sighted import Sighted, sighted
 from dptrain.gradcheck.minibatches.splits import check_splits
+from dptrain.gradcheck.minibatches.target_scale import check_targets
 from dptrain.gradcheck.minibatches.weights import check_weights
 from dptrain.gradcheck.reference.augmentation import Augmented, augmented, draws_of
 from dptrain.gradcheck.reference.minibatches import Stored, Visits, sizes, visits
@@ -39,11 +40,12 @@ def check_rows(job: Job, folder: Path, workers: Sequence[int] = ()) -> list[Comp
     Returns:
         Comparisons of the edge ``"rows"``; those that fail carry diagnoses.
     """
-    stored, has_test = Stored.opened(folder, job.dtype), (folder / "x_test.npy").exists()
+    stored = Stored.opened(folder, job.dtype, job.experiment.target_scale)
+    has_test = (folder / "x_test.npy").exists()
     right = visits(job.experiment, len(stored.x), has_test=has_test)
     found = list(check_splits(job, right, has_test=has_test))
     found += _steps(job, stored, right, workers)
-    return [*found, *check_normalisation(job, stored, right)]
+    return [*found, *check_normalisation(job, stored, right), *check_targets(job, stored, right)]
 
 
 def _steps(job: Job, stored: Stored, right: Visits, workers: Sequence[int]) -> Iterator[Comparison]:

@@ -14,6 +14,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from dptrain.data.target_scale import TargetScale
 from dptrain.experiment.schema import Experiment
 
 Array = NDArray[Any]
@@ -125,17 +126,26 @@ class Stored:
         w: weights as they were given, ``(rows,)``; None where there are none.
     """
 
-    def __init__(self, x: Array, t: Array, dtype: np.dtype[Any], w: Array | None = None) -> None:
-        """Keep arrays; inputs will be in a dtype."""
+    def __init__(
+        self,
+        x: Array,
+        t: Array,
+        dtype: np.dtype[Any],
+        w: Array | None = None,
+        scale: TargetScale | None = None,
+    ) -> None:
+        """Keep arrays; inputs will be in a dtype, targets standardised by a scale."""
         self.x, self.t, self.w = x, t, w
-        self._dtype = dtype
+        self._dtype, self._scale = dtype, scale
 
     @classmethod
-    def opened(cls, folder: Path, dtype: np.dtype[Any]) -> "Stored":
+    def opened(
+        cls, folder: Path, dtype: np.dtype[Any], scale: TargetScale | None = None
+    ) -> "Stored":
         """Open the files of a prepared data set."""
         x, t = (np.load(folder / f"{name}_train.npy", mmap_mode="r") for name in "xt")
         weights = folder / "w_train.npy"
-        return cls(x, t, dtype, np.load(weights) if weights.exists() else None)
+        return cls(x, t, dtype, np.load(weights) if weights.exists() else None, scale)
 
     def inputs(self, rows: Array) -> Array:
         """Return the inputs of some rows: numbers as they are, grey values from 0 to 1."""
@@ -146,5 +156,10 @@ class Stored:
         return found.astype(self._dtype)
 
     def targets(self, rows: Array) -> Array:
-        """Return the targets of some rows."""
-        return np.asarray(self.t[rows])
+        """Return the targets of some rows, perhaps standardised."""
+        found = np.asarray(self.t[rows])
+        if self._scale is None:
+            return found
+        centred = found.astype(float) - np.array(self._scale.mean)
+        scaled: Array = centred / np.array(self._scale.deviation)
+        return scaled.astype(self._dtype)

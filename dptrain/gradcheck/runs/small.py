@@ -63,6 +63,8 @@ def small(job: Job, folder: Path, steps: int, moments: Sequence[int]) -> tuple[S
         epochs=None,
         patience=steps,
         min_improvement=0.0,
+        normalise_targets="none",  # those that are taken are standardised already
+        target_scale=None,
     )
     found: tuple[Small, Course] | None = None
     trouble = NonFiniteError("no learning rate was tried")

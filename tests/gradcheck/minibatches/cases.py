@@ -77,12 +77,19 @@ def case(
         "dtype": "float64", "train_rows": 29,
     } | settings  # fmt: skip
     experiment = build(Experiment, described, "the test")
-    part: dict[str, Any] = {}
-    if test_part:
-        part = {"x_test": x[:test_part], "t_test": t[:test_part]}
+    held = (x[:test_part], t[:test_part]) if test_part else (None, None)
     task: Literal["regression"] | None = "regression" if t.dtype.kind == "f" else None
-    part["w_train"] = weights
-    prepare_arrays(folder, x_train=x, t_train=t, dtype=experiment.dtype, task=task, **part)
+    prepare_arrays(
+        folder,
+        x_train=x,
+        t_train=t,
+        x_test=held[0],
+        t_test=held[1],
+        w_train=weights,
+        dtype=experiment.dtype,
+        task=task,
+        exact_targets=experiment.normalise_targets != "none",
+    )
     data = opened_data(experiment, folder)
     targets = sum(data.target_shape)
     settled = settle(experiment, 1, data.classes, len(data.train), data.digest, targets)

@@ -8,6 +8,7 @@ import pytest
 
 from dptrain.data.dataset import Split
 from dptrain.data.statistics import input_statistics
+from dptrain.data.target_scale import target_scale_of
 from dptrain.experiment import normalisation
 from tests.gradcheck.minibatches.cases import Case, case
 
@@ -72,3 +73,21 @@ def test_numbers_never_taken(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) ->
     right = normalised(tmp_path / "data")
     monkeypatch.setattr(job, "fit_normalisation", lambda *_: None)
     assert right.named()[0] == "normalisation-missing"
+
+
+def standardised(folder: Path) -> Case:
+    """Return a job on targets that are standardised, of which one column never varies."""
+    t = np.random.default_rng(3).standard_normal((60, 3)) * [1, 1e6, 0] + [1e9, 0, 3]
+    return case(folder, t=t, normalise_targets="standard", layers=None, model="mlp:5-4-3",
+                input_shape=None)  # fmt: skip
+
+
+def test_right_scale_of_targets(tmp_path: Path) -> None:
+    found = standardised(tmp_path / "data")
+    assert found.passes()
+    assert found.checked()[-1].name == "targets' scale = the training rows'"
+
+
+def test_wrong_scale_of_targets(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(normalisation, "target_scale_of", lambda t, _: target_scale_of(t, None))
+    assert standardised(tmp_path / "data").named()[0] == "target-scale"
