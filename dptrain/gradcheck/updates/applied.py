@@ -11,8 +11,9 @@ import numpy as np
 from dptrain.experiment.job import Job
 from dptrain.gradcheck.distributed import Step
 from dptrain.gradcheck.reference.bounded import UNITS
+from dptrain.gradcheck.updates.optimizers import Done, decouples, optimizer_of, state_scales
 from dptrain.gradcheck.updates.rates import learning_rate
-from dptrain.gradcheck.updates.textbook import DECOUPLED, Array, Textbook, state_scales
+from dptrain.gradcheck.updates.textbook import Array, Textbook
 
 # Roundings between the gradient and what it is read off.
 ROUNDINGS = 8.0
@@ -39,7 +40,7 @@ def applied(job: Job, step: Step) -> Applied:
         penalty = np.zeros(len(w))
         if e.l1:
             penalty = penalty + e.l1 * np.sign(w)
-        if e.decay_in_force and e.optimizer not in DECOUPLED:
+        if e.decay_in_force and not decouples(job):
             penalty = penalty + e.decay_in_force * w
         penalty = np.where(book.decaying, penalty, 0)
     room = ROUNDINGS * UNITS[job.dtype.name] * (size + np.abs(penalty))
@@ -48,32 +49,7 @@ def applied(job: Job, step: Step) -> Applied:
 
 def _given(job: Job, step: Step) -> tuple[Array, Array]:
     """Return what came to the rule, and the size of what it is the difference of."""
-    e = job.experiment
     before, after = (np.asarray(s.parameters, float) for s in (step.before, step.after))
-    change = after - before
-    old, new = _state(job, step)
-    if e.optimizer in ("momentum", "nesterov"):
-        kept = (e.momentum or 0.0) * old["velocity"]
-        return new["velocity"] - kept, np.abs(new["velocity"]) + np.abs(kept)
-    if e.optimizer in ("adam", "adamw", "lion"):
-        beta = (e.beta2 if e.optimizer == "lion" else e.beta1) or 0.0
-        kept = beta * old["mean"]
-        size = np.abs(new["mean"]) + np.abs(kept)
-        return (new["mean"] - kept) / (1 - beta), size / (1 - beta)
-    if e.optimizer in ("adagrad", "rmsprop"):
-        rho = e.decay or 0.0 if e.optimizer == "rmsprop" else None
-        kept, share = (old["squares"], 1.0) if rho is None else (rho * old["squares"], 1 - rho)
-        root = np.sqrt(np.maximum(new["squares"] - kept, 0) / share)
-        size = (np.abs(new["squares"]) + np.abs(kept)) / share
-        # of what is far smaller than what it is read off, only the order of magnitude is known
-        least = np.sqrt(UNITS[job.dtype.name] * size)
-        return -np.sign(change) * root, size / np.maximum(root, least + 1e-300)
-    rate = float(learning_rate(job, step.number).value)
-    return -change / rate, (np.abs(before) + np.abs(after)) / abs(rate)
-
-
-def _state(job: Job, step: Step) -> tuple[dict[str, Array], dict[str, Array]]:
-    """Return the optimizer's state before and after a step, in the published scale."""
     scales = state_scales(job)
     old, new = (
         {
@@ -82,4 +58,6 @@ def _state(job: Job, step: Step) -> tuple[dict[str, Array], dict[str, Array]]:
         }
         for state in (step.before, step.after)
     )
-    return old, new
+    rate = float(learning_rate(job, step.number).value)
+    done = Done(job.experiment, old, new, before, after, rate, UNITS[job.dtype.name])
+    return optimizer_of(job).given(done)

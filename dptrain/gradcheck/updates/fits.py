@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 
 from dptrain.experiment.job import Job
 from dptrain.gradcheck.updates.constants import SAME, constant, named_factor
+from dptrain.gradcheck.updates.optimizers import decouples
 from dptrain.gradcheck.updates.penalty_slips import Stages
 from dptrain.gradcheck.updates.rates import learning_rate
 from dptrain.gradcheck.updates.schedule_slips import explained
 from dptrain.gradcheck.updates.textbook import (
     BY_THE_BOOK,
-    DECOUPLED,
     Given,
     Predicted,
     Slip,
@@ -174,7 +174,7 @@ def _penalties(seen: Seen) -> Iterator[Slip]:
 
         return Slip(prepares=prepares)
 
-    through = decoupled if e.optimizer in DECOUPLED and decay else coupled
+    through = decoupled if decouples(seen.job) and decay else coupled
     decays = np.array([t.trained and is_weight(seen.job, t) for t in seen.tensors], float)
     for what, kind, make, coefficient in (
         ("Weight decay", "weight-decay", through, decay),

@@ -25,10 +25,11 @@ from dptrain.gradcheck.hypotheses.buffers import stale_buffers
 from dptrain.gradcheck.updates.factors import factor_slips, seen
 from dptrain.gradcheck.updates.fits import Seen
 from dptrain.gradcheck.updates.given import given_gradient
+from dptrain.gradcheck.updates.optimizers import state_scales
 from dptrain.gradcheck.updates.partials import ShardGradients, partials_of
 from dptrain.gradcheck.updates.search import Left, search
 from dptrain.gradcheck.updates.slips import slips
-from dptrain.gradcheck.updates.textbook import BY_THE_BOOK, Predicted, Slip, Textbook, state_scales
+from dptrain.gradcheck.updates.textbook import BY_THE_BOOK, Predicted, Slip, Textbook
 from dptrain.gradcheck.verdict import Verdict
 
 # The run arranges the formulas otherwise: it keeps its state in another scale, moves constants into

@@ -6,7 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dptrain.experiment.job import Job
-from dptrain.gradcheck.updates.textbook import DECOUPLED, Given, Slip
+from dptrain.gradcheck.updates.optimizers import decouples
+from dptrain.gradcheck.updates.textbook import Given, Slip
 
 Array = NDArray[np.float64]
 Factor = Callable[[Given], float]
@@ -26,7 +27,7 @@ class Stages:
         e = job.experiment
         self.limit = np.inf if e.clip_norm is None else e.clip_norm
         self._l1 = e.l1
-        self._decay = 0.0 if e.optimizer in DECOUPLED else e.decay_in_force
+        self._decay = 0.0 if decouples(job) else e.decay_in_force
         self.has_both = bool(self._l1 and self._decay)
 
     def factor(self, norm: float) -> float:
@@ -133,7 +134,7 @@ def _order(by: Stages) -> Iterator[Slip]:
 def penalty_slips(job: Job) -> Iterator[Slip]:
     """Yield what can be wrong with weight decay and the L1 penalty, but for their size."""
     e, by = job.experiment, Stages(job)
-    through = e.decay_in_force if e.optimizer not in DECOUPLED else 0.0
+    through = 0.0 if decouples(job) else e.decay_in_force
     others: list[tuple[str, str, Penalty]] = []
     if e.l1:
         others += [
@@ -183,7 +184,7 @@ def penalty_slips(job: Job) -> Iterator[Slip]:
 def _bypassing(job: Job, by: Stages) -> Iterator[Slip]:
     """Yield what can be wrong with penalties that do not go through the gradient."""
     e = job.experiment
-    decay, decoupled = e.decay_in_force, e.optimizer in DECOUPLED
+    decay, decoupled = e.decay_in_force, decouples(job)
     base = e.lr or 0.0
     if decoupled and decay:
         shrinks: list[tuple[str, str, Shrink]] = [

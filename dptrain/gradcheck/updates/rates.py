@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 
 from dptrain.experiment.job import Job
 from dptrain.gradcheck.comparison import Comparison, compare, entry
-from dptrain.gradcheck.reference.bounded import FUNCTION, UNITS, Bounded
+from dptrain.gradcheck.reference.bounded import FUNCTION, Bounded
+from dptrain.gradcheck.updates.numbers import DOUBLE
 
 Array = NDArray[Any]
 
-DOUBLE = UNITS["float64"]
 # Steps that are compared one by one; of longer experiments these at the beginning, around the end
 # of the warm-up and at the end of the run, and as many evenly chosen.
 STEPS, ENDS = 10_000, 500

@@ -7,7 +7,8 @@ import numpy as np
 from dptrain.arithmetic.shards import assign, shard_sizes
 from dptrain.exchange.slices import slices
 from dptrain.experiment.job import Job
-from dptrain.gradcheck.updates.textbook import DECOUPLED, Array, Clipping, Slip
+from dptrain.gradcheck.updates.optimizers import decouples
+from dptrain.gradcheck.updates.textbook import Array, Clipping, Slip
 from dptrain.nn.network import Tensor
 
 Partials = dict[int, Array]
@@ -70,7 +71,7 @@ def _decays(job: Job, workers: int) -> Iterator[Slip]:
     all_of_them = "Weight decay applies to biases too."
     yield Slip("decay-on-biases", all_of_them, decays_all=True)
     if job.experiment.decay_in_force:
-        decoupled = job.experiment.optimizer in DECOUPLED
+        decoupled = decouples(job)
         where = "goes through the moments, as for adam" if decoupled else "bypasses the gradient"
         yield Slip("weight-decay-coupling", f"Weight decay {where}.", recouples=True)
 

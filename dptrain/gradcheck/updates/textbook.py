@@ -18,9 +18,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dptrain.experiment.job import Job
-from dptrain.gradcheck.reference.bounded import UNITS, Bounded
+from dptrain.gradcheck.reference.bounded import Bounded
 from dptrain.gradcheck.reference.places import layer_of
-from dptrain.gradcheck.updates.rates import DOUBLE, learning_rate
+from dptrain.gradcheck.updates.numbers import DOUBLE, Numbers
+from dptrain.gradcheck.updates.optimizers import At, decouples, optimizer_of, state_scales
+from dptrain.gradcheck.updates.rates import learning_rate
 from dptrain.nn.batchnorm import BatchNorm
 from dptrain.nn.network import Network, Tensor
 
@@ -28,8 +30,6 @@ Array = NDArray[Any]
 Clipping = Callable[[int, Array, float], Array]
 # From state, gradient, t and learning rate to what the rate multiplies; the state is updated.
 Rule = Callable[[dict[str, Array], Array, int, float], Array]
-
-DECOUPLED = ("adamw", "lion")
 
 
 class Given(NamedTuple):
@@ -130,21 +130,6 @@ class Predicted(NamedTuple):
 BY_THE_BOOK = Slip()
 
 
-def state_scales(job: Job) -> dict[str, float]:
-    """Return by name what makes the published state of the state that a run keeps."""
-    e = job.experiment
-    scales: dict[str, dict[str, float]] = {
-        "sgd": {},
-        "momentum": {"velocity": 1.0},
-        "nesterov": {"velocity": 1.0},
-        "adagrad": {"squares": 1.0},
-        "rmsprop": {"squares": 1 - (e.decay or 0.0)},
-        "lion": {"mean": 1 - (e.beta2 or 0.0)},
-    }
-    moments = {"mean": 1 - (e.beta1 or 0.0), "squares": 1 - (e.beta2 or 0.0)}
-    return scales.get(e.optimizer or "sgd", moments)
-
-
 class Textbook:
     """An optimizer that keeps its own state, from the first step on.
 
@@ -165,15 +150,17 @@ class Textbook:
         """
         self._job = job
         self._slip = self._always = slip
-        self._unit = UNITS[job.dtype.name]
-        self._tiny = float(np.finfo(job.dtype).smallest_subnormal)
+        self._numbers = Numbers(job.dtype)
+        self._unit, self._tiny = self._numbers.unit, self._numbers.tiny
         tensors = job.network.all_tensors()
         self.trained = spread(tensors, job.network.size, lambda t: t.trained) > 0
         self.averages = spread(tensors, job.network.size, partial(_moves, job))
         chosen = spread(tensors, job.network.size, partial(is_weight, job)) > 0
         self.decaying = self.trained & chosen
         self._begun = {
-            name: self._exact(np.asarray(slots[i], float) * scale if slots else self._zeros())
+            name: self._numbers.exact(
+                np.asarray(slots[i], float) * scale if slots else self._zeros()
+            )
             for i, (name, scale) in enumerate(state_scales(job).items())
         }
         self._state = dict(self._begun)
@@ -189,14 +176,14 @@ class Textbook:
         """
         only = self._always.only
         self._slip = self._always if only is None or number in only else BY_THE_BOOK
-        before = after = self._exact(np.asarray(weights, float))
+        before = after = self._numbers.exact(np.asarray(weights, float))
         whole = np.asarray(gradient, float)
         own = np.where(self.trained, whole, 0) * self._slip.sign
         self._forget(number)
         for _ in range(self._slip.times):
             given = Given(number, after.value, own, whole, self.decaying)
             after = self._rule(given, after, self._prepared(given, after))
-        averaged = self._averaged(before, self._exact(np.asarray(gradient, float)))
+        averaged = self._averaged(before, self._numbers.exact(np.asarray(gradient, float)))
         value = np.where(self.trained, after.value, averaged.value) - before.value
         assert after.error is not None
         assert averaged.error is not None
@@ -208,23 +195,6 @@ class Textbook:
     def _zeros(self) -> Array:
         return np.zeros(self._job.network.size)
 
-    def _exact(self, value: Any) -> Bounded:
-        found = np.asarray(value, float)
-        return Bounded(found, np.zeros(found.shape), self._unit)
-
-    def _constant(self, value: Bounded | float) -> Bounded:
-        """Return a number of double precision, rounded to the job's dtype."""
-        if not isinstance(value, Bounded):
-            value = Bounded(np.array(float(value)), np.zeros(()), DOUBLE)
-        assert value.error is not None
-        error = value.error + self._unit * (np.abs(value.value) + value.error)
-        return Bounded(value.value, error, self._unit)
-
-    def _floored(self, found: Bounded) -> Bounded:
-        """Return the same with what underflow can add to the error."""
-        assert found.error is not None
-        return found.like(found.value, found.error + self._tiny)
-
     def _masked(self, found: Bounded) -> Bounded:
         assert found.error is not None
         return found.like(found.value, np.where(self.trained, found.error + self._tiny, 0.0))
@@ -233,14 +203,14 @@ class Textbook:
         forgets = self._slip.forgets
         if forgets is None or number in forgets:
             lost = self._slip.loses or self._begun
-            self._state |= {name: self._exact(self._zeros()) for name in lost}
+            self._state |= {name: self._numbers.exact(self._zeros()) for name in lost}
             self._clock = number if self._slip.restarts else 0
 
     def _prepared(self, given: Given, w: Bounded) -> Bounded:
         """Return the gradient that the rule gets."""
         if self._slip.prepares is not None:
-            return self._exact(self._slip.prepares(given))
-        return self._decayed(w, self._clipped(given.number, self._exact(given.gradient)))
+            return self._numbers.exact(self._slip.prepares(given))
+        return self._decayed(w, self._clipped(given.number, self._numbers.exact(given.gradient)))
 
     def _clipped(self, number: int, g: Bounded) -> Bounded:
         limit = self._job.experiment.clip_norm
@@ -255,8 +225,8 @@ class Textbook:
         if norm.value + norm.error < limit:
             return g
         factor = exact.exactly(limit) / norm
-        return self._floored(
-            g * self._constant(factor.like(np.minimum(factor.value, 1), factor.error))
+        return self._numbers.floored(
+            g * self._numbers.constant(factor.like(np.minimum(factor.value, 1), factor.error))
         )
 
     def _decayed(self, w: Bounded, g: Bounded) -> Bounded:
@@ -265,11 +235,11 @@ class Textbook:
         if e.l1:
             g = g + self._penalised(w, slip.penalises) * w.exactly(
                 np.sign(w.value)
-            ) * self._constant(e.l1 * slip.decay)
-        if e.decay_in_force and (e.optimizer in DECOUPLED) is slip.recouples:
+            ) * self._numbers.constant(e.l1 * slip.decay)
+        if e.decay_in_force and decouples(self._job) is slip.recouples:
             decays = self._penalised(w, slip.decays)
-            g = g + decays * w * self._constant(e.decay_in_force * slip.decay)
-        return self._floored(g) if e.l1 or e.decay_in_force else g
+            g = g + decays * w * self._numbers.constant(e.decay_in_force * slip.decay)
+        return self._numbers.floored(g) if e.l1 or e.decay_in_force else g
 
     def _penalised(self, w: Bounded, factors: Array | None) -> Bounded:
         """Return how often a penalty counts for each element."""
@@ -281,66 +251,38 @@ class Textbook:
         e, slip = self._job.experiment, self._slip
         lr = learning_rate(self._job, given.number + slip.schedule)
         lr = lr if slip.rates is None else lr.exactly(slip.rates(given.number))
-        rate = self._constant(lr * lr.exactly(slip.rate))
+        rate = self._numbers.constant(lr * lr.exactly(slip.rate))
         if slip.factors is not None:
             rate = rate * rate.exactly(slip.factors)
         direction = self._direction(given.number, g, float(lr.value))
         if slip.descends is not None:
-            return self._exact(slip.descends(given, direction.value, float(lr.value)))
+            return self._numbers.exact(slip.descends(given, direction.value, float(lr.value)))
         descent = rate * direction
-        if e.decay_in_force and (e.optimizer in DECOUPLED) is not slip.recouples:
+        if e.decay_in_force and decouples(self._job) is not slip.recouples:
             decays = self._penalised(w, slip.decays)
-            descent = descent + rate * self._constant(e.decay_in_force * slip.decay) * decays * w
+            descent = (
+                descent + rate * self._numbers.constant(e.decay_in_force * slip.decay) * decays * w
+            )
         return w - descent
 
     def _direction(self, number: int, g: Bounded, lr: float) -> Bounded:
         """Update the state; return what the learning rate multiplies."""
-        e, state, slip = self._job.experiment, self._state, self._slip
+        state, slip = self._state, self._slip
         t = number + 1 + slip.time - self._clock if slip.counts is None else slip.counts(number)
         if slip.rule is not None:
             values = {name: each.value for name, each in state.items()}
             direction = slip.rule(values, g.value, max(t, 1), lr)
-            self._state = {name: self._exact(each) for name, each in values.items()}
-            return self._exact(direction)
-        if e.optimizer in ("momentum", "nesterov"):
-            mu = self._constant(e.momentum or 0.0)
-            state["velocity"] = v = mu * state["velocity"] * g.exactly(self._slip.momentum) + g
-            return v if e.optimizer == "momentum" else g + mu * v
-        if e.optimizer == "adagrad":
-            state["squares"] = h = self._floored(state["squares"] + g * g)
-            return g / self._deviation(h)
-        if e.optimizer == "rmsprop":
-            state["squares"] = h = self._mixed(state["squares"], g * g, e.decay or 0.0)
-            return g / self._deviation(h)
-        if e.optimizer in ("adam", "adamw"):
-            return self._adam(t, g)
-        if e.optimizer == "lion":
-            return self._lion(g)
-        return g
-
-    def _lion(self, g: Bounded) -> Bounded:
-        e, old = self._job.experiment, self._state["mean"] * g.exactly(self._slip.momentum)
-        self._state["mean"] = self._mixed(old, g, e.beta2 or 0.0)
-        return _sign(self._mixed(old, g, e.beta1 or 0.0))
-
-    def _adam(self, t: int, g: Bounded) -> Bounded:
-        e, state = self._job.experiment, self._state
-        beta1, beta2, t = e.beta1 or 0.0, e.beta2 or 0.0, max(t, 1)
-        kept = self._slip.momentum
-        state["mean"] = m = self._mixed(state["mean"] * g.exactly(kept), g, beta1)
-        state["squares"] = v = self._mixed(state["squares"], g * g, beta2)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            m, v = m / self._constant(_rest(beta1, t)), v / self._constant(_rest(beta2, t))
-            return m / self._deviation(v)
-
-    def _mixed(self, old: Bounded, new: Bounded, kept: float) -> Bounded:
-        """Return ``kept old + (1 - kept) new``."""
-        return self._floored(self._constant(kept) * old + self._constant(1 - kept) * new)
-
-    def _deviation(self, h: Bounded) -> Bounded:
-        """Return ``√h + ε``."""
-        epsilon = self._constant(self._job.experiment.epsilon or 0.0)
-        return _root(h + epsilon) if self._slip.epsilon_inside else _root(h) + epsilon
+            self._state = {name: self._numbers.exact(each) for name, each in values.items()}
+            return self._numbers.exact(direction)
+        at = At(
+            self._job.experiment,
+            state,
+            max(t, 1),
+            slip.momentum,
+            self._numbers,
+            slip.epsilon_inside,
+        )
+        return optimizer_of(self._job).direction(at, g)
 
     def _averaged(self, w: Bounded, g: Bounded) -> Bounded:
         """Return running averages after the step, and everything else as it was."""
@@ -386,28 +328,3 @@ def is_weight(job: Job, tensor: Tensor) -> bool:
     if isinstance(job.network, Network):
         return tensor.name.endswith(".W")
     return tensor.decays
-
-
-def _rest(beta: float, t: int) -> Bounded:
-    """Return ``1 - βᵗ``, in double precision."""
-    power = beta**t
-    found = 1 - power
-    drawn = 2 * power if t > 1 else 0.0
-    return Bounded(np.array(found), np.array(DOUBLE * (drawn + abs(found))), DOUBLE)
-
-
-def _sign(c: Bounded) -> Bounded:
-    """Return the sign; where rounding could turn it, it may be any."""
-    assert c.error is not None
-    sure = (np.abs(c.value) > c.error) | (c.error == 0)
-    return c.like(np.sign(c.value), np.where(sure, 0.0, 2.0))
-
-
-def _root(h: Bounded) -> Bounded:
-    """Return the square root; what it is of may be 0 within its error."""
-    assert h.error is not None
-    value = np.sqrt(np.maximum(h.value, 0))
-    with np.errstate(invalid="ignore"):
-        low, high = np.sqrt(np.maximum(h.value - h.error, 0)), np.sqrt(h.value + h.error)
-    carried = np.maximum(value - low, high - value)
-    return h.like(value, carried + 2 * h.unit * value)
