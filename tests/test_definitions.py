@@ -56,12 +56,15 @@ def test_defaults_stand_on_the_page_and_in_the_help() -> None:
     assert line("`BatchNorm`, momentum").startswith(f"{norm.momentum}:")
     assert float(line("`BatchNorm`, ε beside the variance")) == norm.epsilon
     text = " ".join(dptrain("train", "--help", env={"COLUMNS": "400", "PATH": ""}).stdout.split())
-    rates = {0.1: ["sgd"], 0.01: ["momentum", "nesterov", "adagrad"], 0.0001: ["lion"]}
-    for rate, rules in rates.items():
-        assert [name for name, rule in RULES.items() if rule.default_lr == rate] == rules
-    assert (
-        "0.1 for sgd, 0.01 for momentum, nesterov and adagrad, 0.0001 for lion, 0.001 for the "
-        "others"
-    ) in text
+    rates: dict[float, list[str]] = {}
+    for name, rule in RULES.items():
+        rates.setdefault(rule.default_lr, []).append(name)
+    on_page = dict(each.split(" for ") for each in line("learning rates unless given").split("; "))
+    assert {float(rate): names.split(", ") for rate, names in on_page.items()} == rates
+    del rates[0.001]
+    for rate, names in rates.items():
+        several = f"{', '.join(names[:-1])} and " if names[1:] else ""
+        assert f"{np.format_float_positional(rate)} for {several}{names[-1]}, " in text
+    assert ", 0.001 for the others." in text
     for told in ("1e-7 for adagrad and rmsprop", "1e-8 for adam and adamw"):
         assert told in text

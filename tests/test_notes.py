@@ -215,8 +215,7 @@ LEARNING_RATES = {
 }
 
 
-# lion's steps do not get shorter, so that it ends around the solution
-@pytest.mark.parametrize("optimizer", [name for name in RULES if name != "lion"])
+@pytest.mark.parametrize("optimizer", LEARNING_RATES)
 @pytest.mark.parametrize("inputs", [1, 3], ids=["linear", "multiple linear"])
 def test_linear_regression_with_each_optimizer(optimizer: str, inputs: int) -> None:
     random = np.random.default_rng(1)
