@@ -23,6 +23,7 @@ from tests.commands import (
     wait_until,
     workers_of,
 )
+from tests.exchange.build import WITH_WORKERS
 from tests.sessions import write_dataset
 
 ENDLESS = ("--epochs", 100000, "--log-every", 1)
@@ -35,7 +36,7 @@ def job(tmp_path_factory: pytest.TempPathFactory) -> tuple[object, ...]:
     return ("--dataset", data, "--model", "mlp:20-7-3", "--batch-size", 20)
 
 
-@pytest.mark.parametrize("exchange", ["shared", "star"])
+@pytest.mark.parametrize("exchange", WITH_WORKERS)
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSEGV])
 def test_a_killed_worker_ends_the_run_and_its_last_step_is_saved(
     number: signal.Signals, exchange: str, job: tuple[object, ...], tmp_path: Path
@@ -68,7 +69,7 @@ def test_a_worker_killed_while_joining(job: tuple[object, ...], tmp_path: Path) 
     assert "SIGKILL" in err
 
 
-@pytest.mark.parametrize("exchange", ["shared", "star"])
+@pytest.mark.parametrize("exchange", WITH_WORKERS)
 def test_a_silent_worker_is_given_up(
     exchange: str, job: tuple[object, ...], tmp_path: Path
 ) -> None:

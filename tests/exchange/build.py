@@ -21,6 +21,7 @@ from dptrain.exchange.lockstep import LockstepRank
 from dptrain.exchange.memory import SharedMemory, map_memory
 from dptrain.exchange.rank import initial_state
 from dptrain.exchange.segment import RING, Segment, segment, segment_bytes
+from dptrain.experiment.exchanges import EXCHANGES
 from dptrain.experiment.job import Job
 from dptrain.experiment.schema import Experiment
 from dptrain.experiment.settle import settle
@@ -56,6 +57,8 @@ LOSSES |= {"weighed classes": LOSSES["classes"], "weighed regression": LOSSES["r
 UNITS = {"classes": 3, "two": 1, "regression": 2, "several": 2}
 UNITS |= {"weighed classes": 3, "weighed regression": 2}
 OPTIMIZERS = tuple(RULES)
+# The exchanges that have worker processes.
+WITH_WORKERS = [name for name, each in EXCHANGES.items() if each.workers]
 
 
 @st.composite

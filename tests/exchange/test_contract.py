@@ -24,7 +24,14 @@ from dptrain.experiment.job import Job
 from dptrain.experiment.schema import Execution
 from dptrain.launch.local import WORKER, Crew, Program
 from dptrain.protocol.handshake import new_key
-from tests.exchange.build import Data, experiments, inline_digests, lockstep_digests, never
+from tests.exchange.build import (
+    WITH_WORKERS,
+    Data,
+    experiments,
+    inline_digests,
+    lockstep_digests,
+    never,
+)
 
 
 @pytest.fixture(scope="module")
@@ -84,7 +91,7 @@ def test_lockstep_in_any_order_of_arrival_equals_inline(
 @settings(max_examples=10, suppress_health_check=[HealthCheck.too_slow])
 @given(
     st.data(),
-    st.sampled_from(["shared", "star"]),
+    st.sampled_from(WITH_WORKERS),
     st.integers(1, 5),
     st.sampled_from(["flags", "events"]),
 )
@@ -157,7 +164,7 @@ NORMAL: list[dict[str, Any]] = [
 ]
 
 
-@pytest.mark.parametrize("exchange", ["shared", "star"])
+@pytest.mark.parametrize("exchange", WITH_WORKERS)
 @pytest.mark.parametrize("world", [2, 3, 5])
 @pytest.mark.parametrize("batch_size", [25, 4])
 def test_ranks_meet_in_the_middle_of_a_pass_also_those_without_rows(
@@ -174,7 +181,7 @@ def test_ranks_meet_in_the_middle_of_a_pass_also_those_without_rows(
         assert digests(found, job) == inline_digests(data.job(experiment))
 
 
-@pytest.mark.parametrize("exchange", ["shared", "star"])
+@pytest.mark.parametrize("exchange", WITH_WORKERS)
 def test_nobody_waits_for_a_rank_whose_loss_is_no_number(
     exchange: str, data: Data, tmp_path: Path
 ) -> None:
@@ -190,7 +197,7 @@ def test_nobody_waits_for_a_rank_whose_loss_is_no_number(
         list(found.train(0, 50, never, 1))
 
 
-@pytest.mark.parametrize("exchange", ["shared", "star"])
+@pytest.mark.parametrize("exchange", WITH_WORKERS)
 def test_a_death_ends_the_wait_for_a_rank_in_the_middle_of_a_pass(
     exchange: str, data: Data, tmp_path: Path
 ) -> None:

@@ -17,7 +17,7 @@ from dptrain.exchange.engine import State
 from dptrain.experiment.job import Job
 from dptrain.launch.local import Program
 from dptrain.nn.passes import Arrangement
-from tests.exchange.build import LOSSES, UNITS, Data
+from tests.exchange.build import LOSSES, UNITS, WITH_WORKERS, Data
 from tests.exchange.test_contract import cluster
 from tests.exchange.test_contract import data as data
 from tests.nn.reference import ACTIVATIONS
@@ -135,7 +135,7 @@ def assert_gradient(
     np.testing.assert_allclose(applied, differences(job, w), rtol=1e-6, atol=2e-9)
 
 
-@pytest.mark.parametrize("exchange", ["shared", "star"])
+@pytest.mark.parametrize("exchange", WITH_WORKERS)
 @pytest.mark.parametrize("name", list(NETWORKS))
 def test_every_layer(
     name: str, exchange: str, data: Data, tmp_path: Path, workers: Program

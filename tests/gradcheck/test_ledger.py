@@ -13,7 +13,7 @@ from dptrain.gradcheck.distributed import Way
 from dptrain.gradcheck.ledger import Ledger, check_ledger, diagnose_ledger, judged, seen
 from dptrain.gradcheck.verdict import Verdict
 from dptrain.launch.local import Program
-from tests.exchange.build import Data
+from tests.exchange.build import WITH_WORKERS, Data
 from tests.gradcheck.build import data as data
 from tests.gradcheck.build import experiment
 from tests.gradcheck.test_continuity import program
@@ -32,7 +32,7 @@ def right(settled: Experiment) -> Ledger:
     return seen(settled, INLINE)
 
 
-@pytest.mark.parametrize("exchange", ["shared", "star"])
+@pytest.mark.parametrize("exchange", WITH_WORKERS)
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_real_workers_count_every_row_once(
     exchange: str, dtype: str, data: Data, workers: Program

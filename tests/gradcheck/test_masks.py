@@ -10,7 +10,7 @@ from dptrain.gradcheck.distributed import Way
 from dptrain.gradcheck.masks import Masks, check_masks, diagnose_masks, hoeffding, judged, seen
 from dptrain.gradcheck.verdict import Verdict
 from dptrain.launch.local import Program
-from tests.exchange.build import Data
+from tests.exchange.build import WITH_WORKERS, Data
 from tests.gradcheck.build import FLAT, dense, experiment
 from tests.gradcheck.build import data as data
 
@@ -31,7 +31,7 @@ NAMES = [
 ]
 
 
-@pytest.mark.parametrize("exchange", ["shared", "star"])
+@pytest.mark.parametrize("exchange", WITH_WORKERS)
 def test_masks_of_real_workers(exchange: str, data: Data, workers: Program) -> None:
     job = data.job(experiment(layers=LAYERS, dtype="float32"))
     found = check_masks(job, Way(exchange, 3), worker=workers)

@@ -9,7 +9,7 @@ from dptrain.gradcheck.distributed import Step, Way, begin, engine, steps
 from dptrain.gradcheck.statistics import check_statistics, diagnose_statistics
 from dptrain.gradcheck.verdict import Verdict
 from dptrain.launch.local import Program
-from tests.exchange.build import Data
+from tests.exchange.build import WITH_WORKERS, Data
 from tests.gradcheck.build import (
     FLAT,
     LAYERS,
@@ -33,7 +33,7 @@ IMAGES = [
 ]
 
 
-@pytest.mark.parametrize("exchange", ["shared", "star"])
+@pytest.mark.parametrize("exchange", WITH_WORKERS)
 @pytest.mark.parametrize("batch_size", [13, 3])  # shards of 3 or 2 rows; of 1 or none
 def test_statistics_of_real_workers(
     exchange: str, batch_size: int, data: Data, workers: Program

@@ -21,7 +21,7 @@ from dptrain.gradcheck.distributed import Way, engine
 from dptrain.nn.passes import Arrangement
 from dptrain.own.origin import Named
 from tests.commands import dptrain, result
-from tests.exchange.build import Told, never
+from tests.exchange.build import WITH_WORKERS, Told, never
 from tests.own.nets import Net, like_the_example
 from tests.own.test_passes import filled, own
 from tests.sessions import write_dataset
@@ -71,7 +71,7 @@ def own_job(data: Path, net: str) -> tuple[Job, Path]:
     return Job(settled, dataset, Named(net, arguments)), folder
 
 
-@pytest.mark.parametrize("exchange", ["shared", "star"])
+@pytest.mark.parametrize("exchange", WITH_WORKERS)
 def test_an_evaluation_may_take_longer_than_the_timeout(
     exchange: str, data: Path, tmp_path: Path
 ) -> None:

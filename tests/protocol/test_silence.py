@@ -19,6 +19,7 @@ from dptrain.protocol.messages import (
     Welcome,
 )
 from dptrain.protocol.patience import LONGEST_GAP
+from tests.exchange.build import WITH_WORKERS
 from tests.protocol.test_machines import KEY, MARKS, ready_run
 
 OWN, OTHER = b"n" * 32, b"c" * 32
@@ -79,7 +80,7 @@ def test_who_moves_in_shared_memory_is_alive_and_who_is_behind_is_named() -> Non
     clocked.lose(1, 5, "10 s in step 1")
 
 
-@pytest.mark.parametrize("exchange", ["shared", "star"])
+@pytest.mark.parametrize("exchange", WITH_WORKERS)
 def test_a_rank_that_shows_life_after_every_piece_is_not_given_up(exchange: str) -> None:
     clocked = Clocked(exchange)
     clocked.evaluate()
@@ -92,7 +93,7 @@ def test_a_rank_that_shows_life_after_every_piece_is_not_given_up(exchange: str)
     assert clocked.run.machine.state is events.State.IDLE
 
 
-@pytest.mark.parametrize("exchange", ["shared", "star"])
+@pytest.mark.parametrize("exchange", WITH_WORKERS)
 def test_a_rank_that_shows_life_in_a_long_step_is_not_given_up(exchange: str) -> None:
     clocked = Clocked(exchange)
     clocked.train()

@@ -16,6 +16,7 @@ from dptrain.cli.__main__ import main
 from dptrain.errors import ResourceError, UnsuitableError, machine_limit
 from dptrain.launch import descriptors
 from dptrain.scratch import SOCKET_PATH, socket_folder
+from tests.exchange.build import WITH_WORKERS
 from tests.sessions import run, write_dataset
 
 
@@ -33,7 +34,7 @@ def far_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("exchange", ["shared", "star"])
+@pytest.mark.parametrize("exchange", WITH_WORKERS)
 def test_a_run_whose_temporary_files_lie_deep(
     exchange: str, far_away: Path, data: Path, tmp_path: Path
 ) -> None:

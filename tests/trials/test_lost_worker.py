@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.commands import dptrain, result
+from tests.exchange.build import WITH_WORKERS
 from tests.sessions import write_dataset
 
 # Two shards a rank, and one call for each of them: the 61st is in step 31.
@@ -36,7 +37,7 @@ class Ends:
 """
 
 
-@pytest.mark.parametrize("exchange", ["shared", "star"])
+@pytest.mark.parametrize("exchange", WITH_WORKERS)
 @pytest.mark.parametrize(
     ("end", "words"),
     [("os._exit(3)", "ended with exit code 3 in step 31"), ("os.kill(os.getpid(), 9)", "SIGKILL")],

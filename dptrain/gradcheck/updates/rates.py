@@ -54,6 +54,8 @@ def learning_rate(job: Job, step: int) -> Bounded:
         value = base * math.cos(math.pi / 2 * min(1.0, past / length)) ** 2
     elif e.schedule == "constant":
         value = base
+    elif e.schedule not in ("step", "exponential"):
+        raise NotImplementedError(e.schedule)
     else:
         periods = past / (e.decay_every or epoch_length(job))
         periods = math.floor(periods) if e.schedule == "step" else periods

@@ -22,7 +22,7 @@ from dptrain.launch.local import Program
 from dptrain.optim.links import Arrays, DecoupledDecay, Link, Moment
 from dptrain.optim.rules import RULES, Adam, Momentum
 from dptrain.own.origin import Named
-from tests.exchange.build import OPTIMIZERS, Data
+from tests.exchange.build import OPTIMIZERS, WITH_WORKERS, Data
 from tests.gradcheck.build import (
     PLAIN,
     Spoil,
@@ -47,7 +47,7 @@ SCHEDULES: list[dict[str, Any]] = [
 ]
 
 
-@pytest.mark.parametrize("exchange", ["shared", "star"])
+@pytest.mark.parametrize("exchange", WITH_WORKERS)
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_real_workers_update_by_the_book(
     optimizer: str, exchange: str, data: Data, workers: Program
@@ -141,7 +141,7 @@ def test_small_deviations_show(data: Data) -> None:
     assert unexplained.sentence.endswith("should be: element 7, in dense1.W (1 of 120).")
 
 
-@pytest.mark.parametrize("exchange", ["shared", "star"])
+@pytest.mark.parametrize("exchange", WITH_WORKERS)
 def test_a_network_of_the_users_own(exchange: str, data: Data, workers: Program) -> None:
     folder = data.folders["classes", "float64"]
     dataset = open_dataset(folder, validation=0, test=0, seed=0)
