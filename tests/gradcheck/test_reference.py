@@ -1,5 +1,6 @@
 """The reference: its gradients against the complex step, its bounds against what they bound."""
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -8,10 +9,14 @@ import pytest
 from dptrain.gradcheck.analytic import Local
 from dptrain.gradcheck.oracles.complex_step import complex_step
 from dptrain.gradcheck.reference.bounded import UNITS, Bounded, gamma
+from dptrain.gradcheck.reference.elementwise import SMOOTH, log_cosh
 from dptrain.gradcheck.reference.tape import Node, backward
+from dptrain.nn.losses import LogCosh
 from tests.exchange.build import LOSSES, Data
 from tests.exchange.build import UNITS as OUTPUTS
 from tests.exchange.test_gradients import FLAT, NETWORKS, dense, experiment
+from tests.nn.reference import ACTIVATIONS, FUNCTIONS, slopes
+from tests.nn.test_rectifiers import applied
 
 Described = dict[str, Any]
 EVERY_LOSS = [(name, each) for name, some in LOSSES.items() for each in some]
@@ -97,6 +102,43 @@ def test_operations_bound_what_float32_does() -> None:
         for bounded, found in pairs:
             assert bounded.error is not None
             assert (np.abs(found.astype(float) - bounded.value) <= bounded.error).all()
+
+
+def log_cosh_in_float32(x: np.ndarray[Any, Any]) -> tuple[Any, Any]:
+    block = x.reshape(-1, 1, 1)
+    bound = LogCosh().bind([block], [np.zeros_like(block)])
+    return np.array(bound.losses()), bound.backward(1)[0].ravel()
+
+
+# Smooth functions of one number: the reference's, the definition, its slope, and the real code.
+SMOOTH_ONES: dict[str, tuple[Any, Any, Any, Any]] = {
+    str(layer): (
+        partial(SMOOTH[type(layer)], layer),
+        FUNCTIONS[layer],
+        partial(slopes, layer),
+        partial(applied, layer),
+    )
+    for layer in ACTIVATIONS
+    if type(layer) in SMOOTH
+}
+SMOOTH_ONES["log-cosh"] = (log_cosh, lambda x: np.log(np.cosh(x)), np.tanh, log_cosh_in_float32)
+
+
+@pytest.mark.parametrize("name", SMOOTH_ONES)
+def test_smooth_functions_bound_their_rounding_and_what_comes_in(name: str) -> None:
+    function, definition, slope_of, real = SMOOTH_ONES[name]
+    x = np.linspace(-9.8, 9.8, 4001).astype(np.float32)  # GELU ends at 10: what is left is 1e-22
+    exact = x.astype(float)
+    for doubt in (0.0, 1e-3, 0.1):
+        found = function(Node(Bounded(exact, np.full(x.shape, doubt), UNITS["float32"])))
+        if found.pull is None:
+            assert name == "Identity()"
+            continue
+        (slope,) = found.pull(found.bounded.exactly(np.ones(x.shape)))
+        ways = [(definition(exact + each), slope_of(exact + each)) for each in (-doubt, doubt)]
+        for value, by in [*ways, real(x.copy())] if not doubt else ways:
+            assert (np.abs(value - found.value) <= found.bounded.error).all()
+            assert (np.abs(by - slope.value) <= slope.error).all()
 
 
 def test_a_bound_of_a_difference_knows_of_the_cancellation() -> None:

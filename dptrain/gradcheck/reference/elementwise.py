@@ -58,6 +58,7 @@ def gelu(x: Node) -> Node:
         share = share + 1j * v.imag * density
     y = v * share
     terms = np.abs(share.real) + np.abs(v.real) * density
+    terms = terms * (1 + v.real**2 / ROUNDINGS)  # where x² is rounded, its power is off by x² u
     return _smooth(x, y, share + v * density, 1.129, 0.798, slope_terms=terms, terms=np.abs(v.real))
 
 
