@@ -10,12 +10,13 @@ from collections.abc import Collection, Iterator
 from importlib import import_module
 from pathlib import Path
 from pkgutil import iter_modules
-from typing import Any, get_args
+from typing import Any, get_args, get_type_hints
 
 import numpy as np
 import pytest
 
 import dptrain
+from dptrain.cli.scaling import scaling
 from dptrain.cli.verbs import VERBS
 from dptrain.coordinator.engines import ENGINES
 from dptrain.experiment.exchanges import EXCHANGES
@@ -30,6 +31,7 @@ from dptrain.experiment.schema import (
     OptimizerName,
     ScheduleName,
 )
+from dptrain.experiment.validate import choices_of
 from dptrain.gradcheck import oracles, zoo
 from dptrain.gradcheck.reference.elementwise import SMOOTH
 from dptrain.gradcheck.reference.layers import forward
@@ -102,6 +104,8 @@ def test_every_exchange(name: str) -> None:
     assert name in ENGINES, f"the coordinator has no engine for {name}"
     assert (name in RANKS) is EXCHANGES[name].workers, f"the worker's side of {name}"
     assert name in told(row("exchange")), f"the README does not tell {name}"
+    measured = choices_of(get_type_hints(scaling)["exchange"])
+    assert (name in measured) is EXCHANGES[name].workers, f"dptrain scaling and {name}"
 
 
 def kinds_in(description: list[dict[str, Any]]) -> Iterator[str]:
