@@ -175,6 +175,19 @@ def test_every_schedule(name: str, data: Data) -> None:
     assert learning_rate(job, 3).value == pytest.approx(job.updater.schedule(3)), name
 
 
+def test_every_verb_has_a_place() -> None:
+    returned = {}
+    for path in (ROOT / "dptrain" / "cli").glob("*.py"):
+        text = path.read_text(encoding="utf-8")
+        for kind in re.findall(
+            rf"^def {path.stem}\(.*?\) -> (\w+)", text, re.DOTALL | re.MULTILINE
+        ):
+            returned[path.stem] = kind
+    verbs = [name for name, kind in returned.items() if kind == "int"]
+    assert not lacks(VERBS, verbs), "the overview does not tell it"
+    assert not lacks(verbs, VERBS), "dptrain.cli has no such verb"
+
+
 @pytest.mark.parametrize("verb", VERBS)
 def test_every_verb_is_told(verb: str) -> None:
     assert re.search(rf"^    dptrain {verb}\b", README, re.MULTILINE), verb
