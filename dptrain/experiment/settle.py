@@ -17,6 +17,7 @@ from dptrain.experiment.schema import (
     OWN_LAYERS,
     RULE_FIELDS,
     Experiment,
+    Settled,
 )
 from dptrain.nn.losses import LOSSES
 from dptrain.optim.rules import RULES
@@ -38,7 +39,7 @@ def settle(
     targets: int = 1,
     form: Form | None = None,
     scale: Scale | None = None,
-) -> Experiment:
+) -> Settled:
     """Return the experiment with every default that decides a number written down.
 
     Args:
@@ -86,7 +87,7 @@ def settle(
             f"give --batch-size {train_rows} or less"
         )
     filled["shards"] = _settled_shards(experiment, workers, own=own)
-    return msgspec.structs.replace(experiment, **filled)
+    return Settled(**msgspec.structs.asdict(experiment) | filled)
 
 
 def _settled_form(experiment: Experiment, form: Form | None) -> dict[str, Any]:

@@ -39,8 +39,8 @@ def applied(job: Job, step: Step) -> Applied:
         penalty = np.zeros(len(w))
         if e.l1:
             penalty = penalty + e.l1 * np.sign(w)
-        if e.decay_in_force and e.optimizer not in DECOUPLED:
-            penalty = penalty + e.decay_in_force * w
+        if e.weight_decay and e.optimizer not in DECOUPLED:
+            penalty = penalty + e.weight_decay * w
         penalty = np.where(book.decaying, penalty, 0)
     room = ROUNDINGS * UNITS[job.dtype.name] * (size + np.abs(penalty))
     return Applied(np.where(book.trained, found - penalty, 0.0), np.where(book.trained, room, 0.0))
@@ -53,7 +53,7 @@ def _given(job: Job, step: Step) -> tuple[Array, Array]:
     change = after - before
     old, new = _state(job, step)
     if e.optimizer in ("momentum", "nesterov"):
-        kept = (e.momentum or 0.0) * old["velocity"]
+        kept = (e.coefficient("momentum")) * old["velocity"]
         return new["velocity"] - kept, np.abs(new["velocity"]) + np.abs(kept)
     if e.optimizer in ("adam", "adamw", "lion"):
         beta = (e.beta2 if e.optimizer == "lion" else e.beta1) or 0.0
@@ -61,7 +61,7 @@ def _given(job: Job, step: Step) -> tuple[Array, Array]:
         size = np.abs(new["mean"]) + np.abs(kept)
         return (new["mean"] - kept) / (1 - beta), size / (1 - beta)
     if e.optimizer in ("adagrad", "rmsprop"):
-        rho = e.decay or 0.0 if e.optimizer == "rmsprop" else None
+        rho = e.coefficient("decay") if e.optimizer == "rmsprop" else None
         kept, share = (old["squares"], 1.0) if rho is None else (rho * old["squares"], 1 - rho)
         root = np.sqrt(np.maximum(new["squares"] - kept, 0) / share)
         size = (np.abs(new["squares"]) + np.abs(kept)) / share

@@ -138,11 +138,11 @@ def state_scales(job: Job) -> dict[str, float]:
         "momentum": {"velocity": 1.0},
         "nesterov": {"velocity": 1.0},
         "adagrad": {"squares": 1.0},
-        "rmsprop": {"squares": 1 - (e.decay or 0.0)},
-        "lion": {"mean": 1 - (e.beta2 or 0.0)},
+        "rmsprop": {"squares": 1 - e.coefficient("decay")},
+        "lion": {"mean": 1 - e.coefficient("beta2")},
     }
-    moments = {"mean": 1 - (e.beta1 or 0.0), "squares": 1 - (e.beta2 or 0.0)}
-    return scales.get(e.optimizer or "sgd", moments)
+    moments = {"mean": 1 - e.coefficient("beta1"), "squares": 1 - e.coefficient("beta2")}
+    return scales.get(e.optimizer, moments)
 
 
 class Textbook:
@@ -266,10 +266,10 @@ class Textbook:
             g = g + self._penalised(w, slip.penalises) * w.exactly(
                 np.sign(w.value)
             ) * self._constant(e.l1 * slip.decay)
-        if e.decay_in_force and (e.optimizer in DECOUPLED) is slip.recouples:
+        if e.weight_decay and (e.optimizer in DECOUPLED) is slip.recouples:
             decays = self._penalised(w, slip.decays)
-            g = g + decays * w * self._constant(e.decay_in_force * slip.decay)
-        return self._floored(g) if e.l1 or e.decay_in_force else g
+            g = g + decays * w * self._constant(e.weight_decay * slip.decay)
+        return self._floored(g) if e.l1 or e.weight_decay else g
 
     def _penalised(self, w: Bounded, factors: Array | None) -> Bounded:
         """Return how often a penalty counts for each element."""
@@ -288,9 +288,9 @@ class Textbook:
         if slip.descends is not None:
             return self._exact(slip.descends(given, direction.value, float(lr.value)))
         descent = rate * direction
-        if e.decay_in_force and (e.optimizer in DECOUPLED) is not slip.recouples:
+        if e.weight_decay and (e.optimizer in DECOUPLED) is not slip.recouples:
             decays = self._penalised(w, slip.decays)
-            descent = descent + rate * self._constant(e.decay_in_force * slip.decay) * decays * w
+            descent = descent + rate * self._constant(e.weight_decay * slip.decay) * decays * w
         return w - descent
 
     def _direction(self, number: int, g: Bounded, lr: float) -> Bounded:
@@ -303,14 +303,14 @@ class Textbook:
             self._state = {name: self._exact(each) for name, each in values.items()}
             return self._exact(direction)
         if e.optimizer in ("momentum", "nesterov"):
-            mu = self._constant(e.momentum or 0.0)
+            mu = self._constant(e.coefficient("momentum"))
             state["velocity"] = v = mu * state["velocity"] * g.exactly(self._slip.momentum) + g
             return v if e.optimizer == "momentum" else g + mu * v
         if e.optimizer == "adagrad":
             state["squares"] = h = self._floored(state["squares"] + g * g)
             return g / self._deviation(h)
         if e.optimizer == "rmsprop":
-            state["squares"] = h = self._mixed(state["squares"], g * g, e.decay or 0.0)
+            state["squares"] = h = self._mixed(state["squares"], g * g, e.coefficient("decay"))
             return g / self._deviation(h)
         if e.optimizer in ("adam", "adamw"):
             return self._adam(t, g)
@@ -320,12 +320,12 @@ class Textbook:
 
     def _lion(self, g: Bounded) -> Bounded:
         e, old = self._job.experiment, self._state["mean"] * g.exactly(self._slip.momentum)
-        self._state["mean"] = self._mixed(old, g, e.beta2 or 0.0)
-        return _sign(self._mixed(old, g, e.beta1 or 0.0))
+        self._state["mean"] = self._mixed(old, g, e.coefficient("beta2"))
+        return _sign(self._mixed(old, g, e.coefficient("beta1")))
 
     def _adam(self, t: int, g: Bounded) -> Bounded:
         e, state = self._job.experiment, self._state
-        beta1, beta2, t = e.beta1 or 0.0, e.beta2 or 0.0, max(t, 1)
+        beta1, beta2, t = e.coefficient("beta1"), e.coefficient("beta2"), max(t, 1)
         kept = self._slip.momentum
         state["mean"] = m = self._mixed(state["mean"] * g.exactly(kept), g, beta1)
         state["squares"] = v = self._mixed(state["squares"], g * g, beta2)
@@ -339,7 +339,7 @@ class Textbook:
 
     def _deviation(self, h: Bounded) -> Bounded:
         """Return ``√h + ε``."""
-        epsilon = self._constant(self._job.experiment.epsilon or 0.0)
+        epsilon = self._constant(self._job.experiment.coefficient("epsilon"))
         return _root(h + epsilon) if self._slip.epsilon_inside else _root(h) + epsilon
 
     def _averaged(self, w: Bounded, g: Bounded) -> Bounded:
