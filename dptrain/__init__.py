@@ -69,7 +69,7 @@ _HOMES = {
     "Conv2D": "nn.convolution",
     "Dense": "nn.dense",
     "Dropout": "nn.dropout",
-    "Execution": "experiment.schema",
+    "Execution": "experiment.execution",
     "Experiment": "experiment.schema",
     "Flatten": "nn.dense",
     "GELU": "nn.gelu",

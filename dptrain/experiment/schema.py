@@ -1,9 +1,9 @@
 """The one schema behind the command line, the TOML file and the Python API.
 
-An `Experiment` is everything that decides the numbers; what only decides the speed is an `Execution`
-(`dptrain.experiment.execution`).
-A field that is None takes the default that goes with the model, the optimizer or the data;
-`dptrain.experiment.settle` fills it in, and the run folder records the result.
+An `Experiment` is everything that decides the numbers; what only decides the speed is an
+`dptrain.experiment.execution.Execution`. A field that is None takes the default that goes with the
+model, the optimizer or the data; `dptrain.experiment.settle` fills it in and makes a `Settled` of it,
+which the run folder records.
 """
 
 from typing import Annotated, Any, Literal
