@@ -2,8 +2,8 @@
 
 An `Experiment` is everything that decides the numbers; what only decides the speed is an
 `dptrain.experiment.execution.Execution`. A field that is None takes the default that goes with the
-model, the optimizer or the data; `dptrain.experiment.settle` fills it in and makes a `Settled` of it,
-which the run folder records.
+model, the optimizer or the data; `dptrain.experiment.settle` fills it in and makes a `Settled` of
+it, which the run folder records.
 """
 
 from typing import Annotated, Any, Literal
