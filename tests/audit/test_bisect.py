@@ -223,6 +223,18 @@ def test_a_run_that_did_not_compute_what_it_says(data: Path, tmp_path: Path) -> 
     assert [each.run for each in reverse.strays] == [0]
 
 
+def test_an_edited_experiment_is_not_the_same(one: Path, tmp_path: Path) -> None:
+    """Its records are those of the other run, but not of what it says."""
+    edited = tmp_path / "edited"
+    shutil.copytree(one, edited)
+    file = edited / "experiment.toml"
+    (line,) = [each for each in file.read_text().splitlines() if each.startswith("seed =")]
+    file.write_text(file.read_text().replace(line, "seed = 77"))
+    result = bisected(one, edited)
+    assert [each.name for each in result.settings] == ["seed"]
+    assert not result.same
+
+
 def test_the_same_where_only_epochs_are_recorded(data: Path, tmp_path: Path) -> None:
     said, did = strayed(data, tmp_path, log_every=100)
     (stray,) = bisected(said, did).strays
