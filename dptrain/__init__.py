@@ -11,7 +11,10 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from dptrain.api import fit, train
-    from dptrain.experiment.schema import Execution, Experiment
+    from dptrain.experiment.execution import Execution
+    from dptrain.experiment.schema import (
+        Experiment,
+    )
     from dptrain.nn.activations import Identity, ReLU, Sigmoid, Tanh
     from dptrain.nn.batchnorm import BatchNorm
     from dptrain.nn.composite import Chain, Residual
@@ -68,7 +71,7 @@ _HOMES = {
     "Conv2D": "nn.convolution",
     "Dense": "nn.dense",
     "Dropout": "nn.dropout",
-    "Execution": "experiment.schema",
+    "Execution": "experiment.execution",
     "Experiment": "experiment.schema",
     "Flatten": "nn.dense",
     "GELU": "nn.gelu",

@@ -28,19 +28,21 @@ from dptrain.data.prepared import prepare_arrays
 from dptrain.errors import UsageError
 from dptrain.experiment.code import MEMORY
 from dptrain.experiment.exchanges import ExchangeName
+from dptrain.experiment.execution import Execution
 from dptrain.experiment.job import plain_job
 from dptrain.experiment.moved import data_at
-from dptrain.experiment.normalisation import offsets_for
-from dptrain.experiment.python_words import in_python
-from dptrain.experiment.schema import (
+from dptrain.experiment.names import (
     Dtype,
-    Execution,
-    Experiment,
     LossName,
     NormaliseName,
     OptimizerName,
     ScheduleName,
     TaskName,
+)
+from dptrain.experiment.normalisation import offsets_for
+from dptrain.experiment.python_words import in_python
+from dptrain.experiment.schema import (
+    Experiment,
 )
 from dptrain.experiment.validate import build
 from dptrain.nn.network import Network

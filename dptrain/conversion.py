@@ -13,7 +13,13 @@ from dptrain.data.dataset import Dataset
 from dptrain.errors import DataError, UsageError
 from dptrain.experiment.files import to_toml
 from dptrain.experiment.job import Job, opened_data, prepared_data
-from dptrain.experiment.schema import ActivationName, Experiment
+from dptrain.experiment.names import (
+    ActivationName,
+)
+from dptrain.experiment.schema import (
+    Experiment,
+    Settled,
+)
 from dptrain.experiment.settle import settle
 from dptrain.experiment.settled import from_anywhere
 from dptrain.nn.network import Network
@@ -99,7 +105,7 @@ def book_params(trained: TrainedNetwork) -> dict[str, NDArray[Any]]:
     return {each.name: each.to_book(weights[each.own]) for each in book_tensors(trained.network)}
 
 
-def _settled(experiment: Experiment, opened: Dataset) -> Experiment:
+def _settled(experiment: Experiment, opened: Dataset) -> Settled:
     """Write down what goes with the data, and the training as it would be by default."""
     counts = 1, opened.classes, len(opened.train)
     targets = sum(opened.target_shape)

@@ -25,7 +25,7 @@ from dptrain.evaluation.regression import Regression, regression
 from dptrain.experiment.code import evaluation_rows
 from dptrain.experiment.files import parse_toml, to_toml
 from dptrain.experiment.models import build_loss, build_network
-from dptrain.experiment.schema import Experiment
+from dptrain.experiment.schema import Settled
 from dptrain.experiment.validate import build
 from dptrain.nn.losses import AnyLoss, SumOfSquares
 from dptrain.nn.network import Layout, Network
@@ -58,7 +58,7 @@ class TrainedNetwork:
 
     network: Network | OwnNetwork
     parameters: NDArray[Any]
-    experiment: Experiment
+    experiment: Settled
     class_names: tuple[str, ...]
 
     @property
@@ -305,7 +305,7 @@ def load_run(
         checkpoint = load_checkpoint(file)
     try:
         tables = parse_toml(checkpoint.experiment, str(file))
-        experiment = build(Experiment, tables["experiment"], str(file))
+        experiment = build(Settled, tables["experiment"], str(file))
         names = checkpoint.progress.get("class_names")
         classes = tuple(str(names).split("\n")) if names else ()
         built = _built(experiment, checkpoint, len(classes))
@@ -323,7 +323,7 @@ def load_run(
     return TrainedNetwork(built, parameters, experiment, classes), checkpoint
 
 
-def _built(experiment: Experiment, checkpoint: Checkpoint, classes: int) -> Network | OwnNetwork:
+def _built(experiment: Settled, checkpoint: Checkpoint, classes: int) -> Network | OwnNetwork:
     shape = tuple(experiment.input_shape or ())
     if experiment.layers is not None or not is_own(experiment.model):
         return build_network(experiment, shape)

@@ -8,7 +8,10 @@ import numpy as np
 from dptrain.coordinator.outcome import Outcome
 from dptrain.coordinator.session import Session
 from dptrain.coordinator.signals import StopSignal
-from dptrain.experiment.schema import Execution, Experiment
+from dptrain.experiment.execution import Execution
+from dptrain.experiment.schema import (
+    Experiment,
+)
 from dptrain.experiment.validate import build
 from dptrain.report.observers import SilentObserver
 

@@ -21,9 +21,7 @@ from dptrain.cli.verbs import VERBS
 from dptrain.coordinator.engines import ENGINES
 from dptrain.experiment.exchanges import EXCHANGES
 from dptrain.experiment.models import ACTIVATIONS, NORMS, SUITABLE_INIT
-from dptrain.experiment.schema import (
-    LOSS_FIELDS,
-    RULE_FIELDS,
+from dptrain.experiment.names import (
     ActivationName,
     InitName,
     LossName,
@@ -31,6 +29,7 @@ from dptrain.experiment.schema import (
     OptimizerName,
     ScheduleName,
 )
+from dptrain.experiment.schema import LOSS_FIELDS, RULE_FIELDS
 from dptrain.experiment.validate import choices_of
 from dptrain.gradcheck import oracles, zoo
 from dptrain.gradcheck.reference.elementwise import SMOOTH

@@ -28,6 +28,9 @@ from dptrain.audit.replay import Replay
 from dptrain.errors import DataError
 from dptrain.own.origin import Origin
 
+# Settings that decide how far a run goes, or where something lies, and no step of it.
+LENGTHS = {"epochs", "steps", "patience", "min_improvement", "dataset", "init_from"}
+
 
 @dataclass(frozen=True)
 class Bisection:
@@ -95,8 +98,9 @@ def bisect(
 ) -> Bisection:
     """Return where two runs part.
 
-    Nothing is re-executed where their records agree in all that both tell, and that reaches to the
-    weights with which the shorter run ends.
+    Nothing is re-executed where their records agree in all that both tell, that reaches to the
+    weights with which the shorter run ends, and no setting differs that decides a step: of two such
+    runs one cannot have computed what its experiment says.
 
     Args:
         one: run.
@@ -111,7 +115,9 @@ def bisect(
     runs = (one.path, other.path)
     settings = differing_settings(one.phases[-1][1], other.phases[-1][1])
     records = compare_records(one, other)
-    if records.first is None and records.until == min(one.end, other.end):
+    decisive = {each.name for each in settings} - LENGTHS
+    agree = records.first is None and records.until == min(one.end, other.end)
+    if agree and not decisive:
         return Bisection(runs, settings, records)
     try:
         replays = Replay(one, origin, data), Replay(other, origin, data)
@@ -122,7 +128,7 @@ def bisect(
     if unlike := unlike_networks(*replays):
         return Bisection(runs, settings, records, finding=unlike)
     before = records.first.step if records.first else one.end + 1
-    kept = last_common_state(one, other, before)
+    kept = None if agree else last_common_state(one, other, before)
     begin = kept.step if kept else 0
     with threadpool_limits(limits=1, user_api="blas"):
         states = [each.saved(kept) if kept else each.start() for each in replays]

@@ -13,7 +13,7 @@ from dptrain.arithmetic.kind import Arithmetic
 from dptrain.checkpoint.checkpoint import step_of
 from dptrain.errors import CheckpointError, RunFolderError, UsageError
 from dptrain.experiment.files import read_toml
-from dptrain.experiment.schema import Experiment
+from dptrain.experiment.schema import Settled
 from dptrain.experiment.validate import build
 from dptrain.invocation import program, word
 from dptrain.metrics.lines import read_metrics
@@ -75,7 +75,7 @@ class History:
     """
 
     path: Path
-    phases: list[tuple[int, Experiment]]
+    phases: list[tuple[int, Settled]]
     stretches: list[tuple[int, Arithmetic]]
     told: dict[int, list[Told]]
     kept: dict[int, list[Kept]]
@@ -83,7 +83,7 @@ class History:
     end: int
 
     @property
-    def experiment(self) -> Experiment:
+    def experiment(self) -> Settled:
         """With which the run began."""
         return self.phases[0][1]
 
@@ -127,7 +127,7 @@ def read_history(path: Path) -> History:
         )
     folder = RunFolder.open(path)
     values = read_toml(folder.experiment)["experiment"]
-    experiment = build(Experiment, values, str(folder.experiment))
+    experiment = build(Settled, values, str(folder.experiment))
     records = read_metrics(folder.metrics)
     told: dict[int, list[Told]] = defaultdict(list)
     for each in _told(records):
@@ -171,7 +171,7 @@ def _told(records: Iterable[Record]) -> Iterator[Told]:
                 yield Told(step, "the end, which restored the best epoch", digest)
 
 
-def _phases(experiment: Experiment, records: Iterable[Record]) -> list[tuple[int, Experiment]]:
+def _phases(experiment: Settled, records: Iterable[Record]) -> list[tuple[int, Settled]]:
     found = [(0, experiment)]
     for each in records:
         if isinstance(each, ProlongedRecord):

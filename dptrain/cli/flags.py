@@ -12,7 +12,11 @@ from cyclopts import Parameter, Token
 
 from dptrain.cli.completion import data_sets, models, runs
 from dptrain.cli.panels import panels, told_default
-from dptrain.experiment.schema import Execution, Experiment
+from dptrain.experiment.execution import Execution
+from dptrain.experiment.schema import (
+    Experiment,
+    Settled,
+)
 from dptrain.own.origin import Named, is_own
 
 # Settings that have no sensible form on a command line; they come from a file or the Python API.
@@ -179,7 +183,7 @@ def named_code(flags: dict[str, Any]) -> Named | None:
     return Named(model) if model is not None and is_own(model) else None
 
 
-def warn_of_change(experiment: Experiment, code: Named | None) -> Experiment:
+def warn_of_change(experiment: Settled, code: Named | None) -> Settled:
     """Return a recorded experiment that accepts the code as it is; say so where it has changed."""
     recorded = experiment.model_digest
     if code is None or recorded is None or recorded == code.digest:

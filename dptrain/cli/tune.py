@@ -15,10 +15,13 @@ from dptrain.cli.output import print_json
 from dptrain.coordinator.signals import stop_on_signals
 from dptrain.errors import EXIT_ERROR, UsageError
 from dptrain.experiment.exchanges import EXCHANGES
-from dptrain.experiment.execution import DEFAULT_WORKERS, settle_execution
+from dptrain.experiment.execution import DEFAULT_WORKERS, Execution, settle_execution
 from dptrain.experiment.files import plain
 from dptrain.experiment.override import override
-from dptrain.experiment.schema import OWN_LAYERS, Execution, Experiment
+from dptrain.experiment.schema import (
+    OWN_LAYERS,
+    Experiment,
+)
 from dptrain.experiment.validate import build
 from dptrain.machine.cores import usable_cores
 from dptrain.own.origin import Named, demand, own_name
@@ -116,7 +119,7 @@ def _new(
         code.check(experiment.model, experiment.model_digest)
         experiment = replace(experiment, model_digest=code.digest)
     execution = _settled(override(tables["execution"], runs_as), experiment.shards)
-    together = side_by_side or max(1, usable_cores() // int(execution.workers or 1))
+    together = side_by_side or max(1, usable_cores() // execution.world_size)
     search = plan(experiment, execution, asked._replace(side_by_side=together))
     model = own_name(experiment.model) if code is not None else experiment.model
     name = OWN_LAYERS if experiment.layers is not None else model

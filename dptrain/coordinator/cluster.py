@@ -13,8 +13,8 @@ from dptrain.coordinator.endpoint import Endpoint
 from dptrain.errors import Interrupted, ProtocolError
 from dptrain.exchange.engine import Alive, Score, State, StepsDone, Stop, score, unheard
 from dptrain.exchange.timeline import Timeline
+from dptrain.experiment.execution import Execution
 from dptrain.experiment.job import Job, plain_job
-from dptrain.experiment.schema import Execution
 from dptrain.launch.local import Crew, LocalWorker, Orders
 from dptrain.protocol.admission import Terms
 from dptrain.protocol.coordinator import CoordinatorMachine
@@ -85,7 +85,7 @@ class Setting:
     @property
     def workers(self) -> int:
         """The world size."""
-        return int(self.execution.workers or 1)
+        return self.execution.world_size
 
 
 class Cluster(ABC):

@@ -9,7 +9,7 @@ import zmq
 
 from dptrain.errors import ResourceError, UsageError
 from dptrain.exchange.buckets import BUCKET_BYTES
-from dptrain.experiment.schema import Execution
+from dptrain.experiment.execution import Execution
 from dptrain.scratch import socket_folder
 
 SOCKET = "coordinator"

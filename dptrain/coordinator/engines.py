@@ -14,9 +14,8 @@ from dptrain.coordinator.star import StarCluster
 from dptrain.exchange.engine import Engine, State, Stop
 from dptrain.exchange.inline import InlineEngine
 from dptrain.experiment.exchanges import ExchangeName
-from dptrain.experiment.execution import exchange_of
+from dptrain.experiment.execution import Execution, exchange_of
 from dptrain.experiment.job import Job
-from dptrain.experiment.schema import Execution
 from dptrain.launch.local import WORKER, Crew, Program
 from dptrain.protocol.handshake import new_key
 

@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:  # the observer is there before the mathematics is imported
     from dptrain.exchange.engine import StepsDone
+    from dptrain.experiment.execution import Execution
     from dptrain.experiment.job import Job
-    from dptrain.experiment.schema import Execution
     from dptrain.metrics.records import EpochRecord
 
 

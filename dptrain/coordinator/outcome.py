@@ -6,9 +6,8 @@ from typing import Any
 from numpy.typing import NDArray
 
 from dptrain.exchange.engine import StepSplit
-from dptrain.experiment.execution import exchange_of
+from dptrain.experiment.execution import Execution, exchange_of
 from dptrain.experiment.job import Job
-from dptrain.experiment.schema import Execution
 from dptrain.metrics.records import EndRecord, EpochRecord, Record, gap_of, result_of
 from dptrain.runfolder import RunFolder
 

@@ -42,11 +42,14 @@ from dptrain.errors import (
 from dptrain.exchange.engine import Engine, State
 from dptrain.exchange.timeline import COORDINATOR, MOST_STEPS, Timeline
 from dptrain.experiment.doubts import doubts
-from dptrain.experiment.execution import exchange_of
+from dptrain.experiment.execution import Execution, exchange_of
 from dptrain.experiment.files import read_toml, to_toml
 from dptrain.experiment.job import Job, opened_data, prepared_data
 from dptrain.experiment.rehearsed import rehearsed
-from dptrain.experiment.schema import Execution, Experiment
+from dptrain.experiment.schema import (
+    Experiment,
+    Settled,
+)
 from dptrain.experiment.settled import from_anywhere, settled_for
 from dptrain.launch.local import Crew
 from dptrain.metrics.lines import read_metrics
@@ -201,8 +204,8 @@ class Run:
         return job
 
     def _rehearsed(
-        self, settled: Experiment, dataset: Dataset, origin: Origin
-    ) -> tuple[Experiment, OwnNetwork]:
+        self, settled: Settled, dataset: Dataset, origin: Origin
+    ) -> tuple[Settled, OwnNetwork]:
         """Find out here, before anything is written, what workers would stumble over."""
         if exchange_of(self._execution).workers:
             origin.message()
@@ -212,7 +215,7 @@ class Run:
         self._expected = time.monotonic() - began
         for warning in found.warnings:
             self._observer.warn(warning)
-        workers, shards = int(self._execution.workers or 1), int(found.experiment.shards or 1)
+        workers, shards = self._execution.world_size, int(found.experiment.shards)
         if workers > shards:
             spare = workers - shards
             do = "update weights and evaluate" if spare > 1 else "updates weights and evaluates"
@@ -222,8 +225,8 @@ class Run:
             )
         return found.experiment, found.network
 
-    def _settle(self, dataset: Dataset) -> Experiment:
-        workers = int(self._execution.workers or 1)
+    def _settle(self, dataset: Dataset) -> Settled:
+        workers = self._execution.world_size
         settled = settled_for(self._experiment, dataset, workers, self._origin)
         if self._prepared is not None:
             return settled
@@ -278,7 +281,7 @@ class Run:
             return
         if self._timeline.full:
             self._observer.warn(f"the timeline holds the first {MOST_STEPS:,} steps only")
-        ranks = range(int(self._execution.workers or 1))
+        ranks = range(self._execution.world_size)
         lanes = [(COORDINATOR, "coordinator"), *((rank, f"rank {rank}") for rank in ranks)]
         try:
             write_trace(self._folder.trace, lanes, self._timeline)

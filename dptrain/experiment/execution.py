@@ -1,14 +1,94 @@
-"""Deciding what an execution leaves open. Imports no mathematics: workers wait for this."""
+"""How an experiment is carried out, and deciding what is left open of it.
+
+Imports no mathematics: workers wait for this.
+"""
+
+from typing import Annotated, Literal
 
 import msgspec
+from msgspec import Meta, Struct
 
 from dptrain.arithmetic.shards import default_shards
 from dptrain.errors import UsageError
-from dptrain.experiment.exchanges import EXCHANGES, INLINE, SHARED, STAR, Exchange
-from dptrain.experiment.schema import Execution
+from dptrain.experiment.exchanges import (
+    EXCHANGES,
+    INLINE,
+    SHARED,
+    STAR,
+    Exchange,
+    ExchangeName,
+)
 from dptrain.machine.cores import usable_cores
 
 DEFAULT_WORKERS = 2
+Count = Annotated[int, Meta(ge=1)]
+Positive = Annotated[float, Meta(gt=0)]
+
+
+class Execution(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What only decides the speed."""
+
+    workers: Annotated[
+        Count | Literal["auto"] | None,
+        Meta(description="Worker processes, 2 unless given; auto: one for each core."),
+    ] = None
+    exchange: Annotated[
+        ExchangeName | None,
+        Meta(
+            description="How gradients travel; by default inline for one worker, shared for more, "
+            "star where workers join over a network."
+        ),
+    ] = None
+    barrier: Annotated[
+        Literal["flags", "events"] | None,
+        Meta(description="How they wait in shared memory; by default what suits the machine."),
+    ] = None
+    transport: Annotated[
+        Literal["ipc", "tcp"], Meta(description="What ZeroMQ runs over, for the star.")
+    ] = "ipc"
+    listen: Annotated[
+        str | None,
+        Meta(description="Where to wait for workers, such as tcp://127.0.0.1:5555."),
+    ] = None
+    join: Annotated[
+        Annotated[int, Meta(ge=0)],
+        Meta(description="How many of the workers you start yourself with dptrain worker."),
+    ] = 0
+    pin: Annotated[
+        bool | None,
+        Meta(description="Bind each launched worker to a core, where nobody else needs the cores."),
+    ] = None
+    trace: Annotated[
+        bool | None,
+        Meta(description="Write a timeline, trace.json in the run folder, for ui.perfetto.dev."),
+    ] = None
+    worker_timeout: Annotated[
+        Positive,
+        Meta(
+            description="Seconds without a word after which a worker is given up, or ten times as "
+            "long as such work took before."
+        ),
+    ] = 60.0
+    log_every: Annotated[Count, Meta(description="Steps between lines of metrics.jsonl.")] = 100
+    checkpoint_every: Annotated[
+        Count | None, Meta(description="Steps between checkpoints, beside those of the epochs.")
+    ] = None
+    keep_checkpoints: Annotated[
+        bool | None,
+        Meta(
+            description="Also keep every epoch's checkpoint, as checkpoints/epoch-0001 and so on."
+        ),
+    ] = None
+    record_digests: Annotated[
+        bool | None,
+        Meta(description="Record every tensor's digest at every logged step, for dptrain bisect."),
+    ] = None
+
+    @property
+    def world_size(self) -> int:
+        """How many workers there are, in a settled execution."""
+        assert isinstance(self.workers, int)
+        return self.workers
 
 
 def settle_execution(execution: Execution, shards: int | None) -> Execution:

@@ -9,7 +9,10 @@ import msgspec
 import tomli_w
 
 from dptrain.errors import UsageError, suggestion
-from dptrain.experiment.schema import Execution, Experiment
+from dptrain.experiment.execution import Execution
+from dptrain.experiment.schema import (
+    Experiment,
+)
 
 TABLES = ("experiment", "execution")
 

@@ -23,13 +23,19 @@ from dptrain.evaluation.regression import determination, variance
 from dptrain.experiment.code import MEMORY, evaluation_rows, own_network
 from dptrain.experiment.missing_classes import unused_classes
 from dptrain.experiment.models import build_loss, build_network, shape_of_samples
+from dptrain.experiment.names import (
+    TaskName,
+)
 from dptrain.experiment.normalisation import (
     check_normalisation,
     fit_normalisation,
     offsets_for,
     with_target_scale,
 )
-from dptrain.experiment.schema import Experiment, TaskName
+from dptrain.experiment.schema import (
+    Experiment,
+    Settled,
+)
 from dptrain.nn import numerical
 from dptrain.nn.context import Meeting
 from dptrain.nn.losses import AnyLoss
@@ -64,7 +70,7 @@ class Job:
 
     def __init__(
         self,
-        experiment: Experiment,
+        experiment: Settled,
         dataset: Dataset,
         origin: Origin | None = None,
         network: OwnNetwork | None = None,
@@ -96,11 +102,11 @@ class Job:
             experiment.augment_shift, experiment.augment_rotate, experiment.augment_noise
         )
         self.augmentation.check(dataset.sample_shape)
-        self.batch_size = experiment.batch_size or 1
-        self.shards = experiment.shards or 1
+        self.batch_size = experiment.batch_size
+        self.shards = experiment.shards
         self.evaluation_rows = evaluation_rows(experiment)
         self.steps_per_epoch = -(-len(dataset.train) // self.batch_size)
-        self.total_steps = experiment.steps or (experiment.epochs or 1) * self.steps_per_epoch
+        self.total_steps = experiment.total_steps(self.steps_per_epoch)
         self._variances: dict[str, float] = {}
         self._order: tuple[int, NDArray[np.intp]] = (-1, np.empty(0, np.intp))
 
@@ -200,7 +206,7 @@ class Job:
         return Updater(
             self._rule(),
             self._schedule(),
-            weight_decay=self.experiment.decay_in_force,
+            weight_decay=self.experiment.weight_decay,
             l1=self.experiment.l1,
             clip_norm=self.experiment.clip_norm,
             decaying=[(t.start, t.stop) for t in self.network.all_tensors() if t.decays],
@@ -213,12 +219,12 @@ class Job:
         )
 
     def _rule(self) -> Any:
-        kind = RULES[self.experiment.optimizer or "sgd"]
+        kind = RULES[self.experiment.optimizer]
         return kind(**{name: getattr(self.experiment, name) for name in kind.__struct_fields__})
 
     def _schedule(self) -> AnySchedule:
         e = self.experiment
-        lr, warmup = e.lr or 0.1, e.warmup
+        lr, warmup = e.lr, e.warmup
         period = e.decay_every or self.steps_per_epoch
         if e.schedule == "step":
             return Step(lr=lr, warmup=warmup, rate=e.decay_rate or 1.0, every=period)
@@ -229,7 +235,7 @@ class Job:
         return Constant(lr=lr, warmup=warmup)
 
 
-def open_job(experiment: Experiment, folder: Path, origin: Origin | None = None) -> Job:
+def open_job(experiment: Settled, folder: Path, origin: Origin | None = None) -> Job:
     """Return the job of a settled experiment whose data set lies prepared in ``folder``.
 
     Raises:
@@ -242,7 +248,7 @@ def open_job(experiment: Experiment, folder: Path, origin: Origin | None = None)
 
 
 def evaluation_job(
-    experiment: Experiment,
+    experiment: Settled,
     dataset: str | None,
     origin: Origin | None = None,
     class_names: Sequence[str] = (),
@@ -280,7 +286,7 @@ def evaluation_job(
     return Job(experiment, opened.changed(change), origin)
 
 
-def _is_own_data(experiment: Experiment) -> bool:
+def _is_own_data(experiment: Settled) -> bool:
     """Return whether a data set is the one that the run was trained on, wherever it lies."""
     try:
         return data_digest(experiment.dataset, _choices(experiment)) == experiment.dataset_digest
@@ -290,7 +296,7 @@ def _is_own_data(experiment: Experiment) -> bool:
         return False  # other tables need no weights; what else is wrong will be told
 
 
-def _foreign(experiment: Experiment, class_names: Sequence[str]) -> tuple[Experiment, Dataset]:
+def _foreign(experiment: Settled, class_names: Sequence[str]) -> tuple[Settled, Dataset]:
     """Return the experiment on data that the run has not seen, and these as test rows."""
     task: TaskName = "classification" if class_names else "regression"
     experiment = msgspec.structs.replace(

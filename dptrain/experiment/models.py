@@ -43,8 +43,6 @@ PRESETS: dict[str, dict[str, Any]] = {
 }
 SIZES = {"two-layer": (784, 50, 10)}
 LINEAR = "linear"
-# Losses for which one output tells two classes apart.
-ONE_OUTPUT_LOSSES = ("binary-cross-entropy", "hinge")
 
 
 def settled_model(model: str, loss: str, classes: int, targets: int) -> str:
@@ -62,7 +60,7 @@ def settled_model(model: str, loss: str, classes: int, targets: int) -> str:
     if model != LINEAR:
         sizes(model)
         return model
-    if classes == 2 and loss in ONE_OUTPUT_LOSSES:
+    if classes == 2 and LOSSES[loss].binary:
         return f"{LINEAR}:1"
     return f"{LINEAR}:{classes or targets}"
 

@@ -1,6 +1,7 @@
 """Recorded data that lie in another place now: their digest decides whether it is they."""
 
 from pathlib import Path
+from typing import TypeVar
 
 from msgspec.structs import replace
 
@@ -11,8 +12,10 @@ from dptrain.experiment.normalisation import offsets_for
 from dptrain.experiment.schema import Experiment
 from dptrain.experiment.settled import from_anywhere
 
+S = TypeVar("S", bound=Experiment)
 
-def data_at(experiment: Experiment, dataset: str) -> tuple[Experiment, Path]:
+
+def data_at(experiment: S, dataset: str) -> tuple[S, Path]:
     """Return a recorded experiment with its data at another place, and their prepared folder.
 
     Where the experiment was trained on arrays in memory, the data set may be a file that holds the

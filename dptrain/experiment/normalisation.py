@@ -11,7 +11,7 @@ from dptrain.data.statistics import input_statistics
 from dptrain.data.target_scale import target_scale_of
 from dptrain.data.writing import Offsets
 from dptrain.errors import DataError, UsageError
-from dptrain.experiment.schema import Experiment
+from dptrain.experiment.schema import Experiment, Settled
 from dptrain.nn.network import Network
 from dptrain.nn.normalise import Method, Normalise
 
@@ -80,7 +80,7 @@ def offsets_for(experiment: Experiment, *, centred: bool = True) -> Offsets:
     return "find" if new and centred else None
 
 
-def with_target_scale(experiment: Experiment, dataset: Dataset) -> Experiment:
+def with_target_scale(experiment: Settled, dataset: Dataset) -> Settled:
     """Return the experiment with what its targets are standardised by, where they are to be.
 
     A scale that is there already stays: that of the run whose experiment it is.

@@ -6,7 +6,10 @@ from contextlib import contextmanager
 from typing import get_type_hints
 
 from dptrain.errors import DptrainError
-from dptrain.experiment.schema import Execution, Experiment
+from dptrain.experiment.execution import Execution
+from dptrain.experiment.schema import (
+    Experiment,
+)
 from dptrain.experiment.validate import choices_of
 
 _FLAG = re.compile(r"--([a-z][a-z0-9-]*)(?: ([^\s,;()]*\w))?")

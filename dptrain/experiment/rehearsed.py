@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from dptrain.data.dataset import Dataset
 from dptrain.errors import OwnCodeError, UsageError
 from dptrain.experiment.code import own_network
-from dptrain.experiment.schema import Experiment
+from dptrain.experiment.schema import Settled
 from dptrain.own.model import OwnModel
 from dptrain.own.network import OwnNetwork, Seeds
 from dptrain.own.origin import Origin
@@ -33,14 +33,14 @@ class Rehearsed(NamedTuple):
         whole: whether the minibatch must be one shard.
     """
 
-    experiment: Experiment
+    experiment: Settled
     network: OwnNetwork
     warnings: list[str]
     whole: bool
 
 
 def rehearsed(
-    settled: Experiment, dataset: Dataset, origin: Origin, *, shards_given: bool
+    settled: Settled, dataset: Dataset, origin: Origin, *, shards_given: bool
 ) -> Rehearsed:
     """Try the network with a few rows, and settle what depends on it.
 
@@ -103,7 +103,7 @@ def rehearsed(
 Rows = tuple[NDArray[Any], NDArray[Any]]
 
 
-def _rows(settled: Experiment, dataset: Dataset) -> tuple[Rows, Rows]:
+def _rows(settled: Settled, dataset: Dataset) -> tuple[Rows, Rows]:
     """Return the rows of a shard, and as many as it takes to see what rows have to do with others.
 
     Of shards of a single row, the first two have them.

@@ -1,8 +1,9 @@
 """The one schema behind the command line, the TOML file and the Python API.
 
-An `Experiment` is everything that decides the numbers, an `Execution` what only decides the speed.
-A field that is None takes the default that goes with the model, the optimizer or the data;
-`dptrain.experiment.settle` fills it in, and the run folder records the result.
+An `Experiment` is everything that decides the numbers; what only decides the speed is an
+`dptrain.experiment.execution.Execution`. A field that is None takes the default that goes with the
+model, the optimizer or the data; `dptrain.experiment.settle` fills it in and makes a `Settled` of
+it, which the run folder records.
 """
 
 from typing import Annotated, Any, Literal
@@ -11,29 +12,17 @@ from msgspec import Meta, Struct
 
 from dptrain.data.scale import Scale
 from dptrain.data.target_scale import TargetScale
-from dptrain.experiment.exchanges import ExchangeName
-
-ActivationName = Literal[
-    "sigmoid", "relu", "tanh", "identity", "leaky-relu", "softplus", "gelu", "silu"
-]
-InitName = Literal["normal", "xavier", "glorot", "he", "zeros"]
-NormName = Literal["batch", "ghost", "layer"]
-LossName = Literal[
-    "softmax-cross-entropy",
-    "binary-cross-entropy",
-    "sum-of-squares",
-    "mean-squared-error",
-    "huber",
-    "log-cosh",
-    "hinge",
-]
-OptimizerName = Literal[
-    "sgd", "momentum", "nesterov", "adagrad", "rmsprop", "adam", "adamw", "lion"
-]
-ScheduleName = Literal["constant", "step", "exponential", "cosine"]
-Dtype = Literal["float32", "float64"]
-NormaliseName = Literal["none", "standard", "minmax"]
-TaskName = Literal["classification", "regression"]
+from dptrain.experiment.names import (
+    ActivationName,
+    Dtype,
+    InitName,
+    LossName,
+    NormaliseName,
+    NormName,
+    OptimizerName,
+    ScheduleName,
+    TaskName,
+)
 
 Count = Annotated[int, Meta(ge=1)]
 Fraction = Annotated[float, Meta(ge=0, lt=1)]
@@ -335,70 +324,27 @@ class Experiment(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     ] = 0
     dtype: Annotated[Dtype, Meta(description="Of all weights, data and gradients.")] = "float32"
 
-    @property
-    def decay_in_force(self) -> float:
-        """Weight decay of a settled experiment."""
-        return self.weight_decay or 0.0
 
+class Settled(Experiment, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """An experiment in which everything is decided: what a run uses, and records.
 
-class Execution(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What only decides the speed."""
+    What is None belongs to another kind of network, loss, optimizer or schedule.
+    """
 
-    workers: Annotated[
-        Count | Literal["auto"] | None,
-        Meta(description="Worker processes, 2 unless given; auto: one for each core."),
-    ] = None
-    exchange: Annotated[
-        ExchangeName | None,
-        Meta(
-            description="How gradients travel; by default inline for one worker, shared for more, "
-            "star where workers join over a network."
-        ),
-    ] = None
-    barrier: Annotated[
-        Literal["flags", "events"] | None,
-        Meta(description="How they wait in shared memory; by default what suits the machine."),
-    ] = None
-    transport: Annotated[
-        Literal["ipc", "tcp"], Meta(description="What ZeroMQ runs over, for the star.")
-    ] = "ipc"
-    listen: Annotated[
-        str | None,
-        Meta(description="Where to wait for workers, such as tcp://127.0.0.1:5555."),
-    ] = None
-    join: Annotated[
-        Annotated[int, Meta(ge=0)],
-        Meta(description="How many of the workers you start yourself with dptrain worker."),
-    ] = 0
-    pin: Annotated[
-        bool | None,
-        Meta(description="Bind each launched worker to a core, where nobody else needs the cores."),
-    ] = None
-    trace: Annotated[
-        bool | None,
-        Meta(description="Write a timeline, trace.json in the run folder, for ui.perfetto.dev."),
-    ] = None
-    worker_timeout: Annotated[
-        Positive,
-        Meta(
-            description="Seconds without a word after which a worker is given up, or ten times as "
-            "long as such work took before."
-        ),
-    ] = 60.0
-    log_every: Annotated[Count, Meta(description="Steps between lines of metrics.jsonl.")] = 100
-    checkpoint_every: Annotated[
-        Count | None, Meta(description="Steps between checkpoints, beside those of the epochs.")
-    ] = None
-    keep_checkpoints: Annotated[
-        bool | None,
-        Meta(
-            description="Also keep every epoch's checkpoint, as checkpoints/epoch-0001 and so on."
-        ),
-    ] = None
-    record_digests: Annotated[
-        bool | None,
-        Meta(description="Record every tensor's digest at every logged step, for dptrain bisect."),
-    ] = None
+    dataset_digest: str | None
+    batch_size: Count
+    shards: Count
+    optimizer: OptimizerName
+    lr: Positive
+    weight_decay: Annotated[float, Meta(ge=0)] = 0.0
+
+    def total_steps(self, steps_per_epoch: int) -> int:
+        """Return how many steps the whole run has."""
+        return self.steps or (self.epochs or 1) * steps_per_epoch
+
+    def coefficient(self, name: str) -> float:
+        """Return what the optimizer, loss or schedule has of this name; 0 where it has none."""
+        return getattr(self, name) or 0.0
 
 
 # What a model is called whose layers are given one by one.

@@ -17,6 +17,7 @@ from dptrain.experiment.schema import (
     OWN_LAYERS,
     RULE_FIELDS,
     Experiment,
+    Settled,
 )
 from dptrain.nn.losses import LOSSES
 from dptrain.optim.rules import RULES
@@ -24,8 +25,6 @@ from dptrain.own.origin import is_own
 
 DEFAULT_EPOCHS = 8
 DEFAULT_BATCH = 100
-# Losses whose targets may have any scale.
-DIFFERENCES = ("sum-of-squares", "mean-squared-error", "huber")
 DECAY_RATES = {"step": 0.5, "exponential": 0.95}
 
 
@@ -38,7 +37,7 @@ def settle(
     targets: int = 1,
     form: Form | None = None,
     scale: Scale | None = None,
-) -> Experiment:
+) -> Settled:
     """Return the experiment with every default that decides a number written down.
 
     Args:
@@ -86,7 +85,7 @@ def settle(
             f"give --batch-size {train_rows} or less"
         )
     filled["shards"] = _settled_shards(experiment, workers, own=own)
-    return msgspec.structs.replace(experiment, **filled)
+    return Settled(**msgspec.structs.asdict(experiment) | filled)
 
 
 def _settled_form(experiment: Experiment, form: Form | None) -> dict[str, Any]:
@@ -111,10 +110,10 @@ def _settled_network(
     if experiment.class_weights == "balanced":
         raise UsageError("class_weights='balanced' needs rows to count; give numbers")
     loss = experiment.loss or ("softmax-cross-entropy" if classes else "sum-of-squares")
-    if experiment.normalise_targets != "none" and loss not in DIFFERENCES and not classes:
+    if experiment.normalise_targets != "none" and not (classes or LOSSES[loss].any_scale):
         raise UsageError(
             f"normalise_targets={experiment.normalise_targets} leaves no targets that {loss} is "
-            f"for; use --loss {' or '.join(DIFFERENCES)}"
+            f"for; use --loss {' or '.join(name for name in LOSSES if LOSSES[name].any_scale)}"
         )
     filled: dict[str, Any] = {"loss": loss}
     if experiment.layers is not None:

@@ -9,14 +9,14 @@ from dptrain.data.source import PACKAGED
 from dptrain.experiment.balance import balanced
 from dptrain.experiment.code import own_input_shape
 from dptrain.experiment.job import check_digest
-from dptrain.experiment.schema import Experiment
+from dptrain.experiment.schema import Experiment, Settled
 from dptrain.experiment.settle import settle
 from dptrain.own.origin import Origin
 
 
 def settled_for(
     experiment: Experiment, dataset: Dataset, workers: int, origin: Origin | None
-) -> Experiment:
+) -> Settled:
     """Return the experiment with every default that decides a number written down.
 
     Args:

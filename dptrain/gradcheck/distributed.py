@@ -13,9 +13,11 @@ from dptrain.coordinator.engines import started
 from dptrain.exchange.barrier import Kind
 from dptrain.exchange.engine import Engine, State
 from dptrain.experiment.exchanges import EXCHANGES
-from dptrain.experiment.execution import settle_execution
+from dptrain.experiment.execution import Execution, settle_execution
 from dptrain.experiment.job import Job
-from dptrain.experiment.schema import Execution, Experiment
+from dptrain.experiment.schema import (
+    Settled,
+)
 from dptrain.gradcheck.deadline import Deadline
 from dptrain.launch.local import WORKER, Crew, Program
 
@@ -54,7 +56,7 @@ class Step(NamedTuple):
     after: State
 
 
-def recording(experiment: Experiment) -> Experiment:
+def recording(experiment: Settled) -> Settled:
     """Return an experiment whose optimizer's state is the reduced gradient, bit by bit.
 
     Momentum that keeps nothing of its velocity: ``v ← 0 v + g``. The way there is that of every

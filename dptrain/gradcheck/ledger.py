@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from dptrain.experiment.schema import Experiment
+from dptrain.experiment.schema import Settled
 from dptrain.gradcheck.comparison import Comparison, compare, entry, told_of
 from dptrain.gradcheck.diagnosis import Diagnosis, described, likeliest, ranked
 from dptrain.gradcheck.distributed import Way
@@ -95,7 +95,7 @@ class Ledger(NamedTuple):
 
 
 def check_ledger(
-    experiment: Experiment,
+    experiment: Settled,
     way: Way,
     *,
     weighted: bool = False,
@@ -116,7 +116,7 @@ def check_ledger(
 
 
 def seen(
-    experiment: Experiment,
+    experiment: Settled,
     way: Way,
     *,
     weighted: bool = False,
@@ -127,8 +127,8 @@ def seen(
 
     There are two whole minibatches and one of fewer rows than there are shards.
     """
-    batch = min(experiment.batch_size or 1, LARGEST_BATCH)
-    train = 2 * batch + max(1, min(experiment.shards or 1, batch) - 1) * (batch > 1)
+    batch = min(experiment.batch_size, LARGEST_BATCH)
+    train = 2 * batch + max(1, min(experiment.shards, batch) - 1) * (batch > 1)
     held = max(2, train // 8)  # for testing, for validation, and left out
     rows = train + 3 * held
     targets = 1 + np.arange(rows) / DENOMINATOR
@@ -146,7 +146,7 @@ def seen(
     return Ledger(counted, orders_of, targets, UNITS[experiment.dtype], right, own)
 
 
-def judged(ledger: Ledger, experiment: Experiment, way: Way) -> list[Comparison]:
+def judged(ledger: Ledger, experiment: Settled, way: Way) -> list[Comparison]:
     """Return a comparison for each step, and one for each epoch as a whole."""
     rows = ledger.weights.shape[1]
     tensors = [entry("rows", (rows,))]
@@ -168,7 +168,7 @@ def judged(ledger: Ledger, experiment: Experiment, way: Way) -> list[Comparison]
         )  # fmt: skip
     if all(each.verdict is not Verdict.FAIL for each in found):
         return found
-    diagnoses = diagnose_ledger(ledger, experiment.shards or 1, way.workers)
+    diagnoses = diagnose_ledger(ledger, experiment.shards, way.workers)
     likely = tuple(likeliest(diagnoses))
     note = "" if likely else described(diagnoses)
     return told_of(found, note=note, diagnoses=likely)

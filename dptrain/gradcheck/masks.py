@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from dptrain.arithmetic.shards import shard_sizes
 from dptrain.experiment.job import Job
-from dptrain.experiment.schema import Experiment
+from dptrain.experiment.schema import Settled
 from dptrain.gradcheck.comparison import Comparison, compare, entry, told_of
 from dptrain.gradcheck.diagnosis import Diagnosis, described, ranked
 from dptrain.gradcheck.distributed import Way
@@ -122,7 +122,7 @@ def _rates(row: Sequence[Placed]) -> Iterator[float]:
 
 
 def seen(
-    experiment: Experiment,
+    experiment: Settled,
     way: Way,
     rate: float,
     *,
@@ -130,7 +130,7 @@ def seen(
     timeout: float = 30.0,
 ) -> Masks:
     """Return the masks that a probe shows; arguments as of `check_masks`."""
-    batch = min(experiment.batch_size or 1, LARGEST_BATCH)
+    batch = min(experiment.batch_size, LARGEST_BATCH)
     rows = 2 * batch
     with tempfile.TemporaryDirectory(prefix="dptrain-masks-") as name:
         folder = Path(name) / "data"
@@ -141,7 +141,7 @@ def seen(
     # each column's gradient is that of (y - t)² over rows and outputs, at y = 0 and t = 1
     scale = -2 / (batch * rows)
     values = [g[:, order].T / scale for g, order in zip(gradients, orders, strict=True)]
-    sizes = [shard_sizes(len(order), experiment.shards or 1) for order in orders]
+    sizes = [shard_sizes(len(order), experiment.shards) for order in orders]
     return Masks(rate, values, sizes, experiment.seed, UNITS[experiment.dtype])
 
 

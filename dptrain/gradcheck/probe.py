@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from dptrain.data.prepared import prepare_arrays
 from dptrain.experiment.code import MEMORY
 from dptrain.experiment.job import Job, opened_data
-from dptrain.experiment.schema import Experiment
+from dptrain.experiment.schema import Experiment, Settled
 from dptrain.experiment.settle import settle
 from dptrain.gradcheck.distributed import Way, begin, engine, gradient_of, recording, steps
 from dptrain.launch.local import WORKER, Program
@@ -30,7 +30,7 @@ STILL = 1e-300
 
 def probe(
     folder: Path,
-    experiment: Experiment,
+    experiment: Settled,
     layers: Sequence[AnyLayer],
     x: Array,
     t: Array,

@@ -16,7 +16,7 @@ from dptrain.exchange.engine import State
 from dptrain.exchange.inline import InlineEngine
 from dptrain.experiment.job import Job, opened_data, prepared_data
 from dptrain.experiment.rehearsed import Rehearsed, rehearsed
-from dptrain.experiment.schema import Experiment
+from dptrain.experiment.schema import Experiment, Settled
 from dptrain.experiment.settled import settled_for
 from dptrain.nn.network import Network
 from dptrain.own.origin import Origin
@@ -53,7 +53,7 @@ class Subject:
     folders: Mapping[Dtype, Path] | None = None
     given: Experiment | None = None
 
-    def job(self, dtype: Dtype = "float64", experiment: Experiment | None = None) -> Job:
+    def job(self, dtype: Dtype = "float64", experiment: Settled | None = None) -> Job:
         """Return the job in a dtype, or of a variation of the experiment."""
         settled = experiment or self.settled(dtype)
         return Job(settled, opened_data(settled, self.data(dtype)), self.origin)
@@ -68,7 +68,7 @@ class Subject:
         """Return the job of the experiment as it was given, in float64, to be asked and not run."""
         return self.job(experiment=self.settled(whole=True))
 
-    def settled(self, dtype: Dtype = "float64", *, whole: bool = False) -> Experiment:
+    def settled(self, dtype: Dtype = "float64", *, whole: bool = False) -> Settled:
         """Return the experiment with everything decided; ``whole`` is the one that was given.
 
         Raises:
@@ -81,7 +81,7 @@ class Subject:
         settled = replace(settled, model_state=found.experiment.model_state)
         return replace(settled, shards=1) if found.whole else settled
 
-    def _settled(self, dtype: Dtype, *, whole: bool = False) -> tuple[Experiment, Dataset]:
+    def _settled(self, dtype: Dtype, *, whole: bool = False) -> tuple[Settled, Dataset]:
         """Return the experiment with what can be decided without code of the user's, and its data.
 
         ``whole`` is as of `settled`.

@@ -22,8 +22,7 @@ from typing import Self
 
 from dptrain.exchange.barrier import Kind, suitable
 from dptrain.exchange.memory import SharedMemory
-from dptrain.experiment.execution import exchange_of
-from dptrain.experiment.schema import Execution
+from dptrain.experiment.execution import Execution, exchange_of
 from dptrain.launch.descriptors import allow_descriptors, demand_eventfd
 from dptrain.launch.environment import worker_environment
 from dptrain.launch.nursery import Forked, Nursery
@@ -242,7 +241,7 @@ class Crew:
             program: what the processes run.
         """
         exchange = exchange_of(execution)
-        count = int(execution.workers or 1) - execution.join if exchange.workers else 0
+        count = execution.world_size - execution.join if exchange.workers else 0
         barrier = (execution.barrier or suitable()) if exchange.memory else None
         return cls([log(rank) for rank in range(count)], barrier, program)
 

@@ -99,9 +99,11 @@ class Loss(Struct, frozen=True, tag_field="loss", forbid_unknown_fields=True):
     Attributes:
         binary: whether a single output may tell two classes apart: class 1 where it is positive.
         probabilistic: whether `predictions` are probabilities.
+        any_scale: whether targets may have any scale, since only differences from them count.
     """
 
     binary: ClassVar[bool] = False
+    any_scale: ClassVar[bool] = False
     probabilistic: ClassVar[bool] = False
 
     @property

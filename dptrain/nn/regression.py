@@ -7,7 +7,13 @@ from dptrain.nn.loss import BoundLoss, Loss
 from dptrain.nn.workspace import Workspace
 
 
-class SumOfSquares(Loss, frozen=True, tag="sum-of-squares"):
+class OfDifferences(Loss, frozen=True):
+    """A loss of the differences."""
+
+    any_scale = True
+
+
+class SumOfSquares(OfDifferences, frozen=True, tag="sum-of-squares"):
     """``½ Σ (y - t)²`` over the outputs of a row."""
 
     def squared_error(self, loss: float, outputs: int) -> float | None:
@@ -21,7 +27,7 @@ class SumOfSquares(Loss, frozen=True, tag="sum-of-squares"):
         return BoundSquares(outputs, targets, workspace or Workspace(), mean=False)
 
 
-class MeanSquaredError(Loss, frozen=True, tag="mean-squared-error"):
+class MeanSquaredError(OfDifferences, frozen=True, tag="mean-squared-error"):
     """``(y - t)²``, the mean over the outputs of a row, as PyTorch's ``MSELoss``."""
 
     def squared_error(self, loss: float, outputs: int) -> float | None:  # noqa: ARG002
@@ -35,7 +41,7 @@ class MeanSquaredError(Loss, frozen=True, tag="mean-squared-error"):
         return BoundSquares(outputs, targets, workspace or Workspace(), mean=True)
 
 
-class Huber(Loss, frozen=True, tag="huber"):
+class Huber(OfDifferences, frozen=True, tag="huber"):
     """``½ e²`` where ``|e| ≤ δ``, otherwise ``δ (|e| - ½ δ)``, with ``e = y - t`` (Huber 1964).
 
     The mean over the outputs of a row. ``huber_delta`` is ``δ``. As PyTorch's ``HuberLoss``.
@@ -50,7 +56,7 @@ class Huber(Loss, frozen=True, tag="huber"):
         return BoundHuber(outputs, targets, workspace or Workspace(), self.huber_delta)
 
 
-class LogCosh(Loss, frozen=True, tag="log-cosh"):
+class LogCosh(OfDifferences, frozen=True, tag="log-cosh"):
     """``log(cosh(y - t))``, the mean over the outputs of a row; the slope is ``tanh(y - t)``.
 
     Near 0 half the square, far out ``|y - t| - log 2``, and smooth in between.

@@ -17,7 +17,7 @@ import psutil
 
 from dptrain.coordinator.observer import Observer
 from dptrain.errors import RunFolderError
-from dptrain.experiment.schema import Execution
+from dptrain.experiment.execution import Execution
 from dptrain.metrics.records import EpochRecord
 
 if TYPE_CHECKING:  # an observer is made before the mathematics is imported
@@ -62,7 +62,7 @@ class Artist:
 
     def begin(self, job: "Job", execution: Execution, folder: Path, first_step: int) -> None:
         """Everything is decided, and nothing computed yet."""
-        workers = int(execution.workers or 1)
+        workers = execution.world_size
         self._free = self._draws and len(psutil.Process().cpu_affinity() or ()) > workers
         self._began, self._first, self._total = time.monotonic(), first_step, job.total_steps
         self.observer.begin(job, execution, folder, first_step)

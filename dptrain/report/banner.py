@@ -6,9 +6,8 @@ from pathlib import Path
 
 from dptrain.arithmetic.shards import blocks
 from dptrain.experiment.code import MEMORY
-from dptrain.experiment.execution import exchange_of
+from dptrain.experiment.execution import Execution, exchange_of
 from dptrain.experiment.job import Job
-from dptrain.experiment.schema import Execution
 from dptrain.nn.losses import LOSSES, AnyLoss
 from dptrain.nn.network import Network
 from dptrain.own.network import OwnNetwork
@@ -116,8 +115,8 @@ def training_line(job: Job) -> str:
         parts.append(
             f"{e.schedule} schedule" + (f" after {e.warmup} warm-up steps" * (e.warmup > 0))
         )
-    if e.decay_in_force:
-        parts.append(f"weight decay {e.decay_in_force:g}")
+    if e.weight_decay:
+        parts.append(f"weight decay {e.weight_decay:g}")
     if e.l1:
         parts.append(f"l1 {e.l1:g}")
     if e.clip_norm:
@@ -137,12 +136,12 @@ def decay_lines(job: Job) -> list[str]:
     One line, or none.
     """
     e = job.experiment
-    if not isinstance(job.network, OwnNetwork) or not (e.decay_in_force or e.l1):
+    if not isinstance(job.network, OwnNetwork) or not (e.weight_decay or e.l1):
         return []
     trained = [t for t in job.network.all_tensors() if t.trained]
     decayed, others = ([t.name for t in trained if t.decays is each] for each in (True, False))
-    what = " and ".join(["weight decay"] * bool(e.decay_in_force) + ["l1"] * bool(e.l1))
-    verb = "apply" if e.decay_in_force and e.l1 else "applies"
+    what = " and ".join(["weight decay"] * bool(e.weight_decay) + ["l1"] * bool(e.l1))
+    verb = "apply" if e.weight_decay and e.l1 else "applies"
     but = f"; not to {', '.join(others)}" if others else ""
     return [f"penalty   {what} {verb} to {', '.join(decayed) or 'nothing'}{but}"]
 
@@ -182,7 +181,7 @@ def minibatch_line(job: Job, execution: Execution) -> str:
     if empty := job.shards - sum(sizes.values()):
         sizes[0] = empty
     parts = [f"{n} shard{'s' * (n > 1)} of {rows}" for rows, n in sizes.items()]
-    workers = int(execution.workers or 1)
+    workers = execution.world_size
     exchange = exchange_of(execution)
     way = exchange.name + f" over {execution.transport}" * exchange.sockets
     return (

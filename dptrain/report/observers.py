@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
 from dptrain.coordinator.observer import Observer
-from dptrain.experiment.schema import Execution
+from dptrain.experiment.execution import Execution
 from dptrain.invocation import program, word
 from dptrain.machine.cores import crowding
 from dptrain.metrics.records import EpochRecord
@@ -81,7 +81,7 @@ class LineObserver:
         epochs = job.experiment.epochs or job.total_steps // job.steps_per_epoch
         self._lengths = (str(epochs), str(job.total_steps))
         self._print(banner(job, execution, folder, first_step))
-        if words := crowding(int(execution.workers or 1)):
+        if words := crowding(execution.world_size):
             self._print(f"dptrain: {words}")
         self._course = Course(job, first_step)
 

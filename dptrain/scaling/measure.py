@@ -8,8 +8,8 @@ from dptrain.arithmetic.digest import digest
 from dptrain.coordinator.engines import started
 from dptrain.exchange.engine import State, StepSplit
 from dptrain.exchange.rank import initial_state
+from dptrain.experiment.execution import Execution
 from dptrain.experiment.job import Job
-from dptrain.experiment.schema import Execution
 
 WARM_UP = 0.2  # of the steps, before those that are measured
 

@@ -10,10 +10,12 @@ from msgspec.structs import replace
 from dptrain.arithmetic.shards import default_shards
 from dptrain.errors import UsageError
 from dptrain.exchange.engine import StepSplit
-from dptrain.experiment.execution import exchange_of, settle_execution
+from dptrain.experiment.execution import Execution, exchange_of, settle_execution
 from dptrain.experiment.job import Job, opened_data, prepared_data
 from dptrain.experiment.rehearsed import rehearsed
-from dptrain.experiment.schema import Execution, Experiment
+from dptrain.experiment.schema import (
+    Experiment,
+)
 from dptrain.experiment.settle import DEFAULT_BATCH
 from dptrain.experiment.settled import settled_for
 from dptrain.own.origin import Origin
@@ -46,7 +48,7 @@ class Case(NamedTuple):
     @property
     def workers(self) -> int:
         """The number of workers."""
-        return int(self.execution.workers or 1)
+        return self.execution.world_size
 
 
 class Result(NamedTuple):

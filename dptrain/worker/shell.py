@@ -22,7 +22,7 @@ from dptrain.exchange.lockstep import LockstepRank, LossNotFinite
 from dptrain.exchange.memory import map_memory
 from dptrain.exchange.segment import segment
 from dptrain.experiment.job import Job, open_job, prepared_data
-from dptrain.experiment.schema import Experiment
+from dptrain.experiment.schema import Settled
 from dptrain.experiment.validate import build
 from dptrain.own.origin import Origin, demand
 from dptrain.protocol.handshake import new_nonce
@@ -234,7 +234,7 @@ class WorkerShell:
         return self._rank
 
     def _build(self, welcome: Welcome) -> None:
-        experiment = build(Experiment, welcome.job, "the coordinator")
+        experiment = build(Settled, welcome.job, "the coordinator")
         demand(experiment.model, self._connection.origin, "dptrain worker")
         folder = Path(welcome.data)
         if not folder.is_dir():  # another machine: its own copy of the data, checked by digest

@@ -15,7 +15,10 @@ from dptrain.audit.verify import Verification, verify
 from dptrain.checkpoint.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from dptrain.coordinator.outcome import Outcome
 from dptrain.coordinator.session import Session
-from dptrain.experiment.schema import Execution, Experiment
+from dptrain.experiment.execution import Execution
+from dptrain.experiment.schema import (
+    Experiment,
+)
 from dptrain.experiment.validate import build
 from dptrain.report.observers import SilentObserver
 from dptrain.runfolder import RunFolder

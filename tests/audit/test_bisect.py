@@ -15,7 +15,10 @@ from dptrain.audit.replay import Replay
 from dptrain.checkpoint.checkpoint import Checkpoint
 from dptrain.coordinator.session import Session
 from dptrain.errors import NonFiniteError, UsageError
-from dptrain.experiment.schema import Execution, Experiment
+from dptrain.experiment.execution import Execution
+from dptrain.experiment.schema import (
+    Experiment,
+)
 from dptrain.experiment.validate import build
 from dptrain.own.origin import Named
 from dptrain.report.observers import SilentObserver
@@ -218,6 +221,18 @@ def test_a_run_that_did_not_compute_what_it_says(data: Path, tmp_path: Path) -> 
     assert stray.check.tensor == "dense1.W"
     reverse = bisected(did, said)
     assert [each.run for each in reverse.strays] == [0]
+
+
+def test_an_edited_experiment_is_not_the_same(one: Path, tmp_path: Path) -> None:
+    """Its records are those of the other run, but not of what it says."""
+    edited = tmp_path / "edited"
+    shutil.copytree(one, edited)
+    file = edited / "experiment.toml"
+    (line,) = [each for each in file.read_text().splitlines() if each.startswith("seed =")]
+    file.write_text(file.read_text().replace(line, "seed = 77"))
+    result = bisected(one, edited)
+    assert [each.name for each in result.settings] == ["seed"]
+    assert not result.same
 
 
 def test_the_same_where_only_epochs_are_recorded(data: Path, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from dptrain.audit.dissection import parts
 from dptrain.exchange.engine import State
 from dptrain.exchange.inline import InlineEngine
 from dptrain.exchange.rank import Rank, Share, initial_state
-from dptrain.experiment.job import Job, open_job, prepared_data
+from dptrain.experiment.job import Job, open_job, opened_data, prepared_data
 from dptrain.experiment.schema import Experiment
 from dptrain.experiment.settle import settle
 from dptrain.experiment.validate import build
@@ -33,7 +33,7 @@ def job(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
     settings = {"dataset": str(data), "model": "mlp:20-7-3", "batch_size": 22, "steps": 9}
     experiment = build(Experiment, settings | SETTINGS[request.param], "the test")
     folder = prepared_data(experiment)
-    digest = open_job(experiment, folder).dataset.digest
+    digest = opened_data(experiment, folder).digest
     return open_job(settle(experiment, 2, 3, 137, digest), folder)
 
 

@@ -13,7 +13,10 @@ from dptrain.coordinator.observer import Observer
 from dptrain.coordinator.outcome import Outcome
 from dptrain.coordinator.session import Session
 from dptrain.errors import CheckpointError
-from dptrain.experiment.schema import Execution, Experiment
+from dptrain.experiment.execution import Execution
+from dptrain.experiment.schema import (
+    Experiment,
+)
 from dptrain.metrics.lines import read_metrics
 from dptrain.metrics.records import EndRecord, EpochRecord, end_of
 from dptrain.report.observers import SilentObserver

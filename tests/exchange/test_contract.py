@@ -19,9 +19,8 @@ from dptrain.coordinator.engines import start_engine
 from dptrain.errors import NonFiniteError, WorkersLostError
 from dptrain.exchange.engine import State
 from dptrain.exchange.rank import initial_state
-from dptrain.experiment.execution import settle_execution
+from dptrain.experiment.execution import Execution, settle_execution
 from dptrain.experiment.job import Job
-from dptrain.experiment.schema import Execution
 from dptrain.launch.local import WORKER, Crew, Program
 from dptrain.protocol.handshake import new_key
 from tests.exchange.build import (

@@ -13,9 +13,8 @@ from dptrain.exchange.barrier import Kind
 from dptrain.exchange.engine import Engine, State
 from dptrain.exchange.inline import InlineEngine
 from dptrain.exchange.rank import initial_state
-from dptrain.experiment.execution import settle_execution
+from dptrain.experiment.execution import Execution, settle_execution
 from dptrain.experiment.job import Job
-from dptrain.experiment.schema import Execution
 from dptrain.gradcheck.distributed import Way, copied, engine
 from dptrain.launch.local import Crew
 from dptrain.protocol.handshake import new_key

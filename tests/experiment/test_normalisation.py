@@ -12,8 +12,11 @@ from dptrain.coordinator.session import Session
 from dptrain.data.dataset import Split, open_dataset
 from dptrain.data.prepared import prepare
 from dptrain.errors import DataError, UsageError
+from dptrain.experiment.execution import Execution
 from dptrain.experiment.normalisation import shift_and_scale
-from dptrain.experiment.schema import Execution, Experiment
+from dptrain.experiment.schema import (
+    Experiment,
+)
 from dptrain.nn.network import Network
 from dptrain.nn.normalise import Method
 from dptrain.report.observers import SilentObserver

@@ -51,7 +51,7 @@ def test_on_the_command_line(tmp_path: Path) -> None:
     ("flags", "message"),
     [
         (("--workers", "two"), "is no list of numbers"),
-        (("--exchange", "ring"), "choose some of inline, shared, star"),
+        (("--exchange", "ring"), "choose some of inline, star, shared"),
         (("nothing.toml",), "nothing.toml"),
     ],
 )

@@ -8,7 +8,7 @@ import pytest
 from dptrain.data import dataset
 from dptrain.data.sampling import epoch_order
 from dptrain.experiment.job import Job
-from dptrain.experiment.schema import Experiment
+from dptrain.experiment.schema import Settled
 from dptrain.gradcheck.distributed import Way
 from dptrain.gradcheck.ledger import Ledger, check_ledger, diagnose_ledger, judged, seen
 from dptrain.gradcheck.verdict import Verdict
@@ -23,12 +23,12 @@ SHARDS, WORKERS = 5, 3
 
 
 @pytest.fixture
-def settled(data: Data) -> Experiment:
+def settled(data: Data) -> Settled:
     return data.job(experiment()).experiment
 
 
 @pytest.fixture
-def right(settled: Experiment) -> Ledger:
+def right(settled: Settled) -> Ledger:
     return seen(settled, INLINE)
 
 
@@ -65,14 +65,14 @@ def minibatch(change: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Job, "minibatch", lambda job, step: change(job, found, step))
 
 
-def best(ledger: Ledger, settled: Experiment) -> str:
+def best(ledger: Ledger, settled: Settled) -> str:
     assert any(c.verdict is Verdict.FAIL for c in judged(ledger, settled, INLINE))
     found = diagnose_ledger(ledger, SHARDS, WORKERS)
     assert found[0].residual < 1e-6, found[:3]
     return f"{found[0].kind}: {found[0].sentence}"
 
 
-def test_a_step_with_rows_of_the_next(settled: Experiment, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_step_with_rows_of_the_next(settled: Settled, monkeypatch: pytest.MonkeyPatch) -> None:
     minibatch(
         lambda job, right, step: (
             right(job, 3 * (step // 3) + (1 - step % 3) % 3) if step % 3 < 2 else right(job, step)
@@ -82,9 +82,7 @@ def test_a_step_with_rows_of_the_next(settled: Experiment, monkeypatch: pytest.M
     assert best(seen(settled, INLINE), settled).startswith("rows-of-another-step")
 
 
-def test_a_row_in_the_place_of_another(
-    settled: Experiment, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_row_in_the_place_of_another(settled: Settled, monkeypatch: pytest.MonkeyPatch) -> None:
     def repeated(job: Job, right: Any, step: int) -> Any:
         order = right(job, step).copy()
         if step == 1:
@@ -101,9 +99,7 @@ def test_a_row_in_the_place_of_another(
     )
 
 
-def test_every_epoch_in_the_same_order(
-    settled: Experiment, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_every_epoch_in_the_same_order(settled: Settled, monkeypatch: pytest.MonkeyPatch) -> None:
     minibatch(lambda job, right, step: right(job, step % 3), monkeypatch)
     assert best(seen(settled, INLINE), settled) == (
         "same-order: Every epoch visits the rows in the same order."
@@ -114,13 +110,13 @@ def spoilt(right: Ledger, weights: Any) -> Ledger:
     return right._replace(weights=np.asarray(weights))
 
 
-def test_a_lost_last_batch(right: Ledger, settled: Experiment) -> None:
+def test_a_lost_last_batch(right: Ledger, settled: Settled) -> None:
     weights = right.weights.copy()
     weights[2::3] = 0
     assert best(spoilt(right, weights), settled).startswith("rows-lost")
 
 
-def test_lost_rows(right: Ledger, settled: Experiment) -> None:
+def test_lost_rows(right: Ledger, settled: Settled) -> None:
     weights = right.weights.copy()
     gone = right.orders[1][:2]
     weights[1, gone] = 0
@@ -132,7 +128,7 @@ def test_lost_rows(right: Ledger, settled: Experiment) -> None:
     )
 
 
-def test_rows_counted_twice(right: Ledger, settled: Experiment) -> None:
+def test_rows_counted_twice(right: Ledger, settled: Settled) -> None:
     weights = right.weights.copy()
     weights[4, right.orders[4][0]] *= 2
     assert best(spoilt(right, weights), settled) == (
@@ -144,15 +140,15 @@ def test_rows_counted_twice(right: Ledger, settled: Experiment) -> None:
     ("kind", "factor"),
     [("divided-by-workers", 1 / 3), ("multiplied-by-workers", 3)],
 )
-def test_factors(kind: str, factor: float, right: Ledger, settled: Experiment) -> None:
+def test_factors(kind: str, factor: float, right: Ledger, settled: Settled) -> None:
     assert best(spoilt(right, right.weights * factor), settled).startswith(kind)
 
 
-def test_a_sum(right: Ledger, settled: Experiment) -> None:
+def test_a_sum(right: Ledger, settled: Settled) -> None:
     assert best(spoilt(right, right.weights * right.sizes), settled).startswith("sum-not-mean")
 
 
-def test_means_of_means(right: Ledger, settled: Experiment) -> None:
+def test_means_of_means(right: Ledger, settled: Settled) -> None:
     # shards of 3, 3, 3, 2, 2 and of 1, 1, 1, 1 rows; ranks of 6, 5, 2 and of 2, 2, 0 rows
     def mean(parts: int, long: list[int], short: list[int]) -> Any:
         sizes = {13: np.repeat(long, long), 4: np.repeat(short, short)}
@@ -164,7 +160,7 @@ def test_means_of_means(right: Ledger, settled: Experiment) -> None:
     assert best(shards, settled).startswith("mean-of-shards-means")
 
 
-def test_targets_of_other_rows(right: Ledger, settled: Experiment) -> None:
+def test_targets_of_other_rows(right: Ledger, settled: Settled) -> None:
     targets = right.targets
     wrong = right.spread(lambda order: targets[np.roll(order, 1)] / targets[order] / len(order))
     assert best(spoilt(right, wrong), settled).startswith("targets-of-other-rows")
@@ -175,7 +171,7 @@ def order(change: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("dptrain.experiment.job.epoch_order", change)
 
 
-def test_orders_that_come_again(settled: Experiment, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_orders_that_come_again(settled: Settled, monkeypatch: pytest.MonkeyPatch) -> None:
     order(lambda seed, epoch, rows: epoch_order(seed, epoch % 2, rows), monkeypatch)
     assert best(seen(settled, INLINE), settled) == (
         "same-order: The order of the rows comes again after 2 epochs."
@@ -187,7 +183,7 @@ def test_orders_that_come_again(settled: Experiment, monkeypatch: pytest.MonkeyP
     )
 
 
-def test_rows_drawn_with_replacement(settled: Experiment, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rows_drawn_with_replacement(settled: Settled, monkeypatch: pytest.MonkeyPatch) -> None:
     def drawn(_: int, epoch: int, rows: int) -> Any:
         return np.random.default_rng(epoch).integers(rows, size=rows)
 
@@ -196,7 +192,7 @@ def test_rows_drawn_with_replacement(settled: Experiment, monkeypatch: pytest.Mo
 
 
 def test_a_last_minibatch_that_is_filled_up(
-    settled: Experiment, monkeypatch: pytest.MonkeyPatch
+    settled: Settled, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def filled(job: Job, right: Any, step: int) -> Any:
         epoch = step - step % 3
@@ -210,7 +206,7 @@ def test_a_last_minibatch_that_is_filled_up(
 
 
 def test_a_last_minibatch_that_never_comes(
-    settled: Experiment, monkeypatch: pytest.MonkeyPatch
+    settled: Settled, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     minibatch(lambda job, right, step: right(job, 3 * (step // 2) + step % 2), monkeypatch)
     assert best(seen(settled, INLINE), settled) == (
@@ -219,7 +215,7 @@ def test_a_last_minibatch_that_never_comes(
 
 
 def test_rows_that_are_not_to_be_trained_on(
-    settled: Experiment, monkeypatch: pytest.MonkeyPatch
+    settled: Settled, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     some, apart = dataset._some, dataset._hold_out
     monkeypatch.setattr(dataset, "_some", lambda _, rows, __: rows)
@@ -233,7 +229,7 @@ def test_rows_that_are_not_to_be_trained_on(
     assert best(seen(settled, INLINE), settled).startswith("held-out-rows-trained: ")
 
 
-def test_what_fails_carries_the_kind(settled: Experiment, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_fails_carries_the_kind(settled: Settled, monkeypatch: pytest.MonkeyPatch) -> None:
     order(lambda seed, epoch, rows: epoch_order(seed, epoch % 2, rows), monkeypatch)
     failed = [c for c in check_ledger(settled, INLINE) if c.verdict is Verdict.FAIL]
     assert [each.where.rpartition(" ")[2] for each in failed] == ["6", "7", "8", "9", "10", "11"]

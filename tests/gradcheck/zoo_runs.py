@@ -17,9 +17,11 @@ from dptrain.errors import DptrainError
 from dptrain.exchange.barrier import suitable
 from dptrain.exchange.engine import Engine, State
 from dptrain.exchange.inline import InlineEngine
-from dptrain.experiment.execution import settle_execution
+from dptrain.experiment.execution import Execution, settle_execution
 from dptrain.experiment.job import Job, opened_data, prepared_data
-from dptrain.experiment.schema import Execution, Experiment
+from dptrain.experiment.schema import (
+    Experiment,
+)
 from dptrain.experiment.settle import settle
 from dptrain.experiment.validate import build
 from dptrain.gradcheck.distributed import begin, recording, steps

@@ -12,6 +12,7 @@ import msgspec
 import numpy as np
 import onnx
 import pytest
+from msgspec import structs
 from onnx.reference import ReferenceEvaluator
 
 from dptrain.arithmetic.digest import digest
@@ -19,6 +20,7 @@ from dptrain.data.scale import Scale
 from dptrain.errors import UsageError
 from dptrain.experiment.files import parse_toml
 from dptrain.experiment.schema import Experiment
+from dptrain.experiment.settle import settle
 from dptrain.nn.activations import Identity, ReLU, Sigmoid, Tanh
 from dptrain.nn.batchnorm import BatchNorm
 from dptrain.nn.composite import Chain, Residual
@@ -50,7 +52,8 @@ def trained(
     network = Network(shape, layers)
     parameters = np.random.default_rng(0).standard_normal(network.size).astype(dtype)
     names = ("cat", "dog", "emu") if loss == CLASSIFY else ()
-    return TrainedNetwork(network, parameters, Experiment(dtype=dtype, loss=loss), names)
+    settled = settle(Experiment(dtype=dtype, loss=loss, layers=[]), 1, len(names), 100, "")
+    return TrainedNetwork(network, parameters, settled, names)
 
 
 def by_reference(model: onnx.ModelProto, x: np.ndarray) -> list[np.ndarray]:
@@ -228,7 +231,7 @@ def test_a_model_of_other_weights_is_told(folder: Path) -> None:
 
 def test_without_the_data_random_numbers_are_compared(folder: Path) -> None:
     network, _ = load_run(folder, "last")
-    experiment = Experiment(dataset="memory", dtype="float32")
+    experiment = structs.replace(network.experiment, dataset="memory")
     found = compared(
         onnx_model(network).SerializeToString(), replace(network, experiment=experiment)
     )

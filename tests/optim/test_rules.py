@@ -11,7 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dptrain.experiment.schema import OptimizerName
+from dptrain.experiment.names import (
+    OptimizerName,
+)
 from dptrain.optim.rules import (
     RULES,
     SGD,

@@ -8,7 +8,10 @@ import pytest
 from dptrain.coordinator.outcome import Outcome
 from dptrain.coordinator.session import Session
 from dptrain.errors import DptrainError
-from dptrain.experiment.schema import Execution, Experiment
+from dptrain.experiment.execution import Execution
+from dptrain.experiment.schema import (
+    Experiment,
+)
 from dptrain.experiment.validate import build
 from dptrain.own.origin import Named
 from dptrain.report.observers import SilentObserver

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from dptrain.invocation import word
 from tests.commands import dptrain, finish, result, start, wait_until
 from tests.own.nets import EXAMPLE, EXAMPLES, FUNCTION, like_the_example
 from tests.sessions import write_dataset
@@ -80,7 +81,7 @@ def test_continued_and_trained_again(job: tuple[object, ...], tmp_path: Path) ->
     whole, half, again = (tmp_path / name for name in ("whole", "half", "again"))
     expected = result("train", *job, *own(), "--workers", 1, "--out", whole)
     result("train", *job[:-1], 2, *own(), "--workers", 1, "--out", half)
-    remedy = f"add --model {EXAMPLE}"
+    remedy = f"add --model {word(EXAMPLE)}"
     assert remedy in refused(2, "train", "--resume", half)
     assert remedy in refused(2, "train", half / "experiment.toml", "--out", again)
     assert remedy in refused(2, "evaluate", half)
@@ -191,7 +192,7 @@ def test_a_worker_started_by_hand_names_the_code_itself(
 ) -> None:
     (code, out, err), worker = by_hand(job, tmp_path / "run", "--model", EXAMPLE)
     assert (code, worker.returncode) == (0, 0), err + worker.stderr
-    assert f"worker.key --model {EXAMPLE}" in err
+    assert f"worker.key --model {word(EXAMPLE)}" in err
     alone = result("train", *job, *own(), "--workers", 1, "--out", tmp_path / "alone")
     assert json.loads(out)["digest"] == alone["digest"]
 
@@ -203,7 +204,8 @@ def test_a_worker_started_by_hand_imports_nothing_else(
     other = tmp_path / "own_network.py"
     other.write_text(MARK + (EXAMPLES / "own_network.py").read_text())
     named: tuple[Any, ...] = () if way == "unnamed" else ("--model", f"{other}:TwoLayerNet")
-    message = f"add --model {EXAMPLE} to dptrain worker" if way == "unnamed" else "has changed"
+    unnamed = f"add --model {word(EXAMPLE)} to dptrain worker"
+    message = unnamed if way == "unnamed" else "has changed"
     (code, _, err), worker = by_hand(job, tmp_path / "run", *named)
     assert code == 2
     assert worker.returncode == 6

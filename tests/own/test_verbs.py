@@ -12,6 +12,7 @@ from dptrain.errors import UsageError
 from dptrain.experiment.code import DECIDED_BY_CODE
 from dptrain.experiment.schema import Experiment
 from dptrain.experiment.settle import settle
+from dptrain.invocation import word
 from dptrain.trained import load_run
 from dptrain.weights.params import load_params
 from tests.commands import dptrain, result
@@ -117,6 +118,7 @@ GIVEN: dict[str, object] = {
     "positive_weight": 2.0,
     "huber_delta": 2.0,
     "normalise": "standard",
+    "normalise_targets": "standard",
     "gradient": "numerical",
 }
 
@@ -171,11 +173,11 @@ def test_a_search_over_its_arguments(job: tuple[object, ...], tmp_path: Path) ->
         *("--model.args", SIZES.replace("7", "5"), "--workers", 2, "--out", tmp_path / "alone"),
     )
     assert trials[5, 0.3]["digest"] == alone["digest"]
-    assert f"add --model {EXAMPLE}" in refused("tune", "--resume", search)
+    assert f"add --model {word(EXAMPLE)}" in refused("tune", "--resume", search)
     again = result("tune", "--resume", search, "--model", EXAMPLE)
     assert again["finished"]
     printed = dptrain("tune", "--resume", search, "--model", EXAMPLE).stdout
-    assert f"experiment.toml --model {EXAMPLE}" in printed
+    assert f"experiment.toml --model {word(EXAMPLE)}" in printed
 
 
 @pytest.mark.parametrize(
@@ -199,5 +201,5 @@ def test_a_recorded_search_names_no_code(run: Path, tmp_path: Path) -> None:
     told = refused(
         "tune", run / "experiment.toml", "--param", "lr=0.1,0.2", "--out", tmp_path / "search"
     )
-    assert f"add --model {EXAMPLE}" in told
+    assert f"add --model {word(EXAMPLE)}" in told
     assert not (tmp_path / "search").exists()

@@ -7,7 +7,7 @@ import pytest
 from dptrain.coordinator.outcome import Outcome
 from dptrain.errors import RunFolderError
 from dptrain.exchange.engine import StepsDone
-from dptrain.experiment.schema import Execution
+from dptrain.experiment.execution import Execution
 from dptrain.report.artist import Artist, draw_run
 from dptrain.report.observers import SilentObserver
 from tests.sessions import run, write_dataset

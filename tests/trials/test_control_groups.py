@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 
 from dptrain.cli.__main__ import main
-from dptrain.experiment.execution import settle_execution
-from dptrain.experiment.schema import Execution
+from dptrain.experiment.execution import Execution, settle_execution
 from dptrain.machine import groups
 from dptrain.machine.cores import usable_cores
 from dptrain.machine.memory import available_memory

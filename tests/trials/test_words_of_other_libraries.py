@@ -11,9 +11,9 @@ from dptrain import Dense, Experiment, Network
 from dptrain.cli.__main__ import main
 from dptrain.cli.variables import misspelt
 from dptrain.errors import UsageError
+from dptrain.experiment.execution import Execution
 from dptrain.experiment.files import read_toml
 from dptrain.experiment.models import sizes
-from dptrain.experiment.schema import Execution
 from dptrain.experiment.synonyms import _INSTEAD, _SYNONYMS, _VALUES, meant
 from dptrain.experiment.validate import build, choices_of
 from dptrain.metrics.records import EpochRecord

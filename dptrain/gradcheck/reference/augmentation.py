@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from dptrain.experiment.schema import Experiment
+from dptrain.experiment.schema import Settled
 from dptrain.gradcheck.reference.bounded import UNITS
 from dptrain.gradcheck.reference.minibatches import stream
 
@@ -112,7 +112,7 @@ class Draws:
         return quantiles()[parts.reshape(-1)[:count].astype(np.intp)].reshape(shape)
 
 
-def draws_of(experiment: Experiment, sample_shape: tuple[int, ...]) -> Draws:
+def draws_of(experiment: Settled, sample_shape: tuple[int, ...]) -> Draws:
     """Return what is drawn for an experiment's rows."""
     e = experiment
     return Draws(e.seed, e.augment_shift, e.augment_rotate, e.augment_noise, sample_shape)

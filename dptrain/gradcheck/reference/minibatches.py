@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dptrain.data.target_scale import TargetScale
-from dptrain.experiment.schema import Experiment
+from dptrain.experiment.schema import Settled
 
 Array = NDArray[Any]
 
@@ -41,7 +41,7 @@ class Visits:
         test: held out.
     """
 
-    experiment: Experiment
+    experiment: Settled
     has_test: bool
     train: Array
     spare: Array
@@ -56,7 +56,7 @@ class Visits:
     @property
     def batch_size(self) -> int:
         """Rows of a whole minibatch."""
-        return self.experiment.batch_size or 1
+        return self.experiment.batch_size
 
     @property
     def stored(self) -> int:
@@ -84,7 +84,7 @@ class Visits:
         return visits(other, self.stored, has_test=self.has_test)
 
 
-def visits(experiment: Experiment, stored: int, *, has_test: bool) -> Visits:
+def visits(experiment: Settled, stored: int, *, has_test: bool) -> Visits:
     """Return which rows an experiment visits.
 
     Args:

@@ -9,8 +9,11 @@ from typing import Any, Literal, NamedTuple
 from dptrain.coordinator.recorded import recorded
 from dptrain.coordinator.session import Session
 from dptrain.exchange.engine import StepsDone
+from dptrain.experiment.execution import Execution
 from dptrain.experiment.job import Job
-from dptrain.experiment.schema import Execution, Experiment
+from dptrain.experiment.schema import (
+    Experiment,
+)
 from dptrain.experiment.validate import build
 from dptrain.gradcheck.deadline import Deadline
 from dptrain.gradcheck.distributed import Way
@@ -141,7 +144,7 @@ def carry_out(
     watcher = Watcher(leg, folder, copies)
     resumed = RunFolder.resume(run) if run.exists() else None
     try:
-        experiment = few.job.experiment
+        experiment: Experiment = few.job.experiment
         if resumed is not None:
             experiment = build(Experiment, recorded(resumed)[0], str(run))
         session = Session(

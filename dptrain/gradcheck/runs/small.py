@@ -11,7 +11,7 @@ from dptrain.data.dataset import Dataset
 from dptrain.errors import NonFiniteError
 from dptrain.experiment.code import MEMORY
 from dptrain.experiment.job import Job, opened_data
-from dptrain.experiment.schema import Experiment
+from dptrain.experiment.schema import Settled
 from dptrain.gradcheck.comparison import Array
 from dptrain.gradcheck.runs.course import Course
 from dptrain.gradcheck.subject import is_own
@@ -71,7 +71,7 @@ def small(job: Job, folder: Path, steps: int, moments: Sequence[int]) -> tuple[S
     for factor, right in VARIATIONS[: FEW if job.network.size > LARGE else None]:
         data = folder / ("right" if right else "wrong")
         dataset = _prepared(job, settings, data, right=right)
-        rate = (settings.lr or 0.1) * factor
+        rate = (settings.lr) * factor
         experiment = replace(
             settings, dataset_digest=dataset.digest, input_scale=dataset.scale, lr=rate
         )
@@ -90,7 +90,7 @@ def small(job: Job, folder: Path, steps: int, moments: Sequence[int]) -> tuple[S
     return found
 
 
-def _prepared(job: Job, settings: Experiment, folder: Path, *, right: bool) -> Dataset:
+def _prepared(job: Job, settings: Settled, folder: Path, *, right: bool) -> Dataset:
     """Return the data set, prepared now unless it was before.
 
     There is one row more than is trained on or held out.
@@ -104,7 +104,7 @@ def _prepared(job: Job, settings: Experiment, folder: Path, *, right: bool) -> D
     return dataset
 
 
-def _write(job: Job, settings: Experiment, folder: Path, wrong: Array | None = None) -> None:
+def _write(job: Job, settings: Settled, folder: Path, wrong: Array | None = None) -> None:
     count = settings.train_rows or 1
     order = np.arange(round((count + 1) / (1 - settings.validation)))
     x, t = taken(job, order)

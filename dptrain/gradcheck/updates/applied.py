@@ -40,8 +40,8 @@ def applied(job: Job, step: Step) -> Applied:
         penalty = np.zeros(len(w))
         if e.l1:
             penalty = penalty + e.l1 * np.sign(w)
-        if e.decay_in_force and not decouples(job):
-            penalty = penalty + e.decay_in_force * w
+        if e.weight_decay and not decouples(job):
+            penalty = penalty + e.weight_decay * w
         penalty = np.where(book.decaying, penalty, 0)
     room = ROUNDINGS * UNITS[job.dtype.name] * (size + np.abs(penalty))
     return Applied(np.where(book.trained, found - penalty, 0.0), np.where(book.trained, room, 0.0))

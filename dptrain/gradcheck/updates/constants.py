@@ -37,11 +37,11 @@ def _constants(job: Job, workers: int) -> Iterator[tuple[str, float]]:
             yield letter, value
             yield f"(1 - {letter})", 1 - value
             yield f"√(1 - {letter})", math.sqrt(1 - value)
-    lr = e.lr or 0
+    lr = e.lr
     yield from (("the learning rate", lr), ("the learning rate squared", lr**2))
-    if e.decay_in_force and e.l1:
-        yield "λ / l1", e.decay_in_force / e.l1
-    yield from (("λ", e.decay_in_force), ("l1", e.l1), ("the limit of clipping", e.clip_norm or 0))
+    if e.weight_decay and e.l1:
+        yield "λ / l1", e.weight_decay / e.l1
+    yield from (("λ", e.weight_decay), ("l1", e.l1), ("the limit of clipping", e.clip_norm or 0))
     yield "the workers squared", workers**2
     yield f"the {job.batch_size} rows of a minibatch", job.batch_size
     yield f"the {job.shards} shards", job.shards

@@ -156,7 +156,7 @@ def _tensor_rates(seen: Seen) -> Iterator[Slip]:
 def _penalties(seen: Seen) -> Iterator[Slip]:
     e = seen.job.experiment
     by, size = Stages(seen.job), seen.job.network.size
-    decay, l1 = e.decay_in_force, e.l1
+    decay, l1 = e.weight_decay, e.l1
 
     def decoupled(factors: Array) -> Slip:
         return Slip(decays=factors)

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dptrain.experiment.job import Job
-from dptrain.experiment.schema import Experiment
+from dptrain.experiment.schema import Settled
 from dptrain.gradcheck.reference.bounded import Bounded
 from dptrain.gradcheck.updates.numbers import Numbers, complement, root, sign
 
@@ -29,7 +29,7 @@ class At(NamedTuple):
         epsilon_inside: whether ε stands under the root.
     """
 
-    e: Experiment
+    e: Settled
     state: dict[str, Bounded]
     t: int
     kept: float
@@ -38,7 +38,7 @@ class At(NamedTuple):
 
     def deviation(self, h: Bounded) -> Bounded:
         """Return ``√h + ε``."""
-        epsilon = self.numbers.constant(self.e.epsilon or 0.0)
+        epsilon = self.numbers.constant(self.e.coefficient("epsilon"))
         return root(h + epsilon) if self.epsilon_inside else root(h) + epsilon
 
 
@@ -55,7 +55,7 @@ class Done(NamedTuple):
         unit: roundoff of the job's dtype.
     """
 
-    e: Experiment
+    e: Settled
     old: dict[str, Array]
     new: dict[str, Array]
     before: Array
@@ -83,7 +83,7 @@ class Optimizer(NamedTuple):
 
     direction: Callable[[At, Bounded], Bounded]
     given: Callable[[Done], tuple[Array, Array]]
-    scales: Callable[[Experiment], dict[str, float]]
+    scales: Callable[[Settled], dict[str, float]]
     decoupled: bool = False
 
 
@@ -97,7 +97,7 @@ def _given_to_sgd(done: Done) -> tuple[Array, Array]:
 
 
 def _velocity(at: At, g: Bounded) -> tuple[Bounded, Bounded]:
-    mu = at.numbers.constant(at.e.momentum or 0.0)
+    mu = at.numbers.constant(at.e.coefficient("momentum"))
     at.state["velocity"] = v = mu * at.state["velocity"] * g.exactly(at.kept) + g
     return mu, v
 
@@ -112,7 +112,7 @@ def _nesterov(at: At, g: Bounded) -> Bounded:
 
 
 def _given_to_velocity(done: Done) -> tuple[Array, Array]:
-    return done.taken("velocity", done.e.momentum or 0.0)
+    return done.taken("velocity", done.e.coefficient("momentum"))
 
 
 def _adagrad(at: At, g: Bounded) -> Bounded:
@@ -121,12 +121,14 @@ def _adagrad(at: At, g: Bounded) -> Bounded:
 
 
 def _rmsprop(at: At, g: Bounded) -> Bounded:
-    at.state["squares"] = h = at.numbers.mixed(at.state["squares"], g * g, at.e.decay or 0.0)
+    at.state["squares"] = h = at.numbers.mixed(
+        at.state["squares"], g * g, at.e.coefficient("decay")
+    )
     return g / at.deviation(h)
 
 
 def _given_as_squares(done: Done) -> tuple[Array, Array]:
-    rho = done.e.decay or 0.0
+    rho = done.e.coefficient("decay")
     kept, share = (1.0, 1.0) if done.e.optimizer == "adagrad" else (rho, 1 - rho)
     square, size = done.taken("squares", kept, share)
     found = np.sqrt(np.maximum(square, 0))
@@ -137,7 +139,7 @@ def _given_as_squares(done: Done) -> tuple[Array, Array]:
 
 def _adam(at: At, g: Bounded) -> Bounded:
     state, mixed = at.state, at.numbers.mixed
-    beta1, beta2 = at.e.beta1 or 0.0, at.e.beta2 or 0.0
+    beta1, beta2 = at.e.coefficient("beta1"), at.e.coefficient("beta2")
     state["mean"] = m = mixed(state["mean"] * g.exactly(at.kept), g, beta1)
     state["squares"] = v = mixed(state["squares"], g * g, beta2)
     rests = (at.numbers.constant(complement(beta, at.t)) for beta in (beta1, beta2))
@@ -147,23 +149,23 @@ def _adam(at: At, g: Bounded) -> Bounded:
 
 
 def _given_to_adam(done: Done) -> tuple[Array, Array]:
-    beta1 = done.e.beta1 or 0.0
+    beta1 = done.e.coefficient("beta1")
     return done.taken("mean", beta1, 1 - beta1)
 
 
 def _lion(at: At, g: Bounded) -> Bounded:
     old = at.state["mean"] * g.exactly(at.kept)
-    at.state["mean"] = at.numbers.mixed(old, g, at.e.beta2 or 0.0)
-    return sign(at.numbers.mixed(old, g, at.e.beta1 or 0.0))
+    at.state["mean"] = at.numbers.mixed(old, g, at.e.coefficient("beta2"))
+    return sign(at.numbers.mixed(old, g, at.e.coefficient("beta1")))
 
 
 def _given_to_lion(done: Done) -> tuple[Array, Array]:
-    beta2 = done.e.beta2 or 0.0
+    beta2 = done.e.coefficient("beta2")
     return done.taken("mean", beta2, 1 - beta2)
 
 
-def _moments(e: Experiment) -> dict[str, float]:
-    return {"mean": 1 - (e.beta1 or 0.0), "squares": 1 - (e.beta2 or 0.0)}
+def _moments(e: Settled) -> dict[str, float]:
+    return {"mean": 1 - e.coefficient("beta1"), "squares": 1 - e.coefficient("beta2")}
 
 
 BOOK: dict[str, Optimizer] = {
@@ -171,18 +173,20 @@ BOOK: dict[str, Optimizer] = {
     "momentum": Optimizer(_momentum, _given_to_velocity, lambda _: {"velocity": 1.0}),
     "nesterov": Optimizer(_nesterov, _given_to_velocity, lambda _: {"velocity": 1.0}),
     "adagrad": Optimizer(_adagrad, _given_as_squares, lambda _: {"squares": 1.0}),
-    "rmsprop": Optimizer(_rmsprop, _given_as_squares, lambda e: {"squares": 1 - (e.decay or 0.0)}),
+    "rmsprop": Optimizer(
+        _rmsprop, _given_as_squares, lambda e: {"squares": 1 - e.coefficient("decay")}
+    ),
     "adam": Optimizer(_adam, _given_to_adam, _moments),
     "adamw": Optimizer(_adam, _given_to_adam, _moments, decoupled=True),
     "lion": Optimizer(
-        _lion, _given_to_lion, lambda e: {"mean": 1 - (e.beta2 or 0.0)}, decoupled=True
+        _lion, _given_to_lion, lambda e: {"mean": 1 - e.coefficient("beta2")}, decoupled=True
     ),
 }
 
 
 def optimizer_of(job: Job) -> Optimizer:
     """Return the rule that a job's optimizer should be."""
-    return BOOK[job.experiment.optimizer or "sgd"]
+    return BOOK[job.experiment.optimizer]
 
 
 def state_scales(job: Job) -> dict[str, float]:

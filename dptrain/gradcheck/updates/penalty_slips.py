@@ -27,7 +27,7 @@ class Stages:
         e = job.experiment
         self.limit = np.inf if e.clip_norm is None else e.clip_norm
         self._l1 = e.l1
-        self._decay = 0.0 if decouples(job) else e.decay_in_force
+        self._decay = 0.0 if decouples(job) else e.weight_decay
         self.has_both = bool(self._l1 and self._decay)
 
     def factor(self, norm: float) -> float:
@@ -105,7 +105,7 @@ def clip_slips(job: Job) -> Iterator[Slip]:
     yield Slip("clipped-by-element", values, prepares=lambda given: (
         np.clip(given.gradient, -limit, limit) + by.penalties(given)
     ))  # fmt: skip
-    if job.experiment.l1 or job.experiment.decay_in_force:
+    if job.experiment.l1 or job.experiment.weight_decay:
         yield from _order(by)
 
 
@@ -134,7 +134,7 @@ def _order(by: Stages) -> Iterator[Slip]:
 def penalty_slips(job: Job) -> Iterator[Slip]:
     """Yield what can be wrong with weight decay and the L1 penalty, but for their size."""
     e, by = job.experiment, Stages(job)
-    through = 0.0 if decouples(job) else e.decay_in_force
+    through = 0.0 if decouples(job) else e.weight_decay
     others: list[tuple[str, str, Penalty]] = []
     if e.l1:
         others += [
@@ -164,7 +164,7 @@ def penalty_slips(job: Job) -> Iterator[Slip]:
             ("l2-of-gradient", "Weight decay is λ g, not λ w.",
              lambda given: given.decaying * through * given.gradient + by.l1(given)),
         ]  # fmt: skip
-    if e.l1 and e.decay_in_force:
+    if e.l1 and e.weight_decay:
         others.append(("l1-missing", "The L1 penalty is missing.", by.decay))
     if e.l1 and through:
         others.append(("weight-decay-missing", "Weight decay is missing.", by.l1))
@@ -184,8 +184,8 @@ def penalty_slips(job: Job) -> Iterator[Slip]:
 def _bypassing(job: Job, by: Stages) -> Iterator[Slip]:
     """Yield what can be wrong with penalties that do not go through the gradient."""
     e = job.experiment
-    decay, decoupled = e.decay_in_force, decouples(job)
-    base = e.lr or 0.0
+    decay, decoupled = e.weight_decay, decouples(job)
+    base = e.lr
     if decoupled and decay:
         shrinks: list[tuple[str, str, Shrink]] = [
             ("decay-without-rate", "Weight decay is not multiplied by the learning rate.",

@@ -36,7 +36,7 @@ def epoch_length(job: Job) -> int:
 def run_length(job: Job) -> int:
     """Return the steps of a whole run."""
     e = job.experiment
-    return e.steps or (e.epochs or 1) * epoch_length(job)
+    return e.total_steps(epoch_length(job))
 
 
 def learning_rate(job: Job, step: int) -> Bounded:
@@ -46,7 +46,7 @@ def learning_rate(job: Job, step: int) -> Bounded:
     cosine is ``cos²(π x / 2)``, the exponential ``exp(x ln rate)``.
     """
     e = job.experiment
-    base, past = e.lr or 0.0, step - e.warmup
+    base, past = e.lr, step - e.warmup
     if past < 0:
         value = base - base * (e.warmup - step) / (e.warmup + 1)
     elif e.schedule == "cosine":

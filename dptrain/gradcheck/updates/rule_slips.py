@@ -113,26 +113,26 @@ def rule_slips(job: Job, workers: int) -> Iterator[Slip]:
 def book_moments(job: Job) -> Moments:
     """Return AdaGrad, RMSprop or Adam as published."""
     e = job.experiment
-    epsilon = e.epsilon or 0.0
+    epsilon = e.coefficient("epsilon")
     if e.optimizer == "adagrad":
         return Moments(None, 1.0, 1.0, 1.0, None, None, epsilon)
     if e.optimizer == "rmsprop":
-        rho = e.decay or 0.0
+        rho = e.coefficient("decay")
         return Moments(None, 1.0, rho, 1 - rho, None, None, epsilon)
-    a, b = e.beta1 or 0.0, e.beta2 or 0.0
+    a, b = e.coefficient("beta1"), e.coefficient("beta2")
     return Moments(a, 1 - a, b, 1 - b, a, b, epsilon)
 
 
 def book_velocity(job: Job) -> Velocity:
     """Return momentum or Nesterov's as published."""
-    mu = job.experiment.momentum or 0.0
+    mu = job.experiment.coefficient("momentum")
     if job.experiment.optimizer == "nesterov":
         return Velocity(mu, of_g=1.0, of_v=mu)
     return Velocity(mu)
 
 
 def _lions(job: Job) -> Iterator[Slip]:
-    a, b = job.experiment.beta1 or 0.0, job.experiment.beta2 or 0.0
+    a, b = job.experiment.coefficient("beta1"), job.experiment.coefficient("beta2")
 
     def lion(
         signed: tuple[float, float], kept: float, direction: Callable[[Array], Array] = np.sign
@@ -158,7 +158,7 @@ def _lions(job: Job) -> Iterator[Slip]:
 
 
 def _velocities(job: Job) -> Iterator[Slip]:
-    book, mu = book_velocity(job), job.experiment.momentum or 0.0
+    book, mu = book_velocity(job), job.experiment.coefficient("momentum")
     plain = job.experiment.optimizer == "momentum"
     if plain:
         what = "What is computed is Nesterov's momentum, not the plain one."
@@ -211,7 +211,11 @@ def _within(book: Velocity) -> Slip:
 
 
 def _adams(job: Job) -> Iterator[Slip]:
-    book, a, b = book_moments(job), job.experiment.beta1 or 0.0, job.experiment.beta2 or 0.0
+    book, a, b = (
+        book_moments(job),
+        job.experiment.coefficient("beta1"),
+        job.experiment.coefficient("beta2"),
+    )
     wrong: list[tuple[str, str, list[Changes]]] = [
         ("betas", "β₁ is used for the second moment, where β₂ belongs.",
          [{"kept2": a}, {"kept2": a, "taken2": 1 - a}, {"taken2": 1 - a},
@@ -282,7 +286,7 @@ def _counts(job: Job, workers: int) -> Iterator[Slip]:
 
 def _squares(job: Job) -> Iterator[Slip]:
     book = book_moments(job)
-    rho = job.experiment.decay or 0.0
+    rho = job.experiment.coefficient("decay")
     wrong: list[tuple[str, str, list[Changes]]]
     if job.experiment.optimizer == "adagrad":
         wrong = [

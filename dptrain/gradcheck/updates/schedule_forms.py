@@ -94,7 +94,7 @@ def book_form(job: Job) -> Form:
     e = job.experiment
     return Form(
         kind=e.schedule,
-        base=e.lr or 0.0,
+        base=e.lr,
         warmup=e.warmup,
         rate=e.decay_rate or 1.0,
         every=e.decay_every or epoch_length(job),
@@ -314,7 +314,7 @@ def _kinds(job: Job, book: Form) -> Iterator[tuple[str, str, Changes]]:
 
 
 def _bases(job: Job, book: Form) -> Iterator[tuple[str, str, Changes]]:
-    default = RULES[job.experiment.optimizer or "sgd"].default_lr
+    default = RULES[job.experiment.optimizer].default_lr
     if default != book.base:
         what = (
             f"The learning rate is {default}, the optimizer's default, not the one that is given."

@@ -99,7 +99,7 @@ def _specific(seen: Seen) -> Iterator[Slip]:
     e = seen.job.experiment
     if e.clip_norm is not None:
         yield from clip_slips(seen.job)
-    if e.l1 or e.decay_in_force:
+    if e.l1 or e.weight_decay:
         yield from penalty_slips(seen.job)
     yield from rule_slips(seen.job, seen.workers)
     yield from _forgetting(seen)

@@ -26,7 +26,7 @@ def setting_fits(job: Job, score: Score) -> Iterator[Slip]:
         score: what a mistake leaves unexplained.
     """
     for name, letter, right, make in _settings(job):
-        default = getattr(RULES[job.experiment.optimizer or "sgd"](), name)
+        default = getattr(RULES[job.experiment.optimizer](), name)
         known = {default: ", the default", **_others(job, name)}
         for value, what in known.items():
             if value != right:
@@ -50,7 +50,7 @@ def _settings(job: Job) -> Iterator[tuple[str, str, float, Make]]:
         yield (
             "momentum",
             "The momentum",
-            e.momentum or 0.0,
+            e.coefficient("momentum"),
             lambda mu: replace(velocity, kept=mu, of_v=mu if looks else 1.0),
         )
     if e.epsilon is None:

@@ -34,7 +34,7 @@ def slips(job: Job, workers: int, numbers: Sequence[int], partials: Partials) ->
     ]
     if e.clip_norm is not None:
         found += _clippings(job, workers, partials)
-    if e.decay_in_force or e.l1:
+    if e.weight_decay or e.l1:
         found += _decays(job, workers)
     if e.optimizer != "sgd":
         found += _memories(job, numbers)
@@ -70,7 +70,7 @@ def _decays(job: Job, workers: int) -> Iterator[Slip]:
     yield Slip("weight-decay-missing", "Weight decay is missing.", decay=0)
     all_of_them = "Weight decay applies to biases too."
     yield Slip("decay-on-biases", all_of_them, decays_all=True)
-    if job.experiment.decay_in_force:
+    if job.experiment.weight_decay:
         decoupled = decouples(job)
         where = "goes through the moments, as for adam" if decoupled else "bypasses the gradient"
         yield Slip("weight-decay-coupling", f"Weight decay {where}.", recouples=True)

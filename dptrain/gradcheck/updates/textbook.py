@@ -236,10 +236,10 @@ class Textbook:
             g = g + self._penalised(w, slip.penalises) * w.exactly(
                 np.sign(w.value)
             ) * self._numbers.constant(e.l1 * slip.decay)
-        if e.decay_in_force and decouples(self._job) is slip.recouples:
+        if e.weight_decay and decouples(self._job) is slip.recouples:
             decays = self._penalised(w, slip.decays)
-            g = g + decays * w * self._numbers.constant(e.decay_in_force * slip.decay)
-        return self._numbers.floored(g) if e.l1 or e.decay_in_force else g
+            g = g + decays * w * self._numbers.constant(e.weight_decay * slip.decay)
+        return self._numbers.floored(g) if e.l1 or e.weight_decay else g
 
     def _penalised(self, w: Bounded, factors: Array | None) -> Bounded:
         """Return how often a penalty counts for each element."""
@@ -258,10 +258,10 @@ class Textbook:
         if slip.descends is not None:
             return self._numbers.exact(slip.descends(given, direction.value, float(lr.value)))
         descent = rate * direction
-        if e.decay_in_force and decouples(self._job) is not slip.recouples:
+        if e.weight_decay and decouples(self._job) is not slip.recouples:
             decays = self._penalised(w, slip.decays)
             descent = (
-                descent + rate * self._numbers.constant(e.decay_in_force * slip.decay) * decays * w
+                descent + rate * self._numbers.constant(e.weight_decay * slip.decay) * decays * w
             )
         return w - descent
 
