@@ -3,6 +3,7 @@
 import ast
 import itertools
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -37,7 +38,9 @@ def test_nothing_that_is_judged_is_imported(file: Path) -> None:
 
 
 def test_windows_are_those_of_the_layers() -> None:
-    ways = itertools.product((1, 3, (2, 3)), (1, 2, (3, 1)), (0, 1, (2, 0)), ((7, 8), (6, 5, 2)))
+    ways: Any = itertools.product(
+        (1, 3, (2, 3)), (1, 2, (3, 1)), (0, 1, (2, 0)), ((7, 8), (6, 5, 2))
+    )
     for size, stride, padding, shape in ways:
         for layer in (
             Conv2D(2, size, stride, padding),
