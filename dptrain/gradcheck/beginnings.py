@@ -17,9 +17,11 @@ from dptrain.experiment.job import Job
 from dptrain.gradcheck.comparison import Comparison, compare_numbers, told_of
 from dptrain.gradcheck.diagnosis import Diagnosis, times
 from dptrain.gradcheck.reference.places import layer_of
+from dptrain.nn.batchnorm import BatchNorm
 from dptrain.nn.convolution import Conv2D
 from dptrain.nn.dense import Dense
-from dptrain.nn.initializers import He, Initializer, Normal, Xavier
+from dptrain.nn.initializers import He, Initializer, Normal, Xavier, Zeros
+from dptrain.nn.layernorm import LayerNorm
 from dptrain.nn.network import Network, Tensor
 
 Array = NDArray[Any]
@@ -31,6 +33,8 @@ SEEDS, NUMBERS = 64, 2_000_000
 # Standard errors that an estimate may be off: by chance once in 10⁸.
 SIGMAS = 6.0
 SPLITS = ("train", "validation", "test")
+# What biases, and what batch and layer norm begin with (Ioffe and Szegedy 2015).
+CONSTANTS = {"b": 0.0, "beta": 0.0, "mean": 0.0, "gamma": 1.0, "variance": 1.0}
 
 
 def check_beginning(job: Job) -> Iterator[Comparison]:
@@ -44,6 +48,7 @@ def check_beginning(job: Job) -> Iterator[Comparison]:
         yield from _empty(job, state)
     if isinstance(job.network, Network):
         yield from _drawn(job.network, job.experiment.seed)
+        yield from _constant(job.network, job.experiment.seed)
     yield from _explained(job)
 
 
@@ -77,6 +82,29 @@ def _drawn(network: Network, seed: int) -> Iterator[Comparison]:
     where = f"{seeds} seeds"
     name = "deviation of initial weights = their initializer's"
     compared = compare_numbers(name, EDGE, where, pairs, room)
+    why = Diagnosis("initial-weights", f"{'; '.join(wrong)}.", 0.0)
+    yield from told_of([compared], diagnoses=(why,))
+
+
+def _constant(network: Network, seed: int) -> Iterator[Comparison]:
+    """Compare what begins at a number with it: by the name of a tensor in its layer."""
+    flat = network.initial_parameters(seed, np.dtype(np.float64))
+    pairs, wrong = {}, []
+    for tensor in network.all_tensors():
+        layer = layer_of(network.row, tensor)
+        if not isinstance(layer, Dense | Conv2D | BatchNorm | LayerNorm):
+            continue
+        wanted = CONSTANTS.get(tensor.name.rpartition(".")[2])
+        if wanted is None and not isinstance(getattr(layer, "init", None), Zeros):
+            continue
+        value = wanted or 0.0
+        own = flat[tensor.start : tensor.stop]
+        pairs[tensor.name] = (float(own[np.abs(own - value).argmax()]), value)
+        if pairs[tensor.name][0] != value:
+            wrong.append(f"{tensor.name} begins at {pairs[tensor.name][0]:.6g}, not at {value:g}")
+    if not pairs:
+        return
+    compared = compare_numbers("initial biases, scales and averages = 0 or 1", EDGE, "", pairs)
     why = Diagnosis("initial-weights", f"{'; '.join(wrong)}.", 0.0)
     yield from told_of([compared], diagnoses=(why,))
 

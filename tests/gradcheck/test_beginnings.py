@@ -14,15 +14,17 @@ from dptrain.gradcheck.comparison import Comparison
 from dptrain.gradcheck.distributed import begin, steps
 from dptrain.gradcheck.updates.one_step import check_updates
 from dptrain.gradcheck.verdict import Verdict
+from dptrain.nn import initializers, network
 from dptrain.nn.batchnorm import BatchNorm
 from dptrain.nn.initializers import He, Xavier
 from tests.exchange.build import OPTIMIZERS, Data
 from tests.gradcheck.build import FLAT, LAYERS, experiment, weights
 from tests.gradcheck.build import data as data
 
-STATE, DRAWN, R2 = (
+STATE, DRAWN, CONSTANT, R2 = (
     "optimizer's state of a new run = 0",
     "deviation of initial weights = their initializer's",
+    "initial biases, scales and averages = 0 or 1",
     "R² = 1 - error / variance",
 )
 
@@ -40,7 +42,8 @@ def test_right_ones_pass(optimizer: str, data: Data) -> None:
     layers = [FLAT, init("he"), {"layer": "relu"}, init("xavier"), init("normal", std=0.3)]
     job = data.job(experiment(layers=[*layers, init("zeros", 3)], optimizer=optimizer))
     names = {each.name for each in check_beginning(job)}
-    assert names == ({DRAWN} if optimizer == "sgd" else {DRAWN, STATE})
+    assert names - {STATE} == {DRAWN, CONSTANT}
+    assert (STATE in names) is (optimizer != "sgd")
     assert not failed(job)
 
 
@@ -52,10 +55,31 @@ def test_convolutions_have_fans_of_their_windows(data: Data) -> None:
         init("he", 3),
     ]
     job = data.job(experiment(layers=layers))
-    (found,) = check_beginning(job)
-    assert found.verdict is Verdict.PASS
+    found, constant = check_beginning(job)
+    assert {found.verdict, constant.verdict} == {Verdict.PASS}
     spread = [each.worst.wanted for each in found.tensors if each.worst is not None]
     assert spread[:2] == [math.sqrt(2 / 6), math.sqrt(2 / (2 * 9 + 2 * 2))]
+
+
+@pytest.mark.parametrize(
+    ("kind", "value", "said"),
+    [
+        (initializers.Zeros, 0.5, "dense1.b begins at "),
+        (initializers.Ones, 2.0, "batchnorm1.gamma begins at 2, not at 1"),
+    ],
+)
+def test_another_constant_is_named(
+    kind: Any, value: float, said: str, data: Data, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    right = initializers.draw
+
+    def drawn(init: Any, shape: Any, *others: Any) -> Any:
+        found = right(init, shape, *others)
+        return np.full(shape, value) if isinstance(init, kind) else found
+
+    monkeypatch.setattr(network, "draw", drawn)
+    found = failed(data.job(experiment(layers=LAYERS)))
+    assert found[CONSTANT].diagnoses[0].sentence.startswith(said)
 
 
 @pytest.mark.parametrize(
@@ -88,7 +112,7 @@ def test_the_variance_of_another_split_is_named(
     layers = [FLAT, init("he", 2)]
     values = experiment(dataset="regression", layers=layers, loss="mean-squared-error")
     job = data.job(values)
-    assert [c.name for c in check_beginning(job)] == [DRAWN, R2]
+    assert [c.name for c in check_beginning(job)] == [DRAWN, CONSTANT, R2]
     assert not failed(job)
     right = Job._target_variance
     monkeypatch.setattr(Job, "_target_variance", lambda job, _: right(job, "train"))

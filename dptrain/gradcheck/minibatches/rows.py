@@ -72,7 +72,7 @@ def _steps(job: Job, stored: Stored, right: Visits, workers: Sequence[int]) -> I
             return
         yield from check_weights(job, seen, stored, right)
     draws = draws_of(e, job.dataset.sample_shape)
-    for way in ways if job.augmentation else ():
+    for way in ways if draws.anything else ():
         seen = list(sighted(job, right, way))
         found = _compared("augmented rows = formulas", job, seen, as_augmented, stored)
         wrong = any(each.verdict is Verdict.FAIL for each in found)

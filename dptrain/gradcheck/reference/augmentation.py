@@ -16,11 +16,11 @@ from numpy.typing import NDArray
 
 from dptrain.experiment.schema import Settled
 from dptrain.gradcheck.reference.bounded import UNITS
-from dptrain.gradcheck.reference.minibatches import stream
+from dptrain.gradcheck.reference.streams import AUGMENTATION, LAST_WORD, stream_at
 
 Array = NDArray[Any]
 
-AUGMENTATION, MOVES, NOISE = 5, 0, 1
+MOVES, NOISE = 0, 1
 # Angles are whole parts of the limit.
 TURNS = 512
 # Roundings of a coordinate before it is split into a place and a share: of the sine and its
@@ -74,7 +74,12 @@ class Draws:
     deviation: float
     sample_shape: tuple[int, ...]
     spread: Callable[[Array, int], Array] = evenly
-    word: int = 3
+    word: int = LAST_WORD
+
+    @property
+    def anything(self) -> bool:
+        """Whether anything is done to the rows."""
+        return self.moves_images or bool(self.deviation)
 
     @property
     def moves_images(self) -> bool:
@@ -83,20 +88,13 @@ class Draws:
 
     def moves(self, step: int, shard: int, rows: int) -> Moves:
         """Return how the images of a shard are moved in a step."""
-        philox = self._at(MOVES, shard, step)
-        uniform = np.random.Generator(philox).random((rows, 3), dtype=np.float32)
+        uniform = self._at(MOVES, shard, step).random((rows, 3), dtype=np.float32)
         down, right = (self.spread(uniform[:, i], self.shift) for i in (0, 1))
         turns = self.spread(uniform[:, 2], TURNS) if self.rotate else np.zeros(rows)
         return Moves(down, right, math.radians(self.rotate) * turns / TURNS)
 
-    def _at(self, what: int, shard: int, step: int) -> np.random.Philox:
-        philox: Any = stream(self.seed, AUGMENTATION, what, shard).bit_generator
-        state, counter = philox.state, np.zeros(4, np.uint64)
-        counter[self.word] = step
-        state["state"]["counter"] = counter
-        philox.state = state
-        found: np.random.Philox = philox
-        return found
+    def _at(self, what: int, shard: int, step: int) -> np.random.Generator:
+        return stream_at(self.seed, step, AUGMENTATION, what, shard, word=self.word)
 
     def moves_of(self, step: int, shards: Sequence[int]) -> Moves:
         """Return how the images of all shards are moved, one shard after the other."""
@@ -107,7 +105,8 @@ class Draws:
         """Return what a shard's noise is made of, ``(rows, *sample)``: of deviation 1."""
         shape = (rows, *self.sample_shape)
         count = math.prod(shape)
-        words = self._at(NOISE, shard, step).random_raw(-(-count // 4))
+        philox: Any = self._at(NOISE, shard, step).bit_generator
+        words: Array = philox.random_raw(-(-count // 4))
         parts = words[:, np.newaxis] >> np.array([0, 16, 32, 48], np.uint64) & np.uint64(0xFFFF)
         return quantiles()[parts.reshape(-1)[:count].astype(np.intp)].reshape(shape)
 

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from dptrain.gradcheck.reference import elementwise as e
 from dptrain.gradcheck.reference.setting import Setting
 from dptrain.gradcheck.reference.tape import Node
+from dptrain.gradcheck.reference.windows import windows_of
 from dptrain.nn.activations import ReLU
 from dptrain.nn.batchnorm import BatchNorm
 from dptrain.nn.composite import Residual
@@ -184,7 +185,7 @@ def _(layer: Residual, x: Shards, weights: Weights, setting: Setting) -> Shards:
 
 @forward.register
 def _(layer: Conv2D, x: Shards, weights: Weights, setting: Setting) -> Shards:  # noqa: ARG001
-    over = layer.windows(x[0].shape[1:])
+    over = windows_of(layer, x[0].shape[1:])
     index = window_pixels(over.image[:2], over.size, over.stride, over.padding)
     found = []
     for each, w, b in zip(x, *weights, strict=True):
@@ -219,7 +220,7 @@ def _(layer: AvgPool2D, x: Shards, weights: Weights, setting: Setting) -> Shards
 
 def _pooled(layer: MaxPool2D | AvgPool2D, x: Node) -> tuple[Node, tuple[int, ...]]:
     """Return ``(rows, windows, elements, C)``, and the shape of the output."""
-    over = layer.windows(x.shape[1:])
+    over = windows_of(layer, x.shape[1:])
     index = window_pixels(over.image[:2], over.size, over.stride, (0, 0))
     rows, channels = len(x.value), over.image[2]
     return x.reshape(rows, -1, channels).gathered(index), (rows, *over.places, channels)

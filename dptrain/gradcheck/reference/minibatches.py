@@ -16,16 +16,11 @@ from numpy.typing import NDArray
 
 from dptrain.data.target_scale import TargetScale
 from dptrain.experiment.schema import Settled
+from dptrain.gradcheck.reference.streams import SHUFFLE, SPLIT, stream
 
 Array = NDArray[Any]
 
-SHUFFLE, SPLIT = 1, 2
 TEST, VALIDATION, TRAIN = 0, 1, 2
-
-
-def stream(seed: int, *key: int) -> np.random.Generator:
-    """Return the random numbers of a key."""
-    return np.random.Generator(np.random.Philox(np.random.SeedSequence(seed, spawn_key=key)))
 
 
 @dataclass(frozen=True)

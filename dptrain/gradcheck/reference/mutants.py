@@ -4,6 +4,7 @@ Each takes the place of one layer of the reference, or of the loss. What a mutan
 reference's own tape differentiates, unless the bug is in the derivative: then the pull is replaced.
 """
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -20,6 +21,7 @@ from dptrain.gradcheck.reference.normalisation_mutants import (
 )
 from dptrain.gradcheck.reference.setting import Setting
 from dptrain.gradcheck.reference.tape import Node
+from dptrain.gradcheck.reference.windows import windows_of
 from dptrain.nn.activations import Identity, ReLU, Sigmoid, Tanh
 from dptrain.nn.batchnorm import BatchNorm
 from dptrain.nn.convolution import Conv2D
@@ -156,8 +158,8 @@ def _bias_over_units(layer: Layer, x: Shards, weights: Weights, setting: Setting
 
 def _unaveraged(layer: Layer, x: Shards, weights: Weights, setting: Setting) -> Shards:
     assert isinstance(layer, AvgPool2D)
-    windows = layer.windows(x[0].shape[1:])
-    return _scaled_gradient(forward(layer, x, weights, setting), float(windows.offsets))
+    size = windows_of(layer, x[0].shape[1:]).size
+    return _scaled_gradient(forward(layer, x, weights, setting), float(math.prod(size)))
 
 
 def _back_off_by_one(layer: Layer, x: Shards, weights: Weights, setting: Setting) -> Shards:
@@ -204,7 +206,7 @@ def _off_by_one(shift: int) -> Forward:
 
     def moved(layer: Layer, x: Shards, weights: Weights, setting: Setting) -> Shards:  # noqa: ARG001
         assert isinstance(layer, Conv2D)
-        over = layer.windows(x[0].shape[1:])
+        over = windows_of(layer, x[0].shape[1:])
         before = tuple(max(0, p + shift) for p in over.padding)
         index = shifted_windows(over.image[:2], over.size, over.stride, before, over.places)
         found = []
@@ -242,7 +244,7 @@ def _to_all_ties(layer: Layer, x: Shards, weights: Weights, setting: Setting) ->
     assert isinstance(layer, MaxPool2D)
     found = []
     for each in x:
-        over = layer.windows(each.shape[1:])
+        over = windows_of(layer, each.shape[1:])
         index = window_pixels(over.image[:2], over.size, over.stride, (0, 0))
         rows, channels = len(each.value), over.image[2]
         windows = each.reshape(rows, -1, channels).gathered(index).swapped()

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dptrain.arithmetic.randomness import Purpose, generator
+from dptrain.gradcheck.reference.streams import DROPOUT, stream_at
 
 Array = NDArray[Any]
 
@@ -59,10 +59,8 @@ class Setting:
 
     def uniform(self, shard: int, shape: tuple[int, ...]) -> Array:
         """Return the numbers from 0 to 1 that dropout draws for a shard, float32."""
-        philox: Any = generator(self.seed, Purpose.DROPOUT, *self.place, shard).bit_generator
-        state = philox.state
-        state["state"]["counter"] = np.array([0, 0, 0, self.step], np.uint64)
-        philox.state = state
         one = (shape[0] // self.copies, *shape[1:])
-        drawn = np.random.Generator(philox).random(one, dtype=np.float32)
+        drawn = stream_at(self.seed, self.step, DROPOUT, *self.place, shard).random(
+            one, dtype=np.float32
+        )
         return np.concatenate([drawn] * self.copies)
