@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import tempfile
 import uuid
 from collections.abc import Iterator
@@ -21,6 +22,14 @@ if TYPE_CHECKING:
 # than defaulted: another number in the developer's shell would fail the comparisons of bits.
 for _variable in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ[_variable] = "1"
+
+# Whoever started the tests in the background, as nohup or a shell does, has these ignored; the
+# processes of tests would inherit that, and heed it as they should.
+for _number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT):
+    if signal.getsignal(_number) is signal.SIG_IGN:
+        signal.signal(
+            _number, signal.default_int_handler if _number == signal.SIGINT else signal.SIG_DFL
+        )
 
 # Machines differ in speed, and CI must not fail on an example that nobody can repeat.
 hypothesis.settings.register_profile("dptrain", deadline=None, derandomize="CI" in os.environ)
