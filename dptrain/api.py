@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, Literal, TypedDict, Unpack
+from typing import Any, Unpack
 
 import numpy as np
 from msgspec.structs import asdict, replace
@@ -27,18 +27,9 @@ from dptrain.data.frames import Names
 from dptrain.data.prepared import prepare_arrays
 from dptrain.errors import UsageError
 from dptrain.experiment.code import MEMORY
-from dptrain.experiment.exchanges import ExchangeName
 from dptrain.experiment.execution import Execution
 from dptrain.experiment.job import plain_job
 from dptrain.experiment.moved import data_at
-from dptrain.experiment.names import (
-    Dtype,
-    LossName,
-    NormaliseName,
-    OptimizerName,
-    ScheduleName,
-    TaskName,
-)
 from dptrain.experiment.normalisation import offsets_for
 from dptrain.experiment.python_words import in_python
 from dptrain.experiment.schema import (
@@ -56,63 +47,10 @@ from dptrain.report.telling import OnEpoch, telling
 from dptrain.result import Result, result_from
 from dptrain.runfolder import RunFolder
 from dptrain.scratch import scratch_folder
+from dptrain.settings import Settings
 from dptrain.trained import TrainedNetwork
 
 Arrays = tuple[ArrayLike, ArrayLike]
-
-
-class Settings(TypedDict, total=False):
-    """What `fit` takes beside network and data; the fields of `Experiment` and `Execution`."""
-
-    normalise: NormaliseName
-    normalise_targets: Literal["none", "standard"]
-    loss: LossName
-    init_from: str | Path | Result
-    freeze: list[str]
-    label_smoothing: float
-    class_weights: list[float] | dict[int, float] | Literal["balanced"]
-    positive_weight: float
-    huber_delta: float
-    task: TaskName
-    validation: float
-    test: float
-    train_rows: int
-    augment_shift: int
-    augment_rotate: float
-    augment_noise: float
-    batch_size: int
-    shards: int
-    epochs: int
-    steps: int
-    gradient: Literal["backprop", "numerical"]
-    patience: int
-    min_improvement: float
-    optimizer: OptimizerName
-    lr: float
-    momentum: float
-    decay: float
-    beta1: float
-    beta2: float
-    epsilon: float
-    weight_decay: float
-    l1: float
-    decayed: list[str]
-    clip_norm: float
-    schedule: ScheduleName
-    warmup: int
-    decay_rate: float
-    decay_every: int
-    seed: int
-    dtype: Dtype
-    workers: int | Literal["auto"]
-    exchange: ExchangeName
-    transport: Literal["ipc", "tcp"]
-    trace: bool
-    worker_timeout: float
-    log_every: int
-    checkpoint_every: int
-    keep_checkpoints: bool
-    record_digests: bool
 
 
 def fit(

@@ -12,7 +12,13 @@ from dptrain.checkpoint.checkpoint import Checkpoint
 from dptrain.data.dataset import Dataset
 from dptrain.errors import DataError, UsageError
 from dptrain.experiment.files import to_toml
-from dptrain.experiment.job import Job, opened_data, prepared_data
+from dptrain.experiment.job import (
+    Job,
+)
+from dptrain.experiment.job_data import (
+    opened_data,
+    prepared_data,
+)
 from dptrain.experiment.names import (
     ActivationName,
 )

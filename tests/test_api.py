@@ -10,9 +10,9 @@ import pytest
 
 import dptrain
 from dptrain import Dense, Execution, Experiment, Network, ReLU, Sigmoid
-from dptrain.api import Settings
 from dptrain.errors import DataError, ShapeError, UsageError
 from dptrain.nn.composite import AnyLayer
+from dptrain.settings import Settings
 from tests.sessions import write_dataset
 
 NETWORK = Network(2, [Dense(8), Sigmoid(), Dense(2)])

@@ -13,7 +13,12 @@ from dptrain.evaluation.classification import Classification
 from dptrain.evaluation.regression import Regression
 from dptrain.exchange.engine import Score
 from dptrain.exchange.inline import InlineEngine
-from dptrain.experiment.job import SPLITS, evaluation_job
+from dptrain.experiment.evaluated import (
+    evaluation_job,
+)
+from dptrain.experiment.job import (
+    SPLITS,
+)
 from dptrain.own.network import OwnNetwork
 from dptrain.report.banner import columns_lines
 from dptrain.report.evaluation import print_classes, print_confusion, score_line

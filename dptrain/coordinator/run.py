@@ -44,7 +44,13 @@ from dptrain.exchange.timeline import COORDINATOR, MOST_STEPS, Timeline
 from dptrain.experiment.doubts import doubts
 from dptrain.experiment.execution import Execution, exchange_of
 from dptrain.experiment.files import read_toml, to_toml
-from dptrain.experiment.job import Job, opened_data, prepared_data
+from dptrain.experiment.job import (
+    Job,
+)
+from dptrain.experiment.job_data import (
+    opened_data,
+    prepared_data,
+)
 from dptrain.experiment.rehearsed import rehearsed
 from dptrain.experiment.schema import (
     Experiment,

@@ -1,9 +1,6 @@
 """A settled experiment and its data, ready to compute with: the same object in every process."""
 
-import math
-import warnings
 from collections.abc import Sequence
-from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -13,23 +10,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dptrain.data.augmentation import Augmentation, Augmenter
-from dptrain.data.dataset import Dataset, Split, open_dataset
-from dptrain.data.prepared import data_digest, prepare
-from dptrain.data.rescaling import ScaleWarning, change_for
+from dptrain.data.dataset import Dataset, Split
 from dptrain.data.sampling import epoch_order
-from dptrain.data.source import PACKAGED, Choices, Kind, find_source
-from dptrain.errors import DataError, ShapeError, UsageError
+from dptrain.errors import ShapeError, UsageError
 from dptrain.evaluation.regression import determination, variance
-from dptrain.experiment.code import MEMORY, evaluation_rows, own_network
+from dptrain.experiment.code import evaluation_rows, own_network
+from dptrain.experiment.job_data import check_digest, opened_data
 from dptrain.experiment.missing_classes import unused_classes
-from dptrain.experiment.models import build_loss, build_network, shape_of_samples
-from dptrain.experiment.names import (
-    TaskName,
-)
+from dptrain.experiment.models import build_loss, build_network
 from dptrain.experiment.normalisation import (
     check_normalisation,
     fit_normalisation,
-    offsets_for,
     with_target_scale,
 )
 from dptrain.experiment.schema import (
@@ -46,7 +37,7 @@ from dptrain.optim.rules import RULES
 from dptrain.optim.schedules import AnySchedule, Constant, Cosine, Exponential, Step
 from dptrain.optim.updater import Updater
 from dptrain.own.network import OwnNetwork
-from dptrain.own.origin import Origin, demand, is_own
+from dptrain.own.origin import Origin, is_own
 from dptrain.own.passes import OwnReplica
 
 SPLITS = ("train", "validation", "test")
@@ -245,165 +236,6 @@ def open_job(experiment: Settled, folder: Path, origin: Origin | None = None) ->
     dataset = opened_data(experiment, folder)
     check_digest(experiment, dataset)
     return Job(experiment, dataset, origin)
-
-
-def evaluation_job(
-    experiment: Settled,
-    dataset: str | None,
-    origin: Origin | None = None,
-    class_names: Sequence[str] = (),
-) -> Job:
-    """Return the job in which trained weights are evaluated.
-
-    Another data set is read as the run's own was: columns by their names, classes by the run's
-    numbers; all of its rows are test rows, unless it brings a test part.
-
-    Args:
-        experiment: settled.
-        dataset: another data set than the one that was trained on.
-        origin: where a network of the user's own comes from.
-        class_names: of the run, empty for a regression; only for another data set.
-
-    Raises:
-        DataError, UsageError, ShapeError: there is no such data set, or it does not fit; or the
-            network is code that the user has not named.
-    """
-    demand(experiment.model, origin)
-    if dataset is not None:
-        if find_source(dataset).kind is not Kind.CSV:
-            experiment = msgspec.structs.replace(
-                experiment, label=None, columns=None, header=None, row_weights=None
-            )
-        transpose = experiment.transpose and dataset not in PACKAGED
-        experiment = msgspec.structs.replace(experiment, dataset=dataset, transpose=transpose)
-    if dataset and not _is_own_data(experiment):
-        experiment, opened = _foreign(experiment, class_names)
-    else:
-        opened = opened_data(experiment, prepared_data(experiment))
-    change, doubt = change_for(opened.scale, experiment.input_scale, opened.sample_shape)
-    if doubt:
-        warnings.warn(f"{experiment.dataset}: {doubt}", ScaleWarning, stacklevel=2)
-    return Job(experiment, opened.changed(change), origin)
-
-
-def _is_own_data(experiment: Settled) -> bool:
-    """Return whether a data set is the one that the run was trained on, wherever it lies."""
-    try:
-        return data_digest(experiment.dataset, _choices(experiment)) == experiment.dataset_digest
-    except DataError:
-        if experiment.row_weights is None:
-            raise
-        return False  # other tables need no weights; what else is wrong will be told
-
-
-def _foreign(experiment: Settled, class_names: Sequence[str]) -> tuple[Settled, Dataset]:
-    """Return the experiment on data that the run has not seen, and these as test rows."""
-    task: TaskName = "classification" if class_names else "regression"
-    experiment = msgspec.structs.replace(
-        experiment,
-        train_rows=None,
-        validation=0.0,
-        test=0.0,
-        task=task,
-        row_weights=None,  # which are for training
-    )
-    opened = opened_data(experiment, prepared_data(experiment, class_names, centred=False))
-    experiment = msgspec.structs.replace(experiment, dataset_digest=None)
-    size, wanted = math.prod(opened.sample_shape), math.prod(experiment.input_shape or ())
-    if experiment.input_shape and size != wanted:
-        raise ShapeError(
-            f"{experiment.dataset} has samples of {size} values, but the run learnt from {wanted}"
-        )
-    if len(opened.test):
-        return experiment, opened
-    nothing = replace(opened.train, index=np.empty(0, np.intp))
-    return experiment, replace(opened, train=nothing, test=opened.train)
-
-
-def opened_data(experiment: Experiment, folder: Path) -> Dataset:
-    """Return the data set that lies prepared in ``folder``, split as an experiment has it.
-
-    Raises:
-        DataError, UsageError: as `open_dataset`.
-    """
-    opened = open_dataset(
-        folder,
-        validation=experiment.validation,
-        test=experiment.test,
-        seed=experiment.seed,
-        train_rows=experiment.train_rows,
-    )
-    return opened.shaped(shape_of_samples(experiment, opened.sample_shape))
-
-
-def prepared_data(
-    experiment: Experiment, class_names: Sequence[str] = (), *, centred: bool = True
-) -> Path:
-    """Return the folder of an experiment's data set, prepared now unless it was before.
-
-    ``class_names`` are those of a run whose numbering is to be kept. ``centred`` is that of
-    `offsets_for`.
-
-    Raises:
-        DataError: there is no such data set, or it was arrays in memory.
-    """
-    if experiment.dataset == MEMORY:
-        raise DataError(
-            "the run was trained on the arrays of a script, which dptrain.fit has to be given "
-            "again; or name a file with the same arrays, x_train and t_train, as --dataset FILE.npz"
-        )
-    recorded, path = experiment.dataset_digest is not None, Path(experiment.dataset).expanduser()
-    if recorded and experiment.dataset not in PACKAGED and not path.exists():
-        raise DataError(
-            f"the data set is no longer at {experiment.dataset}; name where the same data lie "
-            "with --dataset"
-        )
-    return prepare(
-        experiment.dataset,
-        dtype=experiment.dtype,
-        label=experiment.label,
-        columns=experiment.columns,
-        header=experiment.header,
-        task=experiment.task,
-        class_names=class_names,
-        transpose=experiment.transpose,
-        row_weights=experiment.row_weights,
-        exact=recorded and experiment.header is not None,
-        exact_targets=experiment.normalise_targets != "none",
-        offsets=offsets_for(experiment, centred=centred),
-    )
-
-
-def _choices(experiment: Experiment) -> Choices:
-    e = experiment
-    exact = e.dataset_digest is not None and e.header is not None
-    return Choices(
-        e.label,
-        e.columns,
-        e.header,
-        e.task,
-        transpose=e.transpose,
-        row_weights=e.row_weights,
-        exact=exact,
-    )
-
-
-def check_digest(experiment: Experiment, dataset: Dataset) -> None:
-    """Raise `DataError` where an experiment was recorded with other data."""
-    wanted = experiment.dataset_digest
-    if wanted is not None and wanted != dataset.digest:
-        what = f"the data set {experiment.dataset}"
-        remedy = (
-            "restore the data, name where they lie with --dataset, or remove dataset_digest from "
-            "an experiment.toml to train anew on what is there"
-        )
-        if experiment.dataset == MEMORY:
-            what = "what the arrays hold"
-            remedy = "give the same ones, of the same dtype and in the same order"
-        raise DataError(
-            f"{what} is not what the experiment was recorded with: its digest was {wanted[:12]}, "
-            f"now it is {dataset.digest[:12]}; {remedy}"
-        )
 
 
 def plain_job(experiment: Experiment) -> dict[str, Any]:

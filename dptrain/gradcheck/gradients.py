@@ -130,8 +130,7 @@ class Triangle:
         """Return what a gradient by differences may be off by beside rounding; otherwise 0."""
         if self.job.experiment.gradient != "numerical":
             return 0.0
-        # both losses of a difference are rounded; float32 leaves it three digits
-        rounded = float(np.max(expected.loss_bound)) / DIFFERENCE
+        rounded = float(np.max(expected.loss_bound)) / DIFFERENCE  # of both losses
         return NUMERICAL * float(np.abs(expected.total).max()) + rounded
 
     def against_complex_step(
@@ -211,8 +210,7 @@ class Triangle:
             if kept := self._kept_scaled(step, evidence):
                 return Failure(comparison, [kept], (), evidence.found, evidence.right, self.tensors)
             moved_rightly = self._moved_rightly(step, evidence)
-            stale = stale_buffers([*before, step], evidence.wrong, moved_rightly=moved_rightly)
-            if stale:
+            if stale := stale_buffers([*before, step], evidence.wrong, moved_rightly=moved_rightly):
                 return Failure(comparison, stale, (), evidence.found, evidence.right, self.tensors)
         reference = self.reference(number)
         assert reference is not None
@@ -373,15 +371,14 @@ class Triangle:
 
 
 def _relabelled(reference: Reference, change: Any, parameters: Array, unit: float) -> Array:
-    batch = reference.batch
-    other = batch._replace(targets=[change(t) for t in batch.targets])
+    other = reference.batch._replace(targets=[change(t) for t in reference.batch.targets])
     return Reference(reference.network, reference.loss, other).gradient(parameters, unit).shards
 
 
 def _summed(evidence: Evidence) -> Hypothesis:
     rows = sum(evidence.sizes)
-    sentence = f"1/N is missing: the loss is summed over the {rows} rows"
-    return Hypothesis("missing-mean", sentence, rows * evidence.right)
+    what = f"1/N is missing: the loss is summed over the {rows} rows"
+    return Hypothesis("missing-mean", what, rows * evidence.right)
 
 
 def _may_be(located: Hypothesis, evidence: Evidence) -> bool:

@@ -14,7 +14,12 @@ from numpy.typing import NDArray
 
 from dptrain.data.prepared import prepare_arrays
 from dptrain.experiment.code import MEMORY
-from dptrain.experiment.job import Job, opened_data
+from dptrain.experiment.job import (
+    Job,
+)
+from dptrain.experiment.job_data import (
+    opened_data,
+)
 from dptrain.experiment.schema import Experiment, Settled
 from dptrain.experiment.settle import settle
 from dptrain.gradcheck.distributed import Way, begin, engine, gradient_of, recording, steps

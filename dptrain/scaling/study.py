@@ -11,7 +11,13 @@ from dptrain.arithmetic.shards import default_shards
 from dptrain.errors import UsageError
 from dptrain.exchange.engine import StepSplit
 from dptrain.experiment.execution import Execution, exchange_of, settle_execution
-from dptrain.experiment.job import Job, opened_data, prepared_data
+from dptrain.experiment.job import (
+    Job,
+)
+from dptrain.experiment.job_data import (
+    opened_data,
+    prepared_data,
+)
 from dptrain.experiment.rehearsed import rehearsed
 from dptrain.experiment.schema import (
     Experiment,

@@ -8,7 +8,14 @@ from dptrain.coordinator.signals import StopSignal
 from dptrain.errors import UsageError
 from dptrain.experiment.execution import Execution
 from dptrain.experiment.files import plain
-from dptrain.experiment.job import SPLITS, check_digest, opened_data, prepared_data
+from dptrain.experiment.job import (
+    SPLITS,
+)
+from dptrain.experiment.job_data import (
+    check_digest,
+    opened_data,
+    prepared_data,
+)
 from dptrain.experiment.schema import (
     Experiment,
 )

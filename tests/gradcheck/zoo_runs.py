@@ -18,7 +18,13 @@ from dptrain.exchange.barrier import suitable
 from dptrain.exchange.engine import Engine, State
 from dptrain.exchange.inline import InlineEngine
 from dptrain.experiment.execution import Execution, settle_execution
-from dptrain.experiment.job import Job, opened_data, prepared_data
+from dptrain.experiment.job import (
+    Job,
+)
+from dptrain.experiment.job_data import (
+    opened_data,
+    prepared_data,
+)
 from dptrain.experiment.schema import (
     Experiment,
 )

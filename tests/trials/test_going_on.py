@@ -12,13 +12,13 @@ import pytest
 
 import dptrain
 from dptrain import BatchNorm, Dense, Flatten, Network, Sigmoid
-from dptrain.api import Settings
 from dptrain.audit.history import read_history
 from dptrain.cli.verbs import program
 from dptrain.coordinator.recorded import command_on, recorded
 from dptrain.errors import DataError, DptrainError, RunFolderError, UsageError
 from dptrain.experiment.python_words import as_python
 from dptrain.runfolder import RunFolder
+from dptrain.settings import Settings
 from tests.audit.runs import bisected
 from tests.own import nets
 from tests.own.nets import Net

@@ -8,10 +8,10 @@ import pytest
 
 import dptrain
 from dptrain import Conv2D, Dense, Execution, Experiment, Network
-from dptrain.api import Settings
 from dptrain.errors import UsageError
 from dptrain.nn.initializers import He, Xavier
 from dptrain.nn.network import layers_from
+from dptrain.settings import Settings
 
 X = np.random.default_rng(0).standard_normal((60, 4))
 T = (X[:, 0] * X[:, 1] > 0).astype(int)
