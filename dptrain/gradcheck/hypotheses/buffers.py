@@ -36,9 +36,7 @@ def stale_buffers(steps: Sequence[Step], wrong: Array, *, moved_rightly: bool) -
         said += "written to another buffer than the one that is read"
         return [Diagnosis(KIND, said, 0.0)]
     if has_state and 1 in state and 1 in weights and _anything(steps[-1].before, wrong):
-        said = f"Neither the weights nor the optimizer's state moved in step {number + 1}: the "
-        said += "update was left out, or went elsewhere"
-        return [Diagnosis("update-skipped", said, 0.0)]
+        return unwritten(steps[-1], wrong)
     if has_state and state and moved_rightly:
         age = min(state)
         said = "did not move" if age == 1 else f"is that of {age} steps before"
@@ -49,6 +47,21 @@ def stale_buffers(steps: Sequence[Step], wrong: Array, *, moved_rightly: bool) -
     if back is not None and 1 not in weights:
         said = f"The weights after step {number + 1} are those of {back} steps before"
         return [Diagnosis(KIND, said, 0.0)]
+    return []
+
+
+def unwritten(step: Step, wrong: Array) -> list[Diagnosis]:
+    """Return whether a step was not written at all, where it is wrong: 0, or all as it was."""
+    before, after = (np.asarray(s.parameters)[wrong] for s in (step.before, step.after))
+    number = step.number + 1
+    if len(after) > 1 and before.any() and not after.any():
+        said = f"Where the weights are wrong after step {number}, all are 0: they were never "
+        return [Diagnosis("update-skipped", f"{said}written, and new memory is 0", 0.0)]
+    slots = list(zip(step.before.slots, step.after.slots, strict=True))
+    stays = slots and np.array_equal(before, after)
+    if stays and all(_equal(now, then, wrong) for then, now in slots):
+        said = f"Neither the weights nor the optimizer's state moved in step {number}: the update "
+        return [Diagnosis("update-skipped", f"{said}was left out, or went elsewhere", 0.0)]
     return []
 
 

@@ -21,7 +21,7 @@ from dptrain.gradcheck.comparison import Array, Comparison, compare, told_of
 from dptrain.gradcheck.diagnosis import EXPLAINS, Diagnosis, described, ranked
 from dptrain.gradcheck.distributed import Step
 from dptrain.gradcheck.hypotheses.areas import areas, place
-from dptrain.gradcheck.hypotheses.buffers import stale_buffers
+from dptrain.gradcheck.hypotheses.buffers import stale_buffers, unwritten
 from dptrain.gradcheck.updates.factors import factor_slips, seen
 from dptrain.gradcheck.updates.fits import Seen
 from dptrain.gradcheck.updates.given import given_gradient
@@ -187,6 +187,8 @@ def _diagnoses(
     at, wrong = _first_wrong(weights, state)
     so_far = course.steps[: at + 1]
     rightly = not weights[at].any()
+    if never := unwritten(course.steps[at], wrong):
+        return never
     if any(slot[wrong].any() for slot in course.steps[at].after.slots):
         stale = stale_buffers(so_far, wrong, moved_rightly=rightly)
         if stale:
