@@ -30,6 +30,7 @@ PLACES: tuple[tuple[str, str], ...] = (
     (r"^data\.", r"rows|split|target|input|grey|held|scal|label"),
     (r"^exchange\.(star|buckets)|^worker\.gradients", r"bucket|star|wire|stale|weights|table|copy"),
     (r"^exchange\.(slices|collective)", r"slice|wait|arriv|early|stale|norm|clip|update|sum|shard"),
+    (r"^worker", r"evaluat|rank|message|join|stale|weights|step"),
     (r"^exchange\.rank", r"rows|shard|evaluat|gather|backward|input|augment"),
     (r"^exchange\.|^coordinator\.(shared|star|cluster)", r"slice|rank|shard|stale|record|plan|loss|"
      r"weights|state|order|evaluat|wait"),
