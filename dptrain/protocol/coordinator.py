@@ -365,6 +365,14 @@ class CoordinatorMachine:
 M = CoordinatorMachine
 Handler = Callable[[M, Any], Instructions | Done]
 
+# In every state but OVER.
+ALWAYS: dict[type, Row[Handler, State]] = {
+    Failed: Row(M.failed),
+    Gone: Row(M.gone),
+    Clock: Row(M.clock),
+    StopAsked: Row(M.stop, State.OVER),
+}
+
 TRANSITIONS: dict[tuple[State, type], Row[Handler, State]] = {
     (State.JOINING, Hello): Row(M.hello),
     (State.JOINING, Answer): Row(M.answer),
@@ -384,13 +392,10 @@ TRANSITIONS: dict[tuple[State, type], Row[Handler, State]] = {
     (State.EVALUATING, Alive): Row(M.evaluating),
     (State.EVALUATING, Evaluated): Row(M.evaluated, State.IDLE),
     (State.OVER, Hello): Row(M.latecomer),
-} | {
-    (state, kind): row
-    for state in (State.JOINING, State.IDLE, State.TRAINING, State.EVALUATING)
-    for kind, row in (
-        (Failed, Row(M.failed)),
-        (Gone, Row(M.gone)),
-        (Clock, Row(M.clock)),
-        (StopAsked, Row(M.stop, State.OVER)),
-    )
+    **{
+        (state, kind): row
+        for state in State
+        if state is not State.OVER
+        for kind, row in ALWAYS.items()
+    },
 }

@@ -329,6 +329,16 @@ class WorkerMachine:
 W = WorkerMachine
 Handler = Callable[[W, Any], Instructions | Done]
 
+# In every state but OVER.
+ALWAYS: dict[type, Row[Handler, State]] = {
+    Refused: Row(W.refused),
+    Stop: Row(W.stop),
+    Ping: Row(W.ping),
+    Clock: Row(W.clock),
+    Orphaned: Row(W.orphaned),
+    Disconnected: Row(W.disconnected),
+}
+
 TRANSITIONS: dict[tuple[State, type], Row[Handler, State]] = {
     (State.GREETING, Challenge): Row(W.challenge, State.PROVING),
     (State.PROVING, Welcome): Row(W.welcome, State.BUILDING),
@@ -341,15 +351,10 @@ TRANSITIONS: dict[tuple[State, type], Row[Handler, State]] = {
     (State.SHARING, Plan): Row(W.shared_plan),
     (State.SHARING, Ran): Row(W.ran),
     (State.SHARING, Evaluate): Row(W.evaluate),
-} | {
-    (state, kind): row
-    for state in (State.GREETING, State.PROVING, State.BUILDING, State.WAITING, State.SHARING)
-    for kind, row in (
-        (Refused, Row(W.refused)),
-        (Stop, Row(W.stop)),
-        (Ping, Row(W.ping)),
-        (Clock, Row(W.clock)),
-        (Orphaned, Row(W.orphaned)),
-        (Disconnected, Row(W.disconnected)),
-    )
+    **{
+        (state, kind): row
+        for state in State
+        if state is not State.OVER
+        for kind, row in ALWAYS.items()
+    },
 }
