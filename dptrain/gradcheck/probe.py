@@ -16,7 +16,7 @@ from dptrain.data.prepared import prepare_arrays
 from dptrain.experiment.code import MEMORY
 from dptrain.experiment.job import Job, opened_data
 from dptrain.experiment.schema import Experiment, Settled
-from dptrain.experiment.settle import settle
+from dptrain.experiment.settled import settled_for
 from dptrain.gradcheck.distributed import Way, begin, engine, gradient_of, recording, steps
 from dptrain.launch.local import WORKER, Program
 from dptrain.nn.dense import Dense
@@ -73,7 +73,7 @@ def probe(
     }
     found = Experiment(**(described | settings))
     dataset = opened_data(found, folder)
-    settled = settle(found, 1, 0, len(dataset.train), dataset.digest)
+    settled = settled_for(found, dataset, 1, None)
     return Job(recording(settled), dataset)
 
 
