@@ -52,7 +52,7 @@ class Moment(NamedTuple):
 
 
 class Link(Struct, frozen=True):
-    """One thing that is done in an update."""
+    """One thing that is done in an update: elementwise, and without allocating an array."""
 
     @abstractmethod
     def update(self, arrays: Arrays, at: Moment) -> None:

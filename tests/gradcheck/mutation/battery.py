@@ -24,7 +24,7 @@ from dptrain.launch.local import Program
 from dptrain.metrics.lines import read_metrics
 
 STEPS, WORKERS = 3, 3
-# Habitats in which no function runs that does not run in these too are left out, for time.
+# Few, for time: a habitat stands here only if it shows changes that the others do not show.
 ALONE = ("plain", "relu", "images", "batchnorm", "dropout", "momentum", "adam", "adamw", "noise")
 TOGETHER = ("momentum", "batchnorm", "dropout")
 
