@@ -1,4 +1,4 @@
-"""Answers to an evaluation that nobody asked for end the run, whoever gives them."""
+"""Evaluations over every exchange; answers that nobody asked for end the run."""
 
 from typing import Any
 
@@ -7,6 +7,7 @@ import pytest
 from dptrain.errors import WorkersLostError
 from dptrain.protocol import events
 from dptrain.protocol.messages import Evaluated
+from tests.exchange.build import WITH_WORKERS
 from tests.protocol.test_machines import ready_run
 
 
@@ -38,3 +39,14 @@ def test_a_rank_answers_once() -> None:
     with pytest.raises(WorkersLostError, match="rank 0 broke the protocol: evaluation 1"):
         raise end.error
     assert machine.state is events.State.OVER
+
+
+@pytest.mark.parametrize("exchange", WITH_WORKERS)
+def test_pieces_come_in_order_over_every_exchange(exchange: str) -> None:
+    run = ready_run(3, exchange)
+    run.results.clear()
+    run.at_coordinator(run.machine.handle(events.EvaluationAsked("train", 0, 7, 0.0)))
+    run.deliver(lambda count: count - 1)
+    (scored,) = run.results
+    assert scored.losses == [float(piece) for piece in range(7)]
+    assert run.machine.state is events.State.IDLE
