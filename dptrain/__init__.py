@@ -12,9 +12,7 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from dptrain.api import fit, train
     from dptrain.experiment.execution import Execution
-    from dptrain.experiment.schema import (
-        Experiment,
-    )
+    from dptrain.experiment.schema import Experiment
     from dptrain.nn.activations import Identity, ReLU, Sigmoid, Tanh
     from dptrain.nn.batchnorm import BatchNorm
     from dptrain.nn.composite import Chain, Residual

@@ -17,10 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from dptrain.checkpoint.checkpoint import Checkpoint
 from dptrain.coordinator.observer import Observer
-from dptrain.coordinator.recorded import (
-    continued,
-    way_on,
-)
+from dptrain.coordinator.recorded import continued, way_on
 from dptrain.coordinator.session import Session
 from dptrain.data.arrays import plain_array
 from dptrain.data.frames import Names
@@ -32,9 +29,7 @@ from dptrain.experiment.job import plain_job
 from dptrain.experiment.moved import data_at
 from dptrain.experiment.normalisation import offsets_for
 from dptrain.experiment.python_words import in_python
-from dptrain.experiment.schema import (
-    Experiment,
-)
+from dptrain.experiment.schema import Experiment
 from dptrain.experiment.validate import build
 from dptrain.nn.network import Network
 from dptrain.own.functions import Params

@@ -12,22 +12,11 @@ from dptrain.checkpoint.checkpoint import Checkpoint
 from dptrain.data.dataset import Dataset
 from dptrain.errors import DataError, UsageError
 from dptrain.experiment.files import to_toml
-from dptrain.experiment.job import (
-    Job,
-)
-from dptrain.experiment.job_data import (
-    opened_data,
-    prepared_data,
-)
-from dptrain.experiment.names import (
-    ActivationName,
-)
-from dptrain.experiment.schema import (
-    Experiment,
-    Settled,
-)
-from dptrain.experiment.settle import settle
-from dptrain.experiment.settled import from_anywhere
+from dptrain.experiment.job import Job
+from dptrain.experiment.job_data import opened_data, prepared_data
+from dptrain.experiment.names import ActivationName
+from dptrain.experiment.schema import Experiment, Settled
+from dptrain.experiment.settled import from_anywhere, settled_for
 from dptrain.nn.network import Network
 from dptrain.own.network import OwnNetwork
 from dptrain.trained import TrainedNetwork
@@ -113,13 +102,5 @@ def book_params(trained: TrainedNetwork) -> dict[str, NDArray[Any]]:
 
 def _settled(experiment: Experiment, opened: Dataset) -> Settled:
     """Write down what goes with the data, and the training as it would be by default."""
-    counts = 1, opened.classes, len(opened.train)
-    targets = sum(opened.target_shape)
-    settled = settle(
-        experiment, *counts, opened.digest, targets, form=opened.form, scale=opened.scale
-    )
-    return replace(
-        settled,
-        dataset=from_anywhere(settled.dataset),
-        input_shape=list(opened.sample_shape),
-    )
+    settled = settled_for(experiment, opened, 1, None)
+    return replace(settled, dataset=from_anywhere(settled.dataset))

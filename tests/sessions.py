@@ -9,9 +9,7 @@ from dptrain.coordinator.outcome import Outcome
 from dptrain.coordinator.session import Session
 from dptrain.coordinator.signals import StopSignal
 from dptrain.experiment.execution import Execution
-from dptrain.experiment.schema import (
-    Experiment,
-)
+from dptrain.experiment.schema import Experiment
 from dptrain.experiment.validate import build
 from dptrain.report.observers import SilentObserver
 

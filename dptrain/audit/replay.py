@@ -8,14 +8,8 @@ from dptrain.checkpoint.checkpoint import load_checkpoint
 from dptrain.coordinator.beginning import first_state, saved_state, saved_weights
 from dptrain.exchange.engine import State
 from dptrain.exchange.inline import InlineEngine
-from dptrain.experiment.job import (
-    Job,
-)
-from dptrain.experiment.job_data import (
-    check_digest,
-    opened_data,
-    prepared_data,
-)
+from dptrain.experiment.job import Job
+from dptrain.experiment.job_data import check_digest, opened_data, prepared_data
 from dptrain.experiment.moved import data_at
 from dptrain.own.origin import Origin, demand
 from dptrain.runfolder import RunFolder

@@ -11,9 +11,7 @@ from dptrain.cli.flags import whole_number
 from dptrain.cli.output import print_json, scale_notes
 from dptrain.compression import Row, measured, variants
 from dptrain.errors import UsageError
-from dptrain.experiment.evaluated import (
-    evaluation_job,
-)
+from dptrain.experiment.evaluated import evaluation_job
 from dptrain.report.tables import print_table
 from dptrain.trained import load_run
 from dptrain.weights.model_file import SUFFIX, is_model_file, save_model

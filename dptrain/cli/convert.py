@@ -12,12 +12,8 @@ from dptrain.conversion import book_params, dense_experiment, network_from
 from dptrain.data.pickled import PICKLES
 from dptrain.errors import EXIT_CHECK_FAILED, DataError, UsageError
 from dptrain.experiment.models import ACTIVATIONS
-from dptrain.experiment.names import (
-    ActivationName,
-)
-from dptrain.experiment.schema import (
-    Experiment,
-)
+from dptrain.experiment.names import ActivationName
+from dptrain.experiment.schema import Experiment
 from dptrain.experiment.validate import build
 from dptrain.invocation import install
 from dptrain.nn.network import Network

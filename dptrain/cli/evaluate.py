@@ -13,12 +13,8 @@ from dptrain.evaluation.classification import Classification
 from dptrain.evaluation.regression import Regression
 from dptrain.exchange.engine import Score
 from dptrain.exchange.inline import InlineEngine
-from dptrain.experiment.evaluated import (
-    evaluation_job,
-)
-from dptrain.experiment.job import (
-    SPLITS,
-)
+from dptrain.experiment.evaluated import evaluation_job
+from dptrain.experiment.job import SPLITS
 from dptrain.own.network import OwnNetwork
 from dptrain.report.banner import columns_lines
 from dptrain.report.evaluation import print_classes, print_confusion, score_line

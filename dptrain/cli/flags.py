@@ -13,10 +13,7 @@ from cyclopts import Parameter, Token
 from dptrain.cli.completion import data_sets, models, runs
 from dptrain.cli.panels import panels, told_default
 from dptrain.experiment.execution import Execution
-from dptrain.experiment.schema import (
-    Experiment,
-    Settled,
-)
+from dptrain.experiment.schema import Experiment, Settled
 from dptrain.own.origin import Named, is_own
 
 # Settings that have no sensible form on a command line; they come from a file or the Python API.

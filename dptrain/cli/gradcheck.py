@@ -15,10 +15,7 @@ from dptrain.cli.flags import ExperimentFlags, given, named_code
 from dptrain.cli.output import print_json
 from dptrain.errors import UsageError
 from dptrain.experiment.exchanges import EXCHANGES
-from dptrain.experiment.job_data import (
-    opened_data,
-    prepared_data,
-)
+from dptrain.experiment.job_data import opened_data, prepared_data
 from dptrain.experiment.override import override
 from dptrain.experiment.schema import Experiment
 from dptrain.experiment.validate import build

@@ -21,9 +21,7 @@ from dptrain.coordinator.session import Session
 from dptrain.errors import EXIT_SIGHUP, RunFolderError, UsageError
 from dptrain.experiment.execution import Execution
 from dptrain.experiment.override import override
-from dptrain.experiment.schema import (
-    Experiment,
-)
+from dptrain.experiment.schema import Experiment
 from dptrain.experiment.validate import build
 from dptrain.invocation import program, word
 from dptrain.own.origin import Named, naming

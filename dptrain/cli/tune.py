@@ -18,10 +18,7 @@ from dptrain.experiment.exchanges import EXCHANGES
 from dptrain.experiment.execution import DEFAULT_WORKERS, Execution, settle_execution
 from dptrain.experiment.files import plain
 from dptrain.experiment.override import override
-from dptrain.experiment.schema import (
-    OWN_LAYERS,
-    Experiment,
-)
+from dptrain.experiment.schema import OWN_LAYERS, Experiment
 from dptrain.experiment.validate import build
 from dptrain.machine.cores import usable_cores
 from dptrain.own.origin import Named, demand, own_name

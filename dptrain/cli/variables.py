@@ -4,9 +4,7 @@ from collections.abc import Iterator, Mapping
 
 from dptrain.errors import suggestion
 from dptrain.experiment.execution import Execution
-from dptrain.experiment.schema import (
-    Experiment,
-)
+from dptrain.experiment.schema import Experiment
 from dptrain.experiment.synonyms import meant
 from dptrain.invocation import PREFIX
 

@@ -34,6 +34,12 @@ def start_engine(
         setting: of the run; its crew has the workers that are launched.
         state: what the first step begins with.
         bound: is told where workers that are started by hand can connect.
+
+    Raises:
+        ResourceError: there is too little memory, or nowhere to listen.
+        UsageError: the address to listen on is taken.
+        WorkersLostError: a worker died, or was refused, before it was ready.
+        Interrupted: the user asked to stop.
     """
     return ENGINES[exchange_of(setting.execution).name](stack, setting, state, bound)
 
@@ -61,6 +67,9 @@ def started(
         stop: as of `Setting`; never, unless given.
         program: what the worker processes run.
         joined: is told the worker processes once they are ready.
+
+    Raises:
+        DptrainError: as `start_engine`; nothing that was started is left.
     """
     with ExitStack() as stack:
         stack.enter_context(threadpool_limits(limits=1, user_api="blas"))

@@ -44,18 +44,10 @@ from dptrain.exchange.timeline import COORDINATOR, MOST_STEPS, Timeline
 from dptrain.experiment.doubts import doubts
 from dptrain.experiment.execution import Execution, exchange_of
 from dptrain.experiment.files import read_toml, to_toml
-from dptrain.experiment.job import (
-    Job,
-)
-from dptrain.experiment.job_data import (
-    opened_data,
-    prepared_data,
-)
+from dptrain.experiment.job import Job
+from dptrain.experiment.job_data import opened_data, prepared_data
 from dptrain.experiment.rehearsed import rehearsed
-from dptrain.experiment.schema import (
-    Experiment,
-    Settled,
-)
+from dptrain.experiment.schema import Experiment, Settled
 from dptrain.experiment.settled import from_anywhere, settled_for
 from dptrain.launch.local import Crew
 from dptrain.metrics.lines import read_metrics

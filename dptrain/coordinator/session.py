@@ -15,10 +15,7 @@ from dptrain.coordinator.observer import Observer
 from dptrain.coordinator.signals import StopSignal, stop_on_signals
 from dptrain.errors import Interrupted
 from dptrain.experiment.execution import Execution, settle_execution
-from dptrain.experiment.schema import (
-    OWN_LAYERS,
-    Experiment,
-)
+from dptrain.experiment.schema import OWN_LAYERS, Experiment
 from dptrain.launch.local import WORKER, Crew
 from dptrain.machine.cores import can_pin
 from dptrain.own.origin import Origin, demand, is_own, own_name

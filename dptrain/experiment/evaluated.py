@@ -15,12 +15,8 @@ from dptrain.data.source import PACKAGED, Kind, find_source
 from dptrain.errors import DataError, ShapeError
 from dptrain.experiment.job import Job
 from dptrain.experiment.job_data import choices_of, opened_data, prepared_data
-from dptrain.experiment.names import (
-    TaskName,
-)
-from dptrain.experiment.schema import (
-    Settled,
-)
+from dptrain.experiment.names import TaskName
+from dptrain.experiment.schema import Settled
 from dptrain.own.origin import Origin, demand
 
 

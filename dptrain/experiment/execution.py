@@ -10,17 +10,11 @@ from msgspec import Meta, Struct
 
 from dptrain.arithmetic.shards import default_shards
 from dptrain.errors import UsageError
-from dptrain.experiment.exchanges import (
-    EXCHANGES,
-    INLINE,
-    SHARED,
-    STAR,
-    Exchange,
-    ExchangeName,
-)
+from dptrain.experiment.exchanges import EXCHANGES, INLINE, SHARED, STAR, Exchange, ExchangeName
 from dptrain.machine.cores import usable_cores
 
 DEFAULT_WORKERS = 2
+LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
 Count = Annotated[int, Meta(ge=1)]
 Positive = Annotated[float, Meta(gt=0)]
 
@@ -92,10 +86,15 @@ class Execution(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 def settle_execution(execution: Execution, shards: int | None) -> Execution:
-    """Return the execution with the number of workers and the exchange decided.
+    """Return the execution with the number of workers, the exchange and the transport decided.
+
+    Args:
+        execution: as the user gave it.
+        shards: of the experiment, or None where that is still open; ``auto`` starts no more
+            workers than these.
 
     Raises:
-        UsageError: settings that exclude each other.
+        UsageError: settings that exclude each other, or an address that cannot be listened on.
     """
     workers = _settled_workers(execution, shards)
     networked = execution.join or execution.listen or execution.transport == "tcp"
@@ -141,9 +140,6 @@ def _settled_workers(execution: Execution, shards: int | None) -> int:
     if execution.workers == "auto":
         return 1 if alone else min(usable_cores(), shards or default_shards(1))
     return execution.workers
-
-
-LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
 
 
 def _check_listen(listen: str) -> None:

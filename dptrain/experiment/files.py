@@ -10,9 +10,7 @@ import tomli_w
 
 from dptrain.errors import UsageError, suggestion
 from dptrain.experiment.execution import Execution
-from dptrain.experiment.schema import (
-    Experiment,
-)
+from dptrain.experiment.schema import Experiment
 
 TABLES = ("experiment", "execution")
 

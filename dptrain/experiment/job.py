@@ -23,10 +23,7 @@ from dptrain.experiment.normalisation import (
     fit_normalisation,
     with_target_scale,
 )
-from dptrain.experiment.schema import (
-    Experiment,
-    Settled,
-)
+from dptrain.experiment.schema import Experiment, Settled
 from dptrain.nn import numerical
 from dptrain.nn.context import Meeting
 from dptrain.nn.losses import AnyLoss

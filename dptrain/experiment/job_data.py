@@ -9,12 +9,8 @@ from dptrain.data.source import PACKAGED, Choices
 from dptrain.errors import DataError
 from dptrain.experiment.code import MEMORY
 from dptrain.experiment.models import shape_of_samples
-from dptrain.experiment.normalisation import (
-    offsets_for,
-)
-from dptrain.experiment.schema import (
-    Experiment,
-)
+from dptrain.experiment.normalisation import offsets_for
+from dptrain.experiment.schema import Experiment
 
 
 def opened_data(experiment: Experiment, folder: Path) -> Dataset:

@@ -7,9 +7,7 @@ from msgspec.structs import replace
 
 from dptrain.data.prepared import prepare_as_arrays
 from dptrain.experiment.code import MEMORY
-from dptrain.experiment.job_data import (
-    prepared_data,
-)
+from dptrain.experiment.job_data import prepared_data
 from dptrain.experiment.normalisation import offsets_for
 from dptrain.experiment.schema import Experiment
 from dptrain.experiment.settled import from_anywhere

@@ -7,9 +7,7 @@ from typing import get_type_hints
 
 from dptrain.errors import DptrainError
 from dptrain.experiment.execution import Execution
-from dptrain.experiment.schema import (
-    Experiment,
-)
+from dptrain.experiment.schema import Experiment
 from dptrain.experiment.validate import choices_of
 
 _FLAG = re.compile(r"--([a-z][a-z0-9-]*)(?: ([^\s,;()]*\w))?")

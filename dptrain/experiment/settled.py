@@ -8,9 +8,7 @@ from dptrain.data.dataset import Dataset
 from dptrain.data.source import PACKAGED
 from dptrain.experiment.balance import balanced
 from dptrain.experiment.code import own_input_shape
-from dptrain.experiment.job_data import (
-    check_digest,
-)
+from dptrain.experiment.job_data import check_digest
 from dptrain.experiment.schema import Experiment, Settled
 from dptrain.experiment.settle import settle
 from dptrain.own.origin import Origin

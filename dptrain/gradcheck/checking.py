@@ -5,6 +5,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -27,7 +28,7 @@ from dptrain.gradcheck.ledger import check_ledger
 from dptrain.gradcheck.masks import check_masks
 from dptrain.gradcheck.minibatches.rows import check_rows
 from dptrain.gradcheck.order import check_order
-from dptrain.gradcheck.report import EDGES, Failure, Report
+from dptrain.gradcheck.report import EDGES, Failure, Report, explained
 from dptrain.gradcheck.reported import diagnose_loss
 from dptrain.gradcheck.runs.resume import check_resume
 from dptrain.gradcheck.runs.whole import check_runs
@@ -276,27 +277,11 @@ class Check:
                 for comparison in triangle.against_processes(step, f"{where}, step {step.number}"):
                     yield (
                         comparison,
-                        lambda c=comparison, s=step: (
-                            triangle.failure(  # type: ignore[misc]
-                                c,
-                                gradient_of(s),
-                                s.before.parameters,
-                                s.number,
-                                way.workers,
-                                done,
-                                step=s,
-                                exchange=way.exchange,
-                            )
-                            if c.edge != "reported"
-                            else Failure(c, diagnose_loss(triangle.local, s, way.workers, done))
-                        ),
+                        partial(_recorded_failure, triangle, comparison, step, way, done),
                     )
                 done.append(step)
         for comparison in check_statistics(job, done, where, local=triangle.local):
-            yield (
-                comparison,
-                lambda c=comparison: Failure(c, diagnose_statistics(job, done)),  # type: ignore[misc]
-            )
+            yield comparison, partial(explained, comparison, lambda: diagnose_statistics(job, done))
 
     def _updates(self, dtype: Dtype, way: Way) -> Found:
         """What the experiment's own optimizer makes of the gradients."""
@@ -309,7 +294,10 @@ class Check:
             done = list(steps(found, first, first + UPDATES))
         of: dict[str, Any] = {"workers": way.workers, "exchange": way.exchange, "slots": slots}
         for comparison in check_updates(job, done, where, **of, explain=False):
-            yield comparison, lambda c=comparison: Failure(c, diagnose_updates(job, done, **of))  # type: ignore[misc]
+            yield (
+                comparison,
+                partial(explained, comparison, lambda: diagnose_updates(job, done, **of)),
+            )
 
     def _come_to(self, dtype: Dtype, steps_done: int) -> State:
         """Return where the experiment stands after some steps from the last point."""
@@ -344,7 +332,25 @@ class Check:
 def _telling(comparisons: Iterable[Comparison]) -> Found:
     """Yield comparisons that know themselves why they fail."""
     for comparison in comparisons:
-        yield comparison, lambda c=comparison: Failure(c, _about(c))  # type: ignore[misc]
+        yield comparison, partial(explained, comparison, partial(_about, comparison))
+
+
+def _recorded_failure(
+    triangle: Triangle, comparison: Comparison, step: Step, way: Way, done: Sequence[Step]
+) -> Failure:
+    """Return why what workers came to in a step is wrong, of which others are done before."""
+    if comparison.edge == "reported":
+        return Failure(comparison, diagnose_loss(triangle.local, step, way.workers, done))
+    return triangle.failure(
+        comparison,
+        gradient_of(step),
+        step.before.parameters,
+        step.number,
+        way.workers,
+        done,
+        step=step,
+        exchange=way.exchange,
+    )
 
 
 def _about(comparison: Comparison) -> list[Diagnosis]:

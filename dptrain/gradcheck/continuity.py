@@ -13,12 +13,8 @@ from msgspec.structs import replace
 from dptrain.exchange.engine import Score, State
 from dptrain.exchange.inline import InlineEngine
 from dptrain.experiment.code import MEMORY
-from dptrain.experiment.job import (
-    Job,
-)
-from dptrain.experiment.job_data import (
-    opened_data,
-)
+from dptrain.experiment.job import Job
+from dptrain.experiment.job_data import opened_data
 from dptrain.gradcheck.comparison import Array, Comparison, compare_numbers
 from dptrain.gradcheck.distributed import Way, engine
 from dptrain.gradcheck.evaluation import check_score

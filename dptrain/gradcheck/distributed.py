@@ -15,9 +15,7 @@ from dptrain.exchange.engine import Engine, State
 from dptrain.experiment.exchanges import EXCHANGES
 from dptrain.experiment.execution import Execution, settle_execution
 from dptrain.experiment.job import Job
-from dptrain.experiment.schema import (
-    Settled,
-)
+from dptrain.experiment.schema import Settled
 from dptrain.gradcheck.deadline import Deadline
 from dptrain.launch.local import WORKER, Crew, Program
 
@@ -28,7 +26,7 @@ class Way(NamedTuple):
     """How an experiment is carried out.
 
     Attributes:
-        exchange: ``"inline"``, ``"shared"`` or ``"star"``.
+        exchange: a name of `EXCHANGES`.
         workers: the world size.
     """
 
@@ -112,8 +110,16 @@ def engine(
         ),
         job.shards,
     )
-    others: dict[str, Any] = {"stop": Deadline(), "program": worker, "joined": joined}
-    with started(job, data, execution, copied(state), first_step, **others) as found:
+    with started(
+        job,
+        data,
+        execution,
+        copied(state),
+        first_step,
+        stop=Deadline(),
+        program=worker,
+        joined=joined,
+    ) as found:
         yield found
 
 

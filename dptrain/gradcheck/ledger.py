@@ -21,14 +21,7 @@ from dptrain.experiment.schema import Settled
 from dptrain.gradcheck.comparison import Comparison, compare, entry, told_of
 from dptrain.gradcheck.diagnosis import Diagnosis, described, likeliest, ranked
 from dptrain.gradcheck.distributed import Way
-from dptrain.gradcheck.hypotheses.orders import (
-    Sighting,
-    bounds_of,
-    edges_of,
-    facts,
-    listed,
-    orders,
-)
+from dptrain.gradcheck.hypotheses.orders import Sighting, bounds_of, edges_of, facts, listed, orders
 from dptrain.gradcheck.probe import probe, weight_gradients
 from dptrain.gradcheck.reference.bounded import UNITS
 from dptrain.gradcheck.reference.minibatches import Visits, visits

@@ -14,14 +14,10 @@ from numpy.typing import NDArray
 
 from dptrain.data.prepared import prepare_arrays
 from dptrain.experiment.code import MEMORY
-from dptrain.experiment.job import (
-    Job,
-)
-from dptrain.experiment.job_data import (
-    opened_data,
-)
+from dptrain.experiment.job import Job
+from dptrain.experiment.job_data import opened_data
 from dptrain.experiment.schema import Experiment, Settled
-from dptrain.experiment.settle import settle
+from dptrain.experiment.settled import settled_for
 from dptrain.gradcheck.distributed import Way, begin, engine, gradient_of, recording, steps
 from dptrain.launch.local import WORKER, Program
 from dptrain.nn.dense import Dense
@@ -78,7 +74,7 @@ def probe(
     }
     found = Experiment(**(described | settings))
     dataset = opened_data(found, folder)
-    settled = settle(found, 1, 0, len(dataset.train), dataset.digest)
+    settled = settled_for(found, dataset, 1, None)
     return Job(recording(settled), dataset)
 
 

@@ -1,6 +1,6 @@
 """What a check found: comparisons, diagnoses, and the certificate of what it could have seen."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -49,6 +49,11 @@ class Failure(NamedTuple):
     found: NDArray[Any] | None = None
     wanted: NDArray[Any] | None = None
     tensors: Sequence[Tensor] = ()
+
+
+def explained(comparison: Comparison, diagnose: Callable[[], Sequence[Diagnosis]]) -> Failure:
+    """Return a comparison that failed, put down to what ``diagnose`` finds."""
+    return Failure(comparison, diagnose())
 
 
 @dataclass

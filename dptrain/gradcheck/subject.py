@@ -14,13 +14,8 @@ from dptrain.data.dataset import Dataset
 from dptrain.errors import DptrainError
 from dptrain.exchange.engine import State
 from dptrain.exchange.inline import InlineEngine
-from dptrain.experiment.job import (
-    Job,
-)
-from dptrain.experiment.job_data import (
-    opened_data,
-    prepared_data,
-)
+from dptrain.experiment.job import Job
+from dptrain.experiment.job_data import opened_data, prepared_data
 from dptrain.experiment.rehearsed import Rehearsed, rehearsed
 from dptrain.experiment.schema import Experiment, Settled
 from dptrain.experiment.settled import settled_for

@@ -31,7 +31,7 @@ class Verdict(enum.StrEnum):
         }.get(self, 0)
 
 
-_SEVERITY = list(Verdict)
+_SEVERITY = list(Verdict)  # the members stand in this order
 
 
 def worst(verdicts: Iterable[Verdict]) -> Verdict:

@@ -8,9 +8,7 @@ from numpy.typing import NDArray
 from onnxruntime.capi.onnxruntime_pybind11_state import NotImplemented  # noqa: A004
 
 from dptrain.errors import DataError, ShapeError, UsageError
-from dptrain.experiment.evaluated import (
-    evaluation_job,
-)
+from dptrain.experiment.evaluated import evaluation_job
 from dptrain.onnx_export.model import INPUT, OUTPUTS
 from dptrain.trained import TrainedNetwork
 

@@ -1,7 +1,8 @@
 """The links of an update: what happens to a chunk of the reduced gradient, one thing a link.
 
-A chain of them ends with a rule; `dptrain.optim.updater` puts it together. Every operation is
-elementwise and correctly rounded, so it does not matter how the flat vector is cut up.
+A chain of them ends with a rule, or is a `Move` alone; `dptrain.optim.updater` puts it together.
+Every operation is elementwise and correctly rounded, so it does not matter how the flat vector is
+cut up.
 """
 
 from abc import abstractmethod
@@ -51,7 +52,7 @@ class Moment(NamedTuple):
 
 
 class Link(Struct, frozen=True):
-    """One thing that is done in an update."""
+    """One thing that is done in an update: elementwise, and without allocating an array."""
 
     @abstractmethod
     def update(self, arrays: Arrays, at: Moment) -> None:

@@ -5,12 +5,12 @@ may happen when, and which state comes next, stands in one table, `TRANSITIONS`,
 file: what has no entry for the present state is refused. The machine counts who has handed in what;
 the arrays themselves never pass through it.
 
-A handler returns what to do, or with `Done` that what the state is for is complete: then the
-table's next state begins. Whatever ends the run with an `End` leads to OVER, from anywhere.
+A handler returns what to do; it returns it as `Done` when the work of the state is complete, and
+the table's next state begins. Whatever ends the run with an `End` leads to OVER, from anywhere.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 from dptrain.arithmetic.shards import assign
 from dptrain.errors import (
@@ -64,6 +64,7 @@ from dptrain.protocol.messages import (
     Stop,
 )
 from dptrain.protocol.patience import MULTIPLE, Patience
+from dptrain.protocol.table import Row
 from dptrain.protocol.training import Training
 
 Instructions = list[Instruction]
@@ -153,8 +154,16 @@ class CoordinatorMachine:
                 instructions.append(each)
         return instructions
 
-    def contribution(self, event: Heard[Gradient | Rows | Progress]) -> Instructions | Done:
+    def contribution(self, event: Heard[Gradient | Progress]) -> Instructions | Done:
         """Count what a rank has done for the step or plan under way."""
+        instructions = self._counted(event)
+        return Done(instructions) if self.training.step is None else instructions
+
+    def rows(self, event: Heard[Rows]) -> Instructions:
+        """Count a rank's rows of a table, which complete no step."""
+        return self._counted(event)
+
+    def _counted(self, event: Heard[Gradient | Rows | Progress]) -> Instructions:
         rank = self._member(event)
         if rank is None:
             return []
@@ -165,8 +174,7 @@ class CoordinatorMachine:
         for each in found:
             if isinstance(each, Commit | Committed):
                 self._patience.together(each.steps)
-        instructions = self._planned(found)
-        return Done(instructions) if self.training.step is None else instructions
+        return self._planned(found)
 
     def at_work(self, event: Heard[Alive]) -> Instructions:
         """Take a sign of life in the middle of a step."""
@@ -224,7 +232,7 @@ class CoordinatorMachine:
             return []
         message = event.message
         low, high = self._pieces.get(rank, (0, 0))
-        fits = len(message.losses) == len(message.correct) == high - low
+        fits = len(message.losses) == len(message.correct) == high - low > 0
         if message.request != self.request or not fits or rank in self._scores:
             return self._broke(
                 rank,
@@ -354,21 +362,18 @@ class CoordinatorMachine:
         return self._broke(rank, f"{type(event.message).__name__} while {self.state.value}")
 
 
-class Row(NamedTuple):
-    """What is done about a kind of event in a state.
-
-    Attributes:
-        handler: a method whose event is of that kind.
-        then: the state that begins once the handler is `Done`; None where it never is.
-    """
-
-    handler: Callable[[CoordinatorMachine, Any], Instructions | Done]
-    then: State | None = None
-
-
 M = CoordinatorMachine
+Handler = Callable[[M, Any], Instructions | Done]
 
-TRANSITIONS: dict[tuple[State, type], Row] = {
+# In every state but OVER.
+ALWAYS: dict[type, Row[Handler, State]] = {
+    Failed: Row(M.failed),
+    Gone: Row(M.gone),
+    Clock: Row(M.clock),
+    StopAsked: Row(M.stop, State.OVER),
+}
+
+TRANSITIONS: dict[tuple[State, type], Row[Handler, State]] = {
     (State.JOINING, Hello): Row(M.hello),
     (State.JOINING, Answer): Row(M.answer),
     (State.JOINING, Ready): Row(M.ready, State.IDLE),
@@ -377,7 +382,7 @@ TRANSITIONS: dict[tuple[State, type], Row] = {
     (State.IDLE, EvaluationAsked): Row(M.evaluate, State.EVALUATING),
     (State.TRAINING, Hello): Row(M.latecomer),
     (State.TRAINING, Gradient): Row(M.contribution, State.IDLE),
-    (State.TRAINING, Rows): Row(M.contribution, State.IDLE),
+    (State.TRAINING, Rows): Row(M.rows),
     (State.TRAINING, Progress): Row(M.contribution, State.IDLE),
     (State.TRAINING, Alive): Row(M.at_work),
     (State.TRAINING, Advanced): Row(M.advanced),
@@ -387,13 +392,10 @@ TRANSITIONS: dict[tuple[State, type], Row] = {
     (State.EVALUATING, Alive): Row(M.evaluating),
     (State.EVALUATING, Evaluated): Row(M.evaluated, State.IDLE),
     (State.OVER, Hello): Row(M.latecomer),
-} | {
-    (state, kind): row
-    for state in (State.JOINING, State.IDLE, State.TRAINING, State.EVALUATING)
-    for kind, row in (
-        (Failed, Row(M.failed)),
-        (Gone, Row(M.gone)),
-        (Clock, Row(M.clock)),
-        (StopAsked, Row(M.stop, State.OVER)),
-    )
+    **{
+        (state, kind): row
+        for state in State
+        if state is not State.OVER
+        for kind, row in ALWAYS.items()
+    },
 }

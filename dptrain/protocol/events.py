@@ -217,6 +217,6 @@ Instruction = (
 
 
 class Done(NamedTuple):
-    """What to do, where what a state is for is complete."""
+    """What to do, when the work of a state is complete."""
 
     instructions: list[Instruction]

@@ -29,6 +29,7 @@ from dptrain.protocol.messages import (
     Welcome,
 )
 from dptrain.protocol.patience import Silence
+from dptrain.protocol.table import Row
 
 
 class State(enum.Enum):
@@ -148,7 +149,7 @@ Instructions = list[Instruction]
 
 
 class Done(NamedTuple):
-    """What to do, where what a state is for is complete."""
+    """What to do, when the work of a state is complete."""
 
     instructions: Instructions
 
@@ -325,21 +326,20 @@ class WorkerMachine:
         return [Exit(reason, expected)]
 
 
-class Row(NamedTuple):
-    """What is done about a kind of event in a state.
-
-    Attributes:
-        handler: a method whose event is of that kind.
-        then: the state that begins once the handler is `Done`; None where it never is.
-    """
-
-    handler: Callable[[WorkerMachine, Any], Instructions | Done]
-    then: State | None = None
-
-
 W = WorkerMachine
+Handler = Callable[[W, Any], Instructions | Done]
 
-TRANSITIONS: dict[tuple[State, type], Row] = {
+# In every state but OVER.
+ALWAYS: dict[type, Row[Handler, State]] = {
+    Refused: Row(W.refused),
+    Stop: Row(W.stop),
+    Ping: Row(W.ping),
+    Clock: Row(W.clock),
+    Orphaned: Row(W.orphaned),
+    Disconnected: Row(W.disconnected),
+}
+
+TRANSITIONS: dict[tuple[State, type], Row[Handler, State]] = {
     (State.GREETING, Challenge): Row(W.challenge, State.PROVING),
     (State.PROVING, Welcome): Row(W.welcome, State.BUILDING),
     (State.BUILDING, Built): Row(W.built, State.WAITING),
@@ -351,15 +351,10 @@ TRANSITIONS: dict[tuple[State, type], Row] = {
     (State.SHARING, Plan): Row(W.shared_plan),
     (State.SHARING, Ran): Row(W.ran),
     (State.SHARING, Evaluate): Row(W.evaluate),
-} | {
-    (state, kind): row
-    for state in (State.GREETING, State.PROVING, State.BUILDING, State.WAITING, State.SHARING)
-    for kind, row in (
-        (Refused, Row(W.refused)),
-        (Stop, Row(W.stop)),
-        (Ping, Row(W.ping)),
-        (Clock, Row(W.clock)),
-        (Orphaned, Row(W.orphaned)),
-        (Disconnected, Row(W.disconnected)),
-    )
+    **{
+        (state, kind): row
+        for state in State
+        if state is not State.OVER
+        for kind, row in ALWAYS.items()
+    },
 }

@@ -6,14 +6,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from dptrain.metrics.records import (
-    EpochRecord,
-    Record,
-    StepRecord,
-    end_of,
-    gap_of,
-    result_of,
-)
+from dptrain.metrics.records import EpochRecord, Record, StepRecord, end_of, gap_of, result_of
 
 POINTS_PER_LINE = 2000
 

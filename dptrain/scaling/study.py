@@ -11,17 +11,10 @@ from dptrain.arithmetic.shards import default_shards
 from dptrain.errors import UsageError
 from dptrain.exchange.engine import StepSplit
 from dptrain.experiment.execution import Execution, exchange_of, settle_execution
-from dptrain.experiment.job import (
-    Job,
-)
-from dptrain.experiment.job_data import (
-    opened_data,
-    prepared_data,
-)
+from dptrain.experiment.job import Job
+from dptrain.experiment.job_data import opened_data, prepared_data
 from dptrain.experiment.rehearsed import rehearsed
-from dptrain.experiment.schema import (
-    Experiment,
-)
+from dptrain.experiment.schema import Experiment
 from dptrain.experiment.settle import DEFAULT_BATCH
 from dptrain.experiment.settled import settled_for
 from dptrain.own.origin import Origin

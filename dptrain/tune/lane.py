@@ -18,9 +18,7 @@ from dptrain.coordinator.session import Session
 from dptrain.coordinator.signals import StopSignal
 from dptrain.errors import EXIT_ERROR, EXIT_SIGTERM, DptrainError
 from dptrain.experiment.execution import Execution
-from dptrain.experiment.schema import (
-    Experiment,
-)
+from dptrain.experiment.schema import Experiment
 from dptrain.experiment.validate import build
 from dptrain.machine.signals import leave_to_parent
 from dptrain.metrics.lines import read_metrics

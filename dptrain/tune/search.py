@@ -8,17 +8,9 @@ from dptrain.coordinator.signals import StopSignal
 from dptrain.errors import UsageError
 from dptrain.experiment.execution import Execution
 from dptrain.experiment.files import plain
-from dptrain.experiment.job import (
-    SPLITS,
-)
-from dptrain.experiment.job_data import (
-    check_digest,
-    opened_data,
-    prepared_data,
-)
-from dptrain.experiment.schema import (
-    Experiment,
-)
+from dptrain.experiment.job import SPLITS
+from dptrain.experiment.job_data import check_digest, opened_data, prepared_data
+from dptrain.experiment.schema import Experiment
 from dptrain.metrics.records import EpochRecord
 from dptrain.own.origin import Named
 from dptrain.tune.course import Course, Decision

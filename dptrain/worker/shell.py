@@ -21,13 +21,8 @@ from dptrain.exchange.buckets import BUCKET_BYTES
 from dptrain.exchange.lockstep import LockstepRank, LossNotFinite
 from dptrain.exchange.memory import map_memory
 from dptrain.exchange.segment import segment
-from dptrain.experiment.job import (
-    Job,
-    open_job,
-)
-from dptrain.experiment.job_data import (
-    prepared_data,
-)
+from dptrain.experiment.job import Job, open_job
+from dptrain.experiment.job_data import prepared_data
 from dptrain.experiment.schema import Settled
 from dptrain.experiment.validate import build
 from dptrain.own.origin import Origin, demand

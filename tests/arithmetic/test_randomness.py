@@ -9,12 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dptrain.arithmetic.randomness import (
-    Purpose,
-    SteppedNormal,
-    SteppedUniform,
-    generator,
-)
+from dptrain.arithmetic.randomness import Purpose, SteppedNormal, SteppedUniform, generator
 from dptrain.errors import UsageError
 
 Key = tuple[int, Purpose, tuple[int, ...]]

@@ -16,9 +16,7 @@ from dptrain.checkpoint.checkpoint import Checkpoint, load_checkpoint, save_chec
 from dptrain.coordinator.outcome import Outcome
 from dptrain.coordinator.session import Session
 from dptrain.experiment.execution import Execution
-from dptrain.experiment.schema import (
-    Experiment,
-)
+from dptrain.experiment.schema import Experiment
 from dptrain.experiment.validate import build
 from dptrain.report.observers import SilentObserver
 from dptrain.runfolder import RunFolder

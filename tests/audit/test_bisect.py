@@ -16,9 +16,7 @@ from dptrain.checkpoint.checkpoint import Checkpoint
 from dptrain.coordinator.session import Session
 from dptrain.errors import NonFiniteError, UsageError
 from dptrain.experiment.execution import Execution
-from dptrain.experiment.schema import (
-    Experiment,
-)
+from dptrain.experiment.schema import Experiment
 from dptrain.experiment.validate import build
 from dptrain.own.origin import Named
 from dptrain.report.observers import SilentObserver

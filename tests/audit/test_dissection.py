@@ -11,14 +11,8 @@ from dptrain.audit.dissection import parts
 from dptrain.exchange.engine import State
 from dptrain.exchange.inline import InlineEngine
 from dptrain.exchange.rank import Rank, Share, initial_state
-from dptrain.experiment.job import (
-    Job,
-    open_job,
-)
-from dptrain.experiment.job_data import (
-    opened_data,
-    prepared_data,
-)
+from dptrain.experiment.job import Job, open_job
+from dptrain.experiment.job_data import opened_data, prepared_data
 from dptrain.experiment.schema import Experiment
 from dptrain.experiment.settle import settle
 from dptrain.experiment.validate import build

@@ -12,15 +12,7 @@ from dptrain.audit.verify import chosen, windows_of
 from dptrain.checkpoint.checkpoint import Checkpoint
 from dptrain.errors import DataError, RunFolderError
 from dptrain.metrics.records import ProlongedRecord, end_of
-from tests.audit.runs import (
-    EPOCH,
-    edit_checkpoint,
-    edit_lines,
-    epochs,
-    flip_bit,
-    resumed,
-    verified,
-)
+from tests.audit.runs import EPOCH, edit_checkpoint, edit_lines, epochs, flip_bit, resumed, verified
 from tests.sessions import run, write_dataset
 
 

@@ -14,9 +14,7 @@ from dptrain.coordinator.outcome import Outcome
 from dptrain.coordinator.session import Session
 from dptrain.errors import CheckpointError
 from dptrain.experiment.execution import Execution
-from dptrain.experiment.schema import (
-    Experiment,
-)
+from dptrain.experiment.schema import Experiment
 from dptrain.metrics.lines import read_metrics
 from dptrain.metrics.records import EndRecord, EpochRecord, end_of
 from dptrain.report.observers import SilentObserver

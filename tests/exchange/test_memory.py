@@ -128,9 +128,7 @@ def test_a_run_gives_its_memory_back(tmp_path: Path) -> None:
 import gc, os, json
 from dptrain import api
 from dptrain.experiment.execution import Execution
-from dptrain.experiment.schema import (
-    Experiment,
-)
+from dptrain.experiment.schema import Experiment
 for i in range(2):
     api.train(
         Experiment(dataset={str(data)!r}, model="mlp:20-7-3", steps=5),

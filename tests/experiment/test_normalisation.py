@@ -14,9 +14,7 @@ from dptrain.data.prepared import prepare
 from dptrain.errors import DataError, UsageError
 from dptrain.experiment.execution import Execution
 from dptrain.experiment.normalisation import shift_and_scale
-from dptrain.experiment.schema import (
-    Experiment,
-)
+from dptrain.experiment.schema import Experiment
 from dptrain.nn.network import Network
 from dptrain.nn.normalise import Method
 from dptrain.report.observers import SilentObserver

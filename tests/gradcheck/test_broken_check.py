@@ -6,7 +6,9 @@ import pytest
 from dptrain.gradcheck import ledger
 from dptrain.gradcheck.calls import assert_gradients, check
 from dptrain.gradcheck.verdict import Verdict
+from dptrain.nn.calls import Call, call
 from dptrain.nn.dense import Dense, DenseOperation
+from dptrain.nn.layer import Blocks
 from dptrain.nn.network import Network
 
 ROWS = np.random.default_rng(0).standard_normal((30, 4))
@@ -39,9 +41,11 @@ def test_a_difference_says_more_than_a_fault(
     monkeypatch.setattr(ledger, "EPOCHS", "many")
     right = DenseOperation.backward_calls
 
-    def half(self: DenseOperation, *args: object) -> object:
-        return right(self, *args)[:-1]  # type: ignore[arg-type]
+    def doubled(self: DenseOperation, gradients: Blocks) -> tuple[list[Call], Blocks]:
+        calls, below = right(self, gradients)
+        return [*calls, *(call(np.multiply, db, 2.0, db) for db in self.bias_gradients)], below
 
-    monkeypatch.setattr(DenseOperation, "backward_calls", half)
+    monkeypatch.setattr(DenseOperation, "backward_calls", doubled)
     report = check(network, DATA, exchange=("inline",), workers=(1,), check_seed=0)
+    assert {Verdict.FAIL, Verdict.ERROR} <= {each.verdict for each in report.comparisons}
     assert report.verdict is Verdict.FAIL

@@ -6,16 +6,7 @@ import numpy as np
 import pytest
 
 from dptrain.gradcheck.verdict import Verdict
-from tests.gradcheck.chains import (
-    Absolute,
-    Buffered,
-    Chain,
-    Clip,
-    Leaky,
-    Pairs,
-    Relu,
-    checked,
-)
+from tests.gradcheck.chains import Absolute, Buffered, Chain, Clip, Leaky, Pairs, Relu, checked
 
 COMPLEX = "the loss cannot be computed with complex numbers"
 

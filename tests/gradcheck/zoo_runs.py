@@ -18,16 +18,9 @@ from dptrain.exchange.barrier import suitable
 from dptrain.exchange.engine import Engine, State
 from dptrain.exchange.inline import InlineEngine
 from dptrain.experiment.execution import Execution, settle_execution
-from dptrain.experiment.job import (
-    Job,
-)
-from dptrain.experiment.job_data import (
-    opened_data,
-    prepared_data,
-)
-from dptrain.experiment.schema import (
-    Experiment,
-)
+from dptrain.experiment.job import Job
+from dptrain.experiment.job_data import opened_data, prepared_data
+from dptrain.experiment.schema import Experiment
 from dptrain.experiment.settle import settle
 from dptrain.experiment.validate import build
 from dptrain.gradcheck.distributed import begin, recording, steps

@@ -28,10 +28,9 @@ def page() -> str:
     """Return docs/protocol.md with its pictures made anew."""
     coordinators = picture(coordinator.TRANSITIONS, events.State.JOINING)
     workers = picture(worker.TRANSITIONS, worker.State.GREETING)
-    pictures = iter((coordinators, workers))
-    parts = PAGE.read_text(encoding="utf-8").split("```mermaid\n")
-    rest = [next(pictures) + part.partition("```")[2] for part in parts[1:]]
-    return parts[0] + "".join(rest)
+    head, *parts = PAGE.read_text(encoding="utf-8").split("```mermaid\n")
+    pairs = zip((coordinators, workers), parts, strict=True)
+    return head + "".join(picture + part.partition("```")[2] for picture, part in pairs)
 
 
 if __name__ == "__main__":

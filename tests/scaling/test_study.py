@@ -10,9 +10,7 @@ from msgspec.structs import replace
 from dptrain.errors import DataError, UsageError
 from dptrain.exchange.engine import StepSplit
 from dptrain.experiment.execution import Execution
-from dptrain.experiment.schema import (
-    Experiment,
-)
+from dptrain.experiment.schema import Experiment
 from dptrain.report.scaling import as_data, draw_study, print_study
 from dptrain.scaling.model import CostModel
 from dptrain.scaling.study import Result, Study, cases, recommended, study

@@ -14,9 +14,7 @@ from dptrain.cli.panels import panels
 from dptrain.cli.verbs import VERBS
 from dptrain.errors import UsageError
 from dptrain.experiment.execution import Execution
-from dptrain.experiment.schema import (
-    Experiment,
-)
+from dptrain.experiment.schema import Experiment
 from tests.commands import dptrain as run_dptrain
 
 PACKAGE = Path(dptrain.__file__).parent

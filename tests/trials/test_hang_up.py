@@ -15,15 +15,7 @@ import pytest
 
 from dptrain.coordinator.signals import StopSignal, stop_on_signals
 from dptrain.errors import Interrupted
-from tests.commands import (
-    DEADLINE,
-    command,
-    finish,
-    start,
-    steps_logged,
-    wait_until,
-    workers_of,
-)
+from tests.commands import DEADLINE, command, finish, start, steps_logged, wait_until, workers_of
 from tests.sessions import run, write_dataset
 
 

@@ -11,14 +11,7 @@ import pytest
 from dptrain.arithmetic.kind import arithmetic
 from dptrain.metrics.lines import read_metrics
 from dptrain.metrics.records import ArithmeticRecord
-from tests.audit.runs import (
-    EPOCH,
-    bisected,
-    edit_lines,
-    epochs,
-    resumed,
-    verified,
-)
+from tests.audit.runs import EPOCH, bisected, edit_lines, epochs, resumed, verified
 from tests.commands import dptrain
 from tests.sessions import write_dataset
 

@@ -11,12 +11,8 @@ import pytest
 import dptrain
 from dptrain.cli.__main__ import main
 from dptrain.errors import DataError, DptrainError
-from dptrain.experiment.evaluated import (
-    evaluation_job,
-)
-from dptrain.experiment.job import (
-    Job,
-)
+from dptrain.experiment.evaluated import evaluation_job
+from dptrain.experiment.job import Job
 from dptrain.trained import TrainedNetwork
 
 RANDOM = np.random.default_rng(4)

@@ -8,15 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from dptrain.tune.lane import Hearing, Teller
-from dptrain.tune.messages import (
-    Evaluated,
-    GoOn,
-    Order,
-    Stop,
-    ToLane,
-    decode_from_lane,
-    encode,
-)
+from dptrain.tune.messages import Evaluated, GoOn, Order, Stop, ToLane, decode_from_lane, encode
 from tests.tune.build import record
 
 

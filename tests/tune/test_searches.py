@@ -14,9 +14,7 @@ from dptrain.checkpoint.checkpoint import load_checkpoint
 from dptrain.coordinator.signals import StopSignal
 from dptrain.errors import UsageError
 from dptrain.experiment.execution import Execution, settle_execution
-from dptrain.experiment.schema import (
-    Experiment,
-)
+from dptrain.experiment.schema import Experiment
 from dptrain.metrics.records import EpochRecord
 from dptrain.tune.folder import SearchFolder
 from dptrain.tune.search import Searcher, Wanted, plan

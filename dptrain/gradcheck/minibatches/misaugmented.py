@@ -10,12 +10,7 @@ from numpy.typing import NDArray
 from dptrain.gradcheck.diagnosis import Diagnosis, likeliest
 from dptrain.gradcheck.minibatches.misdrawn import mistakes
 from dptrain.gradcheck.minibatches.sighted import Sighted
-from dptrain.gradcheck.reference.augmentation import (
-    Augmented,
-    Draws,
-    augmented,
-    moved,
-)
+from dptrain.gradcheck.reference.augmentation import Augmented, Draws, augmented, moved
 from dptrain.gradcheck.reference.minibatches import Stored, sizes
 
 Array = NDArray[Any]

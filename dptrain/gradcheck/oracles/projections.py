@@ -125,12 +125,6 @@ class Projected(NamedTuple):
         normal = (p.tolerance for p in self.projections if p.gaussian)
         return math.prod(missed(tolerance, size) for tolerance in normal)
 
-    @property
-    def surely_seen(self) -> float:
-        """An error of a single element that no draw could have hidden; infinite without signs."""
-        signs = (2 * p.tolerance for p in self.projections if not p.gaussian)
-        return min(signs, default=math.inf)
-
 
 def missed(tolerance: float, size: float) -> float:
     """Return ``erf(τ / (√2 ‖e‖))``: how likely one normal direction hides an error of this norm."""

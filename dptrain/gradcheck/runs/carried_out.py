@@ -11,9 +11,7 @@ from dptrain.coordinator.session import Session
 from dptrain.exchange.engine import StepsDone
 from dptrain.experiment.execution import Execution
 from dptrain.experiment.job import Job
-from dptrain.experiment.schema import (
-    Experiment,
-)
+from dptrain.experiment.schema import Experiment
 from dptrain.experiment.validate import build
 from dptrain.gradcheck.deadline import Deadline
 from dptrain.gradcheck.distributed import Way

@@ -2,6 +2,7 @@
 
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from dptrain.experiment.job import Job
 from dptrain.gradcheck.comparison import Comparison
 from dptrain.gradcheck.diagnosis import Diagnosis
 from dptrain.gradcheck.distributed import Step, Way, engine, steps
-from dptrain.gradcheck.report import Failure
+from dptrain.gradcheck.report import Failure, explained
 from dptrain.gradcheck.runs.lapses import arrays_of, lapses
 from dptrain.gradcheck.runs.went_on import went_on
 from dptrain.gradcheck.states import equal_states
@@ -66,7 +67,7 @@ def check_resume(
     for comparison in equal_states(
         job, name, "resume", f"{way}, step {end}", resumed[-1].after, whole[-1].after
     ):
-        yield comparison, lambda c=comparison: Failure(c, explain())  # type: ignore[misc]
+        yield comparison, partial(explained, comparison, explain)
 
 
 def _explained(

@@ -10,12 +10,8 @@ from msgspec.structs import replace
 from dptrain.data.dataset import Dataset
 from dptrain.errors import NonFiniteError
 from dptrain.experiment.code import MEMORY
-from dptrain.experiment.job import (
-    Job,
-)
-from dptrain.experiment.job_data import (
-    opened_data,
-)
+from dptrain.experiment.job import Job
+from dptrain.experiment.job_data import opened_data
 from dptrain.experiment.schema import Settled
 from dptrain.gradcheck.comparison import Array
 from dptrain.gradcheck.runs.course import Course

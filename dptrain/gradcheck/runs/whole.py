@@ -20,7 +20,7 @@ from dptrain.experiment.job import Job
 from dptrain.gradcheck.comparison import Array, Comparison, compare_numbers
 from dptrain.gradcheck.diagnosis import EXPLAINS, Diagnosis
 from dptrain.gradcheck.distributed import Way
-from dptrain.gradcheck.report import Failure
+from dptrain.gradcheck.report import Failure, explained
 from dptrain.gradcheck.runs.carried_out import Leg, Watcher, carry_out, evaluated, left
 from dptrain.gradcheck.runs.checkpoints import about_experiment, check_checkpoint, check_progress
 from dptrain.gradcheck.runs.course import Course
@@ -88,7 +88,7 @@ def check_runs(
     """
     with tempfile.TemporaryDirectory(prefix="dptrain-runs-") as folder:
         for comparison, explain in _compared(job, ways, worker, Path(folder)):
-            yield comparison, lambda c=comparison, e=explain: Failure(c, e())  # type: ignore[misc]
+            yield comparison, partial(explained, comparison, explain)
 
 
 def _compared(job: Job, ways: Sequence[Way], worker: Sequence[str], folder: Path) -> Told:

@@ -15,12 +15,7 @@ from dptrain.gradcheck.distributed import Way
 from dptrain.gradcheck.report import Failure
 from dptrain.gradcheck.subject import Subject
 from dptrain.gradcheck.updates.constants import named_factor
-from dptrain.gradcheck.updates.rates import (
-    check_rates,
-    chosen_steps,
-    learning_rate,
-    used_rates,
-)
+from dptrain.gradcheck.updates.rates import check_rates, chosen_steps, learning_rate, used_rates
 from dptrain.gradcheck.updates.schedule_forms import Wrong, book_form, scaled, wrong_schedules
 
 Array = NDArray[Any]

@@ -9,15 +9,7 @@ from dptrain.exchange.buckets import Bucket
 from dptrain.exchange.rank import Rank
 from dptrain.gradcheck.zoo.bug import Bug, Patches
 from dptrain.gradcheck.zoo.races import small_buckets
-from dptrain.gradcheck.zoo.seams import (
-    Around,
-    Array,
-    each_root,
-    hand_in,
-    here,
-    note_rank,
-    wrap,
-)
+from dptrain.gradcheck.zoo.seams import Around, Array, each_root, hand_in, here, note_rank, wrap
 from dptrain.nn.passes import Pass
 from dptrain.worker.gradients import StarRank
 

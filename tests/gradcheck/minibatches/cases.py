@@ -8,12 +8,8 @@ from numpy.typing import NDArray
 
 from dptrain.data.prepared import prepare_arrays
 from dptrain.experiment.code import MEMORY
-from dptrain.experiment.job import (
-    Job,
-)
-from dptrain.experiment.job_data import (
-    opened_data,
-)
+from dptrain.experiment.job import Job
+from dptrain.experiment.job_data import opened_data
 from dptrain.experiment.schema import Experiment
 from dptrain.experiment.settle import settle
 from dptrain.experiment.validate import build

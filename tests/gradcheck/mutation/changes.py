@@ -3,6 +3,7 @@
 import ast
 import copy
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import NamedTuple
 
 OPERATORS: dict[type[ast.operator], type[ast.operator]] = {
@@ -171,13 +172,12 @@ def _of_call(node: ast.Call) -> Iterator[Apply]:
     called = node.func
     for function in (called, *node.args[:1]):
         if isinstance(function, ast.Attribute) and function.attr in FUNCTIONS:
-            yield lambda f=function: _set(
-                f"{FUNCTIONS[f.attr]} for {f.attr}", f, attr=FUNCTIONS[f.attr]
-            )  # type: ignore[misc]
+            other = FUNCTIONS[function.attr]
+            yield partial(_set, f"{other} for {function.attr}", function, attr=other)
     first = int(isinstance(called, ast.Name) and called.id == "call")  # call(np.add, a, b, out)
     if len(node.args) >= first + 2 and (first or _is_numpy(called)):
-        one, other = node.args[first : first + 2]
-        exchanged = [*node.args[:first], other, one, *node.args[first + 2 :]]
+        one, two = node.args[first : first + 2]
+        exchanged = [*node.args[:first], two, one, *node.args[first + 2 :]]
         yield lambda: _set("arguments exchanged", node, args=exchanged)
     if isinstance(called, ast.Attribute) and called.attr == "copy" and not node.args:
         view = ast.Subscript(called.value, ast.Constant(...), ast.Load())

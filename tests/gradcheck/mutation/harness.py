@@ -19,6 +19,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -185,7 +186,7 @@ def main() -> int:
     while judged < count:
         mutant = drawn.choice(by_function[drawn.choice(list(by_function))])
         told = Fate(str(mutant), described(mutant), "hang")
-        found = apart(lambda m=mutant: fate(m, wanted), told)  # type: ignore[misc]
+        found = apart(partial(fate, mutant, wanted), told)
         print(json.dumps(found._asdict(), ensure_ascii=False), flush=True)  # noqa: T201
         fates[found.fate] += 1
         named += found.named
