@@ -14,6 +14,7 @@ from dptrain.data.sampling import epoch_order
 from dptrain.errors import DataError, UsageError
 from dptrain.experiment.files import read_toml
 from dptrain.gradcheck.calls import check
+from tests.trials.test_table_matching import Frame
 
 Array = NDArray[Any]
 
@@ -145,6 +146,12 @@ def test_evaluations_count_rows_alike(tmp_path: Path) -> None:
 def test_what_is_no_weight(given: Any, said: str) -> None:
     with pytest.raises(DataError, match=said):
         fit(sample_weight=given)
+
+
+@pytest.mark.parametrize("given", [W[:59], W[:, np.newaxis], -W, np.zeros(60)])
+def test_weights_beside_a_frame_are_called_what_they_are(given: Any) -> None:
+    with pytest.raises(DataError, match=r"^sample_weight h"):
+        fit(data=(Frame(["a", "b", "c"], X), T), sample_weight=given)
 
 
 def test_rows_left_without_weight() -> None:
