@@ -194,19 +194,24 @@ def _filled(file: str, lines: Iterable[str], delimiter: str) -> Iterator[_Row]:
 
     reader = csv.reader(ending(), delimiter=delimiter, skipinitialspace=True)
     first = 1
+
+    def is_open() -> DataError:
+        return DataError(
+            f"{file}: line {first}: a quote is opened in the row that begins here, and never "
+            "closed; close it, or write it twice within quotes"
+        )
+
     try:
         for cells in reader:
             if len(cells) > 1 or any(cell.strip() for cell in cells):
                 if ended:
-                    raise DataError(
-                        f"{file}: line {first}: a quote is opened in the row that begins here, and "
-                        "never closed; close it, or write it twice within quotes"
-                    )
+                    raise is_open()
                 yield reader.line_num, cells
             first = reader.line_num + 1
     except csv.Error as error:
-        began = f", in the row that begins on line {first}" * (first < reader.line_num)
-        raise DataError(f"{file}: line {reader.line_num}: {error}{began}") from None
+        if reader.line_num > first:  # a cell of so many lines that it is too large
+            raise is_open() from None
+        raise DataError(f"{file}: line {reader.line_num}: {error}") from None
 
 
 def _delimiter(lines: list[str]) -> str:

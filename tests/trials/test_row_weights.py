@@ -30,7 +30,7 @@ PLAIN: dict[str, Any] = {
 }  # fmt: skip
 
 
-def fit(network: Network = DEEP, data: tuple[Array, Array] = (X, T), **settings: Any) -> Any:
+def fit(network: Network = DEEP, data: tuple[Any, Array] = (X, T), **settings: Any) -> Any:
     return dptrain.fit(network, data, **(PLAIN | settings))
 
 

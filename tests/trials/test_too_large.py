@@ -196,11 +196,10 @@ def test_a_quote_that_is_never_closed_takes_no_rows(
     rows[500] = ",".join(cells)
     path = tmp_path / "a.csv"
     path.write_text("\n".join(rows))
-    with pytest.raises(DataError, match="line 501: a quote is opened in the row that begins here"):
-        prepare(str(path), dtype="float32")
-    path.write_text("\n".join([*rows, "1" * 200_000]))
-    with pytest.raises(DataError, match=r"line 902: .* in the row that begins on line 501"):
-        prepare(str(path), dtype="float32")
+    for more in ([], ["1" * 200_000]):  # which is more than a cell may hold
+        path.write_text("\n".join([*rows, *more]))
+        with pytest.raises(DataError, match="line 501: a quote is opened in the row that begins h"):
+            prepare(str(path), dtype="float32")
     cells[column] = f'{cells[column]}"'  # the same in quotes as without
     for mark in ("", "\n", "\r\n"):
         path.write_bytes(f"{chr(10).join([*rows[:500], ','.join(cells)])}{mark}".encode())
