@@ -288,3 +288,19 @@ def test_other_tables_need_no_weights(tmp_path: Path, capsys: pytest.CaptureFixt
     capsys.readouterr()
     assert main(["evaluate", str(run), "--dataset", str(bare)]) == 1
     assert "has no column 'c'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("settings", [["--row-weights", "1"], ["--columns", "2,3"]])
+def test_a_table_without_names_needs_all_columns(
+    settings: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It was asked whether column 5 was meant to be column 4."""
+    rows = [f"{w},{a:.3f},{b:.3f},{t}" for w, (a, b), t in zip(W, X[:, :2], T, strict=True)]
+    (tmp_path / "all.csv").write_text("\n".join(rows))
+    (tmp_path / "less.csv").write_text("\n".join(row.partition(",")[2] for row in rows))
+    run = tmp_path / "run"
+    assert trained("--dataset", tmp_path / "all.csv", *settings, "--out", run) == 0
+    assert main(["evaluate", str(run), "--dataset", str(tmp_path / "all.csv")]) == 0
+    assert main(["evaluate", str(run), "--dataset", str(tmp_path / "less.csv")]) == 1
+    said = capsys.readouterr().err
+    assert "has 3 columns and no header line, but the run's table had a 'column 4'; give all" in said
