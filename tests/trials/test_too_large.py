@@ -198,7 +198,7 @@ def test_a_quote_that_is_never_closed_takes_no_rows(
     path.write_text("\n".join(rows))
     for more in ([], ["1" * 200_000]):  # which is more than a cell may hold
         path.write_text("\n".join([*rows, *more]))
-        with pytest.raises(DataError, match="line 501: a quote is opened in the row that begins h"):
+        with pytest.raises(DataError, match="line 501: a quote is opened in the row that b"):
             prepare(str(path), dtype="float32")
     cells[column] = f'{cells[column]}"'  # the same in quotes as without
     for mark in ("", "\n", "\r\n"):
