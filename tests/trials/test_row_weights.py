@@ -304,3 +304,20 @@ def test_a_table_without_names_needs_all_columns(
     assert main(["evaluate", str(run), "--dataset", str(tmp_path / "less.csv")]) == 1
     said = capsys.readouterr().err
     assert "has 3 columns and no header line, but the run's table had a 'column 4'" in said
+
+
+@pytest.mark.parametrize("what", ["normalise", "normalise_targets"])
+def test_made_up_numbers_of_weight_zero_are_told(
+    what: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    x, t = X.copy(), X @ [1.0, 2.0, 3.0]
+    if what == "normalise":
+        x[W == 0, 1] = -999
+    else:
+        t[W == 0] = -999
+    settings = {what: "standard", "sample_weight": W, "progress": True, "epochs": 1}
+    line = Network(3, [Dense(1)])
+    for i, data in enumerate([(X, X[:, 0]), (x, t)]):
+        fit(line, data, **settings, out=tmp_path / f"{i}")
+        said = capsys.readouterr().err
+        assert (f"far from all others, and count in the statistics of {what}" in said) is bool(i)
