@@ -18,6 +18,7 @@ from dptrain.data.frames import check_rows, columns_of, names_of
 from dptrain.data.inputs import check_finite
 from dptrain.data.pickled import PICKLES
 from dptrain.data.rescaling import ScaleWarning, change_for, changed, scale_of
+from dptrain.data.rounding import lost_before
 from dptrain.data.targets import are_one_hot
 from dptrain.errors import CheckpointError, DataError, DptrainError, ShapeError, UsageError
 from dptrain.evaluation.classification import Classification, classification
@@ -265,6 +266,8 @@ class TrainedNetwork:
         if doubt:
             warnings.warn(doubt, ScaleWarning, stacklevel=4)
         if self.experiment.input_offsets is not None:  # before digits are lost
+            if lost := lost_before(x.dtype, self.experiment.input_offsets):
+                warnings.warn(lost, ScaleWarning, stacklevel=4)
             x = x.astype(np.float64) - np.reshape(self.experiment.input_offsets, shape)
         samples = changed(x, change, self.parameters.dtype)
         flat = x.reshape(len(x), -1)

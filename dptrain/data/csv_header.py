@@ -285,6 +285,11 @@ def _position(
             f"{file}: {setting}={name!r} names a column, but the file has no header line; "
             f"add one, or give its number from 1{', first or last' * (setting == 'label')}"
         )
+    if not header:
+        raise DataError(
+            f"{file}: has {len(names)} columns and no header line, but the run's table had a "
+            f"{name!r}; give all columns of that table, in their order"
+        )
     use = " for the label" if setting == "label" else ""
     near = suggestion(name, names)
     has = ", ".join(map(repr, names[:_MOST_NAMES])) + ", …" * (len(names) > _MOST_NAMES)

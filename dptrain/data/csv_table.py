@@ -9,7 +9,7 @@ import itertools
 import math
 import re
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -171,13 +171,7 @@ def _rows(path: Path) -> Iterator[Iterator[_Row]]:
         text = io.TextIOWrapper(stream, encoding="utf-8-sig", newline="")
         try:
             first = [text.readline(), text.readline()]
-            lines = itertools.chain(first, text)
-            reader = csv.reader(lines, delimiter=_delimiter(first), skipinitialspace=True)
-            yield (
-                (reader.line_num, cells)
-                for cells in reader
-                if len(cells) > 1 or any(cell.strip() for cell in cells)
-            )
+            yield _filled(str(path), itertools.chain(first, text), _delimiter(first))
         except UnicodeDecodeError as error:
             marks = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
             encoding = "UTF-16" if error.object.startswith(marks) else "CP949"
@@ -186,8 +180,38 @@ def _rows(path: Path) -> Iterator[Iterator[_Row]]:
                 f"{path}: not a text file in UTF-8 ({error.reason}); save it as CSV UTF-8, or "
                 f"convert it, as with {command}"
             ) from None
-        except csv.Error as error:
-            raise DataError(f"{path}: line {reader.line_num}: {error}") from None
+
+
+def _filled(file: str, lines: Iterable[str], delimiter: str) -> Iterator[_Row]:
+    """Yield the rows that are not blank; a quote that is never closed would take all the others."""
+    ended = False
+
+    def ending() -> Iterator[str]:
+        nonlocal ended
+        yield from lines
+        ended = True
+        yield "\n"  # a blank row, unless it falls into a cell that is still open
+
+    reader = csv.reader(ending(), delimiter=delimiter, skipinitialspace=True)
+    first = 1
+
+    def is_open() -> DataError:
+        return DataError(
+            f"{file}: line {first}: a quote is opened in the row that begins here, and never "
+            "closed; close it, or write it twice within quotes"
+        )
+
+    try:
+        for cells in reader:
+            if len(cells) > 1 or any(cell.strip() for cell in cells):
+                if ended:
+                    raise is_open()
+                yield reader.line_num, cells
+            first = reader.line_num + 1
+    except csv.Error as error:
+        if reader.line_num > first:  # a cell of so many lines that it is too large
+            raise is_open() from None
+        raise DataError(f"{file}: line {reader.line_num}: {error}") from None
 
 
 def _delimiter(lines: list[str]) -> str:

@@ -82,6 +82,18 @@ def offsets_of(values: Rows, dtype: np.dtype[Any]) -> tuple[float, ...]:
     return tuple(offsets.reshape(-1).tolist()) if offsets.any() else ()
 
 
+def lost_before(dtype: np.dtype[Any], offsets: Sequence[float]) -> str:
+    """Return what to say of inputs in a dtype that has lost what offsets were to save, or ""."""
+    largest = max(map(abs, offsets))
+    if dtype.kind != "f" or dtype.itemsize >= 8:
+        return ""
+    spacing = 2.0 ** math.floor(math.log2(largest)) * float(np.finfo(dtype).eps)
+    return (
+        f"the network was trained on float64 with means up to {largest:g}, and these are {dtype}, "
+        f"which holds such numbers to the nearest {spacing:g} only; give float64"
+    )
+
+
 def _losses(values: Rows, dtype: np.dtype[Any]) -> _Losses | None:
     if values.dtype.itemsize <= 2 or np.can_cast(values.dtype, dtype):
         return None

@@ -76,7 +76,8 @@ def write_folder(
     inputs: dict[str, Rows] = {"x_train": _centred(data.x_train, found)}
     outputs: dict[str, NDArray[Any]] = {"t_train": targets.train}
     if data.w_train is not None:
-        what = "sample_weight" if form is None else f"the column {form.row_weights!r}"
+        column = None if form is None else form.row_weights  # a data frame's form names none
+        what = "sample_weight" if column is None else f"the column {column!r}"
         outputs["w_train"] = checked_weights(data.w_train, len(data.x_train), what)
     if data.x_test is not None and targets.test is not None:
         inputs["x_test"] = _centred(data.x_test, found)

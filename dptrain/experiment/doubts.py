@@ -1,6 +1,10 @@
 """What a run is warned of before it begins: it can be computed, but hardly what is wanted."""
 
 from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from dptrain.arithmetic.shards import shard_sizes
 from dptrain.data.rounding import TARGETS
@@ -12,6 +16,8 @@ from dptrain.nn.composite import Residual
 from dptrain.nn.network import Network
 from dptrain.nn.row import Placed, place
 from dptrain.own.network import OwnNetwork
+
+_PIECE = 1 << 12  # rows looked at together
 
 
 def doubts(job: Job) -> list[str]:
@@ -25,6 +31,7 @@ def doubts(job: Job) -> list[str]:
         *dataset.notes,
         *missing_classes(dataset),
         *_rounding(job),
+        *_uncounted(job),
         *_single_rows(job),
         *data_doubts(job),
     ]
@@ -45,6 +52,36 @@ def _rounding(job: Job) -> Iterator[str]:
             f"{each.mean:g}, its deviation {each.deviation:g}, and there numbers lie "
             f"{each.spacing:g} apart; {remedy}take the mean off the data"
         )
+
+
+def _uncounted(job: Job) -> Iterator[str]:
+    """Look for rows of weight 0 with made-up numbers, which decide what others are scaled by."""
+    train, e = job.dataset.train, job.experiment
+    if train.weights is None:
+        return
+    rows = np.arange(len(train.weights)) if train.index is None else train.index
+    counted, others = (rows[(train.weights[rows] == 0) == none] for none in (False, True))
+    for setting, values in (("normalise", train.inputs), ("normalise_targets", train.targets)):
+        if getattr(e, setting) == "none" or not len(others):
+            continue
+        low, high = _range(values, counted)
+        least, most = _range(values, others)
+        far = (high > low) & ((least < 2 * low - high) | (most > 2 * high - low))
+        if far.any():
+            yield (
+                f"rows of weight 0 hold {'inputs' if setting == 'normalise' else 'targets'} far "
+                f"from all others, and count in the statistics of --{setting.replace('_', '-')} "
+                "like these; take them out if their numbers are made up"
+            )
+
+
+def _range(values: NDArray[Any], rows: NDArray[np.intp]) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Return the least and the largest of each column of some rows, in float64."""
+    low, high = np.inf, -np.inf
+    for first in range(0, len(rows), _PIECE):
+        piece = values[rows[first : first + _PIECE]].astype(np.float64)
+        low, high = np.minimum(low, piece.min(axis=0)), np.maximum(high, piece.max(axis=0))
+    return np.asarray(low), np.asarray(high)
 
 
 def _single_rows(job: Job) -> Iterator[str]:

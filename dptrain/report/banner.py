@@ -10,6 +10,7 @@ from dptrain.experiment.execution import Execution, exchange_of
 from dptrain.experiment.job import Job
 from dptrain.nn.losses import LOSSES, AnyLoss
 from dptrain.nn.network import Network
+from dptrain.nn.regression import Huber
 from dptrain.own.network import OwnNetwork
 from dptrain.own.origin import own_name
 
@@ -92,8 +93,9 @@ def target_lines(job: Job) -> list[str]:
     scale = job.experiment.target_scale
     if scale is None:
         return []
+    what = "losses and huber_delta" if isinstance(job.loss, Huber) else "losses"
     return [
-        f"targets   standardised by the training rows: {scale}; losses are in these units, "
+        f"targets   standardised by the training rows: {scale}; {what} are in these units, "
         "predictions in the targets' own"
     ]
 

@@ -10,6 +10,7 @@ import dptrain
 from dptrain import Dense, Network
 from dptrain.cli.__main__ import main
 from dptrain.data.prepared import prepare, prepare_arrays
+from dptrain.data.rescaling import ScaleWarning
 from dptrain.onnx_export.check import run_model
 from dptrain.onnx_export.model import onnx_model
 from dptrain.trained import load_run
@@ -61,6 +62,17 @@ def test_all_that_take_the_run_later(tmp_path: Path, capsys: pytest.CaptureFixtu
     trained, _ = load_run(run)
     put_out = run_model(onnx_model(trained).SerializeToString(), FAR)
     assert np.abs(put_out - trained.outputs(FAR)).max() < 1e-5
+
+
+def test_inputs_that_have_lost_their_digits_before_are_told(tmp_path: Path) -> None:
+    found = fit(FAR, epochs=1, out=tmp_path / "run").network
+    near = fit(PLAIN, epochs=1, out=tmp_path / "near").network
+    for judge in (found.predict, found.outputs, lambda x: found.evaluate(x, LATE)):
+        with pytest.warns(ScaleWarning, match="float32, which .* to the nearest 128 only"):
+            judge(FAR.astype(np.float32))
+    found.predict(FAR)  # of which nothing is said, as warnings are errors
+    found.predict(np.rint(FAR).astype(np.int64))
+    near.predict(PLAIN.astype(np.float32))
 
 
 def test_runs_whose_columns_lose_nothing_are_what_they_were(tmp_path: Path) -> None:

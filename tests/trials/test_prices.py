@@ -31,7 +31,7 @@ def fit(t: Any, network: Any = LINE, **settings: Any) -> dptrain.Result:
         "workers": 1,
         "normalise_targets": "standard",
     }
-    return dptrain.fit(network, (X, t), progress=False, **(given | settings))
+    return dptrain.fit(network, (X, t), **({"progress": False} | given | settings))
 
 
 @pytest.mark.parametrize("offset", [0.0, 1.7e9, -2e14])
@@ -105,6 +105,16 @@ def test_all_that_take_the_run_later(tmp_path: Path, capsys: pytest.CaptureFixtu
         assert np.abs(put_out - trained.predict(X)).max() < 1e-3
     with pytest.raises(UsageError, match="the book's files have no place; write an"):
         book_params(trained)
+
+
+@pytest.mark.parametrize(("loss", "what"), [("huber", " and huber_delta"), ("log-cosh", "")])
+def test_it_is_told_in_which_units_huber_delta_is(
+    loss: Any, what: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """5000 would be a price's, and of standardised targets more than any error."""
+    delta = {"huber_delta": 5000.0} if loss == "huber" else {}
+    fit(STRAIGHT, epochs=1, loss=loss, **delta, progress=True, out=tmp_path / "run")
+    assert f"; losses{what} are in these units, predictions" in capsys.readouterr().err
 
 
 def test_a_network_that_is_trained_on_keeps_its_units(

@@ -14,6 +14,7 @@ from dptrain.data.sampling import epoch_order
 from dptrain.errors import DataError, UsageError
 from dptrain.experiment.files import read_toml
 from dptrain.gradcheck.calls import check
+from tests.trials.test_table_matching import Frame
 
 Array = NDArray[Any]
 
@@ -29,7 +30,7 @@ PLAIN: dict[str, Any] = {
 }  # fmt: skip
 
 
-def fit(network: Network = DEEP, data: tuple[Array, Array] = (X, T), **settings: Any) -> Any:
+def fit(network: Network = DEEP, data: tuple[Any, Array] = (X, T), **settings: Any) -> Any:
     return dptrain.fit(network, data, **(PLAIN | settings))
 
 
@@ -145,6 +146,12 @@ def test_evaluations_count_rows_alike(tmp_path: Path) -> None:
 def test_what_is_no_weight(given: Any, said: str) -> None:
     with pytest.raises(DataError, match=said):
         fit(sample_weight=given)
+
+
+@pytest.mark.parametrize("given", [W[:59], W[:, np.newaxis], -W, np.zeros(60)])
+def test_weights_beside_a_frame_are_called_what_they_are(given: Any) -> None:
+    with pytest.raises(DataError, match=r"^sample_weight h"):
+        fit(data=(Frame(["a", "b", "c"], X), T), sample_weight=given)
 
 
 def test_rows_left_without_weight() -> None:
@@ -281,3 +288,36 @@ def test_other_tables_need_no_weights(tmp_path: Path, capsys: pytest.CaptureFixt
     capsys.readouterr()
     assert main(["evaluate", str(run), "--dataset", str(bare)]) == 1
     assert "has no column 'c'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("settings", [["--row-weights", "1"], ["--columns", "2,3"]])
+def test_a_table_without_names_needs_all_columns(
+    settings: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It was asked whether column 5 was meant to be column 4."""
+    rows = [f"{w},{a:.3f},{b:.3f},{t}" for w, (a, b), t in zip(W, X[:, :2], T, strict=True)]
+    (tmp_path / "all.csv").write_text("\n".join(rows))
+    (tmp_path / "less.csv").write_text("\n".join(row.partition(",")[2] for row in rows))
+    run = tmp_path / "run"
+    assert trained("--dataset", tmp_path / "all.csv", *settings, "--out", run) == 0
+    assert main(["evaluate", str(run), "--dataset", str(tmp_path / "all.csv")]) == 0
+    assert main(["evaluate", str(run), "--dataset", str(tmp_path / "less.csv")]) == 1
+    said = capsys.readouterr().err
+    assert "has 3 columns and no header line, but the run's table had a 'column 4'" in said
+
+
+@pytest.mark.parametrize("what", ["normalise", "normalise_targets"])
+def test_made_up_numbers_of_weight_zero_are_told(
+    what: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    x, t = X.copy(), X @ [1.0, 2.0, 3.0]
+    if what == "normalise":
+        x[W == 0, 1] = -999
+    else:
+        t[W == 0] = -999
+    settings = {what: "standard", "sample_weight": W, "progress": True, "epochs": 1}
+    line = Network(3, [Dense(1)])
+    for i, data in enumerate([(X, X[:, 0]), (x, t)]):
+        fit(line, data, **settings, out=tmp_path / f"{i}")
+        said = capsys.readouterr().err
+        assert (f"far from all others, and count in the statistics of {what}" in said) is bool(i)

@@ -182,6 +182,31 @@ def test_damage_far_behind_is_told_with_line_and_column(name: str, tmp_path: Pat
         prepare(str(tmp_path / "a.csv"), dtype="float32")
 
 
+@pytest.mark.parametrize("column", [3, 5])
+@pytest.mark.parametrize("pieces", [True, False])
+def test_a_quote_that_is_never_closed_takes_no_rows(
+    column: int, pieces: bool, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    """In the label it made one class of all rows behind it."""
+    if pieces:
+        request.getfixturevalue("small_pieces")
+    rows = rows_of("words")
+    cells = rows[500].split(",")
+    cells[column] = f'"{cells[column]}'
+    rows[500] = ",".join(cells)
+    path = tmp_path / "a.csv"
+    path.write_text("\n".join(rows))
+    for more in ([], ["1" * 200_000]):  # which is more than a cell may hold
+        path.write_text("\n".join([*rows, *more]))
+        with pytest.raises(DataError, match="line 501: a quote is opened in the row that b"):
+            prepare(str(path), dtype="float32")
+    cells[column] = f'{cells[column]}"'  # the same in quotes as without
+    for mark in ("", "\n", "\r\n"):
+        path.write_bytes(f"{chr(10).join([*rows[:500], ','.join(cells)])}{mark}".encode())
+        t = np.load(prepare(str(path), dtype="float32") / "t_train.npy")
+        assert np.array_equal(t, np.array([1, 0, 2])[np.arange(500) % 3])
+
+
 LABELS = {
     "a word": ("x", "line 501: the label 'x' is text, while other labels are fractions"),
     "not finite": ("inf", "line 501: the label inf is not a finite number"),
