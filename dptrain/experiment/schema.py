@@ -351,7 +351,10 @@ class Settled(Experiment, frozen=True, kw_only=True, forbid_unknown_fields=True)
 OWN_LAYERS = "network"
 
 # Settings that runs record, and nobody gives.
-RECORDED = ("model_digest", "model_state", "init_digest", "dataset_digest")
+RECORDED = (
+    *("model_digest", "model_state", "init_digest", "dataset_digest"),
+    *("input_scale", "input_offsets", "target_scale"),
+)
 
 # Settings of models that are given by name.
 MODEL_FIELDS = ("activation", "norm", "dropout", "init", "init_std")
