@@ -27,26 +27,21 @@ from dptrain.machine.memory import available_memory
 CACHE_VARIABLE = "DPTRAIN_CACHE"
 _EXACT = "exact targets"  # no class is called so, as such targets have none
 
+PLAIN = Choices()  # of whoever says nothing
+
 
 def prepare(
     reference: str,
+    choices: Choices = PLAIN,
     *,
     dtype: DtypeName,
-    label: str | None = None,
-    columns: Sequence[str] | None = None,
-    header: bool | None = None,
-    task: Task | None = None,
-    class_names: Sequence[str] = (),
-    transpose: bool = False,
-    row_weights: str | None = None,
-    exact: bool = False,
     exact_targets: bool = False,
     offsets: Offsets = None,
 ) -> Path:
     """Return the folder of the prepared data set, made now unless the cache has it.
 
-    ``reference`` is that of ``read_source``, and the other arguments are those of ``Choices``, with
-    the same errors; the inputs are converted to ``dtype``, and so are targets to predict unless
+    ``reference`` is that of ``read_source``, and ``choices`` say how it is read, with the same
+    errors; the inputs are converted to ``dtype``, and so are targets to predict unless
     ``exact_targets`` leaves them in float64. ``offsets`` are taken off the inputs before;
     ``"find"`` takes off what keeps the digits of columns that lose most of them, if there are any.
     The folder lies in the folder that DPTRAIN_CACHE names, otherwise in the user's cache folder,
@@ -56,10 +51,10 @@ def prepare(
     _check_dtype(dtype)
     source = find_source(reference)
     name, origin = _as_text(source.name), _as_text(reference)
-    choices = Choices(label, columns, header, task, class_names, transpose, row_weights, exact)
     form = form_of(source, choices)
     digest = _source_digest(source, form, choices)
-    key = [str(FORMAT_VERSION), digest, name, dtype, *class_names, *[_EXACT] * exact_targets]
+    names = choices.class_names
+    key = [str(FORMAT_VERSION), digest, name, dtype, *names, *[_EXACT] * exact_targets]
 
     def made(offsets: Offsets) -> Path:
         centred = [] if offsets is None else [f"without {offsets}"]
@@ -67,17 +62,17 @@ def prepare(
         if meta_if_whole(folder):
             return folder
         with _enough_memory(reference, source), Room(cache_folder()) as room:
-            data = named_classes(read(source, choices, room), class_names)
+            data = named_classes(read(source, choices, room), names)
             if _source_digest(source, form, choices) != digest:
                 raise DataError(f"{reference}: changed while it was read; try again")
             write_folder(
                 folder,
-                transposed(data) if transpose else data,
+                transposed(data) if choices.transpose else data,
                 name=name,
                 source=origin,
                 digest=digest,
                 dtype=dtype,
-                task=task,
+                task=choices.task,
                 exact_targets=exact_targets,
                 offsets=offsets,
                 form=form,

@@ -14,7 +14,7 @@ from dptrain.data.rescaling import ScaleWarning, change_for
 from dptrain.data.source import PACKAGED, Kind, find_source
 from dptrain.errors import DataError, ShapeError
 from dptrain.experiment.job import Job
-from dptrain.experiment.job_data import choices_of, opened_data, prepared_data
+from dptrain.experiment.job_data import data_choices, opened_data, prepared_data
 from dptrain.experiment.names import TaskName
 from dptrain.experiment.schema import Settled
 from dptrain.own.origin import Origin, demand
@@ -62,7 +62,9 @@ def evaluation_job(
 def _is_own_data(experiment: Settled) -> bool:
     """Return whether a data set is the one that the run was trained on, wherever it lies."""
     try:
-        return data_digest(experiment.dataset, choices_of(experiment)) == experiment.dataset_digest
+        return (
+            data_digest(experiment.dataset, data_choices(experiment)) == experiment.dataset_digest
+        )
     except DataError:
         if experiment.row_weights is None:
             raise

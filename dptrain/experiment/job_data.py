@@ -53,22 +53,15 @@ def prepared_data(
         )
     return prepare(
         experiment.dataset,
+        data_choices(experiment, class_names),
         dtype=experiment.dtype,
-        label=experiment.label,
-        columns=experiment.columns,
-        header=experiment.header,
-        task=experiment.task,
-        class_names=class_names,
-        transpose=experiment.transpose,
-        row_weights=experiment.row_weights,
-        exact=recorded and experiment.header is not None,
         exact_targets=experiment.normalise_targets != "none",
         offsets=offsets_for(experiment, centred=centred),
     )
 
 
-def choices_of(experiment: Experiment) -> Choices:
-    """Return what is chosen of a data set that is read."""
+def data_choices(experiment: Experiment, class_names: Sequence[str] = ()) -> Choices:
+    """Return how an experiment's data set is read; ``class_names`` are of `prepared_data`."""
     e = experiment
     exact = e.dataset_digest is not None and e.header is not None
     return Choices(
@@ -76,9 +69,10 @@ def choices_of(experiment: Experiment) -> Choices:
         e.columns,
         e.header,
         e.task,
-        transpose=e.transpose,
-        row_weights=e.row_weights,
-        exact=exact,
+        class_names,
+        e.transpose,
+        e.row_weights,
+        exact,
     )
 
 

@@ -64,7 +64,7 @@ from dptrain.protocol.messages import (
     Stop,
 )
 from dptrain.protocol.patience import MULTIPLE, Patience
-from dptrain.protocol.table import Row
+from dptrain.protocol.table import Row, after
 from dptrain.protocol.training import Training
 
 Instructions = list[Instruction]
@@ -103,14 +103,11 @@ class CoordinatorMachine:
         subject = event.message if isinstance(event, Heard) else event
         row = TRANSITIONS.get((self.state, type(subject)))
         found = self._out_of_place(event) if row is None else row.handler(self, event)
-        if isinstance(found, Done):
-            assert row is not None
-            assert row.then is not None
-            self.state, found = row.then, found.instructions
-        if any(isinstance(each, End) for each in found):
+        self.state, instructions = after(row, found, self.state)
+        if any(isinstance(each, End) for each in instructions):
             self.state = State.OVER
-            return [*self._to_all(Stop("the run has failed")), *found]
-        return found
+            return [*self._to_all(Stop("the run has failed")), *instructions]
+        return instructions
 
     def hello(self, event: Heard[Hello]) -> Instructions:
         """Let the admission challenge a newcomer."""

@@ -10,6 +10,7 @@ from typing import Generic, NamedTuple, TypeVar
 
 from dptrain.errors import DptrainError
 from dptrain.protocol.messages import Message
+from dptrain.protocol.table import Completed
 
 
 class State(enum.Enum):
@@ -216,7 +217,5 @@ Instruction = (
 )
 
 
-class Done(NamedTuple):
+class Done(Completed[Instruction]):
     """What to do, when the work of a state is complete."""
-
-    instructions: list[Instruction]

@@ -4,6 +4,7 @@ from typing import Generic, NamedTuple, TypeVar
 
 H = TypeVar("H")
 S = TypeVar("S")
+I = TypeVar("I")  # noqa: E741 - an instruction
 
 
 class Row(NamedTuple, Generic[H, S]):
@@ -16,3 +17,24 @@ class Row(NamedTuple, Generic[H, S]):
 
     handler: H
     then: S | None = None
+
+
+class Completed(NamedTuple, Generic[I]):
+    """What to do, when the work of a state is complete."""
+
+    instructions: list[I]
+
+
+def after(row: Row[H, S] | None, found: list[I] | Completed[I], state: S) -> tuple[S, list[I]]:
+    """Return the state that a handler leaves behind, and its instructions.
+
+    Args:
+        row: of the table; None where it has none for the event.
+        found: what its handler has returned.
+        state: in which it was called.
+    """
+    if not isinstance(found, Completed):
+        return state, found
+    assert row is not None
+    assert row.then is not None
+    return row.then, found.instructions

@@ -29,7 +29,7 @@ from dptrain.protocol.messages import (
     Welcome,
 )
 from dptrain.protocol.patience import Silence
-from dptrain.protocol.table import Row
+from dptrain.protocol.table import Completed, Row, after
 
 
 class State(enum.Enum):
@@ -148,10 +148,8 @@ Instruction = Send | Build | Take | TakeTable | Compute | Run | Score | Exit
 Instructions = list[Instruction]
 
 
-class Done(NamedTuple):
+class Done(Completed[Instruction]):
     """What to do, when the work of a state is complete."""
-
-    instructions: Instructions
 
 
 JOIN_TIMEOUT = 60.0
@@ -188,13 +186,10 @@ class WorkerMachine:
         subject = event.message if isinstance(event, Heard) else event
         row = TRANSITIONS.get((self.state, type(subject)))
         found = self._out_of_place(subject) if row is None else row.handler(self, event)
-        if isinstance(found, Done):
-            assert row is not None
-            assert row.then is not None
-            self.state, found = row.then, found.instructions
-        if any(isinstance(each, Exit) for each in found):
+        self.state, instructions = after(row, found, self.state)
+        if any(isinstance(each, Exit) for each in instructions):
             self.state = State.OVER
-        return found
+        return instructions
 
     def _out_of_place(self, subject: object) -> Instructions:
         if self.state is State.OVER:

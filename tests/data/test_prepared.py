@@ -106,8 +106,8 @@ def test_the_key_is_the_contents_the_name_the_label_and_the_dtype(
     folders = [
         prepare(str(path), dtype="float32"),
         prepare(str(path), dtype="float64"),
-        prepare(str(path), dtype="float32", label="u"),
-        prepare(str(path), dtype="float32", label="v"),
+        prepare(str(path), Choices(label="u"), dtype="float32"),
+        prepare(str(path), Choices(label="v"), dtype="float32"),
     ]
     path.write_text("u,v\n1,0\n0,2\n")
     folders.append(prepare(str(path), dtype="float32"))
