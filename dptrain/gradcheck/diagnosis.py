@@ -1,7 +1,10 @@
 """What kind of mistake a failed comparison looks like."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import Generic, NamedTuple, TypeVar
+
+Change = TypeVar("Change")
 
 # A kind of mistake that leaves more than this part of the deviation unexplained is not named.
 EXPLAINS = 0.1
@@ -25,6 +28,43 @@ class Diagnosis:
     kind: str
     sentence: str
     residual: float
+
+
+class Mistake(NamedTuple, Generic[Change]):
+    """A known mistake: one row of a catalogue.
+
+    Attributes:
+        kind: such as ``"weight-decay-multiplied"``.
+        sentence: the same for a reader.
+        change: what is done differently, as the part of the reference takes it that predicts what
+            comes of it.
+    """
+
+    kind: str
+    sentence: str
+    change: Change
+
+
+def weighed(
+    mistakes: Iterable[Mistake[Change]], left: Callable[[Change], float]
+) -> list[Diagnosis]:
+    """Return what each mistake would leave unexplained, in the order of the mistakes.
+
+    What is predicted is computed with code and data that may be broken: a mistake whose prediction
+    raises explains nothing, and the others are tried all the same.
+
+    Args:
+        mistakes: that are possible.
+        left: the part of the deviation that a change leaves, from 0 to 1.
+    """
+    found = []
+    for each in mistakes:
+        try:
+            residual = left(each.change)
+        except Exception:  # noqa: BLE001 - see above
+            residual = 1.0
+        found.append(Diagnosis(each.kind, each.sentence, residual))
+    return found
 
 
 def ranked(found: Iterable[Diagnosis]) -> list[Diagnosis]:
