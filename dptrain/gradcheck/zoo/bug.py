@@ -1,27 +1,15 @@
-"""What a deliberate bug is: a small patch of one named place, applied at run time."""
+"""What a deliberate bug is: one row, with the piece of the real source that is exchanged."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
+from dptrain.gradcheck.zoo.source import Source
 
-class Patches:
-    """Replaces attributes of modules and classes, and puts them back."""
+# How many workers every habitat is run with.
+WORLD = 3
 
-    def __init__(self) -> None:
-        self._undo: list[tuple[Any, str, Any]] = []
-
-    def replace(self, owner: Any, name: str, make: Callable[[Any], Any]) -> None:
-        """Replace ``owner.name`` by what ``make`` makes of it."""
-        original = owner.__dict__[name]
-        self._undo.append((owner, name, original))
-        setattr(owner, name, make(original))
-
-    def undo(self) -> None:
-        """Put everything back, the last first."""
-        while self._undo:
-            owner, name, original = self._undo.pop()
-            setattr(owner, name, original)
+BOTH = ("shared", "star")
+SHARED, STAR = BOTH[:1], BOTH[1:]
 
 
 @dataclass(frozen=True)
@@ -31,22 +19,27 @@ class Bug:
     Attributes:
         name: such as ``"mean-of-means"``; unique.
         kind: the class of bugs that the diagnosis is to name first, such as ``"mean-of-means"``.
-        sentence: what is wrong, and in which system it was seen.
-        patch: applies it.
-        place: the processes it is applied in: the workers, the coordinator, or, where all of them
+        sentence: what is wrong.
+        wrong: what is exchanged in the source.
+        seen_in: where it was seen, such as ``"pytorch #25162"``; empty where nobody has told.
+        place: the processes it is let loose in: the workers, the coordinator, or, where all of them
             share the code (as layers), all.
         habitat: name of the experiment in which it shows.
-        exchange: the exchanges that have the place it patches.
-        rank: the only rank it is applied to; None for all.
+        exchange: the exchanges that have the place where it is.
         equivalent: whether it changes nothing in its habitat, so that it must pass.
     """
 
     name: str
     kind: str
     sentence: str
-    patch: Callable[[Patches], None]
+    wrong: Source | tuple[Source, ...]
+    seen_in: str = ""
     place: Literal["worker", "coordinator", "all"] = "worker"
     habitat: str = "plain"
-    exchange: tuple[str, ...] = ("shared",)
-    rank: int | None = None
+    exchange: tuple[str, ...] = BOTH
     equivalent: bool = False
+
+    @property
+    def sources(self) -> tuple[Source, ...]:
+        """Everything that is exchanged."""
+        return (self.wrong,) if isinstance(self.wrong, Source) else self.wrong

@@ -11,13 +11,13 @@ from dptrain.gradcheck.diagnosis import Diagnosis
 from dptrain.gradcheck.distributed import Way
 from dptrain.gradcheck.subject import Subject
 from dptrain.gradcheck.verdict import Verdict
-from dptrain.gradcheck.zoo.bug import Bug, Patches
+from dptrain.gradcheck.zoo.bug import WORLD, Bug
 from dptrain.gradcheck.zoo.catalogue import BUGS
 from dptrain.gradcheck.zoo.habitats import AFTER_THE_REDUCE, HABITATS, RESUMED, weights
+from dptrain.gradcheck.zoo.source import changed, given
 from dptrain.launch.local import WORKER, Program
 from dptrain.launch.nursery import Nursery, nursery
 
-WORKERS = 3
 # What the zoo must reach: of the bugs that change anything, so many found, so many named rightly.
 KILLED, NAMED = 0.98, 0.90
 
@@ -100,7 +100,7 @@ def catch(bug: Bug, forks: Program | None = None) -> Caught:
     dtype = subject.experiment.dtype
     points = {bug.habitat: weights(bug.habitat, subject.job(dtype))}
     plan = Plan(
-        [Way(bug.exchange[0], WORKERS)],
+        [Way(bug.exchange[0], WORLD)],
         dtypes=(dtype,),
         numerical=False,
         beyond=not bug.equivalent,
@@ -109,16 +109,13 @@ def catch(bug: Bug, forks: Program | None = None) -> Caught:
         first_step=RESUMED.get(bug.habitat, 0),
         first_only=True,
     )
-    patches = Patches()
-    if bug.place != "worker":
-        bug.patch(patches)
+    for rank in range(WORLD):  # a worker that cannot have the bug would fail, too
+        changed(bug.sources, rank)
     workers = forks if isinstance(forks, Nursery) else None
     if workers is not None and bug.place != "coordinator":
         workers = workers.given(bug.name)
-    try:
+    with given(changed(bug.sources if bug.place != "worker" else ())):
         report = Check(subject, plan, points).run(workers)
-    finally:
-        patches.undo()
     diagnoses = report.failures[0].diagnoses if report.failures else ()
     killed = report.verdict is Verdict.FAIL
     return Caught(bug, killed, report.blamed, diagnoses, time.perf_counter() - began)
