@@ -12,7 +12,7 @@ if __name__ == "__main__":
     with contextlib.ExitStack() as stack:
 
         def infected(connection: Connection) -> WorkerShell:
-            """Let the bug loose once it is known which rank this is."""
+            """Let the bug loose as soon as it is known which rank this is."""
             stack.enter_context(given(changed(BUGS[sys.argv[1]].sources, connection.rank)))
             return WorkerShell(connection)
 
