@@ -13,14 +13,10 @@ import pytest
 from threadpoolctl import threadpool_limits
 
 from dptrain.arithmetic.tree import additions
-from dptrain.errors import DptrainError
-from dptrain.exchange.engine import State
-from dptrain.exchange.inline import InlineEngine
 from dptrain.exchange.rank import Rank, Share
-from dptrain.experiment.job import Job
-from dptrain.experiment.schema import Experiment, Settled
+from dptrain.experiment.schema import Experiment
 from dptrain.experiment.validate import build
-from dptrain.gradcheck.distributed import Way, begin, engine, recording, steps
+from dptrain.gradcheck.distributed import Step, Way
 from dptrain.gradcheck.subject import Subject
 from dptrain.gradcheck.zoo.bug import WORLD, Bug, Source
 from dptrain.gradcheck.zoo.catalogue import BUGS
@@ -29,12 +25,11 @@ from dptrain.gradcheck.zoo.runner import PROGRAM
 from dptrain.gradcheck.zoo.source import StaleSourceError, changed, exchanged, function_at, given
 from dptrain.launch.local import WORKER, Program
 from dptrain.launch.nursery import Nursery, nursery
+from tests.gradcheck.mutation.battery import Told, carried_out
 
-STEPS = 3
-NOTHING = State(np.empty(0), [])
-ROWS = np.array([3, 3, 3, 2, 2])  # of the shards of the first step
+LR = 0.01  # of the plain habitat
+N, ROWS = 13, np.array([3, 3, 3, 2, 2])  # in the first step, and of its shards
 OF_RANKS = np.array([6, 6, 5, 5, 2])  # rows of the rank that has the shard
-N = 13
 # The share of each shard in the first gradient.
 SHARES: dict[str, Any] = {
     "mean-of-means": N / (WORLD * OF_RANKS),
@@ -54,6 +49,13 @@ SHARES: dict[str, Any] = {
     "softmax-without-mean": N,
     "mean-twice": 1 / N,
 }
+# Of the exchanges that a bug is in, the zoo takes the first; of layers any one tells enough.
+OTHERS = [
+    (bug, exchange)
+    for bug in BUGS.values()
+    if bug.place != "all" or bug.habitat in AFTER_THE_REDUCE
+    for exchange in bug.exchange[not bug.equivalent :]
+]
 
 
 class Forks(NamedTuple):
@@ -61,10 +63,6 @@ class Forks(NamedTuple):
 
     right: Program
     wrong: Program
-
-    def of(self, bug: Bug) -> Program:
-        assert isinstance(self.wrong, Nursery)
-        return self.right if bug.place == "coordinator" else self.wrong.given(bug.name)
 
 
 @pytest.fixture(scope="module")
@@ -74,63 +72,18 @@ def forks() -> Iterator[Forks]:
         yield Forks(right, wrong)
 
 
-class Habitat(NamedTuple):
-    """A habitat; where it can, its optimizer's state is the reduced gradient."""
-
-    experiment: Settled
-    subject: Subject
-    begins: State
-
-    @property
-    def job(self) -> Job:
-        """Return a new job, since also that may be made with a bug."""
-        return self.subject.job(self.subject.experiment.dtype, self.experiment)
-
-
-@cache
-def habitat(name: str) -> Habitat:
-    subject = Subject(build(Experiment, HABITATS[name], name))
-    settled = subject.settled(subject.experiment.dtype)
-    found = Habitat(settled if name in AFTER_THE_REDUCE else recording(settled), subject, NOTHING)
-    state = begin(found.job, weights(name, found.job))
-    for step in steps(InlineEngine(found.job, state.parameters, state.slots), 0, first(name)):
-        state = step.after
-    return found._replace(begins=state)
-
-
-def first(name: str) -> int:
-    return RESUMED.get(name, 0)
-
-
-def outcome(name: str, way: Way, worker: Program = WORKER) -> tuple[list[Any], str]:
-    """Return the gradients (or first moments) of a habitat's steps, and all that a run comes to."""
-    place = habitat(name)
-    job, data = place.job, place.subject.data(place.subject.experiment.dtype)
-    gradients: list[Any] = []
-    told: list[Any] = []
-    try:
-        with engine(job, data, way, place.begins, first(name), worker=worker) as found:
-            for step in steps(found, first(name), STEPS):
-                gradients += map(np.copy, step.after.slots[:1])
-                arrays = (step.after.parameters, *step.after.slots)
-                told.append((step.loss, *(each.tobytes() for each in arrays)))
-            told.append(found.evaluate("train"))
-    except DptrainError as error:
-        told.append(type(error).__name__)
-    return gradients, repr(told)
-
-
-def infected(bug: Bug, exchange: str, forks: Forks) -> tuple[list[Any], str]:
-    """Return the outcome of a bug's habitat with the bug."""
-    habitat(bug.habitat)  # begins without
+def infected(bug: Bug, exchange: str, forks: Forks) -> tuple[Told, list[Step]]:
+    """Return what becomes of a bug's habitat with the bug."""
+    assert isinstance(forks.wrong, Nursery)
+    worker = forks.right if bug.place == "coordinator" else forks.wrong.given(bug.name)
     with given(changed(bug.sources if bug.place != "worker" else ())):
-        return outcome(bug.habitat, Way(exchange, WORLD), forks.of(bug))
+        return carried_out(bug.habitat, Way(exchange, WORLD), worker, RESUMED.get(bug.habitat, 0))
 
 
 @cache
-def clean(name: str) -> tuple[list[Any], str]:
+def clean(habitat: str) -> Told:
     with np.errstate(all="ignore"):
-        return outcome(name, Way("inline", 1))
+        return carried_out(habitat, Way("inline", 1), WORKER, RESUMED.get(habitat, 0))[0]
 
 
 @pytest.mark.parametrize("bug", BUGS.values(), ids=BUGS)
@@ -152,42 +105,37 @@ def test_a_bug_that_does_not_fit_says_so() -> None:
 
 def test_a_bug_is_put_back_and_what_it_has_left_in_caches_forgotten() -> None:
     function = function_at("arithmetic/tree.py:additions")
-    honest = function.__code__
-    before = additions(4)
+    honest, before = function.__code__, additions(4)
     with given(changed([Source("arithmetic/tree.py:additions", "stride *= 2", "stride *= 4")])):
         assert additions(4) != before
     assert additions(4) == before
     assert function.__code__ is honest
 
 
-# Of the exchanges that a bug is in, the zoo takes the first; of layers any one tells enough.
-OTHERS = [
-    (bug, exchange)
-    for bug in BUGS.values()
-    if bug.place != "all" or bug.habitat in AFTER_THE_REDUCE
-    for exchange in bug.exchange[not bug.equivalent :]
-]
+@pytest.mark.parametrize("exchange", ["shared", "star"])
+def test_without_a_bug_the_workers_compute_what_one_process_does(
+    exchange: str, forks: Forks
+) -> None:
+    assert carried_out("plain", Way(exchange, WORLD), forks.right)[0] == clean("plain")
 
 
-@pytest.mark.parametrize(
-    ("bug", "exchange"), OTHERS, ids=[f"{bug.name}-{exchange}" for bug, exchange in OTHERS]
-)
+@pytest.mark.parametrize(("bug", "exchange"), OTHERS, ids=lambda each: getattr(each, "name", each))
 def test_a_bug_changes_bits_unless_it_is_equivalent(bug: Bug, exchange: str, forks: Forks) -> None:
-    assert (infected(bug, exchange, forks)[1] == clean(bug.habitat)[1]) == bug.equivalent
+    assert (infected(bug, exchange, forks)[0] == clean(bug.habitat)) == bug.equivalent
 
 
 @pytest.mark.parametrize("name", [bug.name for bug in BUGS.values() if bug.kind == "race"])
 def test_a_race_is_lost_in_the_same_way_every_time(name: str, forks: Forks) -> None:
     bug = BUGS[name]
-    once, again = (infected(bug, bug.exchange[0], forks)[1] for _ in range(2))
-    assert once == again != clean(bug.habitat)[1]
+    once, again = (infected(bug, bug.exchange[0], forks)[0] for _ in range(2))
+    assert once == again != clean(bug.habitat)
 
 
 @cache
 def shard_gradients() -> np.ndarray[Any, Any]:
     """Return what each shard adds to the first gradient of the plain habitat, (shards, size)."""
-    place = habitat("plain")
-    rank = Rank(place.job, [place.begins.parameters])
+    job = Subject(build(Experiment, HABITATS["plain"], "plain")).job()
+    rank = Rank(job, [weights("plain", job)])
     found = []
     for shard in range(len(ROWS)):
         passed = rank.gather(Share(0, shard, shard + 1))
@@ -201,25 +149,13 @@ def shard_gradients() -> np.ndarray[Any, Any]:
 def test_a_shard_has_the_share_in_the_first_gradient_that_the_bug_gives_it(
     name: str, forks: Forks
 ) -> None:
-    bug, shards = BUGS[name], shard_gradients()
-    gradients, _ = infected(bug, bug.exchange[0], forks)
-    wanted = np.broadcast_to(np.asarray(SHARES[name], float), len(ROWS)) @ shards
-    np.testing.assert_allclose(gradients[0], wanted, 1e-12, 1e-13 * np.abs(shards).max())
-
-
-def test_a_mean_over_ranks_without_rows_is_too_small_in_the_third_step(forks: Forks) -> None:
-    gradients, _ = infected(BUGS["nominal-world"], "shared", forks)
-    np.testing.assert_allclose(gradients[2], clean("plain")[0][2] * 2 / 3, rtol=1e-12)
+    _, (first, *_) = infected(BUGS[name], BUGS[name].exchange[0], forks)
+    shares = np.broadcast_to(np.asarray(SHARES[name], float), len(ROWS))
+    moved = first.before.parameters - first.after.parameters
+    np.testing.assert_allclose(moved, LR * shares @ shard_gradients(), rtol=0, atol=1e-14)
 
 
 def test_a_worker_that_is_started_has_the_bug_as_one_that_is_forked(forks: Forks) -> None:
     bug = BUGS["no-first-broadcast"]
-    started = outcome(bug.habitat, Way("star", WORLD), (*PROGRAM, bug.name))
-    assert started[1] == infected(bug, "star", forks)[1]
-
-
-@pytest.mark.parametrize("exchange", ["shared", "star"])
-def test_without_a_bug_the_workers_compute_what_one_process_does(
-    exchange: str, forks: Forks
-) -> None:
-    assert outcome("plain", Way(exchange, WORLD), forks.right)[1] == clean("plain")[1]
+    started, _ = carried_out(bug.habitat, Way("star", WORLD), (*PROGRAM, bug.name))
+    assert started == infected(bug, "star", forks)[0]

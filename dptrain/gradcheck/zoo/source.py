@@ -109,13 +109,14 @@ def given(codes: Mapping[str, CodeType]) -> Iterator[None]:
     """Have functions, named by their places, run other code for the block."""
     honest = {where: function_at(where).__code__ for where in codes}
     try:
-        _give(codes)
+        give(codes)
         yield
     finally:
-        _give(honest)
+        give(honest)
 
 
-def _give(codes: Mapping[str, CodeType]) -> None:
+def give(codes: Mapping[str, CodeType]) -> None:
+    """Give functions other code, and have those forget their values that keep them."""
     for where, code in codes.items():
         function_at(where).__code__ = code
         if forget := getattr(_named(where), "cache_clear", None):

@@ -21,20 +21,17 @@ from collections import Counter
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from dptrain.experiment.schema import Experiment
-from dptrain.experiment.validate import build
-from dptrain.gradcheck.checking import Check, Plan
 from dptrain.gradcheck.distributed import Way
-from dptrain.gradcheck.subject import Subject
 from dptrain.gradcheck.verdict import Verdict
-from dptrain.gradcheck.zoo.habitats import AFTER_THE_REDUCE, HABITATS, weights
+from dptrain.gradcheck.zoo.runner import checked
+from dptrain.launch.local import Program
 from dptrain.launch.nursery import nursery
 from tests.gradcheck.mutation.battery import WORKERS, Run, Told, outcomes
 from tests.gradcheck.mutation.judge import right
 from tests.gradcheck.mutation.mutants import Mutant, described, infect, mutants
-from tests.gradcheck.mutation.traced import traced
+from tests.gradcheck.mutation.worker import traced
 
 PROGRAM = ("-m", "tests.gradcheck.mutation.worker")
 LONGEST = 120  # seconds for one mutant
@@ -98,23 +95,13 @@ def fate(mutant: Mutant, wanted: dict[Run, Told]) -> Fate:
             return told._replace(fate="crash", sentence=came.digest)
         if came.rounded_as(wanted[changed]):
             return told._replace(fate="rounding")
-        return _checked(told, changed, program, forks)
+        return _checked(told, changed, forks)
 
 
-def _checked(told: Fate, run: Run, program: tuple[str, ...], forks: Any) -> Fate:
-    name = run.habitat
-    subject = Subject(build(Experiment, HABITATS[name], name))
-    dtype = subject.experiment.dtype
-    plan = Plan(
-        [Way("star" if run.exchange == "star" else "shared", WORKERS)],
-        dtypes=(dtype,),
-        recorded=name not in AFTER_THE_REDUCE,
-        program=program,
-        first_only=True,
-    )
+def _checked(told: Fate, run: Run, forks: Program) -> Fate:
+    way = Way("star" if run.exchange == "star" else "shared", WORKERS)
     try:
-        points = {name: weights(name, subject.job(dtype))}
-        report = Check(subject, plan, points).run(forks)
+        report = checked(run.habitat, way, forks)
     except Exception as error:  # noqa: BLE001 - whatever a mutant does, it is told
         return told._replace(fate="crash", sentence=f"{type(error).__name__}: {error}")
     if report.verdict is not Verdict.FAIL:
