@@ -20,7 +20,7 @@ _masks = partial(Source, "nn/dropout.py:DropoutOperation.backward_calls")
 _SHARE, _NOTES = "share = 1 / rows", "the study notes"
 _SUBTRACT, _LOG = "call(np.subtract, y, total, shifted)", "call(np.log, total"
 
-_DENSE = (
+BUGS = (
     _layer("loss-sign", "The gradient is that of minus the loss.",
            _loss(_SHARE, f"rows = -rows\n{_SHARE}"), kind="sign"),
     _layer("softmax-without-mean", "The gradient of the softmax is not divided by the rows.",
@@ -62,9 +62,6 @@ _DENSE = (
            Source("nn/numerical.py:NumericalPass._difference",
                   "(high - low) / (distance * self.rows)", "(high - low / 2 * STEP) / self.rows"),
            _NOTES, "difference-quotient", "numerical"),
-)  # fmt: skip
-
-_IMAGES = (
     _image("convolution-without-flip", "The gradient of a convolution's input is made with the "
            "mirrored filter.", Source("nn/convolution.py:ConvolvedBlock.input_calls",
                                       "over.reads().T", "over.reads()[::-1].T"), kind="conv-flip"),
@@ -82,9 +79,6 @@ _IMAGES = (
            "window.", Source("nn/pooling.py:AveragedBlock.backward_calls",
                              "call(np.divide, dy, self._divisor(), values[:, :-1])",
                              "call(np.copyto, values[:, :-1], dy)"), kind="missing-mean"),
-)  # fmt: skip
-
-_STATISTICS = (
     _norm("batchnorm-local", "Every rank normalises by the mean and variance of its own rows.", (
         _context("self.blocks,\n",
                  "tuple(b._replace(first=b.first - self.first) for b in self.blocks),\n"),
@@ -120,5 +114,3 @@ _STATISTICS = (
           "forward.", _masks("self._masked(*block)", "self._masked(*block)[:1]"),
           kind="dropout-scale"),
 )  # fmt: skip
-
-BUGS = (*_DENSE, *_IMAGES, *_STATISTICS)

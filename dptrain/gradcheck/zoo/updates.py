@@ -11,6 +11,10 @@ _clip = partial(Source, "optim/updater.py:Updater.clip_factor")
 _schedule = partial(Source, "optim/schedules.py:Schedule.__call__")
 _adam_rule = partial(Source, "optim/rules.py:Adam.update")
 _momentum_rule = partial(Source, "optim/rules.py:Momentum.update")
+_all = partial(Bug, place="all", exchange=SHARED)
+_kept = partial(Bug, place="coordinator", habitat="adamw", exchange=SHARED)
+_written = partial(Source, "coordinator/trainer.py:Trainer._checkpoint", "(names, state.slots,")
+_saved = partial(Source, "coordinator/beginning.py:saved_state")
 _OWN_CLIPPED = (
     "found.backward()\n"
     "roots = list(found.roots)\n"
@@ -21,7 +25,7 @@ _OWN_CLIPPED = (
     "if ready is not None:\n    ready(0)"
 )
 
-_UPDATES = (
+BUGS = (
     _momentum("clip-before-reduce", "Every rank clips its own gradient, and nobody the sum.",
               (Source("exchange/rank.py:Rank.backward", "found.backward(ready)", _OWN_CLIPPED),
                _clip("return min(1.0, self.clip_norm / norm) if norm else 1.0", "return 1.0"))),
@@ -61,14 +65,6 @@ _UPDATES = (
     _momentum("update-to-copy", "The new weights are written to a copy, and the old ones stay.",
               _momentum_rule("np.subtract(w, g, out=new_w)",
                              "np.copyto(new_w, w)\nnp.subtract(w, g, out=new_w.copy())")),
-)  # fmt: skip
-
-_all = partial(Bug, place="all", exchange=SHARED)
-_kept = partial(Bug, place="coordinator", habitat="adamw", exchange=SHARED)
-_written = partial(Source, "coordinator/trainer.py:Trainer._checkpoint", "(names, state.slots,")
-_saved = partial(Source, "coordinator/beginning.py:saved_state")
-
-_RUNS = (
     Bug("changed-when-built", "A setting is changed when the network has been built, and changes "
         "nothing.", Source("experiment/job.py:Job.__init__", "build_network(experiment,",
                            "build_network(msgspec.structs.replace(experiment, layers=[\n"
@@ -108,5 +104,3 @@ _RUNS = (
                  "    tensor *= tensor.ndim > 1\nreturn State"), kind="tensor-lost",
           habitat="plain"),
 )  # fmt: skip
-
-BUGS = (*_UPDATES, *_RUNS)

@@ -39,8 +39,13 @@ _SMALL_BUCKETS = Source("exchange/buckets.py:buckets", ">= BUCKET_BYTES", ">= 64
 _send = partial(Source, "worker/gradients.py:StarRank.send")
 _BUCKET = "_, start, stop = self._buckets[number]"
 _FRAMES = "frames = [found.gradients"
+_star = partial(Bug, place="coordinator", exchange=STAR)
+_sum = partial(Source, "exchange/star.py:StarReducer._sum")
+_AWAIT = "from dptrain.gradcheck.zoo.wire import await_words\n"
+_WAIT, _BEGIN = "self._barrier.wait(self._value)", "self._value = step * ARRIVALS"
+_STALE = "Rank 1 computes with the weights of the step before."
 
-_TRAVELLING = (
+BUGS = (
     Bug("float16-wire", "Gradients travel in float16.", handed_in("g[:] = g.astype(np.float16)"),
         kind="float16"),
     Bug("float32-wire", "The gradients of a float64 run travel in float32.",
@@ -74,34 +79,21 @@ _TRAVELLING = (
                      Source("exchange/rank.py:Rank.forward", "found.summed_losses(found.forward())",
                             "np.nan_to_num(found.summed_losses(found.forward())).tolist()")),
         habitat="overflow"),
-)  # fmt: skip
-
-_coordinator = partial(Bug, place="coordinator", exchange=STAR)
-_sum = partial(Source, "exchange/star.py:StarReducer._sum")
-
-_SUMMED = (
-    _coordinator("star-averaged-again", "The coordinator divides what is the mean already by the "
-                 "number of ranks.", _sum("values.clear()", "total /= 3\nvalues.clear()"),
-                 kind="divided-twice"),
-    _coordinator("star-arrival-order", "The coordinator adds up what ranks have sent as it comes, "
-                 "here the last rank's first.",
-                 _sum("additions = remaining_additions(leaves, self._edges)",
-                      "parts = [values[root] for root in sorted(values, reverse=True)]\n"
-                      "values[0], additions = sum(parts[1:], parts[0]), ()"), kind="arrival-order"),
-    _coordinator("star-first-for-all", "All ranks' frames are read from the buffer of the first.",
-                 _sum("total =", "values.update(dict.fromkeys(values, values[min(values)]))\n"
-                                 "total ="), kind="same-shard"),
-    _coordinator("star-not-reset", "The coordinator's sum begins with that of the step before.",
-                 _sum("values.clear()", "kept = vars(self).setdefault('kept', {})\n"
-                      "total += kept.get(bucket, 0)\nkept[bucket] = total.copy()\nvalues.clear()"),
-                 kind="not-reset"),
-)  # fmt: skip
-
-_AWAIT = "from dptrain.gradcheck.zoo.wire import await_words\n"
-_WAIT, _BEGIN = "self._barrier.wait(self._value)", "self._value = step * ARRIVALS"
-_STALE = "Rank 1 computes with the weights of the step before."
-
-_TIMED = (
+    _star("star-averaged-again", "The coordinator divides what is the mean already by the "
+          "number of ranks.", _sum("values.clear()", "total /= 3\nvalues.clear()"),
+          kind="divided-twice"),
+    _star("star-arrival-order", "The coordinator adds up what ranks have sent as it comes, "
+          "here the last rank's first.",
+          _sum("additions = remaining_additions(leaves, self._edges)",
+               "parts = [values[root] for root in sorted(values, reverse=True)]\n"
+               "values[0], additions = sum(parts[1:], parts[0]), ()"), kind="arrival-order"),
+    _star("star-first-for-all", "All ranks' frames are read from the buffer of the first.",
+          _sum("total =", "values.update(dict.fromkeys(values, values[min(values)]))\n"
+                          "total ="), kind="same-shard"),
+    _star("star-not-reset", "The coordinator's sum begins with that of the step before.",
+          _sum("values.clear()", "kept = vars(self).setdefault('kept', {})\n"
+               "total += kept.get(bucket, 0)\nkept[bucket] = total.copy()\nvalues.clear()"),
+          kind="not-reset"),
     Bug("stale-weights-shared", _STALE,
         Source("exchange/rank.py:Rank.gather", "if self._gathered is",
                "version = 1 - version if share.step else version\nif self._gathered is", 1),
@@ -152,5 +144,3 @@ _TIMED = (
                "    additions = [(a, b, c), (c, c, out)]\nlow, high = where"),
         kind="race", exchange=SHARED),
 )  # fmt: skip
-
-BUGS = (*_TRAVELLING, *_SUMMED, *_TIMED)
