@@ -7,46 +7,19 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 OPERATORS: dict[type[ast.operator], type[ast.operator]] = {
-    ast.Add: ast.Sub,
-    ast.Sub: ast.Add,
-    ast.Mult: ast.Div,
-    ast.Div: ast.Mult,
-    ast.FloorDiv: ast.Mult,
-    ast.Mod: ast.FloorDiv,
-    ast.Pow: ast.Mult,
+    **{ast.Add: ast.Sub, ast.Sub: ast.Add, ast.Mult: ast.Div, ast.Div: ast.Mult},
+    **{ast.FloorDiv: ast.Mult, ast.Mod: ast.FloorDiv, ast.Pow: ast.Mult},
 }
 COMPARISONS: dict[type[ast.cmpop], type[ast.cmpop]] = {
-    ast.Lt: ast.LtE,
-    ast.LtE: ast.Lt,
-    ast.Gt: ast.GtE,
-    ast.GtE: ast.Gt,
-    ast.Eq: ast.NotEq,
-    ast.NotEq: ast.Eq,
-    ast.Is: ast.IsNot,
-    ast.IsNot: ast.Is,
-    ast.In: ast.NotIn,
-    ast.NotIn: ast.In,
+    **{ast.Lt: ast.LtE, ast.LtE: ast.Lt, ast.Gt: ast.GtE, ast.GtE: ast.Gt, ast.Eq: ast.NotEq},
+    **{ast.NotEq: ast.Eq, ast.Is: ast.IsNot, ast.IsNot: ast.Is, ast.In: ast.NotIn},
+    **{ast.NotIn: ast.In},
 }
 FUNCTIONS = {
-    "add": "subtract",
-    "subtract": "add",
-    "multiply": "divide",
-    "divide": "multiply",
-    "maximum": "minimum",
-    "minimum": "maximum",
-    "max": "min",
-    "min": "max",
-    "sum": "mean",
-    "mean": "sum",
-    "sqrt": "square",
-    "exp": "expm1",
-    "log": "log1p",
-    "sin": "cos",
-    "cos": "sin",
-    "zeros": "ones",
-    "ones": "zeros",
-    "floor": "ceil",
-    "argmax": "argmin",
+    **{"add": "subtract", "subtract": "add", "multiply": "divide", "divide": "multiply"},
+    **{"maximum": "minimum", "minimum": "maximum", "max": "min", "min": "max", "sum": "mean"},
+    **{"mean": "sum", "sqrt": "square", "exp": "expm1", "log": "log1p", "sin": "cos", "cos": "sin"},
+    **{"zeros": "ones", "ones": "zeros", "floor": "ceil", "argmax": "argmin"},
 }
 # What a message or a declaration says decides no number.
 QUIET = (ast.Raise, ast.JoinedStr, ast.Assert)
