@@ -71,10 +71,6 @@ class Bounded:
     def __getitem__(self, index: Any) -> "Bounded":
         return self.moved(lambda a: a[index])
 
-    def take(self, index: Array, axis: int) -> "Bounded":
-        """Return elements along an axis."""
-        return self.moved(lambda a: a.take(index, axis))
-
     @property
     def transposed(self) -> "Bounded":
         """The last two axes swapped."""

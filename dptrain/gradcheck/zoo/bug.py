@@ -13,13 +13,11 @@ SHARED, STAR = BOTH[:1], BOTH[1:]
 class Source(NamedTuple):
     """A piece of the text of one function, and what stands there instead.
 
-    Of texts of several lines, those behind the first are indented as the line is in which the piece
-    begins, and what is more than that stands in the texts.
-
     Attributes:
         where: file and function, such as ``"optim/rules.py:Adam.update"``.
-        old: what stands there, exactly once.
-        new: instead.
+        old: what stands there, exactly once; the lines behind its first without the indentation of
+            the line in which it begins.
+        new: instead, likewise.
         rank: of the only worker that it is exchanged in; by default in every process.
     """
 

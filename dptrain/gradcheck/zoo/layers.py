@@ -5,19 +5,18 @@ from functools import partial
 from dptrain.gradcheck.zoo.bug import Bug, Source
 
 _layer = partial(Bug, place="all")
-_image, _norm, _drop = (
-    partial(Bug, place="all", habitat=habitat) for habitat in ("images", "batchnorm", "dropout")
-)
+_image = partial(Bug, place="all", habitat="images")
+_norm = partial(Bug, place="all", habitat="batchnorm")
+_drop = partial(Bug, place="all", habitat="dropout")
 _loss = partial(Source, "nn/cross_entropy.py:BoundSoftmaxCrossEntropy.backward")
 _softmax = partial(Source, "nn/cross_entropy.py:BoundSoftmaxCrossEntropy.block_calls")
-_bias = partial(
-    Source, "nn/dense.py:DenseOperation.backward_calls", "call(np.add.reduce, dy, 1, None, db)"
-)
+_dense = partial(Source, "nn/dense.py:DenseOperation.backward_calls")
 _relu = partial(Source, "nn/activations.py:ReLUOperation.slope_calls")
 _context = partial(Source, "nn/passes.py:Pass.__init__")
 _SYNC = "nn/batchnorm.py:Synchronised."
 _masks = partial(Source, "nn/dropout.py:DropoutOperation.backward_calls")
 _SHARE, _NOTES = "share = 1 / rows", "the study notes"
+_BIAS = "call(np.add.reduce, dy, 1, None, db)"
 _SUBTRACT, _LOG = "call(np.subtract, y, total, shifted)", "call(np.log, total"
 
 BUGS = (
@@ -31,9 +30,10 @@ BUGS = (
         _softmax(_SUBTRACT, f"lambda: np.copyto(total, total.max(1, keepdims=True)),\n{_SUBTRACT}"),
         _softmax(_LOG, f"lambda: np.copyto(total, total.sum(1, keepdims=True)),\n{_LOG}")),
            "readers of the book that the study notes are on", "softmax-axis"),
-    _layer("bias-missing", "Biases have no gradient.", _bias("call(db.fill, 0)")),
+    _layer("bias-missing", "Biases have no gradient.", _dense(_BIAS, "call(db.fill, 0)")),
     _layer("bias-over-units", "The gradient of a bias is summed over the units too, and broadcast.",
-           _bias("lambda dy=dy, db=db: np.copyto(db, dy.sum((1, 2))[:, None])"), kind="bias-axis"),
+           _dense(_BIAS, "lambda dy=dy, db=db: np.copyto(db, dy.sum((1, 2))[:, None])"),
+           kind="bias-axis"),
     _layer("sigmoid-slope-missing", "The gradient passes through the sigmoid as it is.",
            Source("nn/activations.py:SigmoidOperation.slope_calls",
                   "call(np.multiply, dy, scratch, dy),", ""), kind="activation-derivative"),

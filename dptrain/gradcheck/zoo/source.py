@@ -29,9 +29,8 @@ def function_at(where: str) -> FunctionType:
     found = _named(where)
     for inner in ("fget", "__func__", "func"):  # of properties and methods of classes
         found = getattr(found, inner, None) or found
-    found = inspect.unwrap(found)
-    assert isinstance(found, FunctionType), where
-    return found
+    function: FunctionType = inspect.unwrap(found)
+    return function
 
 
 def _named(where: str) -> Any:

@@ -4,9 +4,8 @@ from functools import partial
 
 from dptrain.gradcheck.zoo.bug import SHARED, Bug, Source
 
-_momentum, _adam, _resume = (
-    partial(Bug, place="all", habitat=habitat) for habitat in ("momentum", "adam", "resume")
-)
+_momentum = partial(Bug, place="all", habitat="momentum")
+_adam = partial(Bug, place="all", habitat="adam")
 _clip = partial(Source, "optim/updater.py:Updater.clip_factor")
 _schedule = partial(Source, "optim/schedules.py:Schedule.__call__")
 _adam_rule = partial(Source, "optim/rules.py:Adam.update")
@@ -30,7 +29,7 @@ BUGS = (
               (Source("exchange/rank.py:Rank.backward", "found.backward(ready)", _OWN_CLIPPED),
                _clip("return min(1.0, self.clip_norm / norm) if norm else 1.0", "return 1.0"))),
     _momentum("norm-reduced-again", "The squared norm of the reduced gradient is summed over the "
-              "ranks once more.", _clip("tree_sum(squared_norms)", "3 * tree_sum(squared_norms)")),
+              "ranks once more.", _clip("tree_sum(", "3 * tree_sum(")),
     _momentum("norms-summed", "The norms of the parts are summed, not their squares.",
               _clip("math.sqrt(tree_sum(squared_norms))", "sum(map(math.sqrt, squared_norms))"),
               "fastmoe #65"),
@@ -51,15 +50,16 @@ BUGS = (
               "more.", _schedule("self.lr * self.factor", "3 * self.lr * self.factor")),
     _adam("schedule-shifted", "The learning rate is that of the next step.",
           _schedule("if step < self.warmup:", "step += 1\nif step < self.warmup:")),
-    _resume("state-lost", "A resumed run begins with a new optimizer state.",
-            (Source("coordinator/shared.py:SharedCluster.__init__", "np.copyto(slot, value)",
-                    "slot.fill(0)"),
-             Source("coordinator/star.py:StarCluster.__init__", "state.slots",
-                    "[np.zeros_like(slot) for slot in state.slots]")), place="coordinator"),
-    _resume("step-lost", "A resumed run counts the steps of schedule and rule from 0.",
-            Source("optim/updater.py:Updater.update", "at = Moment(",
-                   "step -= vars(self).setdefault('begun', step)\nat = Moment("),
-            kind="state-lost"),
+    Bug("state-lost", "A resumed run begins with a new optimizer state.",
+        (Source("coordinator/shared.py:SharedCluster.__init__", "copyto(slot, value)",
+                "copyto(slot, 0)"),
+         Source("coordinator/star.py:StarCluster.__init__", "state.slots",
+                "[np.zeros_like(slot) for slot in state.slots]")),
+        habitat="resume", place="coordinator"),
+    Bug("step-lost", "A resumed run counts the steps of schedule and rule from 0.",
+        Source("optim/updater.py:Updater.update", "at = Moment(",
+               "step -= vars(self).setdefault('begun', step)\nat = Moment("),
+        kind="state-lost", habitat="resume", place="all"),
     _momentum("momentum-sign", "The velocity is taken off the gradient instead of added.",
               _momentum_rule("v, self.momentum", "v, -self.momentum")),
     _momentum("update-to-copy", "The new weights are written to a copy, and the old ones stay.",
