@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
-# How many workers every habitat is run with.
+# How many workers every habitat is run with; the texts of bugs have it as 3, and the shards as 5.
 WORLD = 3
 
 BOTH = ("shared", "star")
