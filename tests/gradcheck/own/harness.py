@@ -20,11 +20,11 @@ from dptrain.errors import UsageError
 from dptrain.experiment.code import MEMORY
 from dptrain.experiment.schema import Experiment
 from dptrain.experiment.validate import build
-from dptrain.gradcheck.alone import Alone, first_step
+from dptrain.gradcheck.alone import Alone
 from dptrain.gradcheck.analytic import Local
 from dptrain.gradcheck.comparison import Comparison, worst_line
 from dptrain.gradcheck.report import Report
-from dptrain.gradcheck.subject import Dtype, Subject, shrunk
+from dptrain.gradcheck.subject import Dtype, Subject, first_step, shrunk
 from dptrain.gradcheck.verdict import Verdict
 from dptrain.own.given import Given
 from tests.gradcheck.own.bugs import BUGS, planted
@@ -65,7 +65,7 @@ class Prepared:
 
 def compared(subject: Subject, points: Mapping[str, Array]) -> Iterator[Comparison]:
     """Yield what is compared of the first minibatch of each point, in both dtypes."""
-    alone = Alone(subject, points, 1, Report("", subject.seed, ""))
+    alone = Alone(subject, points, 1)
     with threadpool_limits(limits=1, user_api="blas"):
         for dtype in DTYPES:
             for point in points:
