@@ -135,7 +135,7 @@ def observers(
             looks = [other.ledger, other.masks, other.order, other.replicas, other.resumed]
             found += [Observer("distributed", look, way, first) for look in looks]
         if ways:
-            runs = partial(check_runs, subject.job(first), ways, worker=plan.program)
+            runs = partial(check_runs, subject.job(first), ways, worker=program)
             found.append(Observer("resume", runs, ways[0], first))
     return found
 
