@@ -182,7 +182,7 @@ class Check:
                 return
         comparison = Comparison("the run goes on", edge, where, Verdict.FAIL, (), message)
         if self._note(comparison):
-            kind = "truncated" if isinstance(error, FrameLengthError) else "run-ended"
+            kind = "truncated" if isinstance(error.__cause__, FrameLengthError) else "run-ended"
             self._failed(Failure(comparison, [Diagnosis(kind, message, 0.0)]))
 
 
