@@ -6,6 +6,7 @@ Rounding of the loss and of the gradient is measured.
 
 import time
 from collections.abc import Callable, Iterator
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -381,6 +382,7 @@ class OwnNumbers(Numbers):
         except (OwnCodeError, UsageError):
             return None
 
+        @cache
         def rows() -> tuple[Array, list[int]]:
             stepped = OwnComplexStep(alone, self.parameters, self.step)
             found = stepped.gradients(np.flatnonzero(compared))

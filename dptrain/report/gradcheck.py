@@ -31,7 +31,7 @@ class Power(NamedTuple):
 
 
 def powers(report: Report) -> list[Power]:
-    """Return the power certificate: for each kind of comparison and each tensor; losses are none."""
+    """Return the power certificate: for each kind of comparison of gradients and each tensor."""
     groups: dict[tuple[str, str], list[TensorResult]] = defaultdict(list)
     for comparison in report.comparisons:
         if comparison.edge not in ("analytic", "distributed", "numerical"):
