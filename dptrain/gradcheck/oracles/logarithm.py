@@ -152,7 +152,7 @@ def lacking(
 
 
 def _epsilon(others: Labelled, gradient: Array, slope: Slope) -> tuple[float, float]:
-    """Return the ε that the derivative of one tensor tells, and its error; infinite: it tells none."""
+    """Return the ε that the derivative of one tensor tells, and its error; infinite if none."""
     terms = gradient * slope.direction
     excess = float(terms.sum()) - slope.value
     error = slope.error + 4 * np.finfo(float).eps * float(np.abs(terms).sum())
