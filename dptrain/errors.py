@@ -57,6 +57,10 @@ class ProtocolError(DptrainError, RuntimeError):
     """A message that the protocol does not allow: refused before anything is done with it."""
 
 
+class FrameLengthError(ProtocolError):
+    """A frame with other than the bytes that belong into it."""
+
+
 class ResourceError(DptrainError, RuntimeError):
     """The machine has too little of something that the run needs, such as memory."""
 

@@ -1,7 +1,6 @@
 """Runs as ``dptrain train`` carries them out, with a run folder, real workers and checkpoints."""
 
 import signal
-from collections.abc import Sequence
 from pathlib import Path
 from shutil import copyfile
 from typing import Any, Literal, NamedTuple
@@ -16,7 +15,7 @@ from dptrain.experiment.validate import build
 from dptrain.gradcheck.deadline import Deadline
 from dptrain.gradcheck.distributed import Way
 from dptrain.gradcheck.runs.small import Small
-from dptrain.launch.local import WORKER
+from dptrain.launch.local import WORKER, Program
 from dptrain.metrics.records import EpochRecord
 from dptrain.own.network import drawing_kept
 from dptrain.runfolder import RunFolder
@@ -123,9 +122,7 @@ def left(copies: Path, step: int) -> Path:
     return copies / f"left-{step}.safetensors"
 
 
-def carry_out(
-    few: Small, leg: Leg, run: Path, copies: Path, worker: Sequence[str] = WORKER
-) -> Watcher:
+def carry_out(few: Small, leg: Leg, run: Path, copies: Path, worker: Program = WORKER) -> Watcher:
     """Carry out a leg of a run: begin it, or go on where its folder is there already.
 
     Args:
@@ -133,7 +130,7 @@ def carry_out(
         leg: how, and how far.
         run: the run folder.
         copies: folder for copies of its checkpoints.
-        worker: what worker processes run.
+        worker: what worker processes run, or what forks them.
 
     Raises:
         DptrainError: the run ended with an error.

@@ -25,7 +25,7 @@ KINDS: tuple[tuple[Any, Any], ...] = (
 )
 
 
-class Smooth:
+class Function:
     """One of them, and a point ``x`` of ``size`` elements."""
 
     def __init__(self, seed: int, size: int = 3, terms: int = 5) -> None:
