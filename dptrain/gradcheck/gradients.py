@@ -1,35 +1,36 @@
 """The triangle: distributed, analytic and numerical gradients of the same steps."""
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
-from functools import cache, partial
+from collections.abc import Iterator, Sequence
+from functools import cache
 from itertools import chain
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dptrain.arithmetic.shards import assign
 from dptrain.gradcheck.analytic import Local
 from dptrain.gradcheck.comparison import LOSS, Comparison, compare
-from dptrain.gradcheck.diagnosis import Diagnosis, times
+from dptrain.gradcheck.diagnosis import Diagnosis, Mistake
+from dptrain.gradcheck.diagnosis import times as times_as_text
 from dptrain.gradcheck.distributed import Step, gradient_of
-from dptrain.gradcheck.forensics import EXACT, diagnose, fit
-from dptrain.gradcheck.hypotheses import layers, unweighed, visits
+from dptrain.gradcheck.forensics import EXACT, diagnose
 from dptrain.gradcheck.hypotheses.areas import areas
 from dptrain.gradcheck.hypotheses.buffers import stale_buffers
 from dptrain.gradcheck.hypotheses.evidence import WRONG, Evidence, Hypothesis, Past
-from dptrain.gradcheck.hypotheses.place import located
+from dptrain.gradcheck.hypotheses.fits import least_squares
+from dptrain.gradcheck.hypotheses.known import of_layers, of_other_orders, times
+from dptrain.gradcheck.hypotheses.orders import bounds_of
+from dptrain.gradcheck.hypotheses.scopes import Known
 from dptrain.gradcheck.oracles.complex_step import complex_step
+from dptrain.gradcheck.recomputed import Recomputed
 from dptrain.gradcheck.reference.bounded import UNITS
 from dptrain.gradcheck.reference.network import Gradient, Reference
 from dptrain.gradcheck.reference.places import couples_rows, leaves
 from dptrain.gradcheck.report import Failure
-from dptrain.gradcheck.rows import Rows
 from dptrain.gradcheck.truncation import Fault, first_fault, of_loss, with_fault
 from dptrain.gradcheck.updates.rates import learning_rate
 from dptrain.gradcheck.updates.textbook import Textbook
-from dptrain.gradcheck.variations import augmented_otherwise
 from dptrain.gradcheck.verdict import Verdict
 from dptrain.nn.dropout import Dropout
 from dptrain.nn.network import Network
@@ -200,98 +201,87 @@ class Triangle:
             step: the one that is wrong, where it is a step of a run.
             exchange: of the run.
         """
-        exact = comparison.edge != "analytic"
-        evidence = self.evidence(
-            found, parameters, number, workers, before, exact=exact, exchange=exchange
-        )
-        if evidence is None:
-            return Failure(comparison, ())
-        if step is not None:
-            if kept := self._kept_scaled(step, evidence):
-                return Failure(comparison, [kept], (), evidence.found, evidence.right, self.tensors)
-            moved_rightly = self._moved_rightly(step, evidence)
-            if stale := stale_buffers([*before, step], evidence.wrong, moved_rightly=moved_rightly):
-                return Failure(comparison, stale, (), evidence.found, evidence.right, self.tensors)
         reference = self.reference(number)
-        assert reference is not None
-        fault = None
-        if not exact:
-            numerical = self.job.experiment.gradient == "numerical"
-            fault = first_fault(self.job, reference, parameters, backward=not numerical)
-            if numerical and fault is None:
-                fault = DIFFERENCES
-            if self._is_right(found, parameters, number) or (numerical and fault is not None):
-                return Failure(comparison, [of_loss(fault)])
-        plain = parameters.astype(float)
-        wrong_layers = layers.hypotheses(
-            reference,
-            plain,
-            evidence.ranks,
-            self.job.steps_per_epoch,
-            evidence.shards if exact else None,
-        )
-        weights = fit(evidence)
-        explained = weights.weights if weights.residual < 1e-6 else ()
-        if fault is not None:
-            # a little of the difference is left, so that what explains all of it comes first
-            predicted = evidence.found + 0.01 * (evidence.found - evidence.right)
-            where = [Hypothesis(fault.kind, fault.sentence, predicted, placed=True)]
+        if reference is None:
+            return Failure(comparison, ())
+        weights: tuple[float, ...] = ()
+        if comparison.edge == "analytic":
+            evidence = self._alone(reference, found, parameters)
+            diagnoses = self._of_one_process(reference, evidence, parameters)
         else:
-            where = [h for h in located(reference, evidence) if not exact or _may_be(h, evidence)]
-        ignored = unweighed.hypotheses(reference, plain, evidence.ranks)
-        more: Iterable[Hypothesis] = chain(ignored, wrong_layers, where)
-        if exact:
-            visited = visits.hypotheses(self.job, reference, plain, number, evidence.ranks)
-            more = chain(self._formulas(parameters, number), more, visited)
-        else:  # one process has no ranks to sum over
-            more = chain(more, [_summed(evidence)])
-        diagnoses = diagnose(evidence, more, more_first=not exact, exact=self._exact)
+            evidence = self._together(reference, found, parameters, workers, before, exchange)
+            diagnoses = self._of_run(evidence, [*before, step]) if step is not None else []
+            if not diagnoses:
+                diagnoses = self._of_workers(reference, evidence, workers)
+        counts = least_squares(evidence, evidence.shards)
+        if counts is not None and evidence.residual(counts @ evidence.shards) < 1e-6:
+            weights = tuple(map(float, counts))
         return Failure(
-            comparison,
-            with_fault(fault, diagnoses),
-            explained,
-            evidence.found,
-            evidence.right,
-            self.tensors,
+            comparison, diagnoses, weights, evidence.found, evidence.right, self.tensors
         )
 
-    def _is_right(self, found: Array, parameters: Array, number: int) -> bool:
-        """Return whether a gradient is that of the formulas, so that it tells nothing."""
-        expected = self.expected(parameters, number)
+    def _of_one_process(
+        self, reference: Reference, evidence: Evidence, parameters: Array
+    ) -> list[Diagnosis]:
+        """Return why the gradient of one process is not that of the formulas."""
+        numerical = self.job.experiment.gradient == "numerical"
+        fault = first_fault(self.job, reference, parameters, backward=not numerical)
+        if numerical and fault is None:
+            fault = DIFFERENCES
+        expected = self.expected(parameters, reference.batch.step)
         assert expected is not None
-        compared = self._with_formulas("", "", "", found, expected)
-        return compared.verdict is not Verdict.FAIL
+        again = self._with_formulas("", "", "", evidence.found, expected)
+        if again.verdict is not Verdict.FAIL or (numerical and fault is not None):
+            return [of_loss(fault)]  # the gradient tells nothing
+        rows = sum(evidence.sizes)
+        sentence = f"1/N is missing: the loss is summed over the {rows} rows"
+        more: list[Known | Hypothesis] = [
+            *of_layers(reference, evidence.ranks, self.job.steps_per_epoch),
+            Known(Mistake("missing-mean", sentence, times(rows))),
+        ]
+        if fault is None:
+            more += inputs_changed(evidence)
+        found = diagnose(evidence, more, more_first=True, exact=self._exact)
+        return with_fault(fault, found)
 
-    def _formulas(self, parameters: Array, number: int) -> Iterator[Hypothesis]:
-        """Workers are right, and this process is not."""
-        expected = self.expected(parameters, number)
-        if expected is not None:
-            sentence = (
-                "the workers' gradient is that of the formulas; what is wrong is this process's own"
-            )
-            yield Hypothesis("analytic", sentence, expected.total)
+    def _of_workers(
+        self, reference: Reference, evidence: Evidence, workers: int
+    ) -> list[Diagnosis]:
+        """Return why the gradient of workers is not that of one process."""
+        expected = reference.gradient(np.asarray(evidence.parameters), self.unit).total
+        sentence = "the workers' gradient is that of the formulas; what is wrong is this process's"
+        more = chain(
+            [Hypothesis("analytic", f"{sentence} own", expected)],
+            of_layers(reference, evidence.ranks, self.job.steps_per_epoch),
+            inputs_changed(evidence),
+            of_other_orders(self.job, evidence.step, workers),
+        )
+        return diagnose(evidence, more, exact=self._exact)
+
+    def _of_run(self, evidence: Evidence, steps: Sequence[Step]) -> list[Diagnosis]:
+        """Return what the weights and the state of a run tell, where they do."""
+        rightly = self._moved_rightly(steps[-1], evidence)
+        if rightly and (kept := self._kept_scaled(steps[-1].number, evidence)):
+            return [kept]
+        return stale_buffers(steps, evidence.wrong, moved_rightly=rightly)
 
     @property
     def _exact(self) -> float:
         """What a prediction in double precision may leave of a gradient in the job's dtype."""
         return max(EXACT, ROUNDINGS * self.unit)
 
-    def _kept_scaled(self, step: Step, evidence: Evidence) -> Diagnosis | None:
+    def _kept_scaled(self, number: int, evidence: Evidence) -> Diagnosis | None:
         """Say so where the weights move by the right gradient, but its multiple is kept."""
-        known = evidence.scale > 0
-        found, right = evidence.found[known], evidence.right[known]
-        if not right.any() or not np.isfinite(found).all() or not found.any():
+        counts = least_squares(evidence, evidence.right[np.newaxis])
+        factor = 1.0 if counts is None else float(counts[0])
+        left = evidence.residual(factor * evidence.right)
+        if not factor or abs(factor - 1) <= WRONG or left > self._exact:
             return None
-        factor = float(found @ right / (right @ right))
-        off = np.linalg.norm(found - factor * right)
-        multiple = abs(factor - 1) > WRONG and off <= self._exact * np.linalg.norm(found)
-        if not multiple or not self._moved_rightly(step, evidence):
-            return None
-        rate = float(learning_rate(self.job, step.number).value)
+        rate = float(learning_rate(self.job, number).value)
         named = ": the learning rate" if math.isclose(factor, rate, rel_tol=1e-6) else ""
         sentence = (
             "the weights move by the right gradient, but the velocity that is kept has "
-            f"{times(factor)} it{named}"
+            f"{times_as_text(factor)} it{named}"
         )
         return Diagnosis("velocity-rate", sentence, 0.0)
 
@@ -303,95 +293,88 @@ class Triangle:
         room = 4 * np.asarray(change.error)  # as of an update
         return bool((np.abs(found - change.value) <= room)[evidence.wrong].all())
 
-    def _drawn(self, workers: int) -> dict[int, Array]:
-        network, seed = self.job.network, self.job.experiment.seed
-        seeds = {*range(workers), *range(seed, seed + workers)}
-        return {s: network.initial_parameters(s, self.job.dtype).astype(float) for s in seeds}
+    def _alone(self, reference: Reference, found: Array, parameters: Array) -> Evidence:
+        """Return what a diagnosis of one process begins with: the formulas are right."""
+        formulas = reference.gradient(parameters.astype(float), self.unit)
+        return self._evidence(
+            reference, found, parameters, 1, right=formulas.total, shards=formulas.shards
+        )
 
-    def evidence(
+    def _together(
         self,
+        reference: Reference,
         found: Array,
         parameters: Array,
-        number: int,
         workers: int,
-        before: Sequence[Step] = (),
-        *,
-        exact: bool = True,
-        exchange: str = "inline",
-    ) -> Evidence | None:
-        """Return what a diagnosis begins with; None where there are no formulas.
-
-        With ``exact`` the right gradient is this process's own, bit by bit, otherwise that of the
-        formulas.
-        """
-        reference = self.reference(number)
-        if reference is None:
-            return None
-        # one process is one rank, whatever a run would have
-        ranks = assign(self.job.shards, workers if exact else 1)
-        local, plain = self.local, parameters.astype(float)
-        if exact:
-            shards = local.shards(parameters, number).astype(float)
-            right = local.analytic(parameters, number).gradient.astype(float)
-        else:
-            formulas = reference.gradient(plain, self.unit)
-            shards, right = formulas.shards, formulas.total
-        alone = None if _by_shard(reference) else Rows(self.job, reference, plain, number)
-        past = []
-        for step in before:
-            weights = step.before.parameters
-            earlier = local.shards(weights, step.number).astype(float)
-            parts = [earlier[low:high].sum(axis=0) for low, high in ranks]
-            past.append(Past(weights.astype(float), earlier.sum(axis=0), parts))
-        return Evidence(
-            self.tensors,
-            found.astype(float),
-            right,
-            shards,
-            reference.batch.sizes,
-            ranks,
-            self.job.batch_size,
-            past,
-            # the code of this process tells nothing where it is what is wrong
-            (lambda w: local.shards(w, number).astype(float)) if exact else None,
-            lambda change: _relabelled(reference, change, plain, self.unit),
-            None if alone is None else cache(alone.labelled),
-            self._drawn(workers),
-            None if alone is None else cache(alone.rows),
+        before: Sequence[Step],
+        exchange: str,
+    ) -> Evidence:
+        """Return what a diagnosis of workers begins with: this process is right, bit by bit."""
+        number, local = reference.batch.step, self.local
+        network, seed = self.job.network, self.job.experiment.seed
+        seeds = {*range(workers), *range(seed, seed + workers)}
+        past = [
+            Past(
+                each.before.parameters.astype(float),
+                local.shards(each.before.parameters, each.number).astype(float),
+            )
+            for each in before
+        ]
+        return self._evidence(
+            reference,
+            found,
+            parameters,
+            workers,
+            right=local.analytic(parameters, number).gradient.astype(float),
+            shards=local.shards(parameters, number).astype(float),
+            past=past,
+            drawn={s: network.initial_parameters(s, self.job.dtype).astype(float) for s in seeds},
             areas=areas(self.job, exchange, workers),
-            bitwise=exact,
+            bitwise=True,
+        )
+
+    def _evidence(
+        self, reference: Reference, found: Array, parameters: Array, workers: int, **more: Any
+    ) -> Evidence:
+        bitwise, number = more.get("bitwise", False), reference.batch.step
+        plain = parameters.astype(float)
+        again = Recomputed(self.local, reference, plain, number, trusted=bitwise)
+        row = reference.network.row
+        # where a row's part of the gradient depends on its shard, none can be computed alone
+        alone = not couples_rows(row) and not any(
+            isinstance(layer, Dropout) for _, _, layer in leaves(row)
+        )
+        return Evidence(
+            tensors=self.tensors,
+            found=found.astype(float),
+            sizes=reference.batch.sizes,
+            ranks=tuple(bounds_of(self.job.shards, workers)),
+            batch_size=self.job.batch_size,
+            parts=again.shards,
+            labelled=cache(again.labelled) if alone else None,
+            rows=cache(again.rows) if alone else None,
             step=number,
-            elsewhere=(lambda k: local.shards(parameters, k).astype(float)) if exact else None,
-            augmented=partial(augmented_otherwise, self.job, parameters, number)
-            if self.job.augmentation
-            else None,
             parameters=plain,
-            memory={"the weights": plain},
+            **more,
         )
 
 
-def _relabelled(reference: Reference, change: Any, parameters: Array, unit: float) -> Array:
-    other = reference.batch._replace(targets=[change(t) for t in reference.batch.targets])
-    return Reference(reference.network, reference.loss, other).gradient(parameters, unit).shards
+def inputs_changed(evidence: Evidence) -> list[Hypothesis]:
+    """Say so where only some tensors of the first layer are wrong: its inputs were overwritten.
 
-
-def _summed(evidence: Evidence) -> Hypothesis:
-    rows = sum(evidence.sizes)
-    what = f"1/N is missing: the loss is summed over the {rows} rows"
-    return Hypothesis("missing-mean", what, rows * evidence.right)
-
-
-def _may_be(located: Hypothesis, evidence: Evidence) -> bool:
-    """Return whether workers can have this: not where what is wrong is a part that one updates."""
+    Not where what is wrong lies in some of the parts alone into which the exchange cuts the vector.
+    """
+    first = evidence.tensors[0].name.rpartition(".")[0]
+    own = [t.name.rpartition(".")[0] == first for t in evidence.tensors]
+    wrong = list(map(evidence.is_wrong, evidence.tensors))
     parts = [evidence.wrong[area.start : area.stop].any() for area in evidence.areas]
-    return located.kind == "race" and all(parts)
-
-
-def _by_shard(reference: Reference) -> bool:
-    """Return whether a row's part of the gradient depends on the shard that it is in."""
-    row = reference.network.row
-    dropout = any(isinstance(layer, Dropout) for _, _, layer in leaves(row))
-    return dropout or couples_rows(row)
+    others = any(w and not o for w, o in zip(wrong, own, strict=True))
+    if others or not any(wrong) or all(wrong[: sum(own)]) or not all(parts):
+        return []
+    # a little of the difference is left, so that what explains all of it comes first
+    predicted = evidence.found * (1 + 1e-6)
+    sentence = f"{first}: its inputs have changed between the two passes"
+    return [Hypothesis("race", sentence, predicted, placed=True)]
 
 
 def _losses(

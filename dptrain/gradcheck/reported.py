@@ -12,7 +12,8 @@ from dptrain.gradcheck.comparison import LOSS
 from dptrain.gradcheck.diagnosis import Diagnosis, times
 from dptrain.gradcheck.distributed import Step
 from dptrain.gradcheck.forensics import EXACT
-from dptrain.gradcheck.hypotheses import shards
+from dptrain.gradcheck.hypotheses.known import factors, single_parts
+from dptrain.gradcheck.hypotheses.scopes import expanded
 from dptrain.gradcheck.hypotheses.evidence import Evidence
 
 Array = NDArray[Any]
@@ -79,5 +80,6 @@ def _counted(evidence: Evidence) -> Iterator[tuple[str, str, float]]:
     for rank, (low, high) in enumerate(evidence.ranks):
         part = float(evidence.shards[low:high].sum())
         yield "shard-dropped", f"it is rank {rank}'s part alone", part
-    for each in shards.hypotheses(evidence):
-        yield each.kind, each.sentence.replace("gradient", "loss"), float(each.predicted[0])
+    for known in (*factors(evidence), *single_parts(evidence)):
+        for each in expanded(evidence, known):
+            yield each.kind, each.sentence.replace("gradient", "loss"), float(each.predicted[0])

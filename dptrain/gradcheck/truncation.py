@@ -16,7 +16,6 @@ from dptrain.errors import DptrainError
 from dptrain.experiment.job import Job
 from dptrain.gradcheck.diagnosis import Diagnosis
 from dptrain.gradcheck.forensics import UNEXPLAINED
-from dptrain.gradcheck.hypotheses.place import KINDS, OTHERS
 from dptrain.gradcheck.reference.bounded import UNITS, Bounded
 from dptrain.gradcheck.reference.layers import row_forward
 from dptrain.gradcheck.reference.losses import row_losses
@@ -36,6 +35,16 @@ from dptrain.nn.workspace import Workspace
 
 Array = NDArray[Any]
 
+# What is most often wrong with a layer that is right forwards and wrong backwards.
+KINDS = {
+    "dropout": "dropout-other-mask",
+    "batchnorm": "batchnorm-backward-local",
+    "conv2d": "conv-flip",
+    "maxpool2d": "pooling-ties",
+    "avgpool2d": "missing-mean",
+    "dense": "layer-input",
+}
+OTHERS = "activation-derivative"
 # What a gradient of one process is like that says nothing of where it goes wrong.
 ANYTHING = frozenset(
     (
@@ -207,7 +216,7 @@ def _fault(
 
 
 def _fault_backwards(last: Placed, wrong: Sequence[str]) -> Fault:
-    kind, _ = KINDS.get(last.layer.kind, OTHERS)
+    kind = KINDS.get(last.layer.kind, OTHERS)
     own = [f"{last.name}.{parameter.name}" for parameter in last.parameters]
     mine = ", ".join(name.rpartition(".")[2] for name in wrong if name in own)
     back = any(name not in own for name in wrong)

@@ -1,6 +1,6 @@
-"""What is known of a step whose gradient is wrong."""
+"""What is known of a step whose gradient is wrong, and how it may have come about."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -21,7 +21,7 @@ LARGEST = 1e3  # of a scaled element, so that a few senseless ones do not hide a
 
 
 class Hypothesis(NamedTuple):
-    """A bug, and the gradient that it would lead to.
+    """A mistake that hits some part of a gradient, and the gradient that it would lead to.
 
     Attributes:
         kind: as of `Diagnosis`.
@@ -36,18 +36,61 @@ class Hypothesis(NamedTuple):
     placed: bool = False
 
 
+class Draws(NamedTuple):
+    """What augmentation draws.
+
+    Attributes:
+        step: whose draws are taken.
+        shards: for each shard, the shard whose draws it takes; None: nothing is drawn.
+    """
+
+    step: int
+    shards: Sequence[int] | None
+
+
+@dataclass(frozen=True, eq=False)
+class Recipe:
+    """How a step's gradient comes about: as it should, but for what is given here.
+
+    Attributes:
+        weights: at which it is computed, flat ``(size,)``.
+        step: whose rows are computed.
+        rows: that are computed, as numbers of stored rows, in order.
+        draws: of their augmentation.
+        targets: rearranges those of a shard.
+        unweighed: shards whose rows count without their weights.
+        swaps: what computes a layer or the loss in place of its formulas, by its place.
+        counts: how often each shard counts, ``(present shards,)``.
+        sent: returns what becomes, on its way to the optimizer, of the part of some shards.
+    """
+
+    weights: Array | None = None
+    step: int | None = None
+    rows: Array | None = None
+    draws: Draws | None = None
+    targets: Callable[[Array], Array] | None = None
+    unweighed: Sequence[int] | None = None
+    swaps: Mapping[tuple[int, ...], Any] | None = None
+    counts: Array | None = None
+    sent: Callable[[slice, Array], Array] | None = None
+
+    @property
+    def computed(self) -> bool:
+        """Whether the shards' parts themselves are other than they should be."""
+        given = (self.weights, self.step, self.rows, self.draws, self.targets, self.unweighed)
+        return any(each is not None for each in (*given, self.swaps))
+
+
 class Past(NamedTuple):
     """An earlier step.
 
     Attributes:
         parameters: before it.
-        gradient: that it should have had.
-        parts: each rank's part of it.
+        shards: each shard's part of the gradient that it should have had.
     """
 
     parameters: Array
-    gradient: Array
-    parts: Sequence[Array] = ()
+    shards: Array
 
 
 @dataclass(frozen=True)
@@ -63,8 +106,7 @@ class Evidence:
         ranks: each rank's range of shards, with those that are empty.
         batch_size: rows of a full minibatch.
         past: the steps before, the first first.
-        at: computes the shards' parts with other weights.
-        relabelled: computes them with the targets of every shard rearranged by a function.
+        parts: computes the shards' parts by a recipe; it raises where it cannot.
         labelled: computes the part that each row of the minibatch would have with each label,
             ``(classes, rows, size)``, and tells the labels; None where there are none.
         drawn: initial weights by the seed with which a rank might have drawn them itself.
@@ -75,10 +117,6 @@ class Evidence:
         areas: the parts into which the exchange cuts the vector.
         bitwise: whether every bit should be right.
         step: whose gradient it is.
-        elsewhere: computes the shards' parts, at the present weights, from the rows of a step.
-        augmented: likewise from rows that are augmented as in another step, and as another shard:
-            it is given the step and, for each shard, whose draws it takes (None: no augmentation).
-        memory: what else the run has in memory, flat vectors by name.
     """
 
     tensors: Sequence[Tensor]
@@ -89,8 +127,7 @@ class Evidence:
     ranks: tuple[tuple[int, int], ...]
     batch_size: int
     past: Sequence[Past] = ()
-    at: Callable[[Array], Array] | None = None
-    relabelled: Callable[[Callable[[Array], Array]], Array] | None = None
+    parts: Callable[[Recipe], Array] | None = None
     labelled: Callable[[], tuple[Array, Array]] | None = None
     drawn: Mapping[int, Array] = field(default_factory=dict)
     rows: Callable[[], tuple[Array, list[int]]] | None = None
@@ -99,9 +136,6 @@ class Evidence:
     areas: Sequence[Area] = ()
     bitwise: bool = False
     step: int = 0
-    elsewhere: Callable[[int], Array] | None = None
-    augmented: Callable[[int, Sequence[int] | None], Array] | None = None
-    memory: Mapping[str, Array] = field(default_factory=dict)
 
     @cached_property
     def scale(self) -> Array:
@@ -146,15 +180,11 @@ class Evidence:
         """Rows of every rank."""
         return tuple(sum(self.sizes[low:high]) for low, high in self.ranks)
 
-    def rank_of(self, shard: int) -> int | None:
-        """Return whose shard it is; None where it is nobody's, which is a bug of its own."""
-        owners = (r for r, (low, high) in enumerate(self.ranks) if low <= shard < high)
-        return next(owners, None)
-
-    def owner(self, shard: int) -> str:
-        """Return whose shard it is, in words."""
-        rank = self.rank_of(shard)
-        return "nobody's" if rank is None else f"rank {rank}"
+    @property
+    def owners(self) -> tuple[int, ...]:
+        """Return the rank of every shard with rows."""
+        owned = [r for r, (low, high) in enumerate(self.ranks) for _ in range(low, high)]
+        return tuple(owned[: len(self.sizes)])
 
     def weighted(self, weights: Array) -> Array:
         """Return ``Σ α_s g_s``."""
@@ -175,10 +205,11 @@ class Evidence:
             difference = np.abs(self.found[own] - self.right[own]).max(initial=0)
         return not difference <= WRONG * size
 
-    def spans(self) -> Iterator[tuple[Tensor, slice]]:
-        """Yield every trained tensor with its place."""
-        for tensor in self.tensors:
-            yield tensor, slice(tensor.start, tensor.stop)
+    def part(self, rank: int) -> Array:
+        """Return a rank's part of the right gradient."""
+        low, high = self.ranks[rank]
+        found: Array = self.shards[low:high].sum(axis=0)
+        return found
 
 
 def _norm(scaled: Array) -> float:

@@ -1,0 +1,200 @@
+"""Wrong masks of dropout: of other streams of random numbers, and scaled otherwise."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dptrain.gradcheck.diagnosis import Mistake
+from dptrain.gradcheck.reference.layers import Shards, Weights, forward
+from dptrain.gradcheck.reference.mistakes import Forward, instead
+from dptrain.gradcheck.reference.setting import Setting
+from dptrain.gradcheck.reference.streams import (
+    AUGMENTATION,
+    DROPOUT,
+    LAST_WORD,
+    SHUFFLE,
+    SPLIT,
+    stream_at,
+)
+from dptrain.nn.dropout import Dropout
+
+Array = NDArray[Any]
+
+EQUAL, STREAM, SCALE = "dropout-equal-masks", "dropout-stream", "dropout-scale"
+
+
+class Stream(NamedTuple):
+    """Where a mask comes from.
+
+    Attributes:
+        seed: of the experiment.
+        step: whose it is.
+        place: of the layer.
+        shard: whose it is.
+        purpose: of the random numbers.
+        word: of the counter, in which the step stands.
+    """
+
+    seed: int
+    step: int
+    place: tuple[int, ...]
+    shard: int
+    purpose: int = DROPOUT
+    word: int = LAST_WORD
+
+    def uniform(self, shape: tuple[int, ...]) -> Array:
+        """Return numbers from 0 to 1, float32."""
+        key = (self.purpose, *self.place, self.shard)
+        found = stream_at(self.seed, self.step, *key, word=self.word)
+        return found.random(shape, dtype=np.float32)
+
+
+def kept(uniform: Array, rate: float) -> Array:
+    """Return 1 for what is kept, and 0 for what is left out."""
+    return (uniform >= np.float32(rate)).astype(float)
+
+
+def scaled(uniform: Array, rate: float) -> Array:
+    """Return what dropout multiplies with."""
+    return kept(uniform, rate) / (1 - rate)
+
+
+class Mask(NamedTuple):
+    """How a mask comes about; right unless something is given.
+
+    Attributes:
+        stream: which one is drawn in place of the right one, given the shards' sizes as well.
+        factor: what is multiplied with, of numbers from 0 to 1 and the rate.
+    """
+
+    stream: Callable[[Stream, Sequence[int]], Stream] = lambda stream, _: stream
+    factor: Callable[[Array, float], Array] = scaled
+
+    def drawn(
+        self, right: Stream, sizes: Sequence[int], shape: tuple[int, ...], rate: float
+    ) -> Array:
+        """Return what the rows of a shard are multiplied with."""
+        return self.factor(self.stream(right, sizes).uniform(shape), rate)
+
+
+class Run(NamedTuple):
+    """What of a run its masks may depend on.
+
+    Attributes:
+        ranks: each rank's range of shards.
+        per_epoch: its steps in an epoch.
+        steps: others, whose masks a step may draw by mistake.
+        layers: names of the network's layers, by their place.
+    """
+
+    ranks: Sequence[tuple[int, int]]
+    per_epoch: int
+    steps: Sequence[int] = (0,)
+    layers: Mapping[tuple[int, ...], str] = {}
+
+
+def wrong_masks(run: Run) -> Iterator[Mistake[Mask]]:
+    """Yield what may be wrong with masks, as one sees it in the forward pass."""
+
+    def first(shard: int) -> int:
+        return next((low for low, high in run.ranks if low <= shard < high), 0)
+
+    def on(kind: str, sentence: str, change: Callable[[Stream], Stream]) -> Mistake[Mask]:
+        return Mistake(kind, sentence, Mask(lambda stream, _: change(stream)))
+
+    yield on(EQUAL, "all shards draw the same mask", lambda s: s._replace(shard=0))
+    sentence = "all shards of a rank draw the same mask"
+    yield on(EQUAL, sentence, lambda s: s._replace(shard=first(s.shard)))
+    sentence = "all ranks draw the same masks"
+    yield on(EQUAL, sentence, lambda s: s._replace(shard=s.shard - first(s.shard)))
+    for kind, sentence, factor in (
+        (SCALE, "1/(1-p) is missing", kept),
+        (SCALE, "1/(1-p) is taken twice", lambda u, p: scaled(u, p) / (1 - p)),
+        (SCALE, "what is kept is divided by p, not by 1-p", lambda u, p: kept(u, p) / p),
+        ("dropout-rate", "p is the probability to be kept", lambda u, p: kept(u, 1 - p) / p),
+        ("dropout-rate", "what should be kept is left out",
+         lambda u, p: (1 - kept(u, p)) / (1 - p)),
+        ("dropout-missing", "nothing is left out", lambda u, _: np.ones(u.shape)),
+    ):  # fmt: skip
+        yield Mistake(kind, sentence, Mask(factor=factor))
+    for step in run.steps:
+        sentence = f"its masks are those of step {step}"
+        yield on(STREAM, sentence, lambda s, n=step: s._replace(step=n))  # type: ignore[misc]
+    for sentence, of in (
+        ("its masks are keyed by the epoch, not the step", lambda n: n // run.per_epoch),
+        ("its masks are the same in every epoch", lambda n: n % run.per_epoch),
+        ("its masks are those of the step after", lambda n: n + 1),
+    ):
+        yield on(STREAM, sentence, lambda s, of=of: s._replace(step=of(s.step)))  # type: ignore[misc]
+    sentence = "the shards are counted within their block"
+    in_block = Mask(lambda s, sizes: s._replace(shard=s.shard - sizes.index(sizes[s.shard])))
+    yield Mistake(STREAM, sentence, in_block)
+    for sentence, change in _other_keys(run):
+        yield on(STREAM, sentence, change)
+
+
+def _other_keys(run: Run) -> Iterator[tuple[str, Callable[[Stream], Stream]]]:
+    """Yield keys of random numbers in which something is missing, or another's."""
+    yield "the layer is missing in the key of its masks", lambda s: s._replace(place=())
+    yield "only the depth of the layer is in the key", lambda s: s._replace(place=(len(s.place),))
+    yield "only the outermost layer is in the key", lambda s: s._replace(place=s.place[:1])
+    yield "only the innermost layer is in the key", lambda s: s._replace(place=s.place[-1:])
+    yield (
+        "layer and shard have changed places in the key",
+        lambda s: s._replace(place=(s.shard, *s.place[:-1]), shard=s.place[-1]),
+    )
+    yield "the seed is missing in the key of its masks", lambda s: s._replace(seed=0)
+    yield "the seed is one more", lambda s: s._replace(seed=s.seed + 1)
+    for word in range(LAST_WORD):
+        sentence = f"the step is in word {word} of the counter: masks of different steps overlap"
+        yield sentence, lambda s, w=word: s._replace(word=w)  # type: ignore[misc]
+    for purpose, name in ((SHUFFLE, "shuffling"), (SPLIT, "splits"), (AUGMENTATION, "augmentation")):
+        sentence = f"its masks are drawn from the stream of {name}"
+        yield sentence, lambda s, p=purpose: s._replace(purpose=p)  # type: ignore[misc]
+    for place, name in run.layers.items():
+        sentence = f"its masks are drawn as those of {name}"
+        yield sentence, lambda s, p=place: s._replace(place=p)  # type: ignore[misc]
+
+
+def mistakes_of_dropout(run: Run) -> Iterator[Mistake[Forward]]:
+    """Yield what may be wrong with a dropout, in the forward pass or backwards."""
+    for kind, sentence, mask in wrong_masks(run):
+        yield Mistake(kind, sentence, _masked(mask))
+    sentence = "1/(1-p) is missing in the backward pass"
+    yield Mistake(SCALE, sentence, _backwards(lambda x, y, rest: y * y.constant(rest)))
+    sentence = "the backward pass lets everything through"
+    passed = _backwards(lambda x, y, rest: x * x.constant(1 / rest))
+    yield Mistake("dropout-other-mask", sentence, passed)
+    sentence = "the backward pass draws the mask of the next step"
+    yield Mistake("dropout-other-mask", sentence, _mask_of_next_step)
+
+
+def _masked(mask: Mask) -> Forward:
+    def run(layer: Dropout, x: Shards, _: Weights, setting: Setting) -> Shards:
+        rights = [Stream(setting.seed, setting.step, setting.place, s) for s in range(len(x))]
+        return [
+            each * each.constant(mask.drawn(right, setting.sizes, each.shape, layer.rate))
+            for each, right in zip(x, rights, strict=True)
+        ]
+
+    return run
+
+
+def _backwards(derivative: Callable[..., Any]) -> Forward:
+    """Return a dropout whose derivative is that of a function of input, output and ``1 - p``."""
+
+    def run(layer: Dropout, x: Shards, weights: Weights, setting: Setting) -> Shards:
+        y = forward(layer, x, weights, setting)
+        pairs = zip(x, y, strict=True)
+        return [instead(b, derivative(a, b, 1 - layer.rate)) for a, b in pairs]
+
+    return run
+
+
+def _mask_of_next_step(layer: Dropout, x: Shards, weights: Weights, setting: Setting) -> Shards:
+    later = replace(setting, step=setting.step + 1)
+    y = (forward(layer, x, weights, each) for each in (setting, later))
+    return list(map(instead, *y))
