@@ -38,7 +38,7 @@ TABLES: Sequence[Table] = (
     *(known.factors, known.single_parts, known.of_tensors, known.of_the_past),
     *(known.of_other_weights, known.of_other_targets, fits.labels, fits.rows),
     *(known.of_other_steps, fits.elements_dropped, fits.single_elements, fits.order_of_sums),
-    *(fits.zeros_at_ends, fits.layers_in_places_of_others, known.on_the_way, known.of_other_draws),
+    *(fits.zeros_at_ends, fits.layers_in_places_of_others, known.on_the_way),
 )
 # What depends on which elements one looks at.
 FITS: Sequence[Table] = (fits.labels, fits.rows, fits.counts_of_shards)
@@ -153,8 +153,8 @@ class Part:
                 wrong = np.flatnonzero((self._which & e.wrong)[low:high])
                 if len(wrong):
                     own = slice(low + wrong[0], low + wrong[-1] + 1)
-                    expected += np.count_nonzero(changed[own])
-                    missed += np.count_nonzero((changed & ~e.wrong)[own])
+                    expected += int(np.count_nonzero(changed[own]))
+                    missed += int(np.count_nonzero((changed & ~e.wrong)[own]))
         return missed <= HOLES * expected
 
 

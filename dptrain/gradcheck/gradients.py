@@ -1,7 +1,7 @@
 """The triangle: distributed, analytic and numerical gradients of the same steps."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
 from itertools import chain
 from typing import Any
@@ -12,14 +12,13 @@ from numpy.typing import NDArray
 from dptrain.gradcheck.analytic import Local
 from dptrain.gradcheck.comparison import LOSS, Comparison, compare
 from dptrain.gradcheck.diagnosis import Diagnosis, Mistake
-from dptrain.gradcheck.diagnosis import times as times_as_text
 from dptrain.gradcheck.distributed import Step, gradient_of
 from dptrain.gradcheck.forensics import EXACT, diagnose
 from dptrain.gradcheck.hypotheses.areas import areas
 from dptrain.gradcheck.hypotheses.buffers import stale_buffers
-from dptrain.gradcheck.hypotheses.evidence import WRONG, Evidence, Hypothesis, Past
+from dptrain.gradcheck.hypotheses.evidence import Evidence, Hypothesis, Past
 from dptrain.gradcheck.hypotheses.fits import least_squares
-from dptrain.gradcheck.hypotheses.known import of_layers, of_other_orders, times
+from dptrain.gradcheck.hypotheses.known import of_layers, times
 from dptrain.gradcheck.hypotheses.orders import bounds_of
 from dptrain.gradcheck.hypotheses.scopes import Known
 from dptrain.gradcheck.oracles.complex_step import complex_step
@@ -28,8 +27,7 @@ from dptrain.gradcheck.reference.bounded import UNITS
 from dptrain.gradcheck.reference.network import Gradient, Reference
 from dptrain.gradcheck.reference.places import couples_rows, leaves
 from dptrain.gradcheck.report import Failure
-from dptrain.gradcheck.truncation import Fault, first_fault, of_loss, with_fault
-from dptrain.gradcheck.updates.rates import learning_rate
+from dptrain.gradcheck.truncation import first_fault, of_loss, with_fault
 from dptrain.gradcheck.updates.textbook import Textbook
 from dptrain.gradcheck.verdict import Verdict
 from dptrain.nn.dropout import Dropout
@@ -46,9 +44,10 @@ BUDGET, PASS = 1_000_000_000, 1_000_000
 # A gradient in the job's dtype and a prediction in double precision: how many roundings apart.
 ROUNDINGS = 16
 
-DIFFERENCES = Fault(
+DIFFERENCES = Diagnosis(
     "difference-quotient",
     "the differences that the gradient is made of are not those of the loss",
+    0.0,
 )
 
 
@@ -210,15 +209,16 @@ class Triangle:
             diagnoses = self._of_one_process(reference, evidence, parameters)
         else:
             evidence = self._together(reference, found, parameters, workers, before, exchange)
-            diagnoses = self._of_run(evidence, [*before, step]) if step is not None else []
-            if not diagnoses:
-                diagnoses = self._of_workers(reference, evidence, workers)
+            diagnoses = []
+            if step is not None:
+                rightly = self._moved_rightly(step, evidence)
+                run = [*before, step]
+                diagnoses = stale_buffers(run, evidence.wrong, moved_rightly=rightly)
+            diagnoses = diagnoses or self._of_workers(reference, evidence)
         counts = least_squares(evidence, evidence.shards)
         if counts is not None and evidence.residual(counts @ evidence.shards) < 1e-6:
             weights = tuple(map(float, counts))
-        return Failure(
-            comparison, diagnoses, weights, evidence.found, evidence.right, self.tensors
-        )
+        return Failure(comparison, diagnoses, weights, evidence.found, evidence.right, self.tensors)
 
     def _of_one_process(
         self, reference: Reference, evidence: Evidence, parameters: Array
@@ -244,46 +244,21 @@ class Triangle:
         found = diagnose(evidence, more, more_first=True, exact=self._exact)
         return with_fault(fault, found)
 
-    def _of_workers(
-        self, reference: Reference, evidence: Evidence, workers: int
-    ) -> list[Diagnosis]:
+    def _of_workers(self, reference: Reference, evidence: Evidence) -> list[Diagnosis]:
         """Return why the gradient of workers is not that of one process."""
         expected = reference.gradient(np.asarray(evidence.parameters), self.unit).total
         sentence = "the workers' gradient is that of the formulas; what is wrong is this process's"
-        more = chain(
+        more: Iterable[Known | Hypothesis] = chain(
             [Hypothesis("analytic", f"{sentence} own", expected)],
             of_layers(reference, evidence.ranks, self.job.steps_per_epoch),
             inputs_changed(evidence),
-            of_other_orders(self.job, evidence.step, workers),
         )
         return diagnose(evidence, more, exact=self._exact)
-
-    def _of_run(self, evidence: Evidence, steps: Sequence[Step]) -> list[Diagnosis]:
-        """Return what the weights and the state of a run tell, where they do."""
-        rightly = self._moved_rightly(steps[-1], evidence)
-        if rightly and (kept := self._kept_scaled(steps[-1].number, evidence)):
-            return [kept]
-        return stale_buffers(steps, evidence.wrong, moved_rightly=rightly)
 
     @property
     def _exact(self) -> float:
         """What a prediction in double precision may leave of a gradient in the job's dtype."""
         return max(EXACT, ROUNDINGS * self.unit)
-
-    def _kept_scaled(self, number: int, evidence: Evidence) -> Diagnosis | None:
-        """Say so where the weights move by the right gradient, but its multiple is kept."""
-        counts = least_squares(evidence, evidence.right[np.newaxis])
-        factor = 1.0 if counts is None else float(counts[0])
-        left = evidence.residual(factor * evidence.right)
-        if not factor or abs(factor - 1) <= WRONG or left > self._exact:
-            return None
-        rate = float(learning_rate(self.job, number).value)
-        named = ": the learning rate" if math.isclose(factor, rate, rel_tol=1e-6) else ""
-        sentence = (
-            "the weights move by the right gradient, but the velocity that is kept has "
-            f"{times_as_text(factor)} it{named}"
-        )
-        return Diagnosis("velocity-rate", sentence, 0.0)
 
     def _moved_rightly(self, step: Step, evidence: Evidence) -> bool:
         """Return whether a step's weights moved as the right gradient demands."""

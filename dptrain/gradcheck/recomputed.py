@@ -5,13 +5,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dptrain.arithmetic.shards import Block, shard_sizes
-from dptrain.exchange.rank import Rank, Share
 from dptrain.gradcheck.analytic import Local
-from dptrain.gradcheck.hypotheses.evidence import Draws, Recipe
-from dptrain.gradcheck.reference.augmentation import augmented, draws_of
+from dptrain.gradcheck.hypotheses.evidence import Recipe
 from dptrain.gradcheck.reference.bounded import UNITS
-from dptrain.gradcheck.reference.minibatches import Stored, sizes
 from dptrain.gradcheck.reference.network import Batch, Reference
 
 Array = NDArray[Any]
@@ -45,18 +41,16 @@ class Recomputed:
 
     def shards(self, recipe: Recipe) -> Array:
         """Return every shard's part of the gradient by a recipe, ``(shards, size)``."""
-        if recipe.weights is None and recipe.step is None and recipe.draws is None:
+        if recipe.weights is None and recipe.step is None:
             return self._by_formulas(recipe)
         if not self._trusted:
             raise NotImplementedError("the code of this process is what is wrong")
-        if recipe.draws is not None:
-            return self._augmented(recipe.draws)
         weights = self._parameters if recipe.weights is None else recipe.weights
         step = self._number if recipe.step is None else recipe.step
         return self._local.shards(weights, step).astype(float)
 
     def _by_formulas(self, recipe: Recipe) -> Array:
-        batch = self._reference.batch if recipe.rows is None else self._of_rows(recipe.rows)
+        batch = self._reference.batch
         if recipe.targets is not None:
             batch = batch._replace(targets=[recipe.targets(t) for t in batch.targets])
         if recipe.unweighed is not None:
@@ -71,39 +65,6 @@ class Recomputed:
         swaps = None if recipe is None else recipe.swaps
         found = Reference(self._reference.network, self._reference.loss, batch, swaps)
         return found.gradient(self._parameters, UNITS["float64"]).shards
-
-    def _of_rows(self, rows: Array) -> Batch:
-        """Return the minibatch of other stored rows."""
-        data, experiment = self._job.dataset, self._job.experiment
-        train, seed = data.train, experiment.seed
-        stored = Stored(
-            train.inputs, train.targets, self._job.dtype, scale=experiment.target_scale
-        )
-        shards = sizes(len(rows), self._job.shards)
-        draws = draws_of(experiment, data.sample_shape)
-        x = augmented(stored.inputs(rows), shards, self._number, draws).x
-        cuts = np.cumsum([n for n in shards if n])[:-1]
-        weights = train.weights
-        own = None if weights is None else np.split(weights[rows].astype(float), cuts)
-        targets = np.split(stored.targets(rows), cuts)
-        return Batch(np.split(x, cuts), targets, seed, self._number, own)
-
-    def _augmented(self, draws: Draws) -> Array:
-        """Return the parts of the step's rows, with other draws of their augmentation."""
-        augmenter = self._job.augmenter()
-        if augmenter is None:
-            raise NotImplementedError("rows are not augmented")
-        rank = Rank(self._job, [self._parameters.astype(self._job.dtype)], sums=False)
-        found = rank.place(Share(self._number, 0, self._job.shards))
-        for block, x in zip(found.blocks, found.inputs, strict=True):
-            for i in range(block.shards if draws.shards is not None else 0):
-                assert draws.shards is not None
-                alone = Block(draws.shards[block.first + i], 1, block.rows, 0)
-                augmenter.apply(draws.step, [alone], [x[i * block.rows : (i + 1) * block.rows]])
-        rank.forward(found)
-        rank.backward(found)
-        present = len(shard_sizes(found.rows, self._job.shards))
-        return found.gradients[:present].astype(float)
 
     def rows(self) -> tuple[Array, list[int]]:
         """Return each row's part, ``(rows, size)``, and which rows belong to the minibatch.

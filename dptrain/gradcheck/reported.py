@@ -12,9 +12,9 @@ from dptrain.gradcheck.comparison import LOSS
 from dptrain.gradcheck.diagnosis import Diagnosis, times
 from dptrain.gradcheck.distributed import Step
 from dptrain.gradcheck.forensics import EXACT
+from dptrain.gradcheck.hypotheses.evidence import Evidence
 from dptrain.gradcheck.hypotheses.known import factors, single_parts
 from dptrain.gradcheck.hypotheses.scopes import expanded
-from dptrain.gradcheck.hypotheses.evidence import Evidence
 
 Array = NDArray[Any]
 

@@ -36,18 +36,6 @@ class Hypothesis(NamedTuple):
     placed: bool = False
 
 
-class Draws(NamedTuple):
-    """What augmentation draws.
-
-    Attributes:
-        step: whose draws are taken.
-        shards: for each shard, the shard whose draws it takes; None: nothing is drawn.
-    """
-
-    step: int
-    shards: Sequence[int] | None
-
-
 @dataclass(frozen=True, eq=False)
 class Recipe:
     """How a step's gradient comes about: as it should, but for what is given here.
@@ -55,8 +43,6 @@ class Recipe:
     Attributes:
         weights: at which it is computed, flat ``(size,)``.
         step: whose rows are computed.
-        rows: that are computed, as numbers of stored rows, in order.
-        draws: of their augmentation.
         targets: rearranges those of a shard.
         unweighed: shards whose rows count without their weights.
         swaps: what computes a layer or the loss in place of its formulas, by its place.
@@ -66,8 +52,6 @@ class Recipe:
 
     weights: Array | None = None
     step: int | None = None
-    rows: Array | None = None
-    draws: Draws | None = None
     targets: Callable[[Array], Array] | None = None
     unweighed: Sequence[int] | None = None
     swaps: Mapping[tuple[int, ...], Any] | None = None
@@ -77,8 +61,8 @@ class Recipe:
     @property
     def computed(self) -> bool:
         """Whether the shards' parts themselves are other than they should be."""
-        given = (self.weights, self.step, self.rows, self.draws, self.targets, self.unweighed)
-        return any(each is not None for each in (*given, self.swaps))
+        given = (self.weights, self.step, self.targets, self.unweighed, self.swaps)
+        return any(each is not None for each in given)
 
 
 class Past(NamedTuple):

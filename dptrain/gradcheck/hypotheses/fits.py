@@ -205,7 +205,7 @@ def order_of_sums(e: Evidence) -> Iterator[Hypothesis]:
 
 
 def zeros_at_ends(e: Evidence) -> Iterator[Hypothesis]:
-    """Yield that the ends of all, or of one rank's part, are zero: of the whole or of each layer."""
+    """Yield that the ends of all, or of one rank's part, are zero: of the whole or a layer."""
     parts = [(f"rank {rank}'s part", e.part(rank)) for rank in range(len(e.ranks))]
     for what, part in [("the gradient", e.right), *parts]:
         rest = e.found - (e.right - part)

@@ -3,19 +3,16 @@
 Of those that explain as much, the first is named: the more specific stand first.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
 from dptrain.arithmetic.tree import additions
-from dptrain.experiment.job import Job
 from dptrain.gradcheck.diagnosis import Mistake
-from dptrain.gradcheck.hypotheses.evidence import Array, Draws, Evidence, Recipe
-from dptrain.gradcheck.hypotheses.orders import bounds_of, orders
+from dptrain.gradcheck.hypotheses.evidence import Array, Evidence, Past, Recipe
 from dptrain.gradcheck.hypotheses.scopes import Known, Scope, wrong_tensors
 from dptrain.gradcheck.reference.bounded import narrowed
-from dptrain.gradcheck.reference.minibatches import visits
 from dptrain.gradcheck.reference.mistaken_masks import Run, mistakes_of_dropout
 from dptrain.gradcheck.reference.mistakes import mistakes_of, mistakes_of_loss
 from dptrain.gradcheck.reference.network import LOSS, Reference
@@ -27,16 +24,12 @@ Rows = Iterator[Known]
 MOST_AREAS = 8  # that are tried one by one
 FAR = 8  # steps back from where something could be left
 ALL_OR_ONE = (Scope.GRADIENT, Scope.RANK)
-ON_THE_WAY = (
-    *(Scope.GRADIENT, Scope.EVERY_RANK, Scope.EVERY_SHARD),
-    *(Scope.RANK, Scope.RANKS),
-)
-NOT_RESET = "is added to that of earlier steps: it was not set to zero"
+ON_THE_WAY = (Scope.GRADIENT, Scope.EVERY_RANK, Scope.EVERY_SHARD, Scope.RANK)
 
 
 def times(factor: float) -> Recipe:
     """Return a recipe in which a part counts so many times."""
-    return Recipe(sent=lambda _, part: factor * part)
+    return _sent(lambda part: factor * part)
 
 
 def counted(kind: str, sentence: str, counts: Array | list[float]) -> Known:
@@ -143,14 +136,14 @@ def of_tensors(e: Evidence) -> Rows:
     for each in known:
         yield Known(each, [Scope.TENSORS])
     yield Known(Mistake("shard-dropped", "{} is missing", times(0.0)), [Scope.RANK_TENSORS])
-    transposed = Recipe(sent=lambda _, part: _by_tensor(e, part, lambda own: own.T))
+    transposed = _sent(lambda g: _transposed(e, g))
     yield Known(Mistake("transposed", "{} has its matrices transposed", transposed), ALL_OR_ONE)
 
 
-def _by_tensor(e: Evidence, g: Array, change: Any) -> Array:
+def _transposed(e: Evidence, g: Array) -> Array:
     found = g.copy()
     for t in e.tensors:
-        found[t.start : t.stop] = change(g[t.start : t.stop].reshape(t.shape)).reshape(-1)
+        found[t.start : t.stop] = g[t.start : t.stop].reshape(t.shape).T.reshape(-1)
     return found
 
 
@@ -159,15 +152,20 @@ def of_the_past(e: Evidence) -> Rows:
     for back, step in enumerate(reversed(e.past[-FAR:]), 1):
         ago = "the step before" if back == 1 else f"{back} steps before"
         if back == 1:
-            summed = [each.shards.sum(axis=0) for each in e.past]
-            all_of_them = Recipe(sent=lambda _, part: part + sum(summed))
-            yield Known(Mistake("not-reset", f"{{}} {NOT_RESET}", all_of_them))
-            left = Recipe(sent=lambda own, part, s=step: part + s.shards[own].sum(axis=0))  # type: ignore[misc]
-            sentence = f"{{}} is added to that of {ago}: it was not set to zero"
-            yield Known(Mistake("not-reset", sentence, left), ALL_OR_ONE)
-        early = Recipe(sent=lambda own, _, s=step: s.shards[own].sum(axis=0))  # type: ignore[misc]
+            for steps, those in ((e.past, "earlier steps"), ([step], ago)):
+                sentence = f"{{}} is added to that of {those}: it was not set to zero"
+                yield Known(Mistake("not-reset", sentence, _left_by(steps, keep=1)), ALL_OR_ONE)
         sentence = f"{{}} is that of {ago}: it was read before the new one had come"
-        yield Known(Mistake("race", sentence, early), ALL_OR_ONE)
+        yield Known(Mistake("race", sentence, _left_by([step], keep=0)), ALL_OR_ONE)
+
+
+def _left_by(steps: Sequence[Past], keep: int) -> Recipe:
+    """Return a recipe in which a part is what some steps have left, with or without its own."""
+
+    def sent(own: slice, part: Array) -> Array:
+        return sum((step.shards[own].sum(axis=0) for step in steps), keep * part)
+
+    return Recipe(sent=sent)
 
 
 def of_other_weights(e: Evidence) -> Rows:
@@ -216,7 +214,9 @@ def of_other_targets(e: Evidence) -> Rows:
         yield Known(Mistake("labels-shuffled", sentence, Recipe(targets=change)), ALL_OR_ONE)
     count = len(e.sizes)
     parts = {"": range(count)}
-    parts |= {f" by rank {i}": range(low, min(high, count)) for i, (low, high) in enumerate(e.ranks)}
+    parts |= {
+        f" by rank {i}": range(low, min(high, count)) for i, (low, high) in enumerate(e.ranks)
+    }
     parts |= {f" in shard {i}": range(i, i + 1) for i in range(count)}
     for where, shards in parts.items():  # which may depend on each other, as in batch norm
         sentence = f"the weights of the rows are ignored{where}"
@@ -229,28 +229,6 @@ def of_other_steps(e: Evidence) -> Rows:
         if step >= 0:
             sentence = f"{{}} is computed with the rows of {what}"
             yield Known(Mistake("rows-of-another-step", sentence, Recipe(step=step)), ALL_OR_ONE)
-
-
-def of_other_draws(e: Evidence) -> Rows:
-    """Yield rows that are augmented with the draws of other shards, of other steps, or not."""
-    count, sizes = len(e.sizes), list(e.sizes)
-    own, first = range(count), [e.ranks[owner][0] for owner in e.owners]
-    stream = "augmentation-stream"
-    known: list[tuple[str, str, Draws]] = [
-        (stream, "with the draws of other shards: they are counted within their rank",
-         Draws(e.step, [s - f for s, f in zip(own, first, strict=True)])),
-        (stream, "with the draws of shard 0, all shards alike", Draws(e.step, [0] * count)),
-        (stream, "with the draws of other shards: they are counted within their block",
-         Draws(e.step, [s - sizes.index(sizes[s]) for s in own])),
-        (stream, "with the draws of the first shard of its rank", Draws(e.step, first)),
-        ("augmentation-missing", "not at all", Draws(e.step, None)),
-    ]  # fmt: skip
-    for step in dict.fromkeys([0, e.step - 1, e.step + 1, *range(e.step)]):
-        if step >= 0 and step != e.step:
-            known.append((stream, f"with the draws of step {step}", Draws(step, list(own))))
-    for kind, how, draws in known:
-        sentence = f"{{}} is of rows that are augmented {how}"
-        yield Known(Mistake(kind, sentence, Recipe(draws=draws)), ALL_OR_ONE)
 
 
 def on_the_way(e: Evidence) -> Rows:
@@ -272,8 +250,11 @@ def on_the_way(e: Evidence) -> Rows:
         ("bucket-offset", "shifted by one element back, and ends with 0",
          lambda g: np.concatenate([g[1:], [0]])),
     ):  # fmt: skip
-        sent = Recipe(sent=lambda _, part, change=change: change(part))  # type: ignore[misc]
-        yield Known(Mistake(kind, f"{{}} is {what}", sent), ON_THE_WAY)
+        yield Known(Mistake(kind, f"{{}} is {what}", _sent(change)), ON_THE_WAY)
+
+
+def _sent(change: Callable[[Array], Array]) -> Recipe:
+    return Recipe(sent=lambda _, part: change(part))
 
 
 def _to_bfloat16(g: Array) -> Array:
@@ -302,7 +283,6 @@ def _in_order(tensors: list[Any], g: Array) -> Array:
     return found
 
 
-
 def of_layers(reference: Reference, ranks: Any, per_epoch: int) -> Rows:
     """Yield wrong formulas of the loss and of layers, the nearest to the loss first.
 
@@ -327,20 +307,9 @@ def of_layers(reference: Reference, ranks: Any, per_epoch: int) -> Rows:
             where.append((f"every {each}", alike[0][1], [place for place, _ in alike]))
     for name, layer, places in where:
         if isinstance(layer, Dropout) and layer.rate:
-            mistakes, scopes = mistakes_of_dropout(run), ALL_OR_ONE
+            mistakes, scopes = mistakes_of_dropout(run), list(ALL_OR_ONE)
         else:
-            mistakes, scopes = mistakes_of(layer, ranks), ALL_OR_ONE[:1]
+            mistakes, scopes = mistakes_of(layer, ranks), [Scope.GRADIENT]
         for kind, sentence, change in mistakes:
             swaps = Recipe(swaps=dict.fromkeys(places, change))
             yield Known(Mistake(kind, f"{name}: {sentence}", swaps), scopes)
-
-
-def of_other_orders(job: Job, number: int, workers: int) -> Rows:
-    """Yield the rows that a step has where an epoch has another order."""
-    data = job.dataset
-    own = data.test.inputs is not data.train.inputs
-    right = visits(job.experiment, len(data.train.inputs), has_test=own)
-    for order in orders(right, bounds_of(job.shards, workers), job.shards):
-        rows = order.minibatch(number)
-        if len(rows) and not np.array_equal(rows, right.minibatch(number)):
-            yield Known(Mistake(order.kind, order.sentence, Recipe(rows=rows)))

@@ -5,7 +5,6 @@ What it leads to is the same everywhere: where it does not reach, the gradient i
 
 import enum
 from collections.abc import Iterator, Sequence
-from itertools import combinations
 from typing import NamedTuple
 
 import numpy as np
@@ -14,7 +13,6 @@ from dptrain.gradcheck.diagnosis import Mistake
 from dptrain.gradcheck.hypotheses.evidence import Array, Evidence, Hypothesis, Recipe
 from dptrain.nn.network import Tensor
 
-FEW_RANKS = 4  # so few that all combinations of them can be tried
 MOST_NAMES = 4  # of tensors, in a sentence
 
 
@@ -22,7 +20,7 @@ class Scope(enum.Enum):
     """Whom a mistake hits, and how often one after the other.
 
     GRADIENT: the sum over all. EVERY_RANK: the parts of all ranks, each by itself; likewise
-    EVERY_SHARD. RANK: one rank after the other; likewise SHARD. RANKS: several of them at once.
+    EVERY_SHARD. RANK: one rank after the other; likewise SHARD.
     TENSORS: what is summed over all, of those tensors alone that are wrong; RANK_TENSORS: likewise
     one rank's part of them.
     """
@@ -30,7 +28,6 @@ class Scope(enum.Enum):
     GRADIENT = enum.auto()
     EVERY_RANK = enum.auto()
     RANK = enum.auto()
-    RANKS = enum.auto()
     EVERY_SHARD = enum.auto()
     SHARD = enum.auto()
     TENSORS = enum.auto()
@@ -124,10 +121,6 @@ def _hits(e: Evidence, scope: Scope) -> Iterator[Hit]:
     elif scope is Scope.RANK:
         for rank, own in enumerate(ranks):
             yield Hit(f"rank {rank}'s part ({_listed(own, len(shards))})", [own])
-    elif scope is Scope.RANKS:
-        most = len(ranks) if len(ranks) <= FEW_RANKS else 2
-        for some in (c for n in range(2, most) for c in combinations(range(len(ranks)), n)):
-            yield Hit(f"the part of ranks {' and '.join(map(str, some))}", [ranks[r] for r in some])
     elif scope is Scope.SHARD:
         for shard, own in enumerate(shards):
             yield Hit(f"the part of shard {shard} (rank {e.owners[shard]})", [own])

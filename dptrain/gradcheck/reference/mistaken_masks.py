@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from dptrain.gradcheck.diagnosis import Mistake
 from dptrain.gradcheck.reference.layers import Shards, Weights, forward
-from dptrain.gradcheck.reference.mistakes import Forward, instead
+from dptrain.gradcheck.reference.mistakes import Forward, backwards, instead, multiplied
 from dptrain.gradcheck.reference.setting import Setting
 from dptrain.gradcheck.reference.streams import (
     AUGMENTATION,
@@ -105,7 +105,7 @@ def wrong_masks(run: Run) -> Iterator[Mistake[Mask]]:
     def on(kind: str, sentence: str, change: Callable[[Stream], Stream]) -> Mistake[Mask]:
         return Mistake(kind, sentence, Mask(lambda stream, _: change(stream)))
 
-    yield on(EQUAL, "all shards draw the same mask", lambda s: s._replace(shard=0))
+    yield on(EQUAL, "all shards draw the same mask", _with(shard=0))
     sentence = "all shards of a rank draw the same mask"
     yield on(EQUAL, sentence, lambda s: s._replace(shard=first(s.shard)))
     sentence = "all ranks draw the same masks"
@@ -121,14 +121,13 @@ def wrong_masks(run: Run) -> Iterator[Mistake[Mask]]:
     ):  # fmt: skip
         yield Mistake(kind, sentence, Mask(factor=factor))
     for step in run.steps:
-        sentence = f"its masks are those of step {step}"
-        yield on(STREAM, sentence, lambda s, n=step: s._replace(step=n))  # type: ignore[misc]
-    for sentence, of in (
-        ("its masks are keyed by the epoch, not the step", lambda n: n // run.per_epoch),
-        ("its masks are the same in every epoch", lambda n: n % run.per_epoch),
-        ("its masks are those of the step after", lambda n: n + 1),
-    ):
-        yield on(STREAM, sentence, lambda s, of=of: s._replace(step=of(s.step)))  # type: ignore[misc]
+        yield on(STREAM, f"its masks are those of step {step}", _with(step=step))
+    sentence = "its masks are keyed by the epoch, not the step"
+    yield on(STREAM, sentence, lambda s: s._replace(step=s.step // run.per_epoch))
+    sentence = "its masks are the same in every epoch"
+    yield on(STREAM, sentence, lambda s: s._replace(step=s.step % run.per_epoch))
+    sentence = "its masks are those of the step after"
+    yield on(STREAM, sentence, lambda s: s._replace(step=s.step + 1))
     sentence = "the shards are counted within their block"
     in_block = Mask(lambda s, sizes: s._replace(shard=s.shard - sizes.index(sizes[s.shard])))
     yield Mistake(STREAM, sentence, in_block)
@@ -136,9 +135,13 @@ def wrong_masks(run: Run) -> Iterator[Mistake[Mask]]:
         yield on(STREAM, sentence, change)
 
 
+def _with(**fields: Any) -> Callable[[Stream], Stream]:
+    return lambda stream: stream._replace(**fields)
+
+
 def _other_keys(run: Run) -> Iterator[tuple[str, Callable[[Stream], Stream]]]:
     """Yield keys of random numbers in which something is missing, or another's."""
-    yield "the layer is missing in the key of its masks", lambda s: s._replace(place=())
+    yield "the layer is missing in the key of its masks", _with(place=())
     yield "only the depth of the layer is in the key", lambda s: s._replace(place=(len(s.place),))
     yield "only the outermost layer is in the key", lambda s: s._replace(place=s.place[:1])
     yield "only the innermost layer is in the key", lambda s: s._replace(place=s.place[-1:])
@@ -146,17 +149,21 @@ def _other_keys(run: Run) -> Iterator[tuple[str, Callable[[Stream], Stream]]]:
         "layer and shard have changed places in the key",
         lambda s: s._replace(place=(s.shard, *s.place[:-1]), shard=s.place[-1]),
     )
-    yield "the seed is missing in the key of its masks", lambda s: s._replace(seed=0)
+    yield "the seed is missing in the key of its masks", _with(seed=0)
     yield "the seed is one more", lambda s: s._replace(seed=s.seed + 1)
     for word in range(LAST_WORD):
         sentence = f"the step is in word {word} of the counter: masks of different steps overlap"
-        yield sentence, lambda s, w=word: s._replace(word=w)  # type: ignore[misc]
-    for purpose, name in ((SHUFFLE, "shuffling"), (SPLIT, "splits"), (AUGMENTATION, "augmentation")):
+        yield sentence, _with(word=word)
+    for purpose, name in (
+        (SHUFFLE, "shuffling"),
+        (SPLIT, "splits"),
+        (AUGMENTATION, "augmentation"),
+    ):
         sentence = f"its masks are drawn from the stream of {name}"
-        yield sentence, lambda s, p=purpose: s._replace(purpose=p)  # type: ignore[misc]
+        yield sentence, _with(purpose=purpose)
     for place, name in run.layers.items():
         sentence = f"its masks are drawn as those of {name}"
-        yield sentence, lambda s, p=place: s._replace(place=p)  # type: ignore[misc]
+        yield sentence, _with(place=place)
 
 
 def mistakes_of_dropout(run: Run) -> Iterator[Mistake[Forward]]:
@@ -164,10 +171,11 @@ def mistakes_of_dropout(run: Run) -> Iterator[Mistake[Forward]]:
     for kind, sentence, mask in wrong_masks(run):
         yield Mistake(kind, sentence, _masked(mask))
     sentence = "1/(1-p) is missing in the backward pass"
-    yield Mistake(SCALE, sentence, _backwards(lambda x, y, rest: y * y.constant(rest)))
+    bare = backwards(lambda _, y, layer: multiplied(y, 1 - layer.rate))
+    yield Mistake(SCALE, sentence, bare)
     sentence = "the backward pass lets everything through"
-    passed = _backwards(lambda x, y, rest: x * x.constant(1 / rest))
-    yield Mistake("dropout-other-mask", sentence, passed)
+    open_ = backwards(lambda x, _, layer: multiplied(x, 1 / (1 - layer.rate)))
+    yield Mistake("dropout-other-mask", sentence, open_)
     sentence = "the backward pass draws the mask of the next step"
     yield Mistake("dropout-other-mask", sentence, _mask_of_next_step)
 
@@ -179,17 +187,6 @@ def _masked(mask: Mask) -> Forward:
             each * each.constant(mask.drawn(right, setting.sizes, each.shape, layer.rate))
             for each, right in zip(x, rights, strict=True)
         ]
-
-    return run
-
-
-def _backwards(derivative: Callable[..., Any]) -> Forward:
-    """Return a dropout whose derivative is that of a function of input, output and ``1 - p``."""
-
-    def run(layer: Dropout, x: Shards, weights: Weights, setting: Setting) -> Shards:
-        y = forward(layer, x, weights, setting)
-        pairs = zip(x, y, strict=True)
-        return [instead(b, derivative(a, b, 1 - layer.rate)) for a, b in pairs]
 
     return run
 

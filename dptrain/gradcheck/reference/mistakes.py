@@ -64,7 +64,12 @@ def mistakes_of(layer: Layer, ranks: Ranges) -> Iterator[Mistake[Forward]]:
         yield from _of_batch_norm(ranks)
 
 
-def _back(derivative: Callable[[Node, Node, Any], Node]) -> Forward:
+def multiplied(x: Node, factor: Any) -> Node:
+    """Return a node times numbers that nothing is differentiated by."""
+    return x * x.constant(np.asarray(factor, float))
+
+
+def backwards(derivative: Callable[[Node, Node, Any], Node]) -> Forward:
     """Return a layer whose values are right, and whose derivative is that of something else.
 
     Args:
@@ -78,12 +83,8 @@ def _back(derivative: Callable[[Node, Node, Any], Node]) -> Forward:
     return run
 
 
-def _times(x: Node, factor: Any) -> Node:
-    return x * x.constant(np.asarray(factor, float))
-
-
 def _open_at_zero(x: Node, _: Node, layer: Any) -> Node:
-    return _times(x, np.where(x.value >= 0, 1.0, getattr(layer, "negative_slope", 0.0)))
+    return multiplied(x, np.where(x.value >= 0, 1.0, getattr(layer, "negative_slope", 0.0)))
 
 
 def _at_output(layer: Any, x: Shards, weights: Weights, setting: Setting) -> Shards:
@@ -105,16 +106,6 @@ def _with_bias(change: Callable[[Node, int], Node]) -> Forward:
         return forward(layer, x, [w, biases], setting)
 
     return run
-
-
-def _input_negated(layer: Any, x: Shards, weights: Weights, setting: Setting) -> Shards:
-    return forward(layer, [instead(each, _times(each, -1)) for each in x], weights, setting)
-
-
-def _weights_transposed(layer: Any, x: Shards, weights: Weights, setting: Setting) -> Shards:
-    w, b = weights
-    turned = [instead(each, each.reshape(*each.shape[::-1]).swapped()) for each in w]
-    return forward(layer, x, [turned, b], setting)
 
 
 def _input_through(wrong: Forward, mirror: slice = slice(None)) -> Forward:
@@ -175,39 +166,43 @@ def _to_all_ties(layer: MaxPool2D, x: Shards, weights: Weights, setting: Setting
         index = cut[:: over.stride[0], :: over.stride[1]].reshape(-1, math.prod(over.size))
         windows = pixels.gathered(index)
         largest = windows.value.max(axis=2, keepdims=True)
-        ties = _times(windows, windows.value == largest).sum(2)
+        ties = multiplied(windows, windows.value == largest).sum(2)
         found.append(instead(y, ties.reshape(*y.shape)))
     return found
 
 
 ROWS: dict[Any, list[Mistake[Forward]]] = {
     ReLU | LeakyReLU: [
-        Mistake("relu-mask", "the derivative at 0 is that of positive inputs", _back(_open_at_zero)),
+        Mistake(
+            "relu-mask", "the derivative at 0 is that of positive inputs", backwards(_open_at_zero)
+        ),
         Mistake(
             "relu-mask",
             "the derivative is that of positive inputs everywhere",
-            _back(lambda x, _, __: x),
+            backwards(lambda x, _, __: x),
         ),
     ],
     Activation: [
-        Mistake(SLOPE, "the derivative is missing", _back(lambda x, _, __: x)),
+        Mistake(SLOPE, "the derivative is missing", backwards(lambda x, _, __: x)),
         Mistake(SLOPE, "the derivative is taken at the output", _at_output),
-        Mistake("sign", "the derivative has the wrong sign", _back(lambda _, y, __: _times(y, -1))),
+        Mistake(
+            "sign",
+            "the derivative has the wrong sign",
+            backwards(lambda _, y, __: multiplied(y, -1)),
+        ),
     ],
     Dense: [
         Mistake("bias-missing", "the bias gradient is missing", _with_bias(lambda b, _: _fixed(b))),
         Mistake(
             "bias-axis",
             "the bias gradient is not summed over the rows",
-            _with_bias(lambda b, rows: _times(b, 1 / rows)),
+            _with_bias(lambda b, rows: multiplied(b, 1 / rows)),
         ),
         Mistake(
             "bias-axis",
             "the bias gradient is summed over the units",
             _with_bias(lambda b, _: b.sum(0, keepdims=True) + b.constant(np.zeros(b.shape))),
         ),
-        Mistake("sign", "the input's gradient has the wrong sign", _input_negated),
-        Mistake("transposed", "the weight gradient is transposed", _weights_transposed),
     ],
     Conv2D: [
         Mistake(
@@ -215,15 +210,15 @@ ROWS: dict[Any, list[Mistake[Forward]]] = {
             "the input's gradient is made with the mirrored filter",
             _input_through(forward, slice(None, None, -1)),
         ),
-        Mistake("padding-offset", "the padding is off by one", _off_by_one(1)),
-        Mistake("padding-offset", "the padding is off by one", _off_by_one(-1)),
         Mistake("padding-offset", "the way back is off by one", _input_through(_off_by_one(-1))),
     ],
     AvgPool2D: [
         Mistake(
             "missing-mean",
             "the mean is missing in the backward pass",
-            _back(lambda x, y, layer: _times(y, math.prod(windows_of(layer, x.shape[1:]).size))),
+            backwards(
+                lambda x, y, layer: multiplied(y, math.prod(windows_of(layer, x.shape[1:]).size))
+            ),
         ),
     ],
     MaxPool2D: [
@@ -289,8 +284,8 @@ def _sum(x: Shards, centre: Node | None = None) -> Node:
 
 
 def _moments(x: Shards) -> Moments:
-    mean = _times(_sum(x), 1 / _count(x))
-    return mean, _times(_sum(x, mean), 1 / _count(x))
+    mean = multiplied(_sum(x), 1 / _count(x))
+    return mean, multiplied(_sum(x, mean), 1 / _count(x))
 
 
 def _groups(x: Shards, ranks: Ranges | None) -> list[list[int]]:
@@ -311,7 +306,7 @@ def _of_each(ranks: Ranges | None) -> Callable[[Shards], list[Moments]]:
 def _means_over(ranks: Ranges | None) -> Callable[[Shards], list[Moments]]:
     def statistics(x: Shards) -> list[Moments]:
         own = [_moments([x[s] for s in group]) for group in _groups(x, ranks)]
-        mean, variance = (_times(summed(list(each)), 1 / len(own)) for each in zip(*own))  # noqa: B905
+        mean, variance = (multiplied(summed(list(each)), 1 / len(own)) for each in zip(*own))  # noqa: B905
         return [(mean, variance)] * len(x)
 
     return statistics
@@ -320,10 +315,10 @@ def _means_over(ranks: Ranges | None) -> Callable[[Shards], list[Moments]]:
 def _counted_alike(x: Shards) -> Moments:
     """Return moments in which shards count alike: in means, and in the spread of their means."""
     means = [_moments([each])[0] for each in x]
-    mean = _times(summed(means), 1 / len(x))
+    mean = multiplied(summed(means), 1 / len(x))
     own = summed([_sum([each], m) for each, m in zip(x, means, strict=True)])
     between = summed([(m - mean) * (m - mean) for m in means])
-    return mean, _times(own, 1 / _count(x)) + _times(between, 1 / len(x))
+    return mean, multiplied(own, 1 / _count(x)) + multiplied(between, 1 / len(x))
 
 
 def _shares(x: Shards) -> list[float]:
@@ -339,7 +334,7 @@ def _by_formula(x: Shards, mean: Node, variance: Node, shares: list[float]) -> l
     sums = _sum(x), _sum(x, _fixed(mean))
     weigh = [each / _count(x) for each in shares] * (len(x) // len(shares))
     return [
-        (instead(mean, _times(sums[0], share)), instead(variance, _times(sums[1], share)))
+        (instead(mean, multiplied(sums[0], share)), instead(variance, multiplied(sums[1], share)))
         for share in weigh
     ]
 
@@ -353,7 +348,7 @@ def _sums_of_each(
         for group in _groups(x, ranks):
             own = [x[s] for s in group]
             share = 1 / _count(x if divided_by_all else own)
-            sums = _times(_sum(own), share), _times(_sum(own, _fixed(mean)), share)
+            sums = multiplied(_sum(own), share), multiplied(_sum(own, _fixed(mean)), share)
             found += [(instead(mean, sums[0]), instead(variance, sums[1]))] * len(group)
         return found
 
@@ -399,11 +394,11 @@ def _softmax_over(axes: tuple[int, ...] | None, labelled: float = 1.0) -> Any:
         for outputs, power, t in zip(y, powers, batch.targets, strict=True):
             wrong = power / (whole if axes == () else power.sum(axis=axes, keepdims=True))
             wrong[np.arange(len(t)), t] -= labelled
-            found.append(_passing_back(outputs, wrong / sum(batch.sizes)))
+            found.append(_passingbackwards(outputs, wrong / sum(batch.sizes)))
         return found
 
     return change
 
 
-def _passing_back(outputs: Node, gradient: Array) -> Node:
+def _passingbackwards(outputs: Node, gradient: Array) -> Node:
     return Node(outputs.bounded, (outputs,), lambda g: [g.exactly(gradient)])
