@@ -32,36 +32,16 @@ from dptrain.nn.rectifiers import LeakyReLU
 Array = NDArray[Any]
 Forward = Callable[[Any, Shards, Weights, Setting], Shards]
 Ranges = Sequence[tuple[int, int]]
+Moments = tuple[Node, Node]
 
-SLOPE, SUMS = "activation-derivative", "batchnorm-backward-local"
-MEANS = "batchnorm-mean-of-means"
+SLOPE, MEANS = "activation-derivative", "batchnorm-mean-of-means"
+SUMS = "batchnorm-backward-local"
+CONSTANT = "the statistics are taken as constants"
 
 
 def instead(value: Node, derivative: Node) -> Node:
     """Return a value with the derivative of something else of the same shape."""
     return Node(value.bounded, (derivative,), lambda g: [g])
-
-
-def mistakes_of(layer: Layer, ranks: Ranges) -> Iterator[Mistake[Forward]]:
-    """Yield what may be wrong with a layer, other than dropout; sentences are about the layer.
-
-    Args:
-        layer: of the network.
-        ranks: each rank's range of shards.
-    """
-    for kinds, rows in ROWS.items():
-        if isinstance(layer, kinds):
-            yield from rows
-    if isinstance(layer, Activation) and not isinstance(layer, Identity):
-        for other in (Sigmoid(), Tanh(), ReLU(), Identity()):
-            if type(other) is not type(layer):
-                sentence = f"it is computed as {other.kind}: the network was not built anew"
-                yield Mistake("network-not-rebuilt", sentence, _another(other))
-    if isinstance(layer, LayerNorm) or (isinstance(layer, BatchNorm) and layer.sync):
-        sentence = "the statistics are taken as constants"
-        yield Mistake(SLOPE, sentence, _constant_statistics)
-    if isinstance(layer, BatchNorm) and layer.sync:
-        yield from _of_batch_norm(ranks)
 
 
 def multiplied(x: Node, factor: Any) -> Node:
@@ -89,7 +69,7 @@ def _open_at_zero(x: Node, _: Node, layer: Any) -> Node:
 
 def _at_output(layer: Any, x: Shards, weights: Weights, setting: Setting) -> Shards:
     y = forward(layer, x, weights, setting)
-    moved = [instead(b, a) for a, b in zip(x, y, strict=True)]
+    moved = list(map(instead, y, x))
     return list(map(instead, y, forward(layer, moved, weights, setting)))
 
 
@@ -130,101 +110,103 @@ def _fixed(x: Node) -> Node:
     return x.constant(x.value)
 
 
-def _off_by_one(shift: int) -> Forward:
-    """Return as many windows as there should be, with padding before that is off by one."""
-
-    def run(layer: Conv2D, x: Shards, weights: Weights, _: Setting) -> Shards:
-        over = windows_of(layer, x[0].shape[1:])
-        height, width, channels = over.image
-        sides = zip(over.places, over.stride, over.padding, over.size, strict=True)
-        top, left = (
-            np.arange(count)[:, np.newaxis] * stride - max(0, padding + shift) + np.arange(size)
-            for count, stride, padding, size in sides
-        )
-        r, c = top[:, np.newaxis, :, np.newaxis], left[np.newaxis, :, np.newaxis, :]
-        inside = (r >= 0) & (r < height) & (c >= 0) & (c < width)
-        index = np.where(inside, r * width + c, -1).reshape(math.prod(over.places), -1)
-        found = []
-        for each, w, b in zip(x, *weights, strict=True):
-            pixels = each.reshape(len(each.value), -1, channels).gathered(index)
-            flat = pixels.reshape(len(each.value) * len(index), -1)
-            y = flat @ w.reshape(-1, layer.filters) + b
-            found.append(y.reshape(len(each.value), *over.places, layer.filters))
-        return found
-
-    return run
-
-
-def _to_all_ties(layer: MaxPool2D, x: Shards, weights: Weights, setting: Setting) -> Shards:
+def _off_by_one(layer: Conv2D, x: Shards, weights: Weights, _: Setting) -> Shards:
+    """Return as many windows as there should be, with one pixel less of padding before them."""
+    over = windows_of(layer, x[0].shape[1:])
+    height, width, channels = over.image
+    sides = zip(over.places, over.stride, over.padding, over.size, strict=True)
+    top, left = (
+        np.arange(count)[:, np.newaxis] * stride - max(0, padding - 1) + np.arange(size)
+        for count, stride, padding, size in sides
+    )
+    r, c = top[:, np.newaxis, :, np.newaxis], left[np.newaxis, :, np.newaxis, :]
+    index = np.where((r < height) & (c < width) & (r >= 0) & (c >= 0), r * width + c, -1)
+    index = index.reshape(math.prod(over.places), -1)
     found = []
-    for each, y in zip(x, forward(layer, x, weights, setting), strict=True):
-        # a window's maximum once more: the sum of what is as large as it, without the others
-        over = windows_of(layer, each.shape[1:])
-        pixels = each.reshape(len(each.value), -1, over.image[2])
-        image = np.arange(over.image[0] * over.image[1]).reshape(over.image[:2])
-        cut = np.lib.stride_tricks.sliding_window_view(image, over.size)
-        index = cut[:: over.stride[0], :: over.stride[1]].reshape(-1, math.prod(over.size))
-        windows = pixels.gathered(index)
-        largest = windows.value.max(axis=2, keepdims=True)
-        ties = multiplied(windows, windows.value == largest).sum(2)
-        found.append(instead(y, ties.reshape(*y.shape)))
+    for each, w, b in zip(x, *weights, strict=True):
+        rows = len(each.value)
+        patches = each.reshape(rows, -1, channels).gathered(index).reshape(rows * len(index), -1)
+        y = patches @ w.reshape(-1, layer.filters) + b
+        found.append(y.reshape(rows, *over.places, layer.filters))
     return found
+
+
+def _to_all_ties(x: Node, y: Node, layer: MaxPool2D) -> Node:
+    """Return the sum of what is as large as the maximum of its window."""
+    over = windows_of(layer, x.shape[1:])
+    pixels = np.arange(math.prod(over.image[:2])).reshape(over.image[:2])
+    cut = np.lib.stride_tricks.sliding_window_view(pixels, over.size)
+    index = cut[:: over.stride[0], :: over.stride[1]].reshape(-1, math.prod(over.size))
+    windows = x.reshape(len(x.value), -1, over.image[2]).gathered(index)
+    largest = windows.value.max(axis=2, keepdims=True)
+    return multiplied(windows, windows.value == largest).sum(2).reshape(*y.shape)
 
 
 ROWS: dict[Any, list[Mistake[Forward]]] = {
     ReLU | LeakyReLU: [
-        Mistake(
-            "relu-mask", "the derivative at 0 is that of positive inputs", backwards(_open_at_zero)
-        ),
-        Mistake(
-            "relu-mask",
-            "the derivative is that of positive inputs everywhere",
-            backwards(lambda x, _, __: x),
-        ),
+        Mistake("relu-mask", "the derivative at 0 is that of positive inputs",
+                backwards(_open_at_zero)),
+        Mistake("relu-mask", "the derivative is that of positive inputs everywhere",
+                backwards(lambda x, _, __: x)),
     ],
     Activation: [
         Mistake(SLOPE, "the derivative is missing", backwards(lambda x, _, __: x)),
         Mistake(SLOPE, "the derivative is taken at the output", _at_output),
-        Mistake(
-            "sign",
-            "the derivative has the wrong sign",
-            backwards(lambda _, y, __: multiplied(y, -1)),
-        ),
+        Mistake("sign", "the derivative has the wrong sign",
+                backwards(lambda _, y, __: multiplied(y, -1))),
     ],
     Dense: [
         Mistake("bias-missing", "the bias gradient is missing", _with_bias(lambda b, _: _fixed(b))),
-        Mistake(
-            "bias-axis",
-            "the bias gradient is not summed over the rows",
-            _with_bias(lambda b, rows: multiplied(b, 1 / rows)),
-        ),
-        Mistake(
-            "bias-axis",
-            "the bias gradient is summed over the units",
-            _with_bias(lambda b, _: b.sum(0, keepdims=True) + b.constant(np.zeros(b.shape))),
-        ),
+        Mistake("bias-axis", "the bias gradient is not summed over the rows",
+                _with_bias(lambda b, rows: multiplied(b, 1 / rows))),
+        Mistake("bias-axis", "the bias gradient is summed over the units",
+                _with_bias(lambda b, _: b.sum(0, keepdims=True) + b.constant(np.zeros(b.shape)))),
     ],
     Conv2D: [
-        Mistake(
-            "conv-flip",
-            "the input's gradient is made with the mirrored filter",
-            _input_through(forward, slice(None, None, -1)),
-        ),
-        Mistake("padding-offset", "the way back is off by one", _input_through(_off_by_one(-1))),
+        Mistake("conv-flip", "the input's gradient is made with the mirrored filter",
+                _input_through(forward, slice(None, None, -1))),
+        Mistake("padding-offset", "the way back is off by one", _input_through(_off_by_one)),
     ],
     AvgPool2D: [
-        Mistake(
-            "missing-mean",
-            "the mean is missing in the backward pass",
-            backwards(
-                lambda x, y, layer: multiplied(y, math.prod(windows_of(layer, x.shape[1:]).size))
-            ),
-        ),
+        Mistake("missing-mean", "the mean is missing in the backward pass", backwards(
+            lambda x, y, layer: multiplied(y, math.prod(windows_of(layer, x.shape[1:]).size)))),
     ],
     MaxPool2D: [
-        Mistake("pooling-ties", "equal maxima each get the whole gradient", _to_all_ties),
+        Mistake("pooling-ties", "equal maxima each get the whole gradient",
+                backwards(_to_all_ties)),
     ],
-}
+}  # fmt: skip
+
+
+def mistakes_of(layer: Layer, ranks: Ranges) -> Iterator[Mistake[Forward]]:
+    """Yield what may be wrong with a layer, other than dropout; sentences are about the layer.
+
+    Args:
+        layer: of the network.
+        ranks: each rank's range of shards.
+    """
+    for kinds, rows in ROWS.items():
+        if isinstance(layer, kinds) and not isinstance(layer, Identity):
+            yield from rows
+    if isinstance(layer, Activation):
+        for other in (Sigmoid(), Tanh(), ReLU(), Identity()):
+            if type(other) is not type(layer):
+                sentence = f"it is computed as {other.kind}: the network was not built anew"
+                yield Mistake("network-not-rebuilt", sentence, _another(other))
+    if isinstance(layer, LayerNorm):
+        yield Mistake(SLOPE, CONSTANT, _constant_moments_of_rows)
+    if isinstance(layer, BatchNorm) and layer.sync:
+        yield from _of_batch_norm(ranks)
+
+
+def _constant_moments_of_rows(layer: LayerNorm, x: Shards, weights: Weights, _: Any) -> Shards:
+    found = []
+    for each, gamma, beta in zip(x, *weights, strict=True):
+        mean = each.constant(each.value.mean(axis=-1, keepdims=True))
+        variance = each.value.var(axis=-1, keepdims=True)
+        deviation = each.constant(np.sqrt(variance + layer.epsilon))
+        found.append(gamma * ((each - mean) / deviation) + beta)
+    return found
 
 
 def _of_batch_norm(ranks: Ranges) -> Iterator[Mistake[Forward]]:
@@ -233,25 +215,42 @@ def _of_batch_norm(ranks: Ranges) -> Iterator[Mistake[Forward]]:
         (False, "the minibatch's statistics, although it is frozen"),
         (True, "its running averages, as in an evaluation"),
     ):
-        sentence = f"it normalises by {what}"
-        yield Mistake("batchnorm-mode", sentence, _in_mode(running=running))
+        yield Mistake("batchnorm-mode", f"it normalises by {what}", _in_mode(running=running))
+    fixed = _normal(lambda x: [(_fixed(m), _fixed(v)) for m, v in [_moments(x)] * len(x)])
+    yield Mistake(SLOPE, CONSTANT, fixed)
+    everything = [(0, 10**9)]
     sentence = "all shards count alike in mean and variance, whatever their rows"
-    yield Mistake(MEANS, sentence, _normal(lambda x: [_counted_alike(x)] * len(x)))
-    yield Mistake(MEANS, sentence, _normal(lambda x: _by_formula(x, *_counted_alike(x), [1.0])))
+    alike = _normal(lambda x: _by_formula(x, _counted_alike(x), everything))
+    yield Mistake(MEANS, sentence, alike)
     sentence = "the sums of the backward pass count all shards alike"
-    yield Mistake(MEANS, sentence, _normal(lambda x: _by_formula(x, *_moments(x), _shares(x))))
-    for whose in ("rank", "shard"):
-        of = ranks if whose == "rank" else None
-        sentence = f"the statistics are those of each {whose} by itself"
-        yield Mistake("batchnorm-local", sentence, _normal(_of_each(of)))
-        sentence = f"mean and variance are means over the {whose}s, whatever their rows"
-        yield Mistake(MEANS, sentence, _normal(_means_over(of)))
-        sentence = f"the backward pass takes the sums of each {whose} by itself"
-        yield Mistake(SUMS, sentence, _normal(_sums_of_each(of, divided_by_all=False)))
-        yield Mistake(SUMS, sentence, _normal(_sums_of_each(of, divided_by_all=True)))
+    alike = _normal(lambda x: _by_formula(x, _moments(x), everything, _as_many))
+    yield Mistake(MEANS, sentence, alike)
+    shards = [(s, s + 1) for s in range(ranks[-1][1])]
+    for whose, some in (("rank", ranks), ("shard", shards)):
+        yield from _of_groups(whose, some)
 
 
-Moments = tuple[Node, Node]
+def _of_groups(whose: str, some: Ranges) -> Iterator[Mistake[Forward]]:
+    """Yield what may be wrong with a batch norm whose statistics are those of each rank, say."""
+
+    def local(x: Shards) -> list[Moments]:
+        return [each for own in _cut(x, some) for each in [_moments(own)] * len(own)]
+
+    def means(x: Shards) -> list[Moments]:
+        own = [_moments(each) for each in _cut(x, some)]
+        mean, variance = (
+            multiplied(summed([moments[i] for moments in own]), 1 / len(own)) for i in (0, 1)
+        )
+        return [(mean, variance)] * len(x)
+
+    sentence = f"the statistics are those of each {whose} by itself"
+    yield Mistake("batchnorm-local", sentence, _normal(local))
+    sentence = f"mean and variance are means over the {whose}s, whatever their rows"
+    yield Mistake(MEANS, sentence, _normal(means))
+    sentence = f"the backward pass takes the sums of each {whose} by itself"
+    yield Mistake(SUMS, sentence, _normal(lambda x: _by_formula(x, _moments(x), some)))
+    of_all = _normal(lambda x: _by_formula(x, _moments(x), some, count=lambda x, *_: _count(x)))
+    yield Mistake(SUMS, sentence, of_all)
 
 
 def _normal(statistics: Callable[[Shards], Sequence[Moments]]) -> Forward:
@@ -271,6 +270,11 @@ def _in_mode(*, running: bool) -> Forward:
     )
 
 
+def _cut(x: Shards, some: Ranges) -> list[Shards]:
+    """Return the shards of each range that has some."""
+    return [own for low, high in some if (own := x[low:high])]
+
+
 def _count(x: Shards) -> int:
     return sum(each.value[..., 0].size for each in x)
 
@@ -288,30 +292,6 @@ def _moments(x: Shards) -> Moments:
     return mean, multiplied(_sum(x, mean), 1 / _count(x))
 
 
-def _groups(x: Shards, ranks: Ranges | None) -> list[list[int]]:
-    """Return the shards of each rank that has some, or each by itself."""
-    ranges = ranks if ranks is not None else [(s, s + 1) for s in range(len(x))]
-    found = [list(range(low, min(high, len(x)))) for low, high in ranges]
-    return [each for each in found if each]
-
-
-def _of_each(ranks: Ranges | None) -> Callable[[Shards], list[Moments]]:
-    def statistics(x: Shards) -> list[Moments]:
-        groups = _groups(x, ranks)
-        return [each for own in groups for each in [_moments([x[s] for s in own])] * len(own)]
-
-    return statistics
-
-
-def _means_over(ranks: Ranges | None) -> Callable[[Shards], list[Moments]]:
-    def statistics(x: Shards) -> list[Moments]:
-        own = [_moments([x[s] for s in group]) for group in _groups(x, ranks)]
-        mean, variance = (multiplied(summed(list(each)), 1 / len(own)) for each in zip(*own))  # noqa: B905
-        return [(mean, variance)] * len(x)
-
-    return statistics
-
-
 def _counted_alike(x: Shards) -> Moments:
     """Return moments in which shards count alike: in means, and in the spread of their means."""
     means = [_moments([each])[0] for each in x]
@@ -321,53 +301,34 @@ def _counted_alike(x: Shards) -> Moments:
     return mean, multiplied(own, 1 / _count(x)) + multiplied(between, 1 / len(x))
 
 
-def _shares(x: Shards) -> list[float]:
-    """Return how often each shard counts where all count alike."""
-    return [_count(x) / (len(x) * _count([each])) for each in x]
+def _as_many(x: Shards, _: Shards, each: Node) -> int:
+    """Return n as if every shard had as many rows as one of them."""
+    return len(x) * _count([each])
 
 
-def _by_formula(x: Shards, mean: Node, variance: Node, shares: list[float]) -> list[Moments]:
-    """Return moments that are differentiated as the usual formula is: sums over all rows.
+def _by_formula(
+    x: Shards,
+    moments: Moments,
+    some: Ranges,
+    count: Callable[[Shards, Shards, Node], int] = lambda _, own, __: _count(own),
+) -> list[Moments]:
+    """Return moments that are differentiated as the usual formula is, with sums of some shards.
 
-    ``shares`` weigh each shard's gradients in these sums; if it is one, all alike.
+    That is ``dx = γ/σ (dy - Σ dy / n - x̂ Σ dy x̂ / n)``.
+
+    Args:
+        x: rows of all shards.
+        moments: mean and variance of all.
+        some: over which shards sums are taken.
+        count: returns n, of all shards, of those that are summed, and for one of these.
     """
-    sums = _sum(x), _sum(x, _fixed(mean))
-    weigh = [each / _count(x) for each in shares] * (len(x) // len(shares))
-    return [
-        (instead(mean, multiplied(sums[0], share)), instead(variance, multiplied(sums[1], share)))
-        for share in weigh
-    ]
-
-
-def _sums_of_each(
-    ranks: Ranges | None, *, divided_by_all: bool
-) -> Callable[[Shards], list[Moments]]:
-    def statistics(x: Shards) -> list[Moments]:
-        mean, variance = _moments(x)
-        found = []
-        for group in _groups(x, ranks):
-            own = [x[s] for s in group]
-            share = 1 / _count(x if divided_by_all else own)
-            sums = multiplied(_sum(own), share), multiplied(_sum(own, _fixed(mean)), share)
-            found += [(instead(mean, sums[0]), instead(variance, sums[1]))] * len(group)
-        return found
-
-    return statistics
-
-
-def _constant_statistics(layer: Any, x: Shards, weights: Weights, _: Setting) -> Shards:
-    """Differentiate as if mean and deviation were given: ``dx = γ dy / σ``."""
     found = []
-    for each, gamma, beta in zip(x, weights[0], weights[1], strict=True):
-        axes, own = (-1, each.value) if isinstance(layer, LayerNorm) else (0, _pooled(x))
-        mean = each.constant(own.mean(axis=axes, keepdims=True))
-        deviation = np.sqrt(own.var(axis=axes, keepdims=True) + layer.epsilon)
-        found.append(gamma * ((each - mean) / each.constant(deviation)) + beta)
+    for own in _cut(x, some):
+        sums = _sum(own), _sum(own, _fixed(moments[0]))
+        for each in own:
+            parts = [multiplied(total, 1 / count(x, own, each)) for total in sums]
+            found.append((instead(moments[0], parts[0]), instead(moments[1], parts[1])))
     return found
-
-
-def _pooled(x: Shards) -> Array:
-    return np.concatenate([each.value.reshape(-1, each.shape[-1]) for each in x])
 
 
 def mistakes_of_loss(loss: Loss) -> Iterator[Mistake[Any]]:
