@@ -16,14 +16,14 @@ from dptrain.gradcheck.reference.streams import (
     DROPOUT,
     LAST_WORD,
     SHUFFLE,
-    SPLIT,
     stream_at,
 )
 from dptrain.nn.dropout import Dropout
 
 Array = NDArray[Any]
 
-EQUAL, STREAM, SCALE = "dropout-equal-masks", "dropout-stream", "dropout-scale"
+EQUAL, STREAM = "dropout-equal-masks", "dropout-stream"
+SCALE, RATE = "dropout-scale", "dropout-rate"
 
 
 class Stream(NamedTuple):
@@ -102,68 +102,49 @@ def wrong_masks(run: Run) -> Iterator[Mistake[Mask]]:
     def first(shard: int) -> int:
         return next((low for low, high in run.ranks if low <= shard < high), 0)
 
-    def on(kind: str, sentence: str, change: Callable[[Stream], Stream]) -> Mistake[Mask]:
-        return Mistake(kind, sentence, Mask(lambda stream, _: change(stream)))
-
-    yield on(EQUAL, "all shards draw the same mask", _with(shard=0))
-    sentence = "all shards of a rank draw the same mask"
-    yield on(EQUAL, sentence, lambda s: s._replace(shard=first(s.shard)))
-    sentence = "all ranks draw the same masks"
-    yield on(EQUAL, sentence, lambda s: s._replace(shard=s.shard - first(s.shard)))
     for kind, sentence, factor in (
         (SCALE, "1/(1-p) is missing", kept),
         (SCALE, "1/(1-p) is taken twice", lambda u, p: scaled(u, p) / (1 - p)),
         (SCALE, "what is kept is divided by p, not by 1-p", lambda u, p: kept(u, p) / p),
-        ("dropout-rate", "p is the probability to be kept", lambda u, p: kept(u, 1 - p) / p),
-        ("dropout-rate", "what should be kept is left out",
-         lambda u, p: (1 - kept(u, p)) / (1 - p)),
+        (RATE, "p is the probability to be kept", lambda u, p: kept(u, 1 - p) / p),
+        (RATE, "what should be kept is left out", lambda u, p: (1 - kept(u, p)) / (1 - p)),
         ("dropout-missing", "nothing is left out", lambda u, _: np.ones(u.shape)),
-    ):  # fmt: skip
-        yield Mistake(kind, sentence, Mask(factor=factor))
-    for step in run.steps:
-        yield on(STREAM, f"its masks are those of step {step}", _with(step=step))
-    sentence = "its masks are keyed by the epoch, not the step"
-    yield on(STREAM, sentence, lambda s: s._replace(step=s.step // run.per_epoch))
-    sentence = "its masks are the same in every epoch"
-    yield on(STREAM, sentence, lambda s: s._replace(step=s.step % run.per_epoch))
-    sentence = "its masks are those of the step after"
-    yield on(STREAM, sentence, lambda s: s._replace(step=s.step + 1))
-    sentence = "the shards are counted within their block"
-    in_block = Mask(lambda s, sizes: s._replace(shard=s.shard - sizes.index(sizes[s.shard])))
-    yield Mistake(STREAM, sentence, in_block)
-    for sentence, change in _other_keys(run):
-        yield on(STREAM, sentence, change)
-
-
-def _with(**fields: Any) -> Callable[[Stream], Stream]:
-    return lambda stream: stream._replace(**fields)
-
-
-def _other_keys(run: Run) -> Iterator[tuple[str, Callable[[Stream], Stream]]]:
-    """Yield keys of random numbers in which something is missing, or another's."""
-    yield "the layer is missing in the key of its masks", _with(place=())
-    yield "only the depth of the layer is in the key", lambda s: s._replace(place=(len(s.place),))
-    yield "only the outermost layer is in the key", lambda s: s._replace(place=s.place[:1])
-    yield "only the innermost layer is in the key", lambda s: s._replace(place=s.place[-1:])
-    yield (
-        "layer and shard have changed places in the key",
-        lambda s: s._replace(place=(s.shard, *s.place[:-1]), shard=s.place[-1]),
-    )
-    yield "the seed is missing in the key of its masks", _with(seed=0)
-    yield "the seed is one more", lambda s: s._replace(seed=s.seed + 1)
-    for word in range(LAST_WORD):
-        sentence = f"the step is in word {word} of the counter: masks of different steps overlap"
-        yield sentence, _with(word=word)
-    for purpose, name in (
-        (SHUFFLE, "shuffling"),
-        (SPLIT, "splits"),
-        (AUGMENTATION, "augmentation"),
     ):
-        sentence = f"its masks are drawn from the stream of {name}"
-        yield sentence, _with(purpose=purpose)
-    for place, name in run.layers.items():
-        sentence = f"its masks are drawn as those of {name}"
-        yield sentence, _with(place=place)
+        yield Mistake(kind, sentence, Mask(factor=factor))
+    streams: list[tuple[str, str, Callable[[Stream, Sequence[int]], Stream]]] = [
+        (EQUAL, "all shards draw the same mask", _with(shard=0)),
+        (EQUAL, "all shards of a rank draw the same mask",
+         lambda s, _: s._replace(shard=first(s.shard))),
+        (EQUAL, "all ranks draw the same masks",
+         lambda s, _: s._replace(shard=s.shard - first(s.shard))),
+        *((STREAM, f"its masks are those of step {step}", _with(step=step)) for step in run.steps),
+        (STREAM, "its masks are keyed by the epoch, not the step",
+         lambda s, _: s._replace(step=s.step // run.per_epoch)),
+        (STREAM, "its masks are the same in every epoch",
+         lambda s, _: s._replace(step=s.step % run.per_epoch)),
+        (STREAM, "its masks are those of the step after", lambda s, _: s._replace(step=s.step + 1)),
+        (STREAM, "the shards are counted within their block",
+         lambda s, sizes: s._replace(shard=s.shard - list(sizes).index(sizes[s.shard]))),
+        (STREAM, "the layer is missing in the key of its masks", _with(place=())),
+        (STREAM, "only the innermost layer is in the key of its masks",
+         lambda s, _: s._replace(place=s.place[-1:])),
+        (STREAM, "layer and shard have changed places in the key of its masks",
+         lambda s, _: s._replace(place=(s.shard, *s.place[:-1]), shard=s.place[-1])),
+        (STREAM, "the seed is missing in the key of its masks", _with(seed=0)),
+        (STREAM, "the seed is one more", lambda s, _: s._replace(seed=s.seed + 1)),
+        *((STREAM, f"the step is in word {word} of the counter: masks of steps overlap",
+           _with(word=word)) for word in range(LAST_WORD)),
+        *((STREAM, f"its masks are drawn from the stream of {name}", _with(purpose=purpose))
+          for name, purpose in (("shuffling", SHUFFLE), ("augmentation", AUGMENTATION))),
+        *((STREAM, f"its masks are drawn as those of {name}", _with(place=place))
+          for place, name in run.layers.items()),
+    ]  # fmt: skip
+    for kind, sentence, stream in streams:
+        yield Mistake(kind, sentence, Mask(stream))
+
+
+def _with(**fields: Any) -> Callable[[Stream, Sequence[int]], Stream]:
+    return lambda stream, _: stream._replace(**fields)
 
 
 def mistakes_of_dropout(run: Run) -> Iterator[Mistake[Forward]]:
