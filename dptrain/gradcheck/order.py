@@ -122,7 +122,8 @@ def _alike(a: Carried, b: Carried) -> bool:
 
 def _carried(found: Engine, at_once: int, trouble: "Trouble | None" = None) -> Carried:
     """Carry out steps, so many at once; with trouble, as long as there is too little of it."""
-    done, losses = 0, {}
+    losses: dict[int, float] = {}
+    done = 0
     while done < STEPS if trouble is None else trouble.count < HOLD_UPS and done < MOST_STEPS:
         end = done + at_once
         losses |= {each.end - 1: each.loss for each in found.train(done, end, bool, EVERY)}
