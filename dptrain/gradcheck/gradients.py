@@ -241,6 +241,9 @@ class Triangle:
         ]
         if fault is None:
             more += inputs_changed(evidence)
+        else:
+            predicted = evidence.found + fault.residual * (evidence.found - evidence.right)
+            more.append(Hypothesis(fault.kind, fault.sentence, predicted, placed=True))
         found = diagnose(evidence, more, more_first=True, exact=self._exact)
         return with_fault(fault, found)
 

@@ -11,7 +11,7 @@ from dptrain.experiment.job import Job
 from dptrain.gradcheck.analytic import Local
 from dptrain.gradcheck.diagnosis import Diagnosis
 from dptrain.gradcheck.gradients import Triangle
-from dptrain.gradcheck.truncation import Fault, first_fault
+from dptrain.gradcheck.truncation import first_fault
 from dptrain.gradcheck.verdict import Verdict
 from dptrain.nn import (
     batchnorm,
@@ -180,14 +180,16 @@ OF_THE_LOSS = (
 EVERY_BUG = (*FORWARD, *BACKWARD, *OF_THE_LOSS)
 
 
+BACK, OUTPUT = "what it passes back is wrong", "its output is wrong"
+
+
 def said(bug: Bug) -> str:
     """Return the whole sentence."""
     where, _, what = bug.sentence.partition(": ")
-    long = {"output": "its output is wrong", "back": "what it passes back is wrong"}
-    return f"{where}: {long.get(what, what)}"
+    return f"{where}: { {'output': OUTPUT, 'back': BACK}.get(what, what)}"
 
 
-def found_in(local: Local, step: int = 0, *, backward: bool = True) -> Fault | None:
+def found_in(local: Local, step: int = 0, *, backward: bool = True) -> Diagnosis | None:
     reference = local.reference(step)
     assert reference is not None
     return first_fault(local.job, reference, somewhere(local), backward=backward)
@@ -220,7 +222,8 @@ def test_what_is_wrong_in_float32_alone(data: Data, monkeypatch: pytest.MonkeyPa
     described = experiment(layers=ROW)
     assert found_in(Local(data.job(described))) is None
     fault = found_in(Local(data.job(described | {"dtype": "float32"})))
-    assert fault == Fault("forward", "gelu1: its output is wrong")
+    assert fault is not None
+    assert fault.sentence == "gelu1: its output is wrong"
 
 
 @pytest.mark.parametrize("step", [0, 4], ids=["full", "ragged"])

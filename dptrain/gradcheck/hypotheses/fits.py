@@ -213,7 +213,9 @@ def zeros_at_ends(e: Evidence) -> Iterator[Hypothesis]:
         counts = (part != 0) & (e.scale > 0)
         lost = counts & (np.abs(rest) <= room) & (np.abs(part) > 2 * room)
         kept = counts & (np.abs(rest - part) <= room)
-        if lost.any() and kept.any() and not (counts & ~lost & ~kept).any():
+        spans = [slice(own[0].start, own[-1].stop) for own in layers(e)]
+        ends = all((np.diff(lost[own][counts[own]].astype(int)) >= 0).all() for own in spans)
+        if lost.any() and kept.any() and ends and not (counts & ~lost & ~kept).any():
             first = int(np.flatnonzero(lost)[0])
             if any(0 < area.start == first for area in e.areas):  # then the area is to blame
                 continue
