@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from functools import cache
 from itertools import chain
 from typing import Any
@@ -28,7 +29,6 @@ from dptrain.gradcheck.reference.network import Gradient, Reference
 from dptrain.gradcheck.reference.places import couples_rows, leaves
 from dptrain.gradcheck.report import Failure
 from dptrain.gradcheck.truncation import first_fault, of_loss, with_fault
-from dptrain.gradcheck.updates.textbook import Textbook
 from dptrain.gradcheck.verdict import Verdict
 from dptrain.nn.dropout import Dropout
 from dptrain.nn.network import Network
@@ -205,15 +205,14 @@ class Triangle:
             return Failure(comparison, ())
         weights: tuple[float, ...] = ()
         if comparison.edge == "analytic":
-            evidence = self._alone(reference, found, parameters)
+            evidence = self._evidence(reference, found, parameters)
             diagnoses = self._of_one_process(reference, evidence, parameters)
         else:
-            evidence = self._together(reference, found, parameters, workers, before, exchange)
+            evidence = self._evidence(reference, found, parameters, workers, before, exchange)
             diagnoses = []
             if step is not None:
-                rightly = self._moved_rightly(step, evidence)
                 run = [*before, step]
-                diagnoses = stale_buffers(run, evidence.wrong, moved_rightly=rightly)
+                diagnoses = stale_buffers(run, evidence.wrong, moved_rightly=False)
             diagnoses = diagnoses or self._of_workers(reference, evidence)
         counts = least_squares(evidence, evidence.shards)
         if counts is not None and evidence.residual(counts @ evidence.shards) < 1e-6:
@@ -263,77 +262,54 @@ class Triangle:
         """What a prediction in double precision may leave of a gradient in the job's dtype."""
         return max(EXACT, ROUNDINGS * self.unit)
 
-    def _moved_rightly(self, step: Step, evidence: Evidence) -> bool:
-        """Return whether a step's weights moved as the right gradient demands."""
-        book = Textbook(self.job, slots=step.before.slots)
-        change = book.step(step.number, step.before.parameters, evidence.right).change
-        found = np.subtract(step.after.parameters, step.before.parameters, dtype=float)
-        room = 4 * np.asarray(change.error)  # as of an update
-        return bool((np.abs(found - change.value) <= room)[evidence.wrong].all())
-
-    def _alone(self, reference: Reference, found: Array, parameters: Array) -> Evidence:
-        """Return what a diagnosis of one process begins with: the formulas are right."""
-        formulas = reference.gradient(parameters.astype(float), self.unit)
-        return self._evidence(
-            reference, found, parameters, 1, right=formulas.total, shards=formulas.shards
-        )
-
-    def _together(
+    def _evidence(
         self,
         reference: Reference,
         found: Array,
         parameters: Array,
-        workers: int,
-        before: Sequence[Step],
-        exchange: str,
+        workers: int = 1,
+        before: Sequence[Step] = (),
+        exchange: str | None = None,
     ) -> Evidence:
-        """Return what a diagnosis of workers begins with: this process is right, bit by bit."""
-        number, local = reference.batch.step, self.local
-        network, seed = self.job.network, self.job.experiment.seed
-        seeds = {*range(workers), *range(seed, seed + workers)}
-        past = [
-            Past(
-                each.before.parameters.astype(float),
-                local.shards(each.before.parameters, each.number).astype(float),
-            )
-            for each in before
-        ]
-        return self._evidence(
-            reference,
-            found,
-            parameters,
-            workers,
-            right=local.analytic(parameters, number).gradient.astype(float),
-            shards=local.shards(parameters, number).astype(float),
-            past=past,
-            drawn={s: network.initial_parameters(s, self.job.dtype).astype(float) for s in seeds},
-            areas=areas(self.job, exchange, workers),
-            bitwise=True,
-        )
+        """Return what a diagnosis begins with.
 
-    def _evidence(
-        self, reference: Reference, found: Array, parameters: Array, workers: int, **more: Any
-    ) -> Evidence:
-        bitwise, number = more.get("bitwise", False), reference.batch.step
-        plain = parameters.astype(float)
-        again = Recomputed(self.local, reference, plain, number, trusted=bitwise)
+        Of workers, this process is right, bit by bit; without an ``exchange``, the formulas are.
+        """
+        local, plain, number = self.local, parameters.astype(float), reference.batch.step
+        again = Recomputed(local, reference, plain, number, trusted=exchange is not None)
         row = reference.network.row
         # where a row's part of the gradient depends on its shard, none can be computed alone
         alone = not couples_rows(row) and not any(
             isinstance(layer, Dropout) for _, _, layer in leaves(row)
         )
-        return Evidence(
-            tensors=self.tensors,
-            found=found.astype(float),
-            sizes=reference.batch.sizes,
-            ranks=tuple(bounds_of(self.job.shards, workers)),
-            batch_size=self.job.batch_size,
+        formulas = reference.gradient(plain, self.unit)
+        evidence = Evidence(
+            self.tensors,
+            found.astype(float),
+            formulas.total,
+            formulas.shards,
+            reference.batch.sizes,
+            tuple(bounds_of(self.job.shards, workers)),
+            self.job.batch_size,
             parts=again.shards,
             labelled=cache(again.labelled) if alone else None,
             rows=cache(again.rows) if alone else None,
             step=number,
             parameters=plain,
-            **more,
+        )
+        if exchange is None:
+            return evidence
+        network, seed = self.job.network, self.job.experiment.seed
+        seeds = {*range(workers), *range(seed, seed + workers)}
+        weights = [(each.before.parameters, each.number) for each in before]
+        return replace(
+            evidence,
+            right=local.analytic(parameters, number).gradient.astype(float),
+            shards=local.shards(parameters, number).astype(float),
+            past=[Past(w.astype(float), local.shards(w, n).astype(float)) for w, n in weights],
+            drawn={s: network.initial_parameters(s, self.job.dtype).astype(float) for s in seeds},
+            areas=areas(self.job, exchange, workers),
+            bitwise=True,
         )
 
 
