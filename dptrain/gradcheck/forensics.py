@@ -1,13 +1,13 @@
 """What a wrong gradient is put down to.
 
 Every known mistake predicts the gradient that it would lead to, for all whom it may hit; those
-that leave least unexplained come first: of the whole vector, of the wrong elements alone, and of
-each part into which the exchange cuts it. Then numbers are fitted. Where nothing fits, it is said
+that leave least unexplained come first: of the whole vector, or of the wrong elements alone. Then
+numbers are fitted. Where nothing fits, it is said
 where the gradient is wrong, and no more.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import chain, pairwise
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from dptrain.gradcheck.diagnosis import EXPLAINS, MOST, Diagnosis
 from dptrain.gradcheck.hypotheses import fits, known
-from dptrain.gradcheck.hypotheses.areas import Area, place
+from dptrain.gradcheck.hypotheses.areas import place
 from dptrain.gradcheck.hypotheses.buffers import of_other_places
 from dptrain.gradcheck.hypotheses.evidence import Evidence, Hypothesis
 from dptrain.gradcheck.hypotheses.scopes import Known, expanded
@@ -38,7 +38,7 @@ TABLES: Sequence[Table] = (
     *(known.factors, known.single_parts, known.of_tensors, known.of_the_past),
     *(known.of_other_weights, known.of_other_targets, fits.labels, fits.rows),
     *(known.of_other_steps, fits.elements_dropped, fits.single_elements, fits.order_of_sums),
-    *(fits.zeros_at_ends, fits.layers_in_places_of_others, known.on_the_way),
+    *(fits.zeros_at_ends, known.on_the_way),
 )
 # What depends on which elements one looks at.
 FITS: Sequence[Table] = (fits.labels, fits.rows, fits.counts_of_shards)
@@ -185,21 +185,23 @@ def diagnose(
         return []
     tables: list[Table] = [*TABLES]
     tables.insert(0 if more_first else len(tables), lambda _: more)
-    whole, wrong, families = _parts(evidence, exact)
+    everything = np.ones(evidence.found.shape, bool)
+    whole = Part(evidence, everything, exact)
+    wrong = Part(evidence, evidence.wrong if evidence.wrong.any() else everything, exact)
     for i, each in enumerate(_hypotheses(tables, evidence)):
-        for part in [whole] if each.placed else [whole, wrong, *chain(*families)]:
+        for part in [whole] if each.placed else [whole, wrong]:
             part.consider(each, i)
     if not whole.explained:
         whole.fit(FITS[-1:])  # the others were considered above
     if whole.explained:
         return whole.diagnoses[:most]
-    explained = _in_parts(wrong, families)
-    if not explained:
+    wrong.fit()
+    if not wrong.explained:
         for each in _hypotheses([of_other_places], evidence):
             whole.consider(each, LAST)
-    partly = [wrong.located()] if not explained and wrong.found else []
-    found = sorted([*partly, *whole.diagnoses], key=lambda each: each.residual)
-    return [*explained, *found][:most] or [_unexplained(evidence)]
+    located = [wrong.located()] if wrong.found else []
+    found = sorted([*located, *whole.diagnoses], key=lambda each: each.residual)
+    return found[:most] or [_unexplained(evidence)]
 
 
 def _hypotheses(tables: Iterable[Table], e: Evidence) -> Iterator[Hypothesis]:
@@ -217,43 +219,6 @@ def _hypotheses(tables: Iterable[Table], e: Evidence) -> Iterator[Hypothesis]:
             except Exception:  # noqa: BLE001 - the code that is checked may raise anything
                 break
             yield from expanded(e, row) if isinstance(row, Known) else [row]
-
-
-def _parts(evidence: Evidence, exact: float) -> tuple[Part, Part, list[list[Part]]]:
-    """Return everything, what is wrong, and what is wrong in each part of each way to cut it."""
-    everything = np.ones(evidence.found.shape, bool)
-    wrong = evidence.wrong if evidence.wrong.any() else everything
-    ways: list[Sequence[Area]] = [
-        evidence.areas,
-        [Area(t.name, t.start, t.stop) for t in evidence.tensors],
-    ]
-    families = []
-    for way in ways:
-        own = [_inside(area, wrong) for area in way]
-        own = [each for each in own if each.any()]
-        if len(own) > 1:
-            families.append([Part(evidence, each, exact) for each in own])
-    return Part(evidence, everything, exact), Part(evidence, wrong, exact), families
-
-
-def _inside(area: Area, which: Array) -> Array:
-    found = np.zeros(which.shape, bool)
-    found[area.start : area.stop] = which[area.start : area.stop]
-    return found
-
-
-def _in_parts(wrong: Part, families: Sequence[Sequence[Part]]) -> list[Diagnosis]:
-    """Return what explains the wrong elements alone, or those of each part by itself."""
-    for part in (wrong, *chain(*families)):
-        part.fit()
-    if wrong.explained:
-        return [wrong.located()]
-    for parts in families:
-        if all(part.explained for part in parts):
-            best = [part.best for part in parts if part.best is not None]
-            said = [f"{p.place}: {b.sentence}" for p, b in zip(parts, best, strict=True)]
-            return [Diagnosis(best[0].kind, "; ".join(said), max(b.left for b in best))]
-    return []
 
 
 def _swallowed(e: Evidence) -> bool:

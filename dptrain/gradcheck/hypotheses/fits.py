@@ -221,20 +221,3 @@ def zeros_at_ends(e: Evidence) -> Iterator[Hypothesis]:
                 continue
             sentence = f"{what} ends in zeros, first from element {first} on"
             yield Hypothesis("truncated", sentence, e.right - np.where(lost, part, 0))
-
-
-def layers_in_places_of_others(e: Evidence) -> Iterator[Hypothesis]:
-    """Yield that one layer's gradient stands where another's belongs: sent from one buffer."""
-    spans = [slice(own[0].start, own[-1].stop) for own in layers(e)]
-    predicted, moved = e.right.copy(), False
-    for own in spans:
-        for other in spans:
-            size = min(own.stop - own.start, other.stop - other.start)
-            found, right = (g[own.start : own.start + size] for g in (e.found, e.right))
-            theirs = e.right[other.start : other.start + size]
-            if own != other and np.array_equal(found, theirs) and not np.array_equal(found, right):
-                predicted[own] = e.found[own]
-                moved = True
-    if moved:
-        sentence = "layers' gradients stand in each other's place: a buffer was used too early"
-        yield Hypothesis("race", sentence, predicted)
