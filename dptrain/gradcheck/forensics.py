@@ -2,18 +2,16 @@
 
 Every known mistake predicts the gradient that it would lead to, for all whom it may hit; those
 that leave least unexplained come first: of the whole vector, or of the wrong elements alone. Then
-numbers are fitted. Where nothing fits, it is said
-where the gradient is wrong, and no more.
+numbers are fitted. Where nothing fits, it is said where the gradient is wrong, and no more.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dptrain.gradcheck.diagnosis import EXPLAINS, MOST, Diagnosis
+from dptrain.gradcheck.diagnosis import EXPLAINS, MOST, Diagnosis, ranked
 from dptrain.gradcheck.hypotheses import fits, known
 from dptrain.gradcheck.hypotheses.areas import place
 from dptrain.gradcheck.hypotheses.buffers import of_other_places
@@ -28,8 +26,6 @@ EXACT = 1e-8
 # A part of the elements that a mistake would change may be right by chance; where more are, it came
 # and went while they were written.
 HOLES = 0.02
-# Behind all other explanations.
-LAST = 10**6
 
 UNEXPLAINED = "unexplained"
 
@@ -40,29 +36,8 @@ TABLES: Sequence[Table] = (
     *(known.of_other_steps, fits.elements_dropped, fits.single_elements, fits.order_of_sums),
     *(fits.zeros_at_ends, known.on_the_way),
 )
-# What depends on which elements one looks at.
+# What depends on which elements one looks at; the last is not among the others.
 FITS: Sequence[Table] = (fits.labels, fits.rows, fits.counts_of_shards)
-
-
-class Explanation(NamedTuple):
-    """How well a hypothesis explains some elements.
-
-    Attributes:
-        rank: 0 where it explains everything, rounding aside; otherwise what it leaves.
-        order: among hypotheses that explain as much.
-        kind: as of `Diagnosis`.
-        sentence: likewise.
-        left: the part of the deviation that it leaves unexplained.
-        everywhere: whether all elements that the mistake would change, of those looked at, are
-            wrong.
-    """
-
-    rank: float
-    order: int
-    kind: str
-    sentence: str
-    left: float
-    everywhere: bool
 
 
 class Part:
@@ -70,7 +45,8 @@ class Part:
 
     Attributes:
         evidence: of these alone.
-        found: what explains most of the deviation.
+        found: hypotheses that explain most of the deviation, each with the part that it leaves: 0
+            where it explains everything, rounding aside.
     """
 
     def __init__(self, evidence: Evidence, which: Array, exact: float) -> None:
@@ -82,80 +58,57 @@ class Part:
             exact: a prediction that leaves less explains everything, rounding aside.
         """
         self.evidence = evidence.within(which)
-        self.found: list[Explanation] = []
+        self.found: list[tuple[float, Hypothesis]] = []
         self._which = which
-        self._whole = evidence
         self._nothing = self.evidence.residual(evidence.right)
         self._exact = min(exact, 1e-3 * self._nothing)
 
-    def consider(self, hypothesis: Hypothesis, order: int) -> None:
-        """Keep a hypothesis if it explains most of the deviation."""
-        left = self.evidence.residual(hypothesis.predicted)
-        if not left <= EXPLAINS * self._nothing:
-            return
-        rank = 0.0 if left < self._exact else left
-        everywhere = rank > 0 or self._everywhere(hypothesis.predicted)
-        part = left / self._nothing if self._nothing else left
-        kind, sentence = hypothesis.kind, hypothesis.sentence
-        self.found.append(Explanation(rank, order, kind, sentence, part, everywhere))
-
-    def fit(self, tables: Sequence[Table] = FITS) -> None:
-        """Consider what depends on which elements one looks at."""
-        for i, each in enumerate(_hypotheses(tables, self.evidence)):
-            self.consider(each, LAST + i)
-
-    @property
-    def best(self) -> Explanation | None:
-        """What explains most."""
-        return min(self.found, default=None)
+    def consider(self, hypotheses: Iterable[Hypothesis]) -> None:
+        """Keep those that explain most of the deviation."""
+        for each in hypotheses:
+            left = self.evidence.residual(each.predicted)
+            if left <= EXPLAINS * self._nothing:
+                self.found.append((0.0 if left < self._exact else left / self._nothing, each))
 
     @property
     def explained(self) -> bool:
         """Whether something explains everything."""
-        return self.best is not None and self.best.rank == 0
+        return any(not left for left, _ in self.found)
 
     @property
     def diagnoses(self) -> list[Diagnosis]:
-        """The best explanation of each kind, the best first."""
-        found: dict[str, Diagnosis] = {}
-        for each in sorted(self.found):
-            found.setdefault(each.kind, Diagnosis(each.kind, each.sentence, each.left))
-        return list(found.values())
+        """The best of each kind, the best first; of equals, the one that was considered first."""
+        best: dict[str, Diagnosis] = {}
+        for left, each in sorted(self.found, key=lambda pair: pair[0]):
+            best.setdefault(each.kind, Diagnosis(each.kind, each.sentence, left))
+        return list(best.values())
 
-    @property
-    def place(self) -> str:
-        """Where the elements stand, in words."""
-        own = self._which & self._whole.wrong
-        return place(own if own.any() else self._which, self._whole.tensors, self._whole.areas)
-
-    def located(self) -> Diagnosis:
-        """Return the best explanation, with where the elements stand."""
-        best = self.best
-        assert best is not None
-        if best.everywhere:
-            return Diagnosis(best.kind, f"{self.place}: {best.sentence}", best.left)
-        sentence = f"here and there {best.sentence}, as if read or written too early: {self.place}"
-        return Diagnosis("race", sentence, best.left)
+    def located(self) -> list[Diagnosis]:
+        """Return the best explanation, if there is any, with where the elements stand."""
+        if not self.found:
+            return []
+        left, best = min(self.found, key=lambda pair: pair[0])
+        where = place(self._which, self.evidence.tensors, self.evidence.areas)
+        if left or self._everywhere(best.predicted):
+            return [Diagnosis(best.kind, f"{where}: {best.sentence}", left)]
+        sentence = f"here and there {best.sentence}, as if read or written too early: {where}"
+        return [Diagnosis("race", sentence, left)]
 
     def _everywhere(self, predicted: Array) -> bool:
-        """Return whether all elements that a mistake would change, between those wrong, are wrong.
+        """Return whether all that a mistake would change, from first to last wrong, is wrong.
 
-        They are counted in each tensor, area by area, from the first that is wrong to the last.
+        In each tensor by itself.
         """
-        e = self._whole
         with np.errstate(invalid="ignore", over="ignore"):
-            changed = np.abs(predicted - e.right) > 1e-12 * np.abs(e.right)
-        cuts = {edge for area in e.areas for edge in (area.start, area.stop)}
-        expected = missed = 0
-        for tensor in e.tensors:
-            inside = {edge for edge in cuts if tensor.start < edge < tensor.stop}
-            for low, high in pairwise(sorted({tensor.start, tensor.stop} | inside)):
-                wrong = np.flatnonzero((self._which & e.wrong)[low:high])
-                if len(wrong):
-                    own = slice(low + wrong[0], low + wrong[-1] + 1)
-                    expected += int(np.count_nonzero(changed[own]))
-                    missed += int(np.count_nonzero((changed & ~e.wrong)[own]))
-        return missed <= HOLES * expected
+            right = self.evidence.right
+            changed = np.abs(predicted - right) > 1e-12 * np.abs(right)
+        between = np.zeros(changed.shape, bool)
+        for tensor in self.evidence.tensors:
+            wrong = np.flatnonzero(self._which[tensor.start : tensor.stop])
+            if len(wrong):
+                between[tensor.start + wrong[0] : tensor.start + wrong[-1] + 1] = True
+        missed = np.count_nonzero(changed & between & ~self._which)
+        return bool(missed <= HOLES * np.count_nonzero(changed & between))
 
 
 def diagnose(
@@ -188,19 +141,17 @@ def diagnose(
     everything = np.ones(evidence.found.shape, bool)
     whole = Part(evidence, everything, exact)
     wrong = Part(evidence, evidence.wrong if evidence.wrong.any() else everything, exact)
-    for i, each in enumerate(_hypotheses(tables, evidence)):
+    for each in _hypotheses(tables, evidence):
         for part in [whole] if each.placed else [whole, wrong]:
-            part.consider(each, i)
+            part.consider([each])
     if not whole.explained:
-        whole.fit(FITS[-1:])  # the others were considered above
+        whole.consider(_hypotheses(FITS[-1:], whole.evidence))
     if whole.explained:
         return whole.diagnoses[:most]
-    wrong.fit()
+    wrong.consider(_hypotheses(FITS, wrong.evidence))
     if not wrong.explained:
-        for each in _hypotheses([of_other_places], evidence):
-            whole.consider(each, LAST)
-    located = [wrong.located()] if wrong.found else []
-    found = sorted([*located, *whole.diagnoses], key=lambda each: each.residual)
+        whole.consider(_hypotheses([of_other_places], evidence))
+    found = ranked([*wrong.located(), *whole.diagnoses])
     return found[:most] or [_unexplained(evidence)]
 
 
