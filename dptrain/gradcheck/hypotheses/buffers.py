@@ -89,7 +89,7 @@ def _anything(state: State, which: Array) -> bool:
 def of_other_places(e: Evidence) -> Iterator[Hypothesis]:
     """Yield where the wrong numbers of a gradient come from: memory overlaps, or is used twice.
 
-    Each is looked up, bit by bit, in everything else that the run has in memory. Where many are
+    They are looked up, bit by bit, in everything else that the run has in memory. Where many are
     found one behind the other, the gradient holds what belongs there.
     """
     with np.errstate(invalid="ignore"):
@@ -98,7 +98,7 @@ def of_other_places(e: Evidence) -> Iterator[Hypothesis]:
     predicted, said = e.right.copy(), []
     for name, array in _memory(e):
         while len(left) >= fewest:
-            own, offset = _run(e.found[left], left, array)
+            own, offset = _run(e.found, left, array)
             # few other wrong numbers stand between these
             between = np.count_nonzero((left >= own[0]) & (left <= own[-1])) if len(own) else 0
             if len(own) < fewest or len(own) < DENSE * between:
@@ -109,46 +109,33 @@ def of_other_places(e: Evidence) -> Iterator[Hypothesis]:
             left = np.setdiff1d(left, own)
     if said:
         predicted[e.wrong & (e.found == 0)] = 0
-        more = f" and {len(said) - MOST_NAMES} more" if len(said) > MOST_NAMES else ""
-        what = "; ".join(said[:MOST_NAMES]) + more
+        what = "; ".join(said[:MOST_NAMES]) + (" …" if len(said) > MOST_NAMES else "")
         sentence = f"{what}: two buffers overlap, or one is used again too early"
         yield Hypothesis("race", sentence, predicted)
 
 
 def _memory(e: Evidence) -> Iterator[tuple[str, Array]]:
     """Yield what a run has in memory, with its name."""
-    for ago, gradient, shards in (
-        ("", e.right, e.shards),
-        *(
-            (f" of {back} steps before", step.shards.sum(axis=0), step.shards)
-            for back, step in enumerate(reversed(e.past), 1)
-        ),
-    ):
+    steps = [("", e.right, e.shards, e.parameters)]
+    for back, past in enumerate(reversed(e.past), 1):
+        gradient = past.shards.sum(axis=0)
+        steps.append((f" of {back} steps before", gradient, past.shards, past.parameters))
+    for ago, gradient, shards, weights in steps:
         yield f"the gradient{ago}", gradient
         for rank, (low, high) in enumerate(e.ranks):
             yield f"rank {rank}'s part{ago}", shards[low:high].sum(axis=0)
         for shard, part in enumerate(shards):
             yield f"shard {shard}'s part{ago}", part
-    for back, step in enumerate(reversed(e.past), 1):
-        yield f"the weights of {back} steps before", step.parameters
-    if e.parameters is not None:
-        yield "the weights", e.parameters
+        if weights is not None:
+            yield f"the weights{ago}", weights
 
 
-def _run(found: Array, places: Places, array: Array) -> tuple[Places, int]:
-    """Return which numbers stand in an array one behind the other, and how far from their place."""
-    nothing = np.empty(0, np.intp), 0
-    values, first, counts = np.unique(array, return_index=True, return_counts=True)
-    values, first = values[counts == 1], first[counts == 1]  # what stands there twice tells nothing
-    if not len(values):
-        return nothing
-    at = np.minimum(np.searchsorted(values, found), len(values) - 1)
-    hit = values[at] == found
-    offsets, counts = np.unique(first[at[hit]] - places[hit], return_counts=True)
+def _run(found: Array, left: Places, array: Array) -> tuple[Places, int]:
+    """Return which of some places hold an array's numbers in a row, and how far they have moved."""
+    _, here, there = np.intersect1d(found[left], array, return_indices=True)
+    offsets, counts = np.unique(there - left[here], return_counts=True)
     if not len(offsets):
-        return nothing
+        return left[:0], 0
     offset = int(offsets[counts.argmax()])
-    inside = (places + offset >= 0) & (places + offset < len(array))
-    same = np.zeros(len(places), bool)
-    same[inside] = array[places[inside] + offset] == found[inside]
-    return places[same], offset
+    inside = left[(left + offset >= 0) & (left + offset < len(array))]
+    return inside[array[inside + offset] == found[inside]], offset

@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dptrain.gradcheck.hypotheses.areas import Area
-from dptrain.gradcheck.reference.bounded import UNITS
 from dptrain.nn.network import Tensor
 
 Array = NDArray[Any]
@@ -174,12 +173,6 @@ class Evidence:
         """Return ``Σ α_s g_s``."""
         found: Array = np.asarray(weights, float) @ self.shards
         return found
-
-    def close(self, factor: float = 64.0) -> bool:
-        """Return whether what was found differs no more than another order of sums would."""
-        room = factor * UNITS["float64"] * np.abs(self.shards).sum(axis=0)
-        with np.errstate(invalid="ignore"):
-            return bool((np.abs(self.found - self.right) <= room)[self.scale > 0].all())
 
     def is_wrong(self, tensor: Tensor) -> bool:
         """Return whether a tensor's gradient differs by more than rounding."""
