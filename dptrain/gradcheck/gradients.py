@@ -234,15 +234,15 @@ class Triangle:
             return [of_loss(fault)]  # the gradient tells nothing
         rows = sum(evidence.sizes)
         sentence = f"1/N is missing: the loss is summed over the {rows} rows"
-        more: list[Known | Hypothesis] = [
-            *of_layers(reference, evidence.ranks, self.job.steps_per_epoch),
-            Known(Mistake("missing-mean", sentence, times(rows))),
-        ]
-        if fault is None:
-            more += inputs_changed(evidence)
-        else:
+        where = inputs_changed(evidence)
+        if fault is not None:
             predicted = evidence.found + fault.residual * (evidence.found - evidence.right)
-            more.append(Hypothesis(fault.kind, fault.sentence, predicted, placed=True))
+            where = [Hypothesis(fault.kind, fault.sentence, predicted, placed=True)]
+        more: Iterable[Known | Hypothesis] = chain(
+            [Known(Mistake("missing-mean", sentence, times(rows)))],
+            of_layers(reference, evidence.ranks, self.job.steps_per_epoch),
+            where,
+        )
         found = diagnose(evidence, more, more_first=True, exact=self._exact)
         return with_fault(fault, found)
 
