@@ -32,9 +32,9 @@ def times(factor: float) -> Recipe:
     return _sent(lambda part: factor * part)
 
 
-def counted(kind: str, sentence: str, counts: Array | list[float]) -> Known:
+def counted(kind: str, sentence: str, counts: Array) -> Known:
     """Return a mistake in which every shard counts so many times."""
-    return Known(Mistake(kind, sentence, Recipe(counts=np.array(counts, float))))
+    return Known(Mistake(kind, sentence, Recipe(counts=counts)))
 
 
 def factors(e: Evidence) -> Rows:
@@ -45,48 +45,40 @@ def factors(e: Evidence) -> Rows:
     padded = nominal * max(e.sizes)
     if not e.found[e.scale > 0].any():
         yield Known(Mistake("reset-early", "{} is zero everywhere", times(0.0)))
-    yield from _means(e, n, count, world)
-    known: list[tuple[float, str, str]] = [
-        (-1.0, "sign", "{} has the wrong sign"),
-        (float(n), "sum-not-mean", f"{{}} is a sum over the {n} rows instead of their mean"),
-        (1 / n, "divided-twice", f"{{}} is divided by the {n} rows twice"),
-    ]
-    for number, what in ((world, "ranks"), (count, "shards"), (nominal, "shards")):
-        known += [
-            (float(number), "sum-not-mean", f"{{}} is multiplied by the {number} {what}"),
-            (1 / number, "divided-twice", f"{{}} is divided by the {number} {what} again"),
-        ]
-    known += [
-        (1 / world**2, "divided-twice", f"{{}} is divided by the {world} ranks twice"),
-        (n / padded, "padding-counted",
-         f"{padded - n} rows of padding are counted: {{}} is divided by {padded}, not by {n}"),
-        (n / e.batch_size, "wrong-divisor",
-         f"{{}} is divided by the {e.batch_size} rows of a full minibatch, not by {n}"),
-    ]  # fmt: skip
-    for top, bottom in ((present, world), (world, present), (count, nominal), (nominal, count)):
-        what = f"{{}} is divided by {bottom} instead of {top}: absent ranks or shards are counted"
-        known.append((top / bottom, "wrong-divisor", what))
-    for factor, kind, sentence in known:
-        if factor != 1:
-            yield Known(Mistake(kind, sentence, times(factor)))
-    sentence = "every shard's part is the sum over its rows instead of their mean"
-    yield counted("sum-not-mean", sentence, list(map(float, e.sizes)))
-
-
-def _means(e: Evidence, n: int, count: int, world: int) -> Rows:
     of_rank = [e.rows_of_ranks[rank] for rank in e.owners]
-    present = sum(rows > 0 for rows in e.rows_of_ranks)
-    nominal = max(e.ranks[-1][1], count)
     for what, parts, rows in (
         ("rank", present, of_rank),
         ("rank, those without rows too,", world, of_rank),
         ("shard", count, e.sizes),
         ("shard", nominal, e.sizes),
     ):
-        counts = [n / (parts * own) for own in rows]
-        if any(abs(each - 1) > 1e-12 for each in counts):
+        counts = n / (parts * np.array(rows))
+        if not np.allclose(counts, 1, rtol=1e-12):
             sentence = f"a mean of means: every {what} counts alike, however many rows it has"
             yield counted("mean-of-means", sentence, counts)
+    known: list[tuple[float, str, str]] = [
+        (-1.0, "sign", "has the wrong sign"),
+        (float(n), "sum-not-mean", f"is a sum over the {n} rows instead of their mean"),
+        (1 / n, "divided-twice", f"is divided by the {n} rows twice"),
+        *((float(number), "sum-not-mean", f"is multiplied by the {number} {what}")
+          for number, what in ((world, "ranks"), (count, "shards"), (nominal, "shards"))),
+        *((1 / number, "divided-twice", f"is divided by the {number} {what} again")
+          for number, what in ((world, "ranks"), (count, "shards"), (nominal, "shards"))),
+        (1 / world**2, "divided-twice", f"is divided by the {world} ranks twice"),
+        (n / padded, "padding-counted",
+         f"is divided by {padded}, not by {n}: {padded - n} rows of padding are counted"),
+        (n / e.batch_size, "wrong-divisor",
+         f"is divided by the {e.batch_size} rows of a full minibatch, not by {n}"),
+        *((top / bottom, "wrong-divisor",
+           f"is divided by {bottom} instead of {top}: absent ranks or shards are counted")
+          for top, bottom in ((present, world), (world, present), (count, nominal),
+                              (nominal, count))),
+    ]  # fmt: skip
+    for factor, kind, what in known:
+        if factor != 1:
+            yield Known(Mistake(kind, f"{{}} {what}", times(factor)))
+    sentence = "every shard's part is the sum over its rows instead of their mean"
+    yield counted("sum-not-mean", sentence, np.array(e.sizes))
 
 
 def single_parts(e: Evidence) -> Rows:
@@ -245,10 +237,6 @@ def on_the_way(e: Evidence) -> Rows:
         ("parameter-order", "reversed from end to end", lambda g: g[::-1]),
         ("bucket-offset", "shifted by one element forward", lambda g: np.roll(g, 1)),
         ("bucket-offset", "shifted by one element back", lambda g: np.roll(g, -1)),
-        ("bucket-offset", "shifted by one element forward, and begins with 0",
-         lambda g: np.concatenate([[0], g[:-1]])),
-        ("bucket-offset", "shifted by one element back, and ends with 0",
-         lambda g: np.concatenate([g[1:], [0]])),
     ):  # fmt: skip
         yield Known(Mistake(kind, f"{{}} is {what}", _sent(change)), ON_THE_WAY)
 
