@@ -7,7 +7,6 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from msgspec.structs import replace
-from threadpoolctl import threadpool_limits
 
 from dptrain.arithmetic.digest import digest
 from dptrain.arithmetic.kind import arithmetic
@@ -50,6 +49,7 @@ from dptrain.experiment.rehearsed import rehearsed
 from dptrain.experiment.schema import Experiment, Settled
 from dptrain.experiment.settled import from_anywhere, settled_for
 from dptrain.launch.local import Crew
+from dptrain.machine.blas import one_blas_thread
 from dptrain.metrics.lines import read_metrics
 from dptrain.metrics.records import (
     ArithmeticRecord,
@@ -107,7 +107,7 @@ class Run:
     def carry_out(self) -> Outcome:
         """Train to the end or until stopped."""
         # more BLAS threads would change the last bits of float32 products
-        with ExitStack() as stack, threadpool_limits(limits=1, user_api="blas"):
+        with ExitStack() as stack, one_blas_thread():
             return self._carry_out(stack)
 
     def _carry_out(self, stack: ExitStack) -> Outcome:
