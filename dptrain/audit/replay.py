@@ -23,7 +23,7 @@ class Replay:
     """
 
     def __init__(self, history: History, origin: Origin | None, data: str | None = None) -> None:
-        """Open the data and build the network.
+        """Open the data, whose bytes are compared with what was prepared; build the network.
 
         Args:
             history: of the run.
@@ -38,9 +38,9 @@ class Replay:
         demand(experiment.model, origin)
         self._begun = RunFolder.open(history.path).begun
         if data is None:
-            folder = prepared_data(experiment)
+            folder = prepared_data(experiment, thorough=True)
         else:
-            experiment, folder = data_at(experiment, data)
+            experiment, folder = data_at(experiment, data, thorough=True)
         dataset = opened_data(experiment, folder)
         check_digest(experiment, dataset)
         self._phases = [(first, Job(each, dataset, origin)) for first, each in history.phases]

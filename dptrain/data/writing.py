@@ -7,17 +7,18 @@ import math
 import os
 import shutil
 import time
+import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from dptrain.data.checksums import Mark
 from dptrain.data.class_doubts import class_doubts
 from dptrain.data.csv_header import Form
-from dptrain.data.folder import FORMAT_VERSION, META, Meta, meta_if_whole
+from dptrain.data.folder import FORMAT_VERSION, META, Meta, encoded, meta_if_sound
 from dptrain.data.inputs import normalise_inputs
 from dptrain.data.npy import npy_header
 from dptrain.data.raw import RawData, check_raw
@@ -108,7 +109,7 @@ def write_folder(
             notes=(*data.notes, *class_doubts(names), *_other_scale(data, scale)),
             offsets=found,
         )
-        _write_synced(temporary / META, [msgspec.json.encode(meta)])
+        _write_synced(temporary / META, [encoded(meta)])
         _publish(temporary, folder, meta)
     except OSError as error:
         needed = sum(
@@ -184,22 +185,24 @@ def _normalised(values: Rows, dtype: np.dtype[Any], name: str) -> Iterator[NDArr
         yield normalise_inputs(values[first : first + rows], dtype, name=name, first_row=first)
 
 
-def _write_npy(path: Path, rows: int, pieces: Iterator[NDArray[Any]]) -> int:
-    """Write the pieces one after the other as an array of ``rows`` rows; return the file's size."""
+def _write_npy(path: Path, rows: int, pieces: Iterator[NDArray[Any]]) -> Mark:
+    """Write the pieces one after the other as an array of ``rows`` rows."""
     first = next(pieces)
     header = npy_header((rows, *first.shape[1:]), first.dtype)
     contents = (np.ascontiguousarray(piece).data for piece in itertools.chain([first], pieces))
     return _write_synced(path, itertools.chain([header], contents))
 
 
-def _write_synced(path: Path, pieces: Iterable[bytes | memoryview]) -> int:
+def _write_synced(path: Path, pieces: Iterable[bytes | memoryview]) -> Mark:
     # Not through a memory map: on a full disk that ends the process with SIGBUS.
+    checksum = 0
     with path.open("xb") as file:
         for piece in pieces:
+            checksum = zlib.crc32(piece, checksum)
             file.write(piece)
         file.flush()
         os.fsync(file.fileno())
-        return file.tell()
+        return Mark(file.tell(), checksum)
 
 
 def _publish(temporary: Path, folder: Path, meta: Meta) -> None:
@@ -211,7 +214,7 @@ def _publish(temporary: Path, folder: Path, meta: Meta) -> None:
             raise
     else:
         return
-    present = meta_if_whole(folder)
+    present = meta_if_sound(folder)
     if present is not None:
         if (present.digest, present.dtype) == (meta.digest, meta.dtype):
             return  # another process was quicker

@@ -1,5 +1,6 @@
 """The cache: made once, found again, remade when damaged, never half made."""
 
+import binascii
 import json
 import os
 import subprocess
@@ -22,6 +23,7 @@ from dptrain.errors import DataError, UsageError
 
 X = np.arange(24.0).reshape(8, 3) / 7
 T = np.arange(8) % 3
+MARK = {"size": 224, "crc32": 0}
 
 
 @pytest.fixture
@@ -34,7 +36,8 @@ def source(tmp_path: Path) -> str:
 def state(folder: Path) -> dict[str, tuple[int, int]]:
     return {
         path.name: (path.stat().st_ino, path.stat().st_mtime_ns)
-        for path in (folder, *folder.iterdir())
+        for path in folder.iterdir()
+        if path.name != "sound.json"
     }
 
 
@@ -53,12 +56,16 @@ def test_the_folder_holds_plain_npy_files_and_what_they_are(source: str, cache: 
     check_contents(folder)
     meta = json.loads((folder / "meta.json").read_text())
     sizes = {path.name: path.stat().st_size for path in folder.glob("*.npy")}
-    assert meta.pop("files") == sizes
+    recorded = meta.pop("files")
+    assert {name: mark["size"] for name, mark in recorded.items()} == sizes
+    for name, mark in recorded.items():
+        assert mark["crc32"] == binascii.crc32((folder / name).read_bytes())
     assert sizes.keys() == {"x_train.npy", "t_train.npy", "x_test.npy", "t_test.npy"}
+    assert meta.pop("crc32") > 0
     digest = meta.pop("digest")
     assert len(bytes.fromhex(digest)) == 32
     assert meta == {
-        "version": 7,
+        "version": 8,
         "offsets": [],
         "name": "small",
         "source": source,
@@ -156,8 +163,9 @@ def break_header(start: bytes) -> Callable[[Path], object]:
         cut("meta.json", 20),
         set_meta(version=0),
         set_meta(extra=1),
+        set_meta(class_names=["0", "2", "1"]),
         set_meta(files={}),
-        set_meta(files={"x_train.npy": 224, "t_train.npy": 192, "../x.npy": 1}),
+        set_meta(files=dict.fromkeys(("x_train.npy", "t_train.npy", "../x.npy"), MARK)),
         break_header(b"damaged"),
         break_header(npy_header((5, 3), np.dtype(np.float32))[:100] + b"("),
         break_header(npy_header((10**9, 3), np.dtype(np.float32))),
