@@ -55,10 +55,9 @@ def settled(folder: Path) -> Path:
 def rot(path: Path) -> None:
     """Flip a bit so that nothing tells of it, as a disk does."""
     flip(path)
-    record = settled(path.parent) / "sound.json"
-    remembered = json.loads(record.read_text())
-    remembered[path.name] = checksums._identity(path)
-    record.write_text(json.dumps(remembered))
+    folder = settled(path.parent)
+    remembered = {each.name: checksums._identity(each) for each in folder.glob("*.npy")}
+    (folder / "sound.json").write_text(json.dumps(remembered))
 
 
 def reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
