@@ -39,6 +39,7 @@ from dptrain.errors import (
     WorkersLostError,
 )
 from dptrain.exchange.engine import Engine, State
+from dptrain.exchange.needed import check_memory
 from dptrain.exchange.timeline import COORDINATOR, MOST_STEPS, Timeline
 from dptrain.experiment.doubts import doubts
 from dptrain.experiment.execution import Execution, exchange_of
@@ -115,6 +116,7 @@ class Run:
         checkpoint = load_checkpoint(folder.last) if self._resumes else None
         data = self._prepared or prepared_data(self._experiment)
         job = self._settled_job(data)
+        check_memory(job, self._execution)
         text = to_toml(job.experiment, self._execution)
         begins, beginning = "", None
         if checkpoint is None:
