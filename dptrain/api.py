@@ -166,7 +166,7 @@ def _fit(
             settings, execution = continued(resumed, settings, execution, out)
         experiment = build(Experiment, settings, "fit")
         folder = scratch_folder("data")
-        stack.callback(shutil.rmtree, folder)
+        stack.callback(shutil.rmtree, folder, ignore_errors=True)
         return _trained(
             experiment,
             build(Execution, execution, "fit"),

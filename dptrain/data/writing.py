@@ -1,12 +1,11 @@
 """Write the folder of a prepared data set, all of it or nothing."""
 
-import contextlib
 import errno
 import itertools
 import math
 import os
 import shutil
-import time
+import stat
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -29,13 +28,13 @@ from dptrain.data.scale import Scale
 from dptrain.data.spool import Centred, Rows
 from dptrain.data.targets import Targets, Task, normalise_targets
 from dptrain.errors import DataError
+from dptrain.scratch import held_folder
 
 DtypeName = Literal["float32", "float64"]
 # What is taken off the numbers of a sample: nothing, one each, or what saves their digits.
 Offsets = Sequence[float] | Literal["find"] | None
 
 _PREFIX = ".preparing-"
-_STALE_SECONDS = 3600
 _PIECE_BYTES = 1 << 22
 
 
@@ -83,10 +82,11 @@ def write_folder(
     if data.x_test is not None and targets.test is not None:
         inputs["x_test"] = _centred(data.x_test, found)
         outputs["t_test"] = targets.test
-    temporary = folder.with_name(f"{_PREFIX}{os.getpid()}-{os.urandom(8).hex()}")
+    temporary: Path | None = None
     try:
-        _sweep(folder.parent)
-        temporary.mkdir(parents=True)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        temporary = held_folder(_PREFIX, folder.parent)
+        temporary.chmod(stat.S_IMODE(folder.parent.stat().st_mode))  # others may share the cache
         files = {}
         for key, values in inputs.items():
             pieces = _normalised(values, scalar, key)
@@ -122,7 +122,8 @@ def write_folder(
             f"there: {error.strerror or error}; {remedy}"
         ) from None
     finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        if temporary is not None:
+            shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _offsets(x: NDArray[Any], dtype: np.dtype[Any], given: Offsets) -> tuple[float, ...]:
@@ -224,14 +225,3 @@ def _publish(temporary: Path, folder: Path, meta: Meta) -> None:
     # whole files of the same contents. Moving the folder away could take away another's repair.
     for name in (*meta.files, META):
         (temporary / name).replace(folder / name)
-
-
-def _sweep(parent: Path) -> None:
-    """Remove what attempts left behind that crashed long ago."""
-    limit = time.time() - _STALE_SECONDS
-    for leftover in parent.glob(f"{_PREFIX}*"):
-        # Several processes may sweep at once.
-        with contextlib.suppress(FileNotFoundError):
-            newest = max(path.stat().st_mtime for path in (leftover, *leftover.iterdir()))
-            if newest < limit:
-                shutil.rmtree(leftover, ignore_errors=True)

@@ -188,7 +188,7 @@ def _called(function: Callable[..., Any], arguments: Mapping[str, Any], what: st
             ) from None
     try:
         return function(**arguments)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise own_code_error(f"{what}(...)", error) from error
 
 

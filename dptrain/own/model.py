@@ -262,7 +262,7 @@ class OwnModel:
         try:
             with self._prepared(seed, training=training):
                 return method(*arguments, **self.switch.of(what, training=training))
-        except Exception as error:
+        except (Exception, SystemExit) as error:  # sys.exit() would end the run without a word
             told = ", ".join(
                 f"{name}: {_told(each)}" for name, each in zip("xt", arguments, strict=False)
             )
