@@ -79,6 +79,8 @@ class RunFolder:
         run._lock = lock_folder(run.path)
         for folder in (run.path, run.last.parent):
             sweep_temporaries(folder)
+        with contextlib.suppress(OSError):
+            run.key.unlink()
         return run
 
     @property
@@ -105,6 +107,11 @@ class RunFolder:
     def curves(self) -> Path:
         """The picture of loss and accuracy over epochs."""
         return self.path / "curves.png"
+
+    @property
+    def key(self) -> Path:
+        """The key for workers that are started by hand, while there is a use for it."""
+        return self.path / "worker.key"
 
     @property
     def last(self) -> Path:
