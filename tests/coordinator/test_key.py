@@ -22,11 +22,15 @@ def link(path: Path) -> None:
     path.symlink_to(precious)
 
 
+def nothing(path: Path) -> None:
+    """There is nothing there."""
+
+
 def dangling(path: Path) -> None:
     path.symlink_to(path.with_name("nowhere"))
 
 
-@pytest.mark.parametrize("plant", [readable, link, dangling, os.mkfifo, lambda path: None])
+@pytest.mark.parametrize("plant", [readable, link, dangling, os.mkfifo, nothing])
 def test_what_lies_there_is_not_written_to(plant: Callable[[Path], None], tmp_path: Path) -> None:
     path = tmp_path / "worker.key"
     plant(path)
