@@ -30,7 +30,6 @@ from dptrain.gradcheck.minibatches.rows import check_rows
 from dptrain.gradcheck.order import check_order
 from dptrain.gradcheck.report import EDGES, Failure, Report, explained
 from dptrain.gradcheck.reported import diagnose_loss
-from dptrain.gradcheck.runs.resume import check_resume
 from dptrain.gradcheck.runs.whole import check_runs
 from dptrain.gradcheck.statistics import check_statistics, diagnose_statistics
 from dptrain.gradcheck.subject import STEPS, UPDATES, Dtype, Subject, is_own
@@ -313,7 +312,7 @@ class Check:
         return last.after
 
     def _beyond(self, dtype: Dtype, way: Way) -> Found:
-        """The ledger of rows, masks, the order of arrival, replicas, and resuming."""
+        """The ledger of rows, masks, the order of arrival, and replicas."""
         job, data = self.subject.job(dtype), self.subject.data(dtype)
         state, program = self._come_to(dtype, 0), self._workers
         weighted = job.dataset.train.weights is not None
@@ -326,7 +325,6 @@ class Check:
             ways.insert(1, lambda: check_masks(job, way, worker=program))
         for each in ways:
             yield from _telling(each())
-        yield from check_resume(job, data, way, state, worker=program)
 
 
 def _telling(comparisons: Iterable[Comparison]) -> Found:

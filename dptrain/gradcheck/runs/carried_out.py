@@ -15,7 +15,7 @@ from dptrain.experiment.schema import Experiment
 from dptrain.experiment.validate import build
 from dptrain.gradcheck.deadline import Deadline
 from dptrain.gradcheck.distributed import Way
-from dptrain.gradcheck.runs.small import Small
+from dptrain.gradcheck.runs.course import Small
 from dptrain.launch.local import WORKER
 from dptrain.metrics.records import EpochRecord
 from dptrain.own.network import drawing_kept
@@ -74,18 +74,10 @@ class Watcher:
         self.told = 0
         self.begun: int | None = None
 
-    def begin(
-        self,
-        job: Job,  # noqa: ARG002 - an observer is told this, too
-        execution: Execution,  # noqa: ARG002
-        folder: Path,  # noqa: ARG002
-        first_step: int,
-    ) -> None:
+    def begin(self, job: Job, execution: Execution, folder: Path, first_step: int) -> None:
         """Note where the run begins."""
+        del job, execution, folder
         self.told = first_step
-
-    def waiting(self, address: str, key: Path, missing: int) -> None:
-        """Nobody is waited for."""
 
     def step(self, done: StepsDone) -> None:
         """End the run, where this is the step."""
@@ -96,12 +88,15 @@ class Watcher:
         if self._leg.last == "killed" and done.end > self._leg.stop:
             raise KilledError
 
-    def evaluating(self, split: str, done: int, rows: int) -> None:
-        """Nothing is shown."""
-
     def epoch(self, record: EpochRecord) -> None:
         """Keep the checkpoint that was just written."""
         copyfile(self._folder.last, evaluated(self._copies, record.step))
+
+    def waiting(self, address: str, key: Path, missing: int) -> None:
+        """Nobody is waited for."""
+
+    def evaluating(self, split: str, done: int, rows: int) -> None:
+        """Nothing is shown."""
 
     def note(self, message: str) -> None:
         """Nothing is shown."""
