@@ -96,8 +96,14 @@ def _compared(job: Job, ways: Sequence[Way], worker: Sequence[str], folder: Path
         yield Comparison("whole runs", EDGE, "", Verdict.INCONCLUSIVE, (), what), list
         return
     whole = Leg(ways[0], settings=(("keep_checkpoints", True), ("log_every", EVERY)))
-    for name, legs in (("in one go", [whole]), ("resumed", _legs(ways))):
-        yield from Run(few, course, name, legs, folder / name).compared(worker)
+    runs = [
+        Run(few, course, name, legs, folder / name)
+        for name, legs in (("in one go", [whole]), ("resumed", _legs(ways)))
+    ]
+    for run in runs:
+        yield from run.compared(worker)
+    for run in runs:  # whatever else is wrong says more than a digest
+        yield from check_digests(course, run.records(), f"{run.name}, metrics.jsonl")
 
 
 def _legs(ways: Sequence[Way]) -> list[Leg]:
@@ -126,7 +132,7 @@ class Run:
         self, few: Small, course: Course, name: str, legs: Sequence[Leg], folder: Path
     ) -> None:
         self._few, self._course = few, course
-        self._name, self._legs = name, legs
+        self.name, self._legs = name, legs
         self._folder = RunFolder(folder)
         self._copies = folder.with_name(f"{folder.name}-copies")
 
@@ -158,8 +164,8 @@ class Run:
             if error is not None:
                 yield self._ended(number, before, error)
                 return
-        where, every = f"{self._name}, metrics.jsonl", self._legs[0].execution.log_every
-        yield from check_records(self._course, self._records(), where, every)
+        where, every = f"{self.name}, metrics.jsonl", self._legs[0].execution.log_every
+        yield from check_records(self._course, self.records(), where, every)
         for moment in known:
             yield from self._progress(moment)
         for moment in self._at_the_end():
@@ -168,7 +174,6 @@ class Run:
                 return
             yield from self._checkpoint(moment, partial(self._not_kept, moment))
             yield from self._progress(moment)
-        yield from check_digests(self._course, self._records(), where)
 
     def _moments(self, number: int) -> Iterator[Moment]:
         """Yield the checkpoints of a leg, in the order in which they were written."""
@@ -198,12 +203,13 @@ class Run:
         yield Moment(self._folder.best, f"{what}, best.safetensors", best, best, leg)
         yield Moment(left(self._copies, 0), f"{what}, put back at the end", best, best, leg)
 
-    def _records(self) -> list[Record]:
+    def records(self) -> list[Record]:
+        """Return what it has recorded, so far."""
         file = self._folder.metrics
         return read_records(file) if file.is_file() else []
 
     def _where(self, moment: Moment) -> str:
-        return f"{self._name}, {self._legs[moment.leg].way}, {moment.what}"
+        return f"{self.name}, {self._legs[moment.leg].way}, {moment.what}"
 
     def _checkpoint(self, moment: Moment, explain: Explain) -> Told:
         kept, where = read_kept(moment.file), self._where(moment)
@@ -220,7 +226,7 @@ class Run:
         what = f"The run that was stopped after step {stopped} goes on after step {begun}."
         name, where = (
             "first steps = those after the stop",
-            f"{self._name}, {self._legs[number].way}",
+            f"{self.name}, {self._legs[number].way}",
         )
         pairs = {"told": (done.told, stopped), "done": (begun, stopped)}
         compared = compare_numbers(name, EDGE, where, pairs)
@@ -250,7 +256,7 @@ class Run:
             if why:
                 return why
         why = self._as_kept(moment)
-        step = first_wrong(course, self._records())
+        step = first_wrong(course, self.records())
         if why[0].residual <= EXPLAINS or step is None:
             return why
         what = "The run is another before any checkpoint is read"
@@ -282,7 +288,7 @@ class Run:
         what = "The run ended"
         if before is not None:
             what = f"The run that was resumed after step {before.step} ended"
-            if max((r["step"] for r in self._records()), default=0) <= before.step:
+            if max((r["step"] for r in self.records()), default=0) <= before.step:
                 what += " before its first step was done, as no run does that begins anew"
         place = traceback.extract_tb(error.__traceback__)[-1]
         reason = str(error).splitlines()[0] if str(error) else f"line {place.lineno}"
@@ -301,7 +307,7 @@ class Run:
                 why = went_on_wrongly(course.job, state, *of)
             return [*why, Diagnosis("run-ended", f"{what}.", 0.0)]
 
-        where = f"{self._name}, {self._legs[number].way}"
+        where = f"{self.name}, {self._legs[number].way}"
         found = Comparison("runs come to their end", EDGE, where, Verdict.FAIL, (), what)
         return found, explain
 
