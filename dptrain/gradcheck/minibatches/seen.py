@@ -21,7 +21,7 @@ FIRST_STEPS = 2
 EPOCHS_OF_RANKS = (1,)
 
 
-class Sighted(NamedTuple):
+class Seen(NamedTuple):
     """The rows of a step, as a job has them.
 
     Attributes:
@@ -49,18 +49,11 @@ class Sighted(NamedTuple):
 
     @property
     def whole(self) -> bool:
-        """Whether there are as many rows as there should be."""
-        return len(self.x) == len(self.t) == len(self.wanted)
+        """Whether there are as many rows as there should be, and any."""
+        return 0 < len(self.x) == len(self.t) == len(self.wanted)
 
 
-def steps_of(visits: Visits, epochs: Sequence[int]) -> list[int]:
-    """Return steps of some epochs, ascending."""
-    last = visits.per_epoch - 1
-    places = sorted({*range(min(FIRST_STEPS, visits.per_epoch)), last})
-    return [epoch * visits.per_epoch + place for epoch in epochs for place in places]
-
-
-def sighted(job: Job, visits: Visits, workers: int = 0) -> Iterator[Sighted]:
+def seen(job: Job, visits: Visits, workers: int = 0) -> Iterator[Seen]:
     """Yield the rows of some steps, ascending, and at last those of the first one again.
 
     Args:
@@ -70,7 +63,7 @@ def sighted(job: Job, visits: Visits, workers: int = 0) -> Iterator[Sighted]:
     """
     rank = Rank(job, [np.zeros(job.network.size, job.dtype)])
     bounds = assign(job.shards, workers) if workers else ((0, job.shards),)
-    steps = steps_of(visits, EPOCHS_OF_RANKS if workers else EPOCHS)
+    steps = _steps(visits, EPOCHS_OF_RANKS if workers else EPOCHS)
     for step in [*steps, steps[0]]:
         xs, ts = [], []
         ws: list[Array] = []
@@ -81,4 +74,9 @@ def sighted(job: Job, visits: Visits, workers: int = 0) -> Iterator[Sighted]:
             ws += found.row_weights or [np.ones(len(xs[-1]))]
         x, t = (np.concatenate([p for p in parts if len(p)] or parts[:1]) for parts in (xs, ts))
         w = np.concatenate(ws).astype(float)
-        yield Sighted(step, workers, visits.minibatch(step), x, t, w, tuple(map(len, xs)))
+        yield Seen(step, workers, visits.minibatch(step), x, t, w, tuple(map(len, xs)))
+
+
+def _steps(visits: Visits, epochs: Sequence[int]) -> list[int]:
+    places = sorted({*range(min(FIRST_STEPS, visits.per_epoch)), visits.per_epoch - 1})
+    return [epoch * visits.per_epoch + place for epoch in epochs for place in places]
