@@ -20,9 +20,9 @@ from dptrain.gradcheck.alone import Alone, Found, first_step
 from dptrain.gradcheck.analytic import Local
 from dptrain.gradcheck.beginnings import check_beginning
 from dptrain.gradcheck.comparison import Comparison
-from dptrain.gradcheck.continuity import check_replicas
 from dptrain.gradcheck.diagnosis import Diagnosis
 from dptrain.gradcheck.distributed import Step, Way, begin, engine, gradient_of, recording, steps
+from dptrain.gradcheck.evaluation import check_replicas
 from dptrain.gradcheck.gradients import Triangle
 from dptrain.gradcheck.ledger import check_ledger
 from dptrain.gradcheck.masks import check_masks

@@ -6,8 +6,8 @@ import pytest
 
 from dptrain.exchange.engine import State
 from dptrain.experiment.job import Job
-from dptrain.gradcheck.continuity import check_replicas
 from dptrain.gradcheck.distributed import Way, begin
+from dptrain.gradcheck.evaluation import check_replicas
 from dptrain.gradcheck.ledger import check_ledger
 from dptrain.gradcheck.masks import check_masks
 from dptrain.gradcheck.verdict import Verdict
