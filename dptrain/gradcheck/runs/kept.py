@@ -6,7 +6,7 @@ JSON, with dtype, shape and place of every tensor; their bytes.
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -24,13 +24,23 @@ from dptrain.gradcheck.runs.course import Course, sha256
 from dptrain.gradcheck.runs.states import WEIGHTS, Array, arrays_of, listed
 
 Record = dict[str, Any]
-Pairs = dict[str, tuple[Any, Any]]
+# What is kept of which step, such as ``"loss"`` and 3, and its value.
+Page = tuple[str, int]
+Pages = Mapping[Page, Any]
+# Of a page that is wrong, all that might have been taken for it.
+Known = Callable[[Page], Iterable[tuple[Page, Any]]]
 Explain = Callable[[], list[Diagnosis]]
 Told = Iterator[tuple[Comparison, Explain]]
 
 EDGE = "resume"
 # Of an experiment begun with saved weights a run records what it has found there.
 FOUND = ("init_from", "init_digest")
+# Kinds of what is kept in place of something else: the same of another step; something else; and
+# nothing that is known.
+LOSS = ("loss-of-other-step", "loss-recorded", "loss-recorded")
+SCORE = ("evaluated-elsewhere", "scores-exchanged", "evaluation-recorded")
+DIGEST = ("digest-of-other", "digest-of-other", "digest-wrong")
+COUNT, PROGRESS = ("step-miscounted",) * 3, ("progress-wrong",) * 3
 _DTYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2"}
 _SLOT = "optimizer/"
 
@@ -95,24 +105,20 @@ def check_checkpoint(
         for name in sorted({*begun, *recorded} - {*FOUND})
         if begun.get(name) != recorded.get(name)
     ]
+    name, counted = "settings changed in checkpoints = none", {"changed": (len(changed), 0)}
     what = f"The experiment has changed, to {', '.join(changed)}: {where}."
-    yield _numbers(
-        "settings changed in checkpoints = none", where, {"changed": (len(changed), 0)},
-        lambda: [Diagnosis("experiment-changed", what, 0.0)],
-    )  # fmt: skip
+    compared = compare_numbers(name, EDGE, where, counted)
+    yield compared, lambda: [Diagnosis("experiment-changed", what, 0.0)]
     tensors = job.network.all_tensors()
     for array, wanted in arrays_of(job, course.state(step)).items():
         name = f"{array} in checkpoints = this process's"
         yield compare(name, EDGE, where, tensors, found[array], wanted, 0.0), about_state
     counts = {"step": step, "epoch": step // job.steps_per_epoch}
     name = "counts in checkpoints = the run's"
-    yield _counted(name, where, about, counts, "step-miscounted")
-    right = course.digests[step][WEIGHTS]
-    yield _numbers(
-        "digests in checkpoints = those of the weights", where,
-        {"digest": (float(about["digest"] == right), 1.0)},
-        partial(_about_digest, course, about["digest"], where),
-    )  # fmt: skip
+    yield _pages(name, where, _of(step, about), _of(step, counts), COUNT)
+    name, page = "digests in checkpoints = those of the weights", ("the digest", step)
+    right, known = {page: course.digests[step][WEIGHTS]}, partial(_digests, course)
+    yield _pages(name, where, {page: about["digest"]}, right, DIGEST, known)
 
 
 def check_progress(course: Course, kept: Kept, step: int, judged: int, where: str) -> Told:
@@ -127,30 +133,12 @@ def check_progress(course: Course, kept: Kept, step: int, judged: int, where: st
     """
     best_step, best = course.best(judged)
     wanted = {"evaluated": judged, "best_step": best_step, "waited": course.waited(judged)}
-    scores = {"best": best, "improved": best} if judged else {}
-    told, kind = kept.about["progress"], "progress-wrong"
-    yield _counted("progress in checkpoints = the run's", where, told, wanted | scores, kind)
-    read = Progress.of(step, told).plain()
-    known = {each: told.get(each) for each in wanted | scores}
-    name = "progress read back = in the checkpoint"
-    yield _counted(name, f"{where}, read back", read, known, kind)
-
-
-def _counted(
-    name: str, where: str, found: Record, wanted: Record, kind: str
-) -> tuple[Comparison, Explain]:
-    pairs = {each: (_number(found.get(each)), _number(right)) for each, right in wanted.items()}
-
-    def explain() -> list[Diagnosis]:
-        each, (value, right) = next((n, p) for n, p in pairs.items() if p[0] != p[1])
-        what = f"The checkpoint counts wrongly, {each} is {value:g} instead of {right:g}: {where}."
-        return [Diagnosis(kind, what, 0.0)]
-
-    return _numbers(name, where, pairs, explain)
-
-
-def _numbers(name: str, where: str, pairs: Pairs, explain: Explain) -> tuple[Comparison, Explain]:
-    return compare_numbers(name, EDGE, where, pairs), explain
+    right = _of(step, {**wanted, **({"best": best, "improved": best} if judged else {})})
+    told = kept.about["progress"]
+    name = "progress in checkpoints = the run's"
+    yield _pages(name, where, _of(step, told), right, PROGRESS)
+    name, read = "progress read back = the run's", _of(step, Progress.of(step, told).plain())
+    yield _pages(name, f"{where}, read back", read, right, PROGRESS)
 
 
 def check_records(course: Course, found: Sequence[Record], where: str, every: int) -> Told:
@@ -163,114 +151,116 @@ def check_records(course: Course, found: Sequence[Record], where: str, every: in
         every: there is a record of the first step, and of one in so many.
     """
     logged = [n for n in range(1, course.end + 1) if n == 1 or n % every == 0]
-    expected = [*(("step", n) for n in logged), *(("epoch", n) for n in course.scores)]
-    count = Counter((r["kind"], r["step"]) for r in found if r["kind"] in ("step", "epoch"))
-    times: Pairs = {f"{kind} {step}": (count[kind, step], 1) for kind, step in expected}
-    times["others"] = (len(count.keys() - set(expected)), 0)
-    name = "records of steps and evaluations = one of each"
-    yield _numbers(name, where, times, partial(_about_times, times, where))
-    told = _losses(found)
-    losses = {f"step {n}": (told.get(n, np.nan), float(course.losses[n - 1])) for n in logged}
+    kinds = {"step": logged, "epoch": [*course.scores], "end": [course.end]}
+    once = [f"{kind} {step}" for kind, steps in kinds.items() for step in steps]
+    times = Counter(f"{r['kind']} {r['step']}" for r in found if r["kind"] in kinds)
+    pairs = {each: (times[each], 1) for each in once}
+    pairs |= {each: (number, 0) for each, number in times.items() if each not in pairs}
+    compared = compare_numbers("records of steps and evaluations = one", EDGE, where, pairs)
+    yield compared, partial(_about_times, pairs, where)
+    told: Pages = {("the loss", r["step"]): r["loss"] for r in found if r["kind"] == "step"}
+    known = {("the loss", n): float(each) for n, each in enumerate(course.losses, 1)}
+    right: Pages = {page: value for page, value in known.items() if page[1] in logged}
     name = "recorded losses = this process's"
-    yield _numbers(name, where, losses, partial(_about_losses, course, losses))
+    yield _pages(name, where, told, right, LOSS, lambda _: known.items())
     records = {r["step"]: r for r in found if r["kind"] == "epoch"}
+    name = "recorded evaluations = this process's"
     for step, scores in course.scores.items():
-        pairs = {
-            name: (_number(records.get(step, {}).get(name)), wanted)
-            for name, wanted in _values(scores).items()
-        }
-        explain = partial(_about_evaluation, course, step, pairs)
-        name = "recorded evaluations = this process's"
-        yield _numbers(name, f"{where}, after step {step}", pairs, explain)
-
-
-def _about_times(pairs: Pairs, where: str) -> list[Diagnosis]:
-    lost = [name for name, (times, once) in pairs.items() if times < once]
-    twice = [name for name, (times, once) in pairs.items() if times > once]
-    kind, what = ("records-lost", "no") if lost else ("records-repeated", "more than one")
-    sentence = f"There is {what} record of {listed(lost or twice)}: {where}."
-    return [Diagnosis(kind, sentence, 0.0)]
-
-
-def _about_losses(course: Course, pairs: Pairs) -> list[Diagnosis]:
-    name, (value, right) = next((n, p) for n, p in pairs.items() if p[0] != p[1])
-    others = np.flatnonzero(course.losses == value) + 1
-    if len(others):
-        what = f"The loss recorded of {name} is that of step {others[0]}."
-        return [Diagnosis("loss-of-other-step", what, 0.0)]
-    what = f"The loss recorded of {name} is {value / right:.6g} times what it should be."
-    return [Diagnosis("loss-recorded", what, 1.0)]
-
-
-def _about_evaluation(course: Course, step: int, pairs: Pairs) -> list[Diagnosis]:
-    found = {name: value for name, (value, _) in pairs.items()}
-    for other, state in course.states():
-        engine = InlineEngine(course.job, np.array(state.parameters), [])
-        if found == _values({split: engine.evaluate(split) for split in SPLITS}):
-            what = f"The evaluation after step {step} is of the weights after step {other}."
-            return [Diagnosis("evaluated-elsewhere", what, 0.0)]
-    wrong = [name for name, (value, wanted) in pairs.items() if value != wanted]
-    for name in wrong:
-        other_name = next((n for n, (_, wanted) in pairs.items() if wanted == found[name]), None)
-        if other_name is not None:
-            what = f"What is recorded as {name} after step {step} is the {other_name}."
-            return [Diagnosis("scores-exchanged", what, 0.0)]
-    what = f"The evaluation after step {step} is wrong: {listed(wrong)}."
-    return [Diagnosis("evaluation-recorded", what, 1.0)]
-
-
-def _values(scores: dict[str, Score]) -> dict[str, float]:
-    """Return all numbers of an evaluation, by the names that records have for them."""
-    return {
-        f"{split}_{what}": value
-        for split, score in scores.items()
-        for what, value in (("loss", score.loss), ("accuracy", score.accuracy), ("r2", score.r2))
-        if value is not None
-    }
+        told, right = _of(step, records.get(step, {})), _of(step, _values(scores))
+        yield _pages(name, where, told, right, SCORE, partial(_scores, course))
 
 
 def check_digests(course: Course, found: Sequence[Record], where: str) -> Told:
     """Compare digests of weights and tensors; those of the end are of the best weights."""
     best, _ = course.best(course.end)
-    pairs: Pairs = {}
-    wrong: list[tuple[str, str]] = []
+    told, right = {}, {}
     for r in found:
-        told = {WEIGHTS: r["digest"]} if "digest" in r else r.get("tensors", {})
-        step = min(best if r["kind"] == "end" else r["step"], course.end)
-        for name, digest in told.items():
-            right = digest == course.digests[step].get(name)
-            pairs[f"{r['kind']} {name} {r['step']}"] = (float(right), 1.0)
-            if not right:
-                wrong.append((digest, f"{where}, {name} of step {r['step']}"))
-    pairs["end"] = (sum(r["kind"] == "end" for r in found), 1)
+        step, which = (best, " at the end") if r["kind"] == "end" else (r["step"], "")
+        digests = {WEIGHTS: r["digest"]} if "digest" in r else r.get("tensors", {})
+        for name, digest in digests.items():
+            page = f"the digest of {name}{which}", step
+            told[page], right[page] = digest, course.digests[min(step, course.end)].get(name)
     name = "recorded digests = those of the weights"
-    first = wrong[:1]
-    yield _numbers(
-        name, where, pairs, lambda: [each for w in first for each in _about_digest(course, *w)]
+    yield _pages(name, where, told, right, DIGEST, partial(_digests, course))
+
+
+def _of(step: int, values: Mapping[str, Any]) -> Pages:
+    return {(name, step): value for name, value in values.items()}
+
+
+def _pages(
+    name: str,
+    where: str,
+    found: Pages,
+    wanted: Pages,
+    kinds: tuple[str, str, str],
+    known: Known = lambda _: (),
+) -> tuple[Comparison, Explain]:
+    """Compare what is kept of steps with what should be; all that should be must be there."""
+    wrong = [page for page, value in wanted.items() if found.get(page) != value]
+    pairs: dict[str, tuple[float, float]] = {}
+    for (what, step), value in wanted.items():
+        own = found.get((what, step))
+        pairs[f"{what} {step}"] = float(own == value), 1.0
+        if isinstance(own, int | float) and isinstance(value, int | float):
+            pairs[f"{what} {step}"] = own, value
+
+    def explain() -> list[Diagnosis]:
+        page = wrong[0]
+        value = found.get(page)
+        for other, its in known(page):
+            if its == value:
+                kind = kinds[0 if other[0] == page[0] else 1]
+                what = f"What is kept as {_said(page)} is {_said(other)}: {where}."
+                return [Diagnosis(kind, what, 0.0)]
+        what = f"{_said(page)} is {value} instead of {wanted[page]}: {where}."
+        return [Diagnosis(kinds[2], what, 1.0)]
+
+    return compare_numbers(name, EDGE, where, pairs), explain
+
+
+def _said(page: Page) -> str:
+    return f"{page[0]} after step {page[1]}"
+
+
+def _about_times(pairs: Mapping[str, tuple[int, int]], where: str) -> list[Diagnosis]:
+    lost = [name for name, (times, once) in pairs.items() if times < once]
+    twice = [name for name, (times, once) in pairs.items() if times > once]
+    kind, what = (
+        ("records-lost", "no record") if lost else ("records-repeated", "a record too many")
     )
+    sentence = f"There is {what} of {listed(lost or twice)}: {where}."
+    return [Diagnosis(kind, sentence, 0.0)]
 
 
-def _about_digest(course: Course, digest: str, where: str) -> list[Diagnosis]:
-    """Return of what a digest is that is not what it should be of."""
+def _values(scores: Mapping[str, Score]) -> dict[str, float]:
+    """Return the numbers of an evaluation, by the names that records have, losses first."""
+    return {
+        f"{split}_{what}": value
+        for what in ("loss", "accuracy", "r2")
+        for split, score in scores.items()
+        if (value := getattr(score, what)) is not None
+    }
+
+
+def _scores(course: Course, page: Page) -> Iterator[tuple[Page, float]]:
+    """Yield what evaluations give: of the same step, and losses also after all other steps."""
+    yield from _of(page[1], _values(course.scores[page[1]])).items()
+    for step, state in course.states() if page[0].endswith("loss") else ():
+        engine = InlineEngine(course.job, np.array(state.parameters), [])
+        yield from _of(step, _values({split: engine.evaluate(split) for split in SPLITS})).items()
+
+
+def _digests(course: Course, _: Page) -> Iterator[tuple[Page, str]]:
+    """Yield the digests of all arrays and tensors that the run has."""
     for step, state in course.states():
         slots = zip(course.job.updater.rule.slots, state.slots, strict=True)
         views = course.job.network.views(state.parameters)
         for name, array in {WEIGHTS: state.parameters, **dict(slots), **views}.items():
-            if sha256(array) == digest:
-                what = f"The digest is that of {name} after step {step}: {where}."
-                return [Diagnosis("digest-of-other", what, 0.0)]
-    what = f"The digest is of no weights that the run has had: {where}."
-    return [Diagnosis("digest-wrong", what, 0.5)]
+            yield (f"the digest of {name}", step), sha256(array)
 
 
 def first_wrong(course: Course, found: Sequence[Record]) -> int | None:
     """Return the first step of which the records have another loss."""
-    return next((n for n, each in _losses(found).items() if each != course.losses[n - 1]), None)
-
-
-def _losses(found: Sequence[Record]) -> dict[int, float]:
-    return {r["step"]: _number(r["loss"]) for r in found if r["kind"] == "step"}
-
-
-def _number(value: object) -> float:
-    return value if isinstance(value, int | float) else np.nan
+    steps = ((r["step"], r["loss"]) for r in found if r["kind"] == "step")
+    return next((step for step, loss in steps if loss != course.losses[step - 1]), None)

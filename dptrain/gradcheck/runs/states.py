@@ -19,7 +19,7 @@ from dptrain.exchange.engine import State, StepsDone, Stop
 from dptrain.exchange.inline import InlineEngine
 from dptrain.experiment.job import Job
 from dptrain.gradcheck.comparison import Comparison, compare
-from dptrain.gradcheck.diagnosis import Diagnosis, Mistake, weighed
+from dptrain.gradcheck.diagnosis import EXPLAINS, Diagnosis, Mistake, ranked, weighed
 from dptrain.gradcheck.reference.bounded import narrowed
 from dptrain.nn.network import Tensor
 
@@ -34,8 +34,8 @@ States = Callable[[], Iterable[tuple[int, State]]]
 WEIGHTS = "weights"
 NARROWER = ("float32", "float16")
 SHOWN = 4
-# The kind of what is lost hangs on what it is lost of; see `_kind`.
-LOST, OTHER_STEP, ELSEWHERE = "lost", "checkpoint-other-step", "resumed-elsewhere"
+# The kind of what is lost hangs on what it is lost of; see `Scope.kind`.
+LOST, OTHER_STEP = "lost", "checkpoint-other-step"
 
 
 def arrays_of(job: Job, state: State) -> dict[str, Array]:
@@ -80,19 +80,12 @@ def mistakes(job: Job, states: States) -> Iterator[Row]:
     yield Mistake("sign", "of the wrong sign", _made(np.negative))
     swapped = _made(lambda x: x.astype(job.dtype).byteswap().astype(float))
     yield Mistake("byte-order", "read with the bytes in the wrong order", swapped)
-    by_name = sorted(tensors, key=lambda t: t.name)
-    for order, what in ((by_name, "by name"), (tensors[::-1], "the other way round")):
-        text = f"in another order of tensors, {what}"
-        yield Mistake("tensor-order", text, _made(partial(_by_tensor, order, lambda x, _: x)))
     for by in (1, -1):
         shift = partial(np.roll, shift=by)
         for moved in (shift, partial(_by_tensor, tensors, partial(_alone, shift))):
             yield Mistake("tensor-shifted", "shifted by one element", _made(moved))
     turned = partial(_by_tensor, tensors, lambda x, t: x.reshape(t.shape).T.reshape(-1))
     yield Mistake("transposed", "transposed", _made(turned))
-    for tensor in tensors:
-        other_tensor = _made(partial(_in_place_of_others, tensors, tensor))
-        yield Mistake("tensor-exchanged", f"the run's {tensor.name}", other_tensor)
 
 
 def _made(make: Callable[[Array], Array]) -> Change:
@@ -114,27 +107,60 @@ def _alone(change: Callable[[Array], Array], values: Array, _: Tensor) -> Array:
     return change(values)
 
 
-def _in_place_of_others(tensors: Sequence[Tensor], other: Tensor, values: Array) -> Array:
-    """Put a tensor in the place of all of its size."""
-    own = values[other.start : other.stop]
-    parts = [own if t.stop - t.start == len(own) else values[t.start : t.stop] for t in tensors]
-    return np.concatenate(parts)
-
-
 def _scaled(found: Array, right: Array) -> Iterator[Row]:
     """Yield the factor by which the last element of an array is wrong."""
     nonzero = np.flatnonzero(right)
     if len(nonzero):
         with np.errstate(all="ignore"):
             factor = float(found[nonzero[-1]] / right[nonzero[-1]])
-        text = f"multiplied by {factor:.6g}"
-        yield Mistake("checkpoint-scaled", text, _made(partial(np.multiply, factor)))
+        times = _made(partial(np.multiply, factor))
+        yield Mistake("checkpoint-scaled", f"multiplied by {factor:.6g}", times)
 
 
-def _kind(row: Row, arrays: Sequence[str]) -> str:
-    if row.kind != LOST:
-        return row.kind
-    return "tensor-lost" if WEIGHTS in arrays else "state-lost"
+class Scope(NamedTuple):
+    """What a mistake is made of: the elements of arrays, all where it is True; and their name."""
+
+    called: str
+    masks: Mapping[str, Any]
+
+    def made(self, row: Row, right: Arrays) -> dict[str, Array]:
+        """Return what a mistake makes of a state."""
+        changed = {n: row.change(right, n) for n in self.masks}
+        return {**right, **{n: np.where(m, changed[n], right[n]) for n, m in self.masks.items()}}
+
+    def kind(self, row: Row) -> str:
+        """Return what a mistake is called here."""
+        if row.kind != LOST:
+            return row.kind
+        return "tensor-lost" if WEIGHTS in self.masks else "state-lost"
+
+
+def _scopes(names: Sequence[str]) -> list[Scope]:
+    """Return all arrays and some, in whole."""
+    slots = [name for name in names if name != WEIGHTS]
+    found = [
+        Scope("the weights" if n == WEIGHTS else f"the optimizer's {n}", {n: True}) for n in names
+    ]
+    some = [Scope(f"the optimizer's {listed(slots)}", dict.fromkeys(slots, True))] if slots else []
+    return [*some, *found, Scope("everything", dict.fromkeys(names, True))]
+
+
+def _wrong_parts(job: Job, wrong: Arrays) -> Iterator[Scope]:
+    """Yield the tensors in which anything is wrong, and the elements that are."""
+    tensors, parts, masks = job.network.all_tensors(), [], {}
+    for name, which in wrong.items():
+        hit = [t for t in tensors if which[t.start : t.stop].any()]
+        masks[name] = np.zeros_like(which)
+        for tensor in hit:
+            masks[name][tensor.start : tensor.stop] = True
+        of = "" if name == WEIGHTS else f"the optimizer's {name} of "
+        parts.append(of + listed([tensor.name for tensor in hit]))
+    yield Scope(listed(parts), masks)
+    spans = []
+    for name, which in wrong.items():
+        places = np.flatnonzero(which)
+        spans.append(f"elements {places[0]} to {places[-1]} of the run's {name}")
+    yield Scope(listed(spans), wrong)
 
 
 def wrong_state(
@@ -149,54 +175,28 @@ def wrong_state(
         states: of the run.
         where: it was found, as the beginning of a sentence.
     """
-    wrong = {name: _unequal(found[name], right) for name, right in wanted.items()}
+    wrong = {n: found[n].view(np.uint64) != a.view(np.uint64) for n, a in wanted.items()}
     wrong = {name: which for name, which in wrong.items() if which.any()}
-    if not wrong:
+    total = sum(int(np.count_nonzero(which)) for which in wrong.values())
+    if not total:
         return []
-    for step, state in states():
-        if same(found, arrays_of(job, state)):
-            return [Diagnosis(OTHER_STEP, f"{where} everything is as {_after(step)}.", 0.0)]
-    known, left, total = list(mistakes(job, states)), 0, 0
-    explained: dict[tuple[str, str], list[tuple[str, str]]] = {}
-    for name, which in wrong.items():
-        rows = [*known, *_scaled(found[name], wanted[name])]
-        for part, row in _explained(job, rows, found, wanted, name, which):
-            total += int(np.count_nonzero(part))
-            if row is None:
-                left += int(np.count_nonzero(part))
-                continue
-            could = _unequal(row.change(wanted, name), wanted[name])
-            place = name, _place(job.network.all_tensors(), part, could)
-            explained.setdefault((_kind(row, [name]), row.sentence), []).append(place)
-    if not explained:
-        names = _called([(name, "") for name in wrong])
-        what = f"{where} {total:,} elements of {names} are wrong, and nothing known explains them."
-        return [Diagnosis("checkpoint-wrong", what, 1.0)]
-    said = [_said(parts, text) for (_, text), parts in explained.items()]
-    return [Diagnosis(next(iter(explained))[0], f"{where} {'; '.join(said)}.", left / total)]
+    known = [*mistakes(job, states), *(s for n in wrong for s in _scaled(found[n], wanted[n]))]
+    scopes = [*_scopes([*wanted]), *_wrong_parts(job, wrong)]
+    rows = [
+        Mistake(scope.kind(row), f"{where} {_said(scope.called, row.sentence)}.", (scope, row))
+        for row in known
+        for scope in scopes
+    ]
 
+    def left(made: tuple[Scope, Row]) -> float:
+        scope, row = made
+        return min(1.0, _different(found, scope.made(row, wanted)) / total)
 
-def _explained(
-    job: Job, rows: Sequence[Row], found: Arrays, wanted: Arrays, name: str, which: Array
-) -> Iterator[tuple[Array, Row | None]]:
-    """Yield the wrong part of an array with the row that explains it, or of each tensor."""
-
-    def first(part: Array) -> Row | None:
-        def left(change: Change) -> float:
-            predicted = change(wanted, name)[part]
-            return float(not np.array_equal(found[name][part], predicted, equal_nan=True))
-
-        fits = zip(rows, weighed(rows, left), strict=True)
-        return next((row for row, each in fits if not each.residual), None)
-
-    if (whole := first(which)) is not None:
-        yield which, whole
-        return
-    for tensor in job.network.all_tensors():
-        part = np.zeros_like(which)
-        part[tensor.start : tensor.stop] = which[tensor.start : tensor.stop]
-        if part.any():
-            yield part, first(part)
+    best = ranked(weighed(rows, left))[:1]
+    if best and best[0].residual <= EXPLAINS:
+        return best
+    what = f"{where} {total:,} elements of the run's {listed([*wrong])} are wrong"
+    return [Diagnosis("checkpoint-wrong", f"{what}, and nothing known explains them.", 1.0)]
 
 
 class Begun(NamedTuple):
@@ -206,7 +206,7 @@ class Begun(NamedTuple):
     those by which the optimizer goes; ``more`` steps are done beyond those that should be.
     """
 
-    state: Arrays
+    state: Callable[[], Arrays]
     rows: int = 0
     rates: int = 0
     more: int = 0
@@ -215,8 +215,8 @@ class Begun(NamedTuple):
 class Misnumbered(InlineEngine):
     """Trains with wrong numbers of its steps."""
 
-    def __init__(self, job: Job, begun: Begun) -> None:
-        parameters, *slots = (a.astype(job.dtype) for a in begun.state.values())
+    def __init__(self, job: Job, state: Arrays, begun: Begun) -> None:
+        parameters, *slots = (a.astype(job.dtype) for a in state.values())
         super().__init__(job, parameters, slots)
         self._begun = begun
 
@@ -245,95 +245,72 @@ def went_on_wrongly(
 
     def left(begun: Begun) -> float:
         came_to = _come_to(job, begun, first, last)
-        if found is not None:
-            return float(not same(found, came_to))
-        return float(all(np.isfinite(a).all() for a in came_to.values()))
+        if found is None:
+            return float(came_to is not None)
+        return float(came_to is None or bool(_different(found, came_to)))
 
     for row in _beginnings(job, arrays_of(job, state), first, states):
-        (each,) = weighed([row], left)
+        (each,) = weighed([row], left)  # one by one, for each takes some steps
         if not each.residual:
             sentence = f"The run that was resumed after step {first} {row.sentence}."
             return [Diagnosis(row.kind, sentence, 0.0)]
     return []
 
 
-def _come_to(job: Job, begun: Begun, first: int, last: int) -> Arrays:
-    """Return the state that a beginning leads to; NaN where its loss is no number."""
-    engine = Misnumbered(job, begun)
+def _come_to(job: Job, begun: Begun, first: int, last: int) -> Arrays | None:
+    """Return the state that a beginning leads to; None where its loss is no number."""
+    state = begun.state()
+    if not all(np.isfinite(a).all() for a in state.values()):
+        raise ValueError("what is missing comes to nothing, whatever else is wrong")
+    engine = Misnumbered(job, state, begun)
     with contextlib.suppress(NonFiniteError), np.errstate(all="ignore"):
         for _ in engine.train(first, last + begun.more, lambda: False, 1):
             pass
         return arrays_of(job, engine.state())
-    return {name: np.full_like(array, np.nan) for name, array in begun.state.items()}
+    return None
 
 
 def _beginnings(job: Job, right: Arrays, first: int, states: States) -> Iterator[Mistake[Begun]]:
-    """Yield what a run may go on with: what mistakes make of all arrays or some, other numbers."""
-    slots = job.updater.rule.slots
-    scopes = [list(slots), *([name] for name in right), [*right]]
-    yield from _numbered(right, slots, first)
-    for row in mistakes(job, states):
-        for names in scopes if slots else scopes[1:2]:
-            other = {n: row.change(right, n) if n in names else a for n, a in right.items()}
-            if not all(np.isfinite(a).all() for a in other.values()):
-                continue  # what is missing comes to nothing, whatever else is wrong
-            kind = _kind(row, names)
-            everything = len(names) == len(right)
-            elsewhere = kind == OTHER_STEP or (row.kind == LOST and everything and slots)
-            what = "everything" if everything else _called([(name, "") for name in names])
-            text = f"went on with {what} {row.sentence}"
-            yield Mistake(ELSEWHERE if elsewhere else kind, text, Begun(other))
+    """Yield what a run may go on with: other numbers, what mistakes make of all arrays or some."""
 
+    def same() -> Arrays:
+        return right
 
-def _numbered(right: Arrays, slots: Sequence[str], first: int) -> Iterator[Mistake[Begun]]:
     kind = "step-miscounted"
     for off, what in ((-first, "from the first again"), (-1, "one too low"), (1, "one too high")):
         text = f"counts its steps {what}"
-        yield Mistake(kind, text, Begun(right, off, off))
-        yield Mistake(kind, f"{text}, and does others again", Begun(right, off, off, -off))
-        yield Mistake(kind, f"{text} where it chooses its rows", Begun(right, off, 0))
-        yield Mistake(kind, f"{text} in the optimizer", Begun(right, 0, off))
-    if slots:
-        text = f"has lost the optimizer's {listed(slots)}, and the count of steps"
-        lost = {n: 0 * a if n in slots else a for n, a in right.items()}
-        yield Mistake("state-lost", text, Begun(lost, 0, -first))
+        yield Mistake(kind, text, Begun(same, off, off))
+        yield Mistake(kind, f"{text}, and does others again", Begun(same, off, off, -off))
+        yield Mistake(kind, f"{text} where it chooses its rows", Begun(same, off, 0))
+        yield Mistake(kind, f"{text} in the optimizer", Begun(same, 0, off))
+    scopes = _scopes([*right])
+    for row in mistakes(job, states):
+        for scope in scopes:
+            kind, everything = scope.kind(row), scope is scopes[-1]
+            if kind == OTHER_STEP or (row.kind == LOST and everything):
+                kind = "resumed-elsewhere"
+            text, made = (
+                f"went on with {scope.called} {row.sentence}",
+                partial(scope.made, row, right),
+            )
+            yield Mistake(kind, text, Begun(made))
+            if kind == "state-lost" and len(scope.masks) == len(right) - 1:
+                yield Mistake(
+                    kind, f"{text}, and counts steps from the first", Begun(made, 0, -first)
+                )
 
 
-def same(found: Arrays, wanted: Arrays) -> bool:
-    """Return whether two states have the same numbers."""
-    return all(np.array_equal(found[name], a, equal_nan=True) for name, a in wanted.items())
+def _different(found: Arrays, wanted: Arrays) -> int:
+    """Return how many numbers of two states are not equal."""
+    return sum(
+        int(np.count_nonzero((found[n] != a) & ~(np.isnan(found[n]) & np.isnan(a))))
+        for n, a in wanted.items()
+    )
 
 
-def _unequal(found: Array, wanted: Array) -> Array:
-    unequal: Array = found.view(np.uint64) != wanted.view(np.uint64)
-    return unequal
-
-
-def _place(tensors: Sequence[Tensor], wrong: Array, could: Array) -> str:
-    """Return which part is wrong, of what could be; ``""``: all of it."""
-    if (wrong == could).all():
-        return ""
-    hit = [t for t in tensors if wrong[t.start : t.stop].any()]
-    if all((wrong[t.start : t.stop] == could[t.start : t.stop]).all() for t in hit):
-        return listed([t.name for t in hit])
-    places = np.flatnonzero(wrong)
-    return f"elements {places[0]} to {places[-1]} of {len(wrong):,}"
-
-
-def _called(parts: Sequence[tuple[str, str]]) -> str:
-    """Return what arrays, and parts of them, are called."""
-    names = [place or "the weights" for array, place in parts if array == WEIGHTS]
-    slots: dict[str, list[str]] = {}
-    for array, place in parts:
-        if array != WEIGHTS:
-            slots.setdefault(f" of {place}" if place else "", []).append(array)
-    return listed(names + [f"the optimizer's {listed(each)}{of}" for of, each in slots.items()])
-
-
-def _said(parts: Sequence[tuple[str, str]], text: str) -> str:
-    names = _called(parts)
-    many = len(parts) > 1 or names == "the weights" or " and " in names
-    return f"{names} {'are' if many else 'is'} {text}"
+def _said(called: str, text: str) -> str:
+    plural = called == "the weights" or " and " in called or called.startswith("elements")
+    return f"{called} {'are' if plural else 'is'} {text}"
 
 
 def _after(step: int) -> str:

@@ -92,7 +92,7 @@ SLIPS = [
     ),
     Slip(
         "metrics.writer:MetricsWriter.truncate_after", "record.step <= step and", "",
-        "records-repeated: There is more than one record of step 9",
+        "records-repeated: There is a record too many of step 9",
     ),
     Slip(
         f"{RUN}:Run._settle", "return settled", "return replace(settled, seed=3 + self._resumes)",
@@ -100,25 +100,25 @@ SLIPS = [
     ),
     Slip(
         "coordinator.progress:Progress.of", '_number(plain.get("best"), -math.inf)', "-math.inf",
-        "progress-wrong: The checkpoint counts wrongly, best is nan instead of ",
+        "progress-wrong: best after step 3 is None instead of ",
     ),
     Slip(
         f"{TRAINER}._checkpoint", "digest(state.parameters)", "digest(state.slots[0])",
-        "digest-of-other: The digest is that of mean after step 3: ",
+        "digest-of-other: What is kept as the digest after step 3 is the digest of mean",
     ),
     Slip(
         f"{TRAINER}._checkpoint", "step=self.progress.step,", "step=self.progress.step + 1,",
-        "step-miscounted: The checkpoint counts wrongly, step is 4 instead of 3: ",
+        "step-miscounted: step after step 3 is 4 instead of 3: ",
     ),
     Slip(
         f"{TRAINER}._evaluated", "evaluate(split, alive)", "evaluate('train', alive)",
-        "scores-exchanged: What is recorded as validation_loss after step 3 is the train_loss.",
+        "scores-exchanged: What is kept as validation_loss after step 3 is train_loss",
     ),
     Slip(
         f"{TRAINER}._close_epoch", "scores = {split: self._evaluated(split) for split in SPLITS}",
         "now = {split: self._evaluated(split) for split in SPLITS}; "
         "scores, self._old = getattr(self, '_old', now), now",
-        "evaluated-elsewhere: The evaluation after step 6 is of the weights after step 3.",
+        "evaluated-elsewhere: What is kept as train_loss after step 6 is train_loss after step 3: ",
     ),
     Slip(
         f"{TRAINER}._record", "self._metrics.write(record)",
@@ -133,7 +133,7 @@ SLIPS = [
 WITH_WORKERS = [
     Slip(
         "coordinator.shared:SharedCluster._measured", "(end - 1) % RING", "begin % RING",
-        "loss-of-other-step: The loss recorded of step 6 is that of step 5.",
+        "loss-of-other-step: What is kept as the loss after step 6 is the loss after step 5: ",
     ),
     Slip(
         "coordinator.shared:SharedCluster.__init__", "self._began % 2", "0",
