@@ -224,7 +224,7 @@ class Check:
             yield Part("distributed", way, self._beyond(plan.dtypes[0], way))
         if plan.beyond and plan.ways:
             job = self.subject.job(plan.dtypes[0])
-            yield Part("resume", plan.ways[0], check_runs(job, plan.ways, worker=plan.program))
+            yield Part("resume", plan.ways[0], check_runs(job, plan.ways, worker=self._workers))
 
     def _enough(self) -> bool:
         return self.plan.first_only and bool(self.report.failures)

@@ -1,7 +1,6 @@
 """Runs as ``dptrain train`` carries them out, with a run folder, real workers and checkpoints."""
 
 import signal
-from collections.abc import Sequence
 from pathlib import Path
 from shutil import copyfile
 from typing import Any, Literal, NamedTuple
@@ -16,7 +15,7 @@ from dptrain.experiment.validate import build
 from dptrain.gradcheck.deadline import Deadline
 from dptrain.gradcheck.distributed import Way
 from dptrain.gradcheck.runs.course import Small
-from dptrain.launch.local import WORKER
+from dptrain.launch.local import WORKER, Program
 from dptrain.metrics.records import EpochRecord
 from dptrain.own.network import drawing_kept
 from dptrain.runfolder import RunFolder
@@ -119,7 +118,7 @@ def left(copies: Path, step: int) -> Path:
 
 
 def carry_out(
-    few: Small, leg: Leg, run: Path, copies: Path, worker: Sequence[str] = WORKER
+    few: Small, leg: Leg, run: Path, copies: Path, worker: Program = WORKER
 ) -> Watcher:
     """Carry out a leg of a run: begin it, or go on where its folder is there already.
 

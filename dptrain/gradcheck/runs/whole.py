@@ -38,7 +38,7 @@ from dptrain.gradcheck.runs.kept import (
 )
 from dptrain.gradcheck.runs.states import WEIGHTS, arrays_of, went_on_wrongly, wrong_state
 from dptrain.gradcheck.verdict import Verdict
-from dptrain.launch.local import WORKER
+from dptrain.launch.local import WORKER, Program
 from dptrain.runfolder import RunFolder
 
 # A run is stopped after odd numbers of steps, the first at the end of an epoch before it is
@@ -68,7 +68,7 @@ class Moment(NamedTuple):
 
 
 def check_runs(
-    job: Job, ways: Sequence[Way], *, worker: Sequence[str] = WORKER
+    job: Job, ways: Sequence[Way], *, worker: Program = WORKER
 ) -> Iterator[tuple[Comparison, Callable[[], Failure]]]:
     """Compare runs of a small experiment with what they should come to.
 
@@ -78,7 +78,7 @@ def check_runs(
     Args:
         job: settled; a few of its rows are trained on.
         ways: how the user wants to train; the workers of each leg are among them, or one fewer.
-        worker: what worker processes run, as arguments of Python.
+        worker: what worker processes run, or what forks them.
 
     Yields:
         Each comparison, with what says why it failed.
@@ -88,7 +88,7 @@ def check_runs(
             yield comparison, partial(explained, comparison, explain)
 
 
-def _compared(job: Job, ways: Sequence[Way], worker: Sequence[str], folder: Path) -> Told:
+def _compared(job: Job, ways: Sequence[Way], worker: Program, folder: Path) -> Told:
     try:
         few, course = small(job, folder / "data", END, STOPS)
     except NonFiniteError as error:
@@ -136,7 +136,7 @@ class Run:
         self._folder = RunFolder(folder)
         self._copies = folder.with_name(f"{folder.name}-copies")
 
-    def compared(self, worker: Sequence[str]) -> Told:
+    def compared(self, worker: Program) -> Told:
         """Carry it out, and compare what it leaves; what stands first makes the rest wrong too."""
         self._copies.mkdir()
         known: list[Moment] = []

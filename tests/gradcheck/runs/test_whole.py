@@ -11,6 +11,7 @@ from dptrain.gradcheck.diagnosis import Diagnosis
 from dptrain.gradcheck.distributed import Way
 from dptrain.gradcheck.runs.whole import check_runs
 from dptrain.gradcheck.verdict import Verdict
+from dptrain.launch.local import Program
 from tests.exchange.build import Data, experiments
 from tests.gradcheck.build import data as data
 from tests.gradcheck.slips import Slip
@@ -29,9 +30,11 @@ def first_failure(job: Any, ways: list[Way], **keywords: Any) -> tuple[Compariso
 
 
 @pytest.mark.parametrize("ways", [[Way("shared", 3)], [SHARED, Way("star", 3)]], ids=str)
-def test_right_runs(ways: list[Way], data: Data, capfd: pytest.CaptureFixture[str]) -> None:
+def test_right_runs(
+    ways: list[Way], data: Data, workers: Program, capfd: pytest.CaptureFixture[str]
+) -> None:
     job = case(data, schedule="cosine", clip_norm=0.1)[0]
-    found = [each for each, _ in check_runs(job, ways)]
+    found = [each for each, _ in check_runs(job, ways, worker=workers)]
     assert {each.verdict for each in found} == {Verdict.PASS}
     assert {each.edge for each in found} == {"resume"}
     assert all(each.compared for each in found)
@@ -143,10 +146,10 @@ WITH_WORKERS = [
 
 
 @pytest.mark.parametrize("slip", [*SLIPS, *WITH_WORKERS], ids=str)
-def test_slips_are_named(slip: Slip, data: Data, monkeypatch: Patch) -> None:
-    job = case(data)[0]
+def test_slips_are_named(slip: Slip, data: Data, workers: Program, monkeypatch: Patch) -> None:
+    job, ways = case(data)[0], [SHARED if slip in WITH_WORKERS else INLINE]
     slip.let_loose(monkeypatch)
-    found, diagnoses = first_failure(job, [SHARED if slip in WITH_WORKERS else INLINE])
+    found, diagnoses = first_failure(job, ways, worker=workers)
     assert found.edge == "resume"
     assert f"{diagnoses[0].kind}: {diagnoses[0].sentence}".startswith(slip.told)
 
