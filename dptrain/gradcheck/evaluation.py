@@ -12,21 +12,18 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from msgspec.structs import replace
 from numpy.typing import NDArray
 
 from dptrain.exchange.engine import Score, State
 from dptrain.exchange.inline import InlineEngine
-from dptrain.experiment.code import MEMORY
 from dptrain.experiment.job import Job
-from dptrain.experiment.job_data import opened_data
 from dptrain.gradcheck.comparison import Comparison, compare_numbers
 from dptrain.gradcheck.diagnosis import Diagnosis, Mistake, times
 from dptrain.gradcheck.distributed import Way, engine
 from dptrain.gradcheck.reference.bounded import UNITS
 from dptrain.gradcheck.reference.network import Answers, Batch, Reference
 from dptrain.gradcheck.reference.places import leaves
-from dptrain.gradcheck.taken import taken, taken_weights, write_rows
+from dptrain.gradcheck.taken import job_on, taken, taken_weights, write_rows
 from dptrain.gradcheck.verdict import Verdict
 from dptrain.launch.local import WORKER, Program
 from dptrain.nn.network import Network
@@ -292,17 +289,4 @@ def _with_rows_for(job: Job, workers: int, folder: Path) -> tuple[Job, Path]:
     """Return a job with training rows for every rank to evaluate some, and where they lie."""
     rows = np.arange(job.evaluation_rows * workers - job.evaluation_rows // 2)
     write_rows(job, folder, taken(job, rows), weights=taken_weights(job, rows))
-    experiment = replace(
-        job.experiment,
-        dataset=MEMORY,
-        validation=0.0,
-        test=0.0,
-        train_rows=None,
-        patience=None,
-        min_improvement=0.0,
-        normalise_targets="none",  # those that are taken are standardised already
-        target_scale=None,
-    )
-    dataset = opened_data(experiment, folder)
-    known = replace(experiment, dataset_digest=dataset.digest, input_scale=dataset.scale)
-    return Job(known, dataset, job.origin), folder
+    return job_on(job, folder, validation=0.0, train_rows=None, patience=None), folder

@@ -117,9 +117,7 @@ def left(copies: Path, step: int) -> Path:
     return copies / f"left-{step}.safetensors"
 
 
-def carry_out(
-    few: Small, leg: Leg, run: Path, copies: Path, worker: Program = WORKER
-) -> Watcher:
+def carry_out(few: Small, leg: Leg, run: Path, copies: Path, worker: Program = WORKER) -> Watcher:
     """Carry out a leg of a run: begin it, or go on where its folder is there already.
 
     Args:

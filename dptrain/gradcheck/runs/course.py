@@ -7,25 +7,20 @@ import hashlib
 import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
-from msgspec.structs import replace
 
 from dptrain.coordinator.beginning import first_state, saved_weights
-from dptrain.data.dataset import Dataset
 from dptrain.errors import NonFiniteError
 from dptrain.exchange.engine import Score, State
 from dptrain.exchange.inline import InlineEngine
-from dptrain.experiment.code import MEMORY
 from dptrain.experiment.job import SPLITS, Job
-from dptrain.experiment.job_data import opened_data
-from dptrain.experiment.schema import Settled
 from dptrain.gradcheck.comparison import Array
 from dptrain.gradcheck.distributed import copied
 from dptrain.gradcheck.runs.states import WEIGHTS
 from dptrain.gradcheck.subject import is_own
-from dptrain.gradcheck.taken import taken, taken_weights, write_rows
+from dptrain.gradcheck.taken import job_on, taken, taken_weights, write_rows
 from dptrain.own.network import OwnNetwork
 
 # One row is held out for validation for every so many that are trained on.
@@ -154,34 +149,29 @@ def small(job: Job, folder: Path, steps: int, moments: Sequence[int]) -> tuple[S
     """
     count = min(len(job.dataset.train), 2 * job.batch_size + max(1, job.shards - 2))
     held_out = max(1, count // HELD_OUT)
-    settings = replace(
-        job.experiment,
-        dataset=MEMORY,
-        validation=held_out / (count + held_out + 1),
-        test=0.0,
-        train_rows=count,
-        steps=steps,
-        epochs=None,
-        patience=steps,
-        min_improvement=0.0,
-        normalise_targets="none",  # those that are taken are standardised already
-        target_scale=None,
-    )
+    settings: dict[str, Any] = {
+        "validation": held_out / (count + held_out + 1),  # one row is neither of these
+        "train_rows": count,
+        "steps": steps,
+        "epochs": None,
+        "patience": steps,
+    }
     found: tuple[Small, Course] | None = None
     trouble = NonFiniteError("no learning rate was tried")
     for factor, right in VARIATIONS[: FEW if job.network.size > LARGE else None]:
-        data = folder / ("right" if right else "wrong")
-        dataset = _prepared(job, settings, data, right=right)
-        known = {"dataset_digest": dataset.digest, "input_scale": dataset.scale}
-        experiment = replace(settings, lr=settings.lr * factor, **known)
-        few = Small(Job(experiment, dataset, job.origin), data)
+        data = folder / f"{factor} {right}"
+        settings["lr"] = job.experiment.lr * factor
+        order = np.arange(round((count + 1) / (1 - settings["validation"])))
+        few = _written(job, data, order, None, settings)
+        if not right and (held := few.dataset.validation.index) is not None:
+            few = _written(job, data, order, held, settings)
         try:
-            course = Course(few.job, moments)
+            course = Course(few, moments)
         except NonFiniteError as error:
             trouble = error
             continue
         if found is None or course.worth() > found[1].worth():
-            found = few, course
+            found = Small(few, data), course
         if course.worth() == 2:
             break
     if found is None:
@@ -189,28 +179,16 @@ def small(job: Job, folder: Path, steps: int, moments: Sequence[int]) -> tuple[S
     return found
 
 
-def _prepared(job: Job, settings: Settled, folder: Path, *, right: bool) -> Dataset:
-    """Return the data set, prepared now unless it was before.
-
-    There is one row more than is trained on or held out.
-    """
-    if not folder.exists():
-        _write(job, settings, folder)
-    dataset = opened_data(settings, folder)
-    if not right and dataset.validation.index is not None:
-        _write(job, settings, folder, dataset.validation.index)
-        dataset = opened_data(settings, folder)
-    return dataset
-
-
-def _write(job: Job, settings: Settled, folder: Path, wrong: Array | None = None) -> None:
-    count = settings.train_rows or 1
-    order = np.arange(round((count + 1) / (1 - settings.validation)))
+def _written(
+    job: Job, folder: Path, order: Array, wrong: Array | None, settings: dict[str, Any]
+) -> Job:
+    """Return a job on some rows, of which some have wrong targets."""
     x, t = taken(job, order)
     if wrong is not None:
         t[wrong] = _others(job, t[wrong])
-    weights = taken_weights(job, order)
-    write_rows(job, folder, (x, t), taken(job, order[:HELD_OUT]), weights)
+    test, weights = taken(job, order[:HELD_OUT]), taken_weights(job, order)
+    write_rows(job, folder, (x, t), test, weights)
+    return job_on(job, folder, **settings)
 
 
 def _others(job: Job, targets: Array) -> Array:
