@@ -7,11 +7,10 @@ must hold what this process computes, to the last bit: the first that does not t
 import tempfile
 import traceback
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
-
-import numpy as np
 
 from dptrain.checkpoint.checkpoint import load_checkpoint
 from dptrain.coordinator.beginning import saved_state
@@ -36,7 +35,13 @@ from dptrain.gradcheck.runs.kept import (
     read_kept,
     read_records,
 )
-from dptrain.gradcheck.runs.states import WEIGHTS, arrays_of, went_on_wrongly, wrong_state
+from dptrain.gradcheck.runs.states import (
+    OTHER_STEP,
+    Arrays,
+    arrays_of,
+    went_on_wrongly,
+    wrong_state,
+)
 from dptrain.gradcheck.verdict import Verdict
 from dptrain.launch.local import WORKER, Program
 from dptrain.runfolder import RunFolder
@@ -50,21 +55,16 @@ EVERY = 2
 
 
 class Moment(NamedTuple):
-    """A checkpoint that a run has left, and what it should be.
+    """A checkpoint that a run has left, and the steps after which it should hold the state.
 
-    Attributes:
-        file: where it is.
-        what: it is, for a reader.
-        step: the steps of which it should hold the state.
-        judged: those of the last evaluation before it was written.
-        leg: which call of training wrote it, from 0 on.
+    ``judged``: the steps of the last evaluation before it was written.
     """
 
     file: Path
     what: str
+    where: str
     step: int
     judged: int
-    leg: int
 
 
 def check_runs(
@@ -140,11 +140,11 @@ class Run:
         """Carry it out, and compare what it leaves; what stands first makes the rest wrong too."""
         self._copies.mkdir()
         known: list[Moment] = []
-        for number, leg in enumerate(self._legs):
+        for leg in self._legs:
             before = known[-1] if known else None
             if before is not None:
                 yield self._read_back(before)
-            done = error = None
+            error = None
             try:
                 self._course.rewind()
                 done = carry_out(self._few, leg, self._folder.path, self._copies, worker)
@@ -152,17 +152,17 @@ class Run:
                 if machine_limit(each):
                     raise
                 error = each
-            if done is not None:
-                yield self._beginning(number, done)
-            for moment in self._moments(number):
+            else:
+                yield self._beginning(leg, before.step if before else 0, done)
+            for moment in self._moments(leg):
                 if moment.file.is_file():
-                    yield from self._checkpoint(moment, partial(self._went, before, moment))
+                    yield from self._checkpoint(moment, partial(self._about_leg, before, moment))
                 elif error is None:
-                    yield self._missing(moment)
+                    yield _missing(moment)
                     return
                 known.append(moment)
             if error is not None:
-                yield self._ended(number, before, error)
+                yield self._ended(leg, before, error)
                 return
         where, every = f"{self.name}, metrics.jsonl", self._legs[0].execution.log_every
         yield from check_records(self._course, self.records(), where, every)
@@ -170,122 +170,101 @@ class Run:
             yield from self._progress(moment)
         for moment in self._at_the_end():
             if not moment.file.is_file():
-                yield self._missing(moment)
+                yield _missing(moment)
                 return
-            yield from self._checkpoint(moment, partial(self._not_kept, moment))
+            yield from self._checkpoint(moment, partial(self._about_best, moment))
             yield from self._progress(moment)
-
-    def _moments(self, number: int) -> Iterator[Moment]:
-        """Yield the checkpoints of a leg, in the order in which they were written."""
-        course, leg = self._course, self._legs[number]
-        begin, end = self._span(number)
-        for step in (each for each in course.scores if begin <= each <= end):
-            file = evaluated(self._copies, step)
-            yield Moment(file, f"checkpoint after step {step}", step, step, number)
-        if leg.stop:
-            file, judged = left(self._copies, leg.stop), course.evaluated(end)
-            yield Moment(file, f"checkpoint after step {leg.stop}", leg.stop, judged, number)
-
-    def _span(self, number: int) -> tuple[int, int]:
-        """Return the first and the last step after which a leg evaluates, if they end an epoch."""
-        begin = self._span(number - 1)[1] + 1 if number else 1
-        leg = self._legs[number]
-        # one that is asked to stop leaves it to the next to end an epoch
-        return begin, (leg.stop or self._course.end + 1) - (leg.last == "asked")
-
-    def _at_the_end(self) -> Iterator[Moment]:
-        course, leg, per = self._course, len(self._legs) - 1, self._few.job.steps_per_epoch
-        for epoch in range(1, course.end // per + 1) if self._legs[leg].keeps else ():
-            file, step = self._folder.of_epoch(epoch), epoch * per
-            yield Moment(file, f"checkpoint of epoch {epoch}", step, step, leg)
-        best, _ = course.best(course.end)
-        what = f"checkpoint of the best weights, after step {best}"
-        yield Moment(self._folder.best, f"{what}, best.safetensors", best, best, leg)
-        yield Moment(left(self._copies, 0), f"{what}, put back at the end", best, best, leg)
 
     def records(self) -> list[Record]:
         """Return what it has recorded, so far."""
         file = self._folder.metrics
         return read_records(file) if file.is_file() else []
 
-    def _where(self, moment: Moment) -> str:
-        return f"{self.name}, {self._legs[moment.leg].way}, {moment.what}"
+    def _moments(self, leg: Leg) -> Iterator[Moment]:
+        """Yield the checkpoints of a leg, in the order in which they were written."""
+        number = self._legs.index(leg)
+        # a leg that is asked to stop leaves it to the next to end an epoch
+        ends = [(each.stop or END + 1) - (each.last == "asked") for each in self._legs]
+        begin, end = ends[number - 1] + 1 if number else 1, ends[number]
+        written = [
+            (evaluated(self._copies, n), n) for n in self._course.scores if begin <= n <= end
+        ]
+        written += [(left(self._copies, leg.stop), leg.stop)] if leg.stop else []
+        for file, step in written:
+            what, judged = f"checkpoint after step {step}", self._course.evaluated(min(step, end))
+            yield Moment(file, what, f"{self.name}, {leg.way}, {what}", step, judged)
+
+    def _at_the_end(self) -> Iterator[Moment]:
+        leg, per, (best, _) = self._legs[-1], self._few.job.steps_per_epoch, self._course.best(END)
+        epochs = range(1, END // per + 1) if leg.execution.keep_checkpoints else ()
+        what = f"checkpoint of the best weights, after step {best}"
+        for file, name, step in (
+            *((self._folder.of_epoch(n), f"checkpoint of epoch {n}", n * per) for n in epochs),
+            (self._folder.best, f"{what}, best.safetensors", best),
+            (left(self._copies, 0), f"{what}, put back at the end", best),
+        ):
+            yield Moment(file, name, f"{self.name}, {leg.way}, {name}", step, step)
 
     def _checkpoint(self, moment: Moment, explain: Explain) -> Told:
-        kept, where = read_kept(moment.file), self._where(moment)
-        return check_checkpoint(self._course, kept, moment.step, where, explain)
+        kept = read_kept(moment.file)
+        return check_checkpoint(self._course, kept, moment.step, moment.where, explain)
 
     def _progress(self, moment: Moment) -> Told:
-        kept, where = read_kept(moment.file), self._where(moment)
-        return check_progress(self._course, kept, moment.step, moment.judged, where)
+        kept = read_kept(moment.file)
+        return check_progress(self._course, kept, moment.step, moment.judged, moment.where)
 
-    def _beginning(self, number: int, done: Watcher) -> tuple[Comparison, Explain]:
+    def _beginning(self, leg: Leg, stopped: int, done: Watcher) -> tuple[Comparison, Explain]:
         """Compare after how many steps a leg begins with those after which it should."""
-        stopped = self._legs[number - 1].stop if number else 0
         begun = done.told if done.begun is None else done.begun
         what = f"The run that was stopped after step {stopped} goes on after step {begun}."
-        name, where = (
-            "first steps = those after the stop",
-            f"{self.name}, {self._legs[number].way}",
-        )
         pairs = {"told": (done.told, stopped), "done": (begun, stopped)}
+        name, where = "first steps = those after the stop", f"{self.name}, {leg.way}"
         compared = compare_numbers(name, EDGE, where, pairs)
         return compared, lambda: [Diagnosis("resumed-elsewhere", what, 0.0)]
 
     def _read_back(self, moment: Moment) -> tuple[Comparison, Explain]:
         """Compare what a checkpoint that is right comes to when a run reads it."""
-        course, job = self._course, self._course.job
-        wanted = arrays_of(job, course.state(moment.step))
+        job = self._course.job
         try:
             found = arrays_of(job, saved_state(job, load_checkpoint(moment.file)))
-            where = f"Read back from the {moment.what}, which is right,"
-            why = wrong_state(job, found, wanted, course.states, where)
+            why = self._wrong(moment, found, f"Read back from the {moment.what}, which is right,")
         except CheckpointError as error:
             why = [Diagnosis("checkpoint-unread", str(error), 0.0)]
-        pairs = {"wrong": (len(why), 0)}
-        name = "states read back = in the checkpoint"
-        return compare_numbers(name, EDGE, self._where(moment), pairs), lambda: why
+        name, pairs = "states read back = in the checkpoint", {"wrong": (len(why), 0)}
+        return compare_numbers(name, EDGE, moment.where, pairs), lambda: why
 
-    def _went(self, before: Moment | None, moment: Moment) -> list[Diagnosis]:
+    def _wrong(self, moment: Moment, found: Arrays, where: str) -> list[Diagnosis]:
+        course = self._course
+        wanted = arrays_of(course.job, course.state(moment.step))
+        return wrong_state(course.job, found, wanted, course.states, where)
+
+    def _about_leg(self, before: Moment | None, moment: Moment) -> list[Diagnosis]:
         """Return why a checkpoint is wrong, although the one before it was right and read back."""
-        course, job = self._course, self._course.job
-        found = read_kept(moment.file).arrays(job)
-        if before is not None:
-            state, last = course.state(before.step), moment.step
-            why = went_on_wrongly(job, state, before.step, last, found, course.states)
-            if why:
-                return why
-        why = self._as_kept(moment)
-        step = first_wrong(course, self.records())
-        if why[0].residual <= EXPLAINS or step is None:
-            return why
+        course = self._course
+        found, kind = read_kept(moment.file).arrays(course.job), "run-differs"
         what = "The run is another before any checkpoint is read"
         if before is not None:
+            of = (course.state(before.step), before.step, moment.step, found, course.states)
+            if known := went_on_wrongly(course.job, *of):
+                return known
+            kind = "resumed-elsewhere"
             what = f"The run that was resumed after step {before.step} went another way"
-        kind = "run-differs" if before is None else "resumed-elsewhere"
-        return [Diagnosis(kind, f"{what}: from step {step} on its losses are.", 1.0), *why]
+        why = self._wrong(moment, found, f"In the {moment.what},")
+        step = first_wrong(course, self.records())
+        if why[0].residual > EXPLAINS and step is not None:
+            what = f"{what}: from step {step} on its losses are."
+            return [Diagnosis(kind, what, 1.0), *why]
+        return why
 
-    def _as_kept(self, moment: Moment) -> list[Diagnosis]:
-        job, course = self._course.job, self._course
-        found, wanted = (
-            read_kept(moment.file).arrays(job),
-            arrays_of(job, course.state(moment.step)),
-        )
-        return wrong_state(job, found, wanted, course.states, f"In the {moment.what},")
-
-    def _not_kept(self, moment: Moment) -> list[Diagnosis]:
-        """Say it where the best weights are those of another step."""
-        found = read_kept(moment.file).arrays(self._course.job)[WEIGHTS]
-        for step, state in self._course.states():
-            if step != moment.step and np.array_equal(found, state.parameters):
-                what = f"The {moment.what}, holds those after step {step}: the best were not kept."
-                return [Diagnosis("best-not-kept", what, 0.0)]
-        return self._as_kept(moment)
+    def _about_best(self, moment: Moment) -> list[Diagnosis]:
+        found = read_kept(moment.file).arrays(self._course.job)
+        why = self._wrong(moment, found, f"In the {moment.what},")
+        return [replace(w, kind="best-not-kept") if w.kind == OTHER_STEP else w for w in why]
 
     def _ended(
-        self, number: int, before: Moment | None, error: Exception
+        self, leg: Leg, before: Moment | None, error: Exception
     ) -> tuple[Comparison, Explain]:
-        what = "The run ended"
+        what, course = "The run ended", self._course
         if before is not None:
             what = f"The run that was resumed after step {before.step} ended"
             if max((r["step"] for r in self.records()), default=0) <= before.step:
@@ -301,18 +280,16 @@ class Run:
         def explain() -> list[Diagnosis]:
             why = []
             if before is not None and isinstance(error, NonFiniteError):
-                course, state = self._course, self._course.state(before.step)
-                last = next((each for each in course.scores if each > before.step), course.end)
-                of = (before.step, last, None, course.states)
-                why = went_on_wrongly(course.job, state, *of)
+                last = next((each for each in course.scores if each > before.step), END)
+                of = (course.state(before.step), before.step, last, None, course.states)
+                why = went_on_wrongly(course.job, *of)
             return [*why, Diagnosis("run-ended", f"{what}.", 0.0)]
 
-        where = f"{self.name}, {self._legs[number].way}"
-        found = Comparison("runs come to their end", EDGE, where, Verdict.FAIL, (), what)
-        return found, explain
+        name, where = "runs come to their end", f"{self.name}, {leg.way}"
+        return Comparison(name, EDGE, where, Verdict.FAIL, (), what), explain
 
-    def _missing(self, moment: Moment) -> tuple[Comparison, Explain]:
-        what = f"There is no {moment.what}."
-        where = self._where(moment)
-        found = Comparison("checkpoints are there", EDGE, where, Verdict.FAIL, (), what)
-        return found, lambda: [Diagnosis("checkpoint-missing", what, 0.0)]
+
+def _missing(moment: Moment) -> tuple[Comparison, Explain]:
+    what = f"There is no {moment.what}."
+    found = Comparison("checkpoints are there", EDGE, moment.where, Verdict.FAIL, (), what)
+    return found, lambda: [Diagnosis("checkpoint-missing", what, 0.0)]

@@ -77,7 +77,7 @@ SLIPS = [
     ),
     Slip(
         f"{TRAINER}._save", "State(np.array(state.parameters), list(map(np.array, state.slots)))",
-        "state", "best-not-kept: The checkpoint of the best weights, after step ",
+        "state", "best-not-kept: In the checkpoint of the best weights, after step ",
     ),
     Slip(
         f"{TRAINER}._save", "if best:", "if best and not self._folder.best.exists():",
