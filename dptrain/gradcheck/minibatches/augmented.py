@@ -10,8 +10,7 @@ from numpy.typing import NDArray
 
 from dptrain.gradcheck.diagnosis import Diagnosis, Mistake, likeliest, weighed
 from dptrain.gradcheck.hypotheses.orders import bounds_of
-from dptrain.gradcheck.minibatches.recipe import Recipe, Row, as_stored
-from dptrain.gradcheck.minibatches.seen import Seen
+from dptrain.gradcheck.minibatches.recipe import Recipe, Row, Seen, as_stored
 from dptrain.gradcheck.reference.augmentation import (
     MOVES,
     NOISE,

@@ -13,9 +13,8 @@ from dptrain.experiment.job import Job
 from dptrain.gradcheck.comparison import Comparison, compare, entry, told_of
 from dptrain.gradcheck.diagnosis import Diagnosis, likeliest
 from dptrain.gradcheck.minibatches.augmented import augmenting, diagnose_augmentation
-from dptrain.gradcheck.minibatches.recipe import Recipe, diagnose_rows
+from dptrain.gradcheck.minibatches.recipe import Recipe, Seen, diagnose_rows, seen
 from dptrain.gradcheck.minibatches.scales import check_normalisation, check_targets
-from dptrain.gradcheck.minibatches.seen import Seen, seen
 from dptrain.gradcheck.reference.augmentation import draws_of
 from dptrain.gradcheck.reference.bounded import UNITS
 from dptrain.gradcheck.reference.minibatches import Stored, Visits, visits

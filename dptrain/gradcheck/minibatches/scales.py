@@ -115,50 +115,42 @@ def _mistakes(
     if minmax:
         method, other = other, method
     shift, scale = method(of)
-    one, none, n = np.ones_like(scale), np.zeros_like(shift), of.rows
-    unbiased = np.where(scale == 1, 1, scale * np.sqrt(n / max(n - 1, 1)))
-    square = np.sqrt(of.variance + of.mean**2)
-    mean, top = of.mean.mean(), of.divisor(of.high)
+    one, none, n, mean = np.ones_like(scale), np.zeros_like(shift), of.rows, of.mean.mean()
+    top, square = of.divisor(of.high), np.sqrt(of.variance + of.mean**2)
     spread = np.sqrt((of.variance + (of.mean - mean) ** 2).mean())
-    by_range = [
-        ("scale", "Inputs are divided by their largest value, not by their range.", shift, top),
-        ("scale", "Inputs are divided by their largest value alone.", none, top),
-    ]
-    by_deviation = [
-        ("scale", "Inputs are divided by their variance, not its root.", shift, scale**2),
+    unbiased = np.where(scale == 1, 1, scale * np.sqrt(n / max(n - 1, 1)))
+    inputs, numbers = "Inputs are divided by their", "The numbers are those of"
+    by_method = (
+        ("scale", f"{inputs} largest value, not by their range.", shift, top),
+        ("scale", f"{inputs} largest value alone.", none, top),
+    ) if minmax else (
+        ("scale", f"{inputs} variance, not its root.", shift, scale**2),
         ("scale", "The variance is divided by n - 1, not by n.", shift, unbiased),
         ("scale", "The scale is the root of the mean square: no mean is taken off.", shift, square),
-    ]
-    rows = [
-        ("rows", sentence, *method(_numbers(stored, which)))
-        for which, sentence in _other_rows(visits)
-        if len(which)
-    ]
-    together = (np.full_like(shift, mean), np.full_like(scale, spread))
-    names = ("minmax", "not standard") if not minmax else ("standard", "not minmax")
-    for kind, sentence, *numbers in (
-        *(by_range if minmax else by_deviation),
-        *rows,
+    )  # fmt: skip
+    everything, held = np.arange(visits.stored), np.r_[visits.validation, visits.test].astype(int)
+    by_rows = (
+        (f"{numbers} all rows, also the ones held out.", everything),
+        (f"{numbers} all rows that are not held out, not only train_rows.",
+         np.setdiff1d(everything, held)),
+        (f"{numbers} the rows held out.", held),
+        (f"{numbers} the first rows only.", visits.train[: visits.batch_size]),
+    )  # fmt: skip
+    names = ("standard", "minmax") if minmax else ("minmax", "standard")
+    for kind, sentence, *changed in (
+        *by_method,
+        *(("rows", said, *method(_numbers(stored, rows))) for said, rows in by_rows if len(rows)),
         ("swapped", "Shift and scale are swapped.", scale, shift),
-        ("method", f"The method is {', '.join(names)}.", *other(of)),
-        ("together", "All inputs have one shift and one scale, taken over them all.", *together),
+        ("method", f"The method is {names[0]}, not {names[1]}.", *other(of)),
+        ("together", "All inputs have one shift and one scale, taken over them all.",
+         mean + none, spread * one),
         ("scale", "Nothing is divided by: the scale is 1.", shift, one),
         ("shift", "Nothing is taken off: the shift is 0.", none, scale),
         ("missing", "The numbers are never taken from the data.", none, one),
         ("shift", "The shift has the wrong sign.", -shift, scale),
         ("scale", "The scale is inverted.", shift, 1 / scale),
-    ):
-        yield Mistake(f"normalisation-{kind}", sentence, np.array(numbers))
-
-
-def _other_rows(visits: Visits) -> Iterator[tuple[Array, str]]:
-    held = np.concatenate([visits.validation, visits.test])
-    everything = np.arange(visits.stored)
-    yield everything, "The numbers are those of all rows, also the ones held out."
-    sentence = "The numbers are those of all rows that are not held out, not only train_rows."
-    yield np.setdiff1d(everything, held), sentence
-    yield held, "The numbers are those of the rows held out."
-    yield visits.train[: visits.batch_size], "The numbers are those of the first rows only."
+    ):  # fmt: skip
+        yield Mistake(f"normalisation-{kind}", sentence, np.array(changed))
 
 
 def check_targets(job: Job, stored: Stored, visits: Visits) -> Iterator[Comparison]:

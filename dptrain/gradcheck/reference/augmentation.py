@@ -29,13 +29,7 @@ ROUNDINGS = 16
 
 
 class Moves(NamedTuple):
-    """How the images of a shard are moved.
-
-    Attributes:
-        down: pixels ``(rows,)``.
-        right: likewise.
-        angle: counter-clockwise, in radians ``(rows,)``.
-    """
+    """How images are moved, ``(rows,)``: in pixels, and counter-clockwise in radians."""
 
     down: Array
     right: Array
@@ -144,14 +138,7 @@ def quantiles() -> Array:
 
 
 def augmented(x: Array, shards: Sequence[int], step: int, draws: Draws) -> Augmented:
-    """Return what becomes of the rows of a step.
-
-    Args:
-        x: ``(rows, *sample)``, in the run's dtype.
-        shards: rows of each shard.
-        step: counted from 0.
-        draws: what is drawn.
-    """
+    """Return what becomes of a step's rows ``(rows, *sample)``, of which each shard has so many."""
     present = [(shard, n) for shard, n in enumerate(shards) if n]
     found, bound = x.astype(float), np.zeros(x.shape)
     unit = UNITS[x.dtype.name]

@@ -9,7 +9,8 @@ later, these steps are done here from what each mistake makes of it, until the s
 import contextlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
-from typing import Any, NamedTuple
+from itertools import chain
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +29,7 @@ Arrays = Mapping[str, Array]
 # What becomes of one array of a state, by its name.
 Change = Callable[[Arrays, str], Array]
 Row = Mistake[Change]
+T = TypeVar("T")
 # Goes through the states of a run: steps done, and what they are then.
 States = Callable[[], Iterable[tuple[int, State]]]
 
@@ -118,10 +120,11 @@ def _scaled(found: Array, right: Array) -> Iterator[Row]:
 
 
 class Scope(NamedTuple):
-    """What a mistake is made of: the elements of arrays, all where it is True; and their name."""
+    """What a mistake is made of: the elements of arrays where a mask is True, and their name."""
 
     called: str
     masks: Mapping[str, Any]
+    many: bool = False
 
     def made(self, row: Row, right: Arrays) -> dict[str, Array]:
         """Return what a mistake makes of a state."""
@@ -135,32 +138,31 @@ class Scope(NamedTuple):
         return "tensor-lost" if WEIGHTS in self.masks else "state-lost"
 
 
-def _scopes(names: Sequence[str]) -> list[Scope]:
-    """Return all arrays and some, in whole."""
+def _scopes(names: Sequence[str]) -> Iterator[Scope]:
+    """Yield all arrays and some, in whole; everything comes last."""
     slots = [name for name in names if name != WEIGHTS]
-    found = [
-        Scope("the weights" if n == WEIGHTS else f"the optimizer's {n}", {n: True}) for n in names
-    ]
-    some = [Scope(f"the optimizer's {listed(slots)}", dict.fromkeys(slots, True))] if slots else []
-    return [*some, *found, Scope("everything", dict.fromkeys(names, True))]
+    if len(slots) > 1:
+        yield Scope(f"the optimizer's {listed(slots)}", dict.fromkeys(slots, True), True)
+    yield Scope("the weights", {WEIGHTS: True}, True)
+    for name in slots:
+        yield Scope(f"the optimizer's {name}", {name: True})
+    yield Scope("everything", dict.fromkeys(names, True))
 
 
 def _wrong_parts(job: Job, wrong: Arrays) -> Iterator[Scope]:
     """Yield the tensors in which anything is wrong, and the elements that are."""
-    tensors, parts, masks = job.network.all_tensors(), [], {}
+    masks, parts, spans = {}, [], []
     for name, which in wrong.items():
-        hit = [t for t in tensors if which[t.start : t.stop].any()]
+        of = "" if name == WEIGHTS else f" of the optimizer's {name}"
         masks[name] = np.zeros_like(which)
-        for tensor in hit:
-            masks[name][tensor.start : tensor.stop] = True
-        of = "" if name == WEIGHTS else f"the optimizer's {name} of "
-        parts.append(of + listed([tensor.name for tensor in hit]))
-    yield Scope(listed(parts), masks)
-    spans = []
-    for name, which in wrong.items():
+        for tensor in job.network.all_tensors():
+            if which[tensor.start : tensor.stop].any():
+                masks[name][tensor.start : tensor.stop] = True
+                parts.append(tensor.name + of)
         places = np.flatnonzero(which)
-        spans.append(f"elements {places[0]} to {places[-1]} of the run's {name}")
-    yield Scope(listed(spans), wrong)
+        spans.append(f"elements {places[0]} to {places[-1]}{of or ' of the weights'}")
+    yield Scope(listed(parts), masks, len(parts) > 1)
+    yield Scope(listed(spans), wrong, True)
 
 
 def wrong_state(
@@ -180,23 +182,30 @@ def wrong_state(
     total = sum(int(np.count_nonzero(which)) for which in wrong.values())
     if not total:
         return []
-    known = [*mistakes(job, states), *(s for n in wrong for s in _scaled(found[n], wanted[n]))]
     scopes = [*_scopes([*wanted]), *_wrong_parts(job, wrong)]
-    rows = [
-        Mistake(scope.kind(row), f"{where} {_said(scope.called, row.sentence)}.", (scope, row))
-        for row in known
-        for scope in scopes
+
+    def rows() -> Iterator[Mistake[Callable[[], Arrays]]]:
+        scaled = (row for n in wrong for row in _scaled(found[n], wanted[n]))
+        for row in chain(mistakes(job, states), scaled):
+            for scope in scopes:
+                said = f"{scope.called} {'are' if scope.many else 'is'} {row.sentence}"
+                made = partial(scope.made, row, wanted)
+                yield Mistake(scope.kind(row), f"{where} {said}.", made)
+
+    what = f"{where} {scopes[-1].called} are wrong, {total:,} in all, which nothing explains."
+    return _best(rows(), lambda made: min(1.0, _different(found, made()) / total)) or [
+        Diagnosis("checkpoint-wrong", what, 1.0)
     ]
 
-    def left(made: tuple[Scope, Row]) -> float:
-        scope, row = made
-        return min(1.0, _different(found, scope.made(row, wanted)) / total)
 
-    best = ranked(weighed(rows, left))[:1]
-    if best and best[0].residual <= EXPLAINS:
-        return best
-    what = f"{where} {total:,} elements of the run's {listed([*wrong])} are wrong"
-    return [Diagnosis("checkpoint-wrong", f"{what}, and nothing known explains them.", 1.0)]
+def _best(rows: Iterable[Mistake[T]], left: Callable[[T], float]) -> list[Diagnosis]:
+    """Return the first that explains everything, or else the one that explains most, if enough."""
+    best: list[Diagnosis] = []
+    for row in rows:
+        best = ranked([*best, *weighed([row], left)])[:1]
+        if not best[0].residual:
+            break
+    return [each for each in best if each.residual <= EXPLAINS]
 
 
 class Begun(NamedTuple):
@@ -245,16 +254,11 @@ def went_on_wrongly(
 
     def left(begun: Begun) -> float:
         came_to = _come_to(job, begun, first, last)
-        if found is None:
-            return float(came_to is not None)
-        return float(came_to is None or bool(_different(found, came_to)))
+        if found is None or came_to is None:
+            return float(found is not came_to)
+        return float(bool(_different(found, came_to)))
 
-    for row in _beginnings(job, arrays_of(job, state), first, states):
-        (each,) = weighed([row], left)  # one by one, for each takes some steps
-        if not each.residual:
-            sentence = f"The run that was resumed after step {first} {row.sentence}."
-            return [Diagnosis(row.kind, sentence, 0.0)]
-    return []
+    return _best(_beginnings(job, arrays_of(job, state), first, states), left)
 
 
 def _come_to(job: Job, begun: Begun, first: int, last: int) -> Arrays | None:
@@ -272,32 +276,26 @@ def _come_to(job: Job, begun: Begun, first: int, last: int) -> Arrays | None:
 
 def _beginnings(job: Job, right: Arrays, first: int, states: States) -> Iterator[Mistake[Begun]]:
     """Yield what a run may go on with: other numbers, what mistakes make of all arrays or some."""
-
-    def same() -> Arrays:
-        return right
-
-    kind = "step-miscounted"
+    run, kind = f"The run that was resumed after step {first}", "step-miscounted"
     for off, what in ((-first, "from the first again"), (-1, "one too low"), (1, "one too high")):
-        text = f"counts its steps {what}"
-        yield Mistake(kind, text, Begun(same, off, off))
-        yield Mistake(kind, f"{text}, and does others again", Begun(same, off, off, -off))
-        yield Mistake(kind, f"{text} where it chooses its rows", Begun(same, off, 0))
-        yield Mistake(kind, f"{text} in the optimizer", Begun(same, 0, off))
-    scopes = _scopes([*right])
+        for how, numbers in (
+            (".", (off, off)),
+            (", and does others again.", (off, off, -off)),
+            (" where it chooses its rows.", (off, 0)),
+            (" in the optimizer.", (0, off)),
+        ):
+            text = f"{run} counts its steps {what}{how}"
+            yield Mistake(kind, text, Begun(lambda: right, *numbers))
     for row in mistakes(job, states):
-        for scope in scopes:
-            kind, everything = scope.kind(row), scope is scopes[-1]
-            if kind == OTHER_STEP or (row.kind == LOST and everything):
+        for scope in _scopes([*right]):
+            kind, text = scope.kind(row), f"{run} went on with {scope.called} {row.sentence}"
+            if kind == OTHER_STEP or (row.kind == LOST and len(scope.masks) == len(right)):
                 kind = "resumed-elsewhere"
-            text, made = (
-                f"went on with {scope.called} {row.sentence}",
-                partial(scope.made, row, right),
-            )
-            yield Mistake(kind, text, Begun(made))
-            if kind == "state-lost" and len(scope.masks) == len(right) - 1:
-                yield Mistake(
-                    kind, f"{text}, and counts steps from the first", Begun(made, 0, -first)
-                )
+            made = partial(scope.made, row, right)
+            yield Mistake(kind, f"{text}.", Begun(made))
+            if kind == "state-lost":
+                text = f"{text}, and counts its steps from the first."
+                yield Mistake(kind, text, Begun(made, 0, -first))
 
 
 def _different(found: Arrays, wanted: Arrays) -> int:
@@ -306,11 +304,6 @@ def _different(found: Arrays, wanted: Arrays) -> int:
         int(np.count_nonzero((found[n] != a) & ~(np.isnan(found[n]) & np.isnan(a))))
         for n, a in wanted.items()
     )
-
-
-def _said(called: str, text: str) -> str:
-    plural = called == "the weights" or " and " in called or called.startswith("elements")
-    return f"{called} {'are' if plural else 'is'} {text}"
 
 
 def _after(step: int) -> str:
