@@ -42,12 +42,9 @@ UNLIKE = {
 
 
 class Expected(NamedTuple):
-    """What evaluating some training rows should give, by the formulas.
+    """What evaluating some training rows should give: the answers of every single row, its target.
 
-    Attributes:
-        answers: of every single row.
-        targets: labels or values of them.
-        places: which of them each row of the evaluation is, ``(n,)``.
+    ``places``: which of them each row of the evaluation is, ``(n,)``.
     """
 
     answers: Answers

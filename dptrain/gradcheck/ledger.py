@@ -173,14 +173,13 @@ def diagnose_ledger(ledger: Ledger, shards: int, workers: int) -> list[Diagnosis
 
 def _shares(ledger: Ledger, shards: int, workers: int) -> Iterator[Row]:
     """Yield mistakes in what each row counts, with the weights that rows would have."""
-    wanted, own, row = ledger.wanted, ledger.own, "Every row counts with"
-    summed = wanted * ledger.sizes
-    yield Mistake("sum-not-mean", f"{row} 1 instead of 1/N: a sum instead of a mean.", summed)
-    if workers > 1:
-        sentence = f"{row} 1/(W N) instead of 1/N, W = {workers}: divided twice."
-        yield Mistake("divided-by-workers", sentence, wanted / workers)
-        sentence = f"{row} W/N instead of 1/N, W = {workers}."
-        yield Mistake("multiplied-by-workers", sentence, wanted * workers)
+    wanted, own = ledger.wanted, ledger.own
+    for kind, what, weights in (
+        ("sum-not-mean", "1 instead of 1/N: a sum instead of a mean", wanted * ledger.sizes),
+        ("divided-by-workers", "1/(W N) instead of 1/N: divided twice", wanted / workers),
+        ("multiplied-by-workers", "W/N instead of 1/N", wanted * workers),
+    ):
+        yield Mistake(kind, f"Every row counts with {what}, W = {workers}.", weights)
     parts = [(n, of) for n, of in ((workers, "rank"), (shards, "shard")) if n > 1]
     for n, of in parts:
         sentence = (
@@ -228,21 +227,17 @@ def _counts(ledger: Ledger) -> Iterator[Row]:
     times, one = _whole_times(ledger)
     lost = (wanted > 0) & (times == 0)
     missing = np.where(lost, 0, wanted)
-    last = np.arange(len(wanted)) % ledger.visits.per_epoch == ledger.visits.per_epoch - 1
-    if np.array_equal(lost, last[:, np.newaxis] & (wanted > 0)):
-        sentence = "The last, smaller minibatch of an epoch is lost."
-        yield Mistake("rows-lost", sentence, missing)
-    if lost.any():
-        rest = missing / np.maximum(missing.sum(axis=1, keepdims=True), 1 / ledger.sizes)
-        pairs = [(int(step), int(row)) for step, row in np.argwhere(lost)]
-        sentence = f"Rows are lost, and the mean is over the others: {listed(pairs)}."
-        yield Mistake("rows-lost", sentence, rest)
     sightings = [
         Sighting(step, np.sort(order), np.repeat(np.arange(len(n)), n))
         for step, (order, n) in enumerate(zip(ledger.orders, times, strict=True))
     ]
     for kind, sentence in facts(ledger.visits, sightings):
         yield Mistake(kind, sentence, times * one)
+    if lost.any():
+        rest = missing / np.maximum(missing.sum(axis=1, keepdims=True), 1 / ledger.sizes)
+        pairs = [(int(step), int(row)) for step, row in np.argwhere(lost)]
+        sentence = f"Rows are lost, and the mean is over the others: {listed(pairs)}."
+        yield Mistake("rows-lost", sentence, rest)
     # with whatever target fits best
     own = ledger.targets
     nearest = np.round((ledger.weights * ledger.sizes * own - 1) * DENOMINATOR)
