@@ -227,17 +227,17 @@ def _counts(ledger: Ledger) -> Iterator[Row]:
     times, one = _whole_times(ledger)
     lost = (wanted > 0) & (times == 0)
     missing = np.where(lost, 0, wanted)
+    rest = missing / np.maximum(missing.sum(axis=1, keepdims=True), 1 / ledger.sizes)
+    if lost.any() and not np.allclose(rest, missing):  # or whole steps are lost
+        pairs = [(int(step), int(row)) for step, row in np.argwhere(lost)]
+        sentence = f"Rows are lost, and the mean is over the others: {listed(pairs)}."
+        yield Mistake("rows-lost", sentence, rest)
     sightings = [
         Sighting(step, np.sort(order), np.repeat(np.arange(len(n)), n))
         for step, (order, n) in enumerate(zip(ledger.orders, times, strict=True))
     ]
     for kind, sentence in facts(ledger.visits, sightings):
         yield Mistake(kind, sentence, times * one)
-    if lost.any():
-        rest = missing / np.maximum(missing.sum(axis=1, keepdims=True), 1 / ledger.sizes)
-        pairs = [(int(step), int(row)) for step, row in np.argwhere(lost)]
-        sentence = f"Rows are lost, and the mean is over the others: {listed(pairs)}."
-        yield Mistake("rows-lost", sentence, rest)
     # with whatever target fits best
     own = ledger.targets
     nearest = np.round((ledger.weights * ledger.sizes * own - 1) * DENOMINATOR)
