@@ -224,16 +224,9 @@ def _losses(losses: Array, piece: int) -> Iterator[Mistake[float]]:
 
 
 def check_replicas(
-    job: Job,
-    data: Path,
-    way: Way,
-    state: State,
-    *,
-    count: int = 2,
-    worker: Program = WORKER,
-    timeout: float = 30.0,
+    job: Job, data: Path, way: Way, state: State, *, worker: Program = WORKER
 ) -> list[Comparison]:
-    """Compare evaluations by all ranks with this process and the formulas, after each step.
+    """Compare evaluations by all ranks with this process and the formulas, after each of two steps.
 
     An evaluation is cut into pieces of many rows. Where the training rows are too few to give one
     to each rank, they are repeated until there are enough.
@@ -243,47 +236,35 @@ def check_replicas(
         data: folder of its prepared data.
         way: exchange and workers, which are started anew.
         state: to begin with.
-        count: of the steps.
         worker: as of `dptrain.gradcheck.distributed.engine`.
-        timeout: likewise.
     """
     with tempfile.TemporaryDirectory(prefix="dptrain-replicas-") as folder:
         known = job
         if job.pieces("train") < way.workers:
-            job, data = _with_rows_for(job, way.workers, Path(folder) / "data")
+            data = Path(folder) / "data"
+            rows = np.arange(job.evaluation_rows * way.workers - job.evaluation_rows // 2)
+            write_rows(job, data, taken(job, rows), weights=taken_weights(job, rows))
+            job = job_on(job, data, validation=0.0, train_rows=None, patience=None)
         rows = np.arange(len(job.dataset.train)) % len(known.dataset.train)
         compared: list[Comparison] = []
         others = {"weights of zero": np.zeros_like(state.parameters)}
-        with engine(job, data, way, state, worker=worker, timeout=timeout) as found:
-            for done in range(count + 1):
+        with engine(job, data, way, state, worker=worker) as found:
+            for done in range(3):
                 if done:
                     list(found.train(done - 1, done, lambda: False, 1))
                 where, weights = f"{way}, after {done} steps", np.array(found.state().parameters)
-                score = found.evaluate("train")
-                same = _replicas(job, score, weights, way, where)
+                score, own = (
+                    found.evaluate("train"),
+                    InlineEngine(job, weights, []).evaluate("train"),
+                )
+                pairs = {"loss": (score.loss, own.loss)}
+                if score.accuracy is not None and own.accuracy is not None:
+                    pairs["accuracy"] = score.accuracy, own.accuracy
+                name = "evaluation by all ranks = by this process"
+                same = compare_numbers(name, "replicas", where, pairs)
                 right = check_score(known, score, weights, rows, where, others)
                 others["the weights of the step before"] = weights
                 if right is not None:  # it knows what is wrong where both fail
                     same = same._replace(diagnoses=right.diagnoses)
                 compared += [same] if right is None else [same, right]
         return compared
-
-
-def _replicas(job: Job, score: Score, weights: Array, way: Way, where: str) -> Comparison:
-    own = InlineEngine(job, weights, []).evaluate("train")
-    pairs = {"loss": (score.loss, own.loss)}
-    if score.accuracy is not None and own.accuracy is not None:
-        pairs["accuracy"] = score.accuracy, own.accuracy
-    name = "evaluation by all ranks = by this process"
-    result = compare_numbers(name, "replicas", where, pairs)
-    if job.pieces("train") < way.workers and result.verdict is Verdict.PASS:
-        note = f"There was something to evaluate for {job.pieces('train')} ranks only."
-        return result._replace(verdict=Verdict.INCONCLUSIVE, note=note)
-    return result
-
-
-def _with_rows_for(job: Job, workers: int, folder: Path) -> tuple[Job, Path]:
-    """Return a job with training rows for every rank to evaluate some, and where they lie."""
-    rows = np.arange(job.evaluation_rows * workers - job.evaluation_rows // 2)
-    write_rows(job, folder, taken(job, rows), weights=taken_weights(job, rows))
-    return job_on(job, folder, validation=0.0, train_rows=None, patience=None), folder

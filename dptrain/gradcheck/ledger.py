@@ -92,12 +92,7 @@ Row = Mistake[Array]
 
 
 def check_ledger(
-    experiment: Settled,
-    way: Way,
-    *,
-    weighted: bool = False,
-    worker: Program = WORKER,
-    timeout: float = 30.0,
+    experiment: Settled, way: Way, *, weighted: bool = False, worker: Program = WORKER
 ) -> list[Comparison]:
     """Compare for every step of four epochs which rows have counted, and with which weight.
 
@@ -106,9 +101,8 @@ def check_ledger(
         way: exchange and workers, which are started anew.
         weighted: whether rows have weights.
         worker: as of `dptrain.gradcheck.distributed.engine`.
-        timeout: likewise.
     """
-    ledger = _seen(experiment, way, weighted=weighted, worker=worker, timeout=timeout)
+    ledger = seen(experiment, way, weighted=weighted, worker=worker)
     rows, once = ledger.weights.shape[1], np.zeros(ledger.weights.shape[1])
     once[ledger.visits.train] = 1
     times = (ledger.weights * ledger.sizes).reshape(EPOCHS, -1, rows).sum(axis=1)
@@ -130,8 +124,8 @@ def check_ledger(
     return told_of(found, note="" if likely else described(diagnoses), diagnoses=likely)
 
 
-def _seen(
-    experiment: Settled, way: Way, *, weighted: bool, worker: Program, timeout: float
+def seen(
+    experiment: Settled, way: Way, *, weighted: bool = False, worker: Program = WORKER
 ) -> Ledger:
     """Return what four epochs of a probe show; arguments as of `check_ledger`.
 
@@ -148,7 +142,7 @@ def _seen(
     with tempfile.TemporaryDirectory(prefix="dptrain-ledger-") as name:
         folder, x, t = Path(name) / "data", np.eye(rows), targets[:, np.newaxis]
         job = probe(folder, experiment, [], x, t, batch, plain, steps=count, epochs=None, **apart)
-        gradients = weight_gradients(job, folder, way, worker=worker, timeout=timeout)[:, :, 0]
+        gradients = weight_gradients(job, folder, way, worker=worker)[:, :, 0]
     right = visits(job.experiment, rows, has_test=False)
     orders_of = [right.minibatch(step) for step in range(count)]
     own = None if plain is None else plain / plain[right.train].mean()

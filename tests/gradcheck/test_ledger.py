@@ -6,11 +6,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from dptrain.gradcheck import ledger
 from dptrain.gradcheck.distributed import Way
-from dptrain.gradcheck.ledger import Ledger, check_ledger, diagnose_ledger
+from dptrain.gradcheck.ledger import Ledger, check_ledger, diagnose_ledger, seen
 from dptrain.gradcheck.verdict import Verdict
-from dptrain.launch.local import WORKER, Program
+from dptrain.launch.local import Program
 from tests.exchange.build import WITH_WORKERS, Data
 from tests.gradcheck.build import data as data
 from tests.gradcheck.build import experiment
@@ -80,13 +79,13 @@ def test_slips_are_named(slip: Slip, data: Data, monkeypatch: pytest.MonkeyPatch
 @pytest.fixture(scope="module")
 def right(data: Data) -> Ledger:
     settled = data.job(experiment()).experiment
-    return ledger._seen(settled, INLINE, weighted=False, worker=WORKER, timeout=30.0)
+    return seen(settled, INLINE)
 
 
 def mean_of_means(parts: int, long: list[int], short: list[int]) -> Callable[[Ledger], Any]:
     # shards of 3, 3, 3, 2, 2 and of 1, 1, 1, 1 rows; ranks of 6, 5, 2 and of 2, 2, 0 rows
     sizes = {13: np.repeat(long, long), 4: np.repeat(short, short)}
-    return lambda seen: seen.spread(lambda order: 1 / (parts * sizes[len(order)]))
+    return lambda of: of.spread(lambda order: 1 / (parts * sizes[len(order)]))
 
 
 def without(seen: Ledger, step: int, places: slice, factor: float = 1.0) -> Any:
@@ -109,13 +108,13 @@ def others_targets(seen: Ledger) -> Any:
 
 
 SPOILT: dict[str, Callable[[Ledger], Any]] = {
-    "rows-lost: Rows are lost: row 10 in step 2": lambda seen: seen.weights * (seen.sizes > 4),
-    "rows-lost: Rows are lost: row ": lambda seen: without(seen, 1, slice(2)),
-    "rows-lost: Rows are lost, and the mean is": lambda s: without(s, 1, slice(2), 13 / 11),
+    "rows-lost: Rows are lost: row 10 in step 2": lambda of: of.weights * (of.sizes > 4),
+    "rows-lost: Rows are lost: row ": lambda of: without(of, 1, slice(2)),
+    "rows-lost: Rows are lost, and the mean is": lambda of: without(of, 1, slice(2), 13 / 11),
     "rows-counted-twice: Rows are counted twice or more: row ": doubled,
-    "divided-by-workers": lambda seen: seen.weights / 3,
-    "multiplied-by-workers": lambda seen: seen.weights * 3,
-    "sum-not-mean": lambda seen: seen.weights * seen.sizes,
+    "divided-by-workers": lambda of: of.weights / 3,
+    "multiplied-by-workers": lambda of: of.weights * 3,
+    "sum-not-mean": lambda of: of.weights * of.sizes,
     "mean-of-ranks-means": mean_of_means(3, [6, 5, 2], [2, 2]),
     "mean-of-shards-means": mean_of_means(5, [3, 3, 3, 2, 2], [1, 1, 1, 1]),
     "targets-of-other-rows": others_targets,
