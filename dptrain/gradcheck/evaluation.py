@@ -197,11 +197,9 @@ def _miscounted(found: float, wanted: Expected) -> Diagnosis:
 
 
 def _losses(losses: Array, piece: int) -> Iterator[Mistake[float]]:
-    """Yield known mistakes, with mean losses as they would have them.
+    """Yield known mistakes, with the mean of the rows' losses as each would have it.
 
-    Args:
-        losses: of the rows.
-        piece: rows of one piece of the evaluation.
+    ``piece``: the rows of one piece of the evaluation.
     """
     n, total = len(losses), float(losses.sum())
     pieces = np.split(losses, np.arange(piece, n, piece))

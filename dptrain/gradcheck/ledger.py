@@ -151,13 +151,7 @@ def seen(
 
 
 def diagnose_ledger(ledger: Ledger, shards: int, workers: int) -> list[Diagnosis]:
-    """Return what could be wrong with what was counted, the best explanation first.
-
-    Args:
-        ledger: what was seen.
-        shards: of a minibatch.
-        workers: the world size.
-    """
+    """Return what could be wrong with what was counted, the best explanation first."""
     beyond = ledger.beyond(ledger.wanted)
     if not beyond:
         return []

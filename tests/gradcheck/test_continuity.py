@@ -52,7 +52,7 @@ def test_evaluations_by_all_ranks(
 
 @pytest.mark.parametrize("way", WAYS, ids=str)
 def test_workers_that_are_wrong(way: Way, data: Data) -> None:
-    """Two bugs at once: other weights in an evaluation, and the first epoch's rows in all of them."""
+    """Two bugs at once: other weights in an evaluation, the first epoch's rows in all epochs."""
     worker = program(
         "from dptrain.exchange.rank import Rank; right = Rank.evaluate\n"
         "def evaluate(rank, split, first, last, version=0):\n"

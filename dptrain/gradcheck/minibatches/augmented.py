@@ -50,14 +50,7 @@ def _made(draws: Draws, shards: int, each: Seen, x: Array) -> Augmented:
 def diagnose_augmentation(
     found: Sequence[Seen], stored: Stored, draws: Draws, shards: int
 ) -> list[Diagnosis]:
-    """Return what could be wrong with augmented rows, the best explanation first.
-
-    Args:
-        found: all steps that were looked at, with the right rows.
-        stored: the data.
-        draws: what should have been drawn.
-        shards: of a minibatch.
-    """
+    """Return what could be wrong with augmented rows, the best explanation first."""
     whole, right = [each for each in found if each.whole], augmenting(draws, shards)
     ranks = [_ranks(each, right.wrong(each, stored)) for each in whole]
     suspects = {rank for wrong in ranks for rank in wrong}

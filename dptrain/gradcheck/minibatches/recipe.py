@@ -74,10 +74,7 @@ class Seen(NamedTuple):
 def seen(job: Job, visits: Visits, workers: int = 0) -> Iterator[Seen]:
     """Yield the rows of some steps, ascending, and at last those of the first one again.
 
-    Args:
-        job: whose rows are looked at.
-        visits: which rows it should have.
-        workers: the world size, of which every rank's share is looked at; 0 for none.
+    Every rank's share is looked at, ``workers`` being the world size; 0 stands for no ranks.
     """
     rank = Rank(job, [np.zeros(job.network.size, job.dtype)])
     bounds = assign(job.shards, workers) if workers else ((0, job.shards),)
@@ -116,13 +113,8 @@ def as_stored(_: Seen, x: Array) -> Augmented:
 class Recipe(NamedTuple):
     """How the rows of a step come about.
 
-    Attributes:
-        rows: which stored rows their inputs are of.
-        labels: which their targets are of; None: the same.
-        inputs: what becomes of the inputs.
-        targets: what becomes of the targets.
-        augment: what augmentation makes of the inputs.
-        room: by which inputs may differ, beyond what augmentation's bounds allow.
+    Their inputs are of the stored ``rows``, their targets of the same or of those of ``labels``; by
+    ``room`` inputs may differ beyond what the bounds of augmentation allow.
     """
 
     rows: Callable[[Seen], Array] = _wanted
@@ -154,14 +146,7 @@ Row = Mistake[Recipe]
 def diagnose_rows(
     found: Sequence[Seen], stored: Stored, visits: Visits, shards: int
 ) -> list[Diagnosis]:
-    """Return what could be wrong with rows as they are stored, the best explanation first.
-
-    Args:
-        found: all steps that were looked at, in one process or in ranks.
-        stored: the data.
-        visits: which rows the steps should have.
-        shards: of a minibatch.
-    """
+    """Return what could be wrong with rows as they are stored, the best explanation first."""
 
     def wrong(recipe: Recipe) -> int:
         return sum(int(recipe.wrong(each, stored).sum()) for each in found)

@@ -26,13 +26,7 @@ UNEXPLAINED = 0.05
 
 
 def check_normalisation(job: Job, stored: Stored, visits: Visits) -> Iterator[Comparison]:
-    """Compare shift and scale of inputs with the definition; nothing where there are none.
-
-    Args:
-        job: the one that is checked.
-        stored: its data.
-        visits: its training rows.
-    """
+    """Compare shift and scale of inputs with the definition; nothing where there are none."""
     first = job.network.row[0] if isinstance(job.network, Network) else None
     if first is None or not isinstance(first.layer, Normalise):
         return
@@ -154,10 +148,7 @@ def _mistakes(
 
 
 def check_targets(job: Job, stored: Stored, visits: Visits) -> Iterator[Comparison]:
-    """Compare mean and deviation of targets with the definition; nothing where they stay as given.
-
-    Arguments as of `check_normalisation`.
-    """
+    """Compare mean and deviation of targets with the definition; nothing where there are none."""
     scale = job.experiment.target_scale
     if scale is None:
         return

@@ -138,11 +138,7 @@ def sha256(values: Array) -> str:
 def small(job: Job, folder: Path, steps: int, moments: Sequence[int]) -> tuple[Small, Course]:
     """Return an experiment like another one, of a few of its rows, and what it should come to.
 
-    Args:
-        job: the other one, settled.
-        folder: for its data; there is none yet.
-        steps: of the whole run.
-        moments: as of `Course`.
+    Its data go to a folder; it has so many steps; ``moments`` are as of `Course`.
 
     Raises:
         NonFiniteError: the experiment comes to no numbers, at whatever learning rate.

@@ -88,14 +88,9 @@ def read_records(file: Path) -> list[Record]:
 def check_checkpoint(
     course: Course, kept: Kept, step: int, where: str, about_state: Explain
 ) -> Told:
-    """Compare experiment, state, counts and digest of a checkpoint with what they should be.
+    """Compare experiment, state, counts and digest of a checkpoint with those after some steps.
 
-    Args:
-        course: of the run.
-        kept: the checkpoint.
-        step: the steps after which it was written.
-        where: it is, for a reader.
-        about_state: tells why weights or optimizer state are wrong.
+    ``about_state`` tells why weights or optimizer state are wrong.
     """
     job, found, about = course.job, kept.arrays(course.job), kept.about
     begun = plain(job.experiment)
@@ -124,12 +119,7 @@ def check_checkpoint(
 def check_progress(course: Course, kept: Kept, step: int, judged: int, where: str) -> Told:
     """Compare what a checkpoint says of the scores so far, and what is read back of that.
 
-    Args:
-        course: of the run.
-        kept: the checkpoint.
-        step: the steps after which it was written.
-        judged: those after which the last evaluation was; 0: there was none.
-        where: it is, for a reader.
+    It was written after ``step`` steps, the last evaluation was after ``judged``, or 0 for none.
     """
     best_step, best = course.best(judged)
     wanted = {"evaluated": judged, "best_step": best_step, "waited": course.waited(judged)}
@@ -144,11 +134,7 @@ def check_progress(course: Course, kept: Kept, step: int, judged: int, where: st
 def check_records(course: Course, found: Sequence[Record], where: str, every: int) -> Told:
     """Compare a run's records of steps and evaluations with what they should say.
 
-    Args:
-        course: of the run.
-        found: in their order.
-        where: they were found.
-        every: there is a record of the first step, and of one in so many.
+    There is a record of the first step, and of one in ``every``.
     """
     logged = [n for n in range(1, course.end + 1) if n == 1 or n % every == 0]
     kinds = {"step": logged, "epoch": [*course.scores], "end": [course.end]}

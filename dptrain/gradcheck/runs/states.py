@@ -57,12 +57,7 @@ def equal_states(
 
 
 def mistakes(job: Job, states: States) -> Iterator[Row]:
-    """Yield what may become of an array of a state, the simplest first.
-
-    Args:
-        job: of the run.
-        states: of the run, one of which may be taken for another.
-    """
+    """Yield what may become of an array of a state, the simplest first."""
     tensors, slots = job.network.all_tensors(), job.updater.rule.slots
     yield Mistake(LOST, "zero", lambda a, n: np.zeros_like(a[n]))
     yield Mistake(LOST, "missing", lambda a, n: np.full_like(a[n], np.nan))
@@ -170,12 +165,7 @@ def wrong_state(
 ) -> list[Diagnosis]:
     """Return in what a state differs from what it should be; empty where nothing does.
 
-    Args:
-        job: of the run.
-        found: what is checked.
-        wanted: what it should be.
-        states: of the run.
-        where: it was found, as the beginning of a sentence.
+    ``where`` it was found is the beginning of the sentence; ``states`` are those of the run.
     """
     wrong = {n: found[n].view(np.uint64) != a.view(np.uint64) for n, a in wanted.items()}
     wrong = {name: which for name, which in wrong.items() if which.any()}
@@ -243,13 +233,8 @@ def went_on_wrongly(
 ) -> list[Diagnosis]:
     """Return what explains the state that a resumed run has come to, if anything does.
 
-    Args:
-        job: of the run.
-        state: right, after ``first`` steps, when it was resumed.
-        first: see there.
-        last: the steps done when it was seen next.
-        found: what it was then; None: it was no number.
-        states: of the run as it should be.
+    After ``first`` steps, when it was resumed, the state was right; after ``last`` it is what was
+    found, None standing for no number. ``states`` are those of the run as it should be.
     """
 
     def left(begun: Begun) -> float:
