@@ -37,45 +37,31 @@ def last(values: Any) -> Any:
 
 
 # What is done to the state after step 3, and its kind and text.
+LOST, TURNED = "state-lost", lambda x, t: x.reshape(t.shape).T.reshape(-1)
 KEPT: list[tuple[Change, str, str]] = [
-    (lambda f, *_: {"mean": 0 * f["mean"]}, "state-lost", "the optimizer's mean is zero"),
-    (lambda f, *_: {"squares": f["squares"] * np.nan}, "state-lost", "squares is missing"),
+    (lambda f, *_: {"mean": 0 * f["mean"]}, LOST, "the optimizer's mean is zero"),
+    (lambda f, *_: {"squares": f["squares"] * np.nan}, LOST, "squares is missing"),
     (lambda f, *_: {"weights": 0 * f["weights"]}, "tensor-lost", "the weights are zero"),
-    (
-        lambda f, job, _: tensors(f, job, lambda x, t: x * (not t.name.endswith(".b"))),
-        "tensor-lost", "dense1.b and dense2.b are zero",
-    ),
-    (lambda f, *_: {"mean": last(f["mean"])}, "state-lost", "elements 100 to 158 of the op"),
-    (
-        lambda f, *_: {"weights": narrow(f["weights"], "f4")},
-        "checkpoint-rounded", "the weights are rounded to float32",
-    ),
-    (
-        lambda f, *_: {"mean": narrow(f["mean"], "f2")},
-        "checkpoint-rounded", "the optimizer's mean is rounded to float16",
-    ),
-    (
-        lambda f, *_: {"mean": f["squares"], "squares": f["mean"]},
-        "state-exchanged", "mean and squares are in each other's place",
-    ),
+    (lambda f, job, _: tensors(f, job, lambda x, t: x * (not t.name.endswith(".b"))),
+     "tensor-lost", "dense1.b and dense2.b are zero"),
+    (lambda f, *_: {"mean": last(f["mean"])}, LOST, "elements 100 to 158 of the optimizer's mea"),
+    (lambda f, *_: {"weights": narrow(f["weights"], "f4")},
+     "checkpoint-rounded", "the weights are rounded to float32"),
+    (lambda f, *_: {"mean": narrow(f["mean"], "f2")},
+     "checkpoint-rounded", "the optimizer's mean is rounded to float16"),
+    (lambda f, *_: {"mean": f["squares"], "squares": f["mean"]},
+     "state-exchanged", "the optimizer's mean and squares are in each other's place"),
     (lambda f, *_: {"mean": f["squares"]}, "state-exchanged", "mean is in each other's place"),
-    (
-        lambda _, __, c: {"weights": c[2]["weights"]},
-        "checkpoint-other-step", "the weights are as after step 2",
-    ),
+    (lambda _, __, c: {"weights": c[2]["weights"]},
+     "checkpoint-other-step", "the weights are as after step 2"),
     (lambda _, __, c: c[1], "checkpoint-other-step", "everything is as after step 1"),
     (lambda f, *_: {"weights": -f["weights"]}, "sign", "the weights are of the wrong"),
-    (
-        lambda f, job, _: tensors(f, job, lambda x, t: x.reshape(t.shape).T.reshape(-1)),
-        "transposed", "the weights are transposed",
-    ),
+    (lambda f, job, _: tensors(f, job, TURNED), "transposed", "the weights are transposed"),
     (lambda f, *_: {"mean": np.roll(f["mean"], 1)}, "tensor-shifted", "by one element"),
     (lambda f, *_: {"squares": 3 * f["squares"]}, "checkpoint-scaled", "is multiplied by 3"),
     (lambda f, *_: {"weights": f["weights"].byteswap()}, "byte-order", "in the wrong order"),
-    (
-        lambda f, *_: {"weights": np.sin(np.arange(len(f["weights"])))},
-        "checkpoint-wrong", "elements 0 to 158 of the weights are wrong, 159 in all",
-    ),
+    (lambda f, *_: {"weights": np.sin(np.arange(len(f["weights"])))},
+     "checkpoint-wrong", "elements 0 to 158 of the weights are wrong, 159 in all"),
 ]  # fmt: skip
 
 
@@ -119,31 +105,18 @@ def test_what_is_kept_wrongly_is_named(
 # What a run goes on with in place of the state after step 3, by how much the numbers are wrong by
 # which it chooses rows and by which the optimizer goes, and what that is put down to.
 GONE_ON: list[tuple[Change, int, int, str, str]] = [
-    (
-        lambda f, *_: {n: 0 * a for n, a in f.items()}, 0, 0,
-        "resumed-elsewhere", "went on with everything zero",
-    ),
-    (
-        lambda f, *_: {"mean": 0 * f["mean"], "squares": 0 * f["squares"]}, 0, 0,
-        "state-lost", "went on with the optimizer's mean and squares zero",
-    ),
-    (
-        lambda f, *_: {"mean": 0 * f["mean"], "squares": 0 * f["squares"]}, 0, -3,
-        "state-lost", "mean and squares zero, and counts its steps from the",
-    ),
-    (
-        lambda f, *_: {"mean": f["squares"], "squares": f["mean"]}, 0, 0,
-        "state-exchanged", "mean and squares in each other's place",
-    ),
-    (
-        lambda f, *_: {"weights": narrow(f["weights"], "f4")}, 0, 0,
-        "checkpoint-rounded", "went on with the weights rounded to float32",
-    ),
+    (lambda f, *_: {n: 0 * a for n, a in f.items()}, 0, 0, "resumed-elsewhere", "everything zero"),
+    (lambda f, *_: {n: 0 * f[n] for n in ("mean", "squares")}, 0, 0,
+     LOST, "went on with the optimizer's mean and squares zero"),
+    (lambda f, *_: {n: 0 * f[n] for n in ("mean", "squares")}, 0, -3,
+     LOST, "mean and squares zero, and counts its steps from the first"),
+    (lambda f, *_: {"mean": f["squares"], "squares": f["mean"]}, 0, 0,
+     "state-exchanged", "mean and squares in each other's place"),
+    (lambda f, *_: {"weights": narrow(f["weights"], "f4")}, 0, 0,
+     "checkpoint-rounded", "went on with the weights rounded to float32"),
     (lambda _, __, c: c[2], 0, 0, "resumed-elsewhere", "with everything as after step 2"),
-    (
-        lambda _, __, c: {"squares": c[2]["squares"]}, 0, 0,
-        "resumed-elsewhere", "went on with the optimizer's squares as after step 2",
-    ),
+    (lambda _, __, c: {"squares": c[2]["squares"]}, 0, 0,
+     "resumed-elsewhere", "went on with the optimizer's squares as after step 2"),
     (lambda *_: {}, -3, 0, "step-miscounted", "from the first again where it chooses its rows"),
     (lambda *_: {}, 1, 1, "step-miscounted", "counts its steps one too high."),
     (lambda *_: {}, 0, -1, "step-miscounted", "counts its steps one too low in the optimizer"),

@@ -58,90 +58,54 @@ def test_no_false_alarm(data: Data, draws: st.DataObject) -> None:
 
 TRAINER, RUN, BEGINNING = "coordinator.trainer:Trainer", "coordinator.run", "coordinator.beginning"
 SLIPS = [
-    Slip(
-        f"{BEGINNING}:saved_state", "np.array(saved)", "0 * saved",
-        "state-lost: Read back from the checkpoint after step 3, which is right, the optimizer's "
-        "mean and squares are zero.",
-    ),
-    Slip(
-        "trained:flat_parameters", ".reshape(-1)", ".reshape(-1) * (len(tensor.shape) > 1)",
-        "tensor-lost: Read back from the checkpoint after step 3, which is right, dense1.b",
-    ),
-    Slip(
-        f"{TRAINER}._checkpoint", "zip(names, state.slots", "zip(names, state.slots[::-1]",
-        "state-exchanged: In the checkpoint after step 3, the optimizer's mean and squares are in",
-    ),
-    Slip(
-        "checkpoint.checkpoint:_named", "_SLOT + name: array", "_SLOT + name: array.astype('f4')",
-        "checkpoint-rounded: In the checkpoint after step 3, the optimizer's mean and squares are",
-    ),
-    Slip(
-        f"{TRAINER}._save", "State(np.array(state.parameters), list(map(np.array, state.slots)))",
-        "state", "best-not-kept: In the checkpoint of the best weights, after step ",
-    ),
-    Slip(
-        f"{TRAINER}._save", "if best:", "if best and not self._folder.best.exists():",
-        "run-ended: The run ended: AssertionError",
-    ),
-    Slip(
-        f"{TRAINER}._write", "for file in files", "for file in files[len(files) > 1:]",
-        "checkpoint-missing: There is no checkpoint ",
-    ),
-    Slip(
-        f"{RUN}:Run._carry_out", "load_checkpoint(folder.last) if self._resumes else None",
-        "load_checkpoint(folder.best if folder.best.exists() else folder.last) "
-        "if self._resumes else None",
-        "resumed-elsewhere: The run that was stopped after step 5 goes on after step 3.",
-    ),
-    Slip(
-        "metrics.writer:MetricsWriter.truncate_after", "record.step <= step and", "",
-        "records-repeated: There is a record too many of step 9",
-    ),
-    Slip(
-        f"{RUN}:Run._settle", "return settled", "return replace(settled, seed=3 + self._resumes)",
-        "experiment-changed: The experiment has changed, to seed=4 instead of 3: ",
-    ),
-    Slip(
-        "coordinator.progress:Progress.of", '_number(plain.get("best"), -math.inf)', "-math.inf",
-        "progress-wrong: best after step 3 is None instead of ",
-    ),
-    Slip(
-        f"{TRAINER}._checkpoint", "digest(state.parameters)", "digest(state.slots[0])",
-        "digest-of-other: What is kept as the digest after step 3 is the digest of mean",
-    ),
-    Slip(
-        f"{TRAINER}._checkpoint", "step=self.progress.step,", "step=self.progress.step + 1,",
-        "step-miscounted: step after step 3 is 4 instead of 3: ",
-    ),
-    Slip(
-        f"{TRAINER}._evaluated", "evaluate(split, alive)", "evaluate('train', alive)",
-        "scores-exchanged: What is kept as validation_loss after step 3 is train_loss",
-    ),
-    Slip(
-        f"{TRAINER}._close_epoch", "scores = {split: self._evaluated(split) for split in SPLITS}",
-        "now = {split: self._evaluated(split) for split in SPLITS}; "
-        "scores, self._old = getattr(self, '_old', now), now",
-        "evaluated-elsewhere: What is kept as train_loss after step 6 is train_loss after step 3: ",
-    ),
-    Slip(
-        f"{TRAINER}._record", "self._metrics.write(record)",
-        "isinstance(record, EpochRecord) and self._metrics.write(record)",
-        "records-lost: There is no record of step 1",
-    ),
-    Slip(
-        f"{RUN}:Run._engine", "key = new_key()", "key = new_key(); 1 // (first_step != 3)",
-        "run-ended: The run that was resumed after step 3 ended before its first step was done",
-    ),
+    Slip(f"{BEGINNING}:saved_state", "np.array(saved)", "0 * saved",
+         "state-lost: Read back from the checkpoint after step 3, which is right, the optimizer's "
+         "mean and squares are zero."),
+    Slip("trained:flat_parameters", ".reshape(-1)", ".reshape(-1) * (len(tensor.shape) > 1)",
+         "tensor-lost: Read back from the checkpoint after step 3, which is right, dense1.b"),
+    Slip(f"{TRAINER}._checkpoint", "zip(names, state.slots", "zip(names, state.slots[::-1]",
+         "state-exchanged: In the checkpoint after step 3, the optimizer's mean and squares"),
+    Slip("checkpoint.checkpoint:_named", "_SLOT + name: array", "_SLOT + name: array.astype('f4')",
+         "checkpoint-rounded: In the checkpoint after step 3, the optimizer's mean and squares"),
+    Slip(f"{TRAINER}._save", "State(np.array(state.parameters), list(map(np.array, state.slots)))",
+         "state", "best-not-kept: In the checkpoint of the best weights, after step "),
+    Slip(f"{TRAINER}._save", "if best:", "if best and not self._folder.best.exists():",
+         "run-ended: The run ended: AssertionError"),
+    Slip(f"{TRAINER}._write", "for file in files", "for file in files[len(files) > 1:]",
+         "checkpoint-missing: There is no checkpoint "),
+    Slip(f"{TRAINER}._write", "in files", "in files[files[0].exists() and len(files) > 1:]",
+         "best-not-kept: In the checkpoint of the best weights, after step 6, best.safetensors, "),
+    Slip(f"{RUN}:Run._carry_out", "load_checkpoint(folder.last) if self._resumes else None",
+         "load_checkpoint(folder.best if folder.best.exists() else folder.last) "
+         "if self._resumes else None",
+         "resumed-elsewhere: The run that was stopped after step 5 goes on after step 3."),
+    Slip("metrics.writer:MetricsWriter.truncate_after", "record.step <= step and", "",
+         "records-repeated: There is a record too many of step 9"),
+    Slip(f"{RUN}:Run._settle", "return settled", "return replace(settled, seed=3 + self._resumes)",
+         "experiment-changed: The experiment has changed, to seed=4 instead of 3: "),
+    Slip("coordinator.progress:Progress.of", '_number(plain.get("best"), -math.inf)', "-math.inf",
+         "progress-wrong: best after step 3 is None instead of "),
+    Slip(f"{TRAINER}._checkpoint", "digest(state.parameters)", "digest(state.slots[0])",
+         "digest-of-other: What is kept as the digest after step 3 is the digest of mean"),
+    Slip(f"{TRAINER}._checkpoint", "step=self.progress.step,", "step=self.progress.step + 1,",
+         "step-miscounted: step after step 3 is 4 instead of 3: "),
+    Slip(f"{TRAINER}._evaluated", "evaluate(split, alive)", "evaluate('train', alive)",
+         "scores-exchanged: What is kept as validation_loss after step 3 is train_loss"),
+    Slip(f"{TRAINER}._close_epoch", "scores = {split: self._evaluated(split) for split in SPLITS}",
+         "now = {split: self._evaluated(split) for split in SPLITS}; "
+         "scores, self._old = getattr(self, '_old', now), now",
+         "evaluated-elsewhere: What is kept as train_loss after step 6 is train_loss after"),
+    Slip(f"{TRAINER}._record", "self._metrics.write(record)",
+         "isinstance(record, EpochRecord) and self._metrics.write(record)",
+         "records-lost: There is no record of step 1"),
+    Slip(f"{RUN}:Run._engine", "key = new_key()", "key = new_key(); 1 // (first_step != 3)",
+         "run-ended: The run that was resumed after step 3 ended before its first step was done"),
 ]  # fmt: skip
 WITH_WORKERS = [
-    Slip(
-        "coordinator.shared:SharedCluster._measured", "(end - 1) % RING", "begin % RING",
-        "loss-of-other-step: What is kept as the loss after step 6 is the loss after step 5: ",
-    ),
-    Slip(
-        "coordinator.shared:SharedCluster.__init__", "self._began % 2", "0",
-        "resumed-elsewhere: The run that was resumed after step 3 went on with everything zero.",
-    ),
+    Slip("coordinator.shared:SharedCluster._measured", "(end - 1) % RING", "begin % RING",
+         "loss-of-other-step: What is kept as the loss after step 6 is the loss after step 5: "),
+    Slip("coordinator.shared:SharedCluster.__init__", "self._began % 2", "0",
+         "resumed-elsewhere: The run that was resumed after step 3 went on with everything zero."),
 ]  # fmt: skip
 
 
