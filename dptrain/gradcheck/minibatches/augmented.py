@@ -62,17 +62,14 @@ def diagnose_augmentation(
         return sum(int(recipe.wrong(s, stored)[r].sum()) for s, r in zip(some, rows, strict=True))
 
     beyond = wrong(right)
-    rows = [*_drawn(draws, shards), *_done(draws, shards), *_fitted(some, stored, draws, shards)]
-    told = weighed(rows, lambda recipe: wrong(recipe) / beyond)
-    kind = "augmentation-moves" if draws.moves_images else "augmentation-noise"
+    rows = [*_drawn(draws, shards), *_done(draws, shards)]
     sentence = f"Rows are augmented otherwise than is drawn, such as in {some[0].where}."
+    like = Diagnosis("augmentation-moves", sentence, UNEXPLAINED)
     if draws.deviation:
-        noise, _ = _noise(some, stored, draws, shards)
-        sentence = (
-            f"What is added has the mean {noise.mean():.3g} and the standard deviation "
-            f"{noise.std():.3g} instead of 0 and {draws.deviation:g}."
-        )
-    told.append(Diagnosis(kind, sentence, UNEXPLAINED))
+        row, noise = _measured(*_noise(some, stored, draws, shards), draws, shards)
+        rows.append(row)
+        like = replace(noise, kind=like.kind) if draws.moves_images else noise
+    told = [*weighed(rows, lambda recipe: wrong(recipe) / beyond), like]
     where = ""
     if len(suspects) < len(found[0].ranks):
         where = f"In rank {', '.join(map(str, sorted(suspects)))} alone: "
@@ -216,29 +213,27 @@ def _between(ends: Callable[[int], tuple[int, int]], uniform: Array, limit: int)
 
 def _done(draws: Draws, shards: int) -> Iterator[Row]:
     """Yield mistakes in what is done with draws that are right."""
-    yield Mistake("augmentation-missing", "Nothing is done to the rows.", Recipe(augment=as_stored))
-    never = draws.rotate == 0
-    for on, kind, sentence, make in (
-        (draws.deviation, "noise", "Noise is clipped, so that inputs lie from 0 to 1.",
-         lambda x, m, z: ((moved(x, m) if draws.moves_images else x) + z).clip(0, 1)),
+    kind, still = "augmentation-missing", "Nothing is done to the rows."
+    yield Mistake(kind, still, Recipe(augment=as_stored))
+    rows: list[tuple[Any, str, str, Make]] = [
         (draws.deviation and draws.moves_images, "order",
          "Noise is added before images are moved.", lambda x, m, z: moved(x + z, m)),
         (draws.shift and draws.rotate, "order", "Images are shifted before they are turned.",
          lambda x, m, z: moved(moved(x, m._replace(angle=0 * m.angle)), _turned(m)) + z),
-        (draws.shift and never, "edges",
+        (draws.shift and not draws.rotate, "edges",
          "What images are moved out of comes in again at the other side, instead of 0.", _wrapped),
-    ):  # fmt: skip
+    ]  # fmt: skip
+    for on, kind, sentence, make in rows:
         if on:
             recipe = Recipe(augment=partial(_made_otherwise, draws, shards, make))
             yield Mistake(f"augmentation-{kind}", sentence, recipe)
 
 
 def _made_otherwise(draws: Draws, shards: int, make: Make, each: Seen, x: Array) -> Augmented:
-    own, plain = sizes(len(x), shards), x.astype(float)
-    noise = augmented(0 * x, own, each.step, replace(draws, shift=0, rotate=0.0)).x
-    moves = draws.moves_of(each.step, own)
-    bound = 2 * augmented(x, own, each.step, draws).bound
-    return Augmented(make(plain, moves, noise), bound)
+    noise = _made(replace(draws, shift=0, rotate=0.0), shards, each, 0 * x).x
+    moves = draws.moves_of(each.step, sizes(len(x), shards))
+    bound = 2 * _made(draws, shards, each, x).bound
+    return Augmented(make(x.astype(float), moves, noise), bound)
 
 
 def _turned(moves: Moves) -> Moves:
@@ -261,11 +256,15 @@ def _noise(some: Sequence[Seen], stored: Stored, draws: Draws, shards: int) -> t
     return found, wanted
 
 
-def _fitted(some: Sequence[Seen], stored: Stored, draws: Draws, shards: int) -> Iterator[Row]:
-    if draws.deviation:
-        found, wanted = _noise(some, stored, draws, shards)
-        factor = float(found @ wanted) / float(wanted @ wanted)
-        recipe = augmenting(replace(draws, deviation=factor * draws.deviation), shards)
-        room = CLOSE * draws.deviation * max(1.0, abs(factor))
-        sentence = f"Noise is {factor:.6g} times as large as it should be."
-        yield Mistake("augmentation-noise", sentence, recipe._replace(room=room))
+def _measured(found: Array, wanted: Array, draws: Draws, shards: int) -> tuple[Row, Diagnosis]:
+    """Return how many times too large the noise is, and what it is like."""
+    factor = float(found @ wanted) / float(wanted @ wanted)
+    recipe = augmenting(replace(draws, deviation=factor * draws.deviation), shards)
+    room = CLOSE * draws.deviation * max(1.0, abs(factor))
+    sentence = f"Noise is {factor:.6g} times as large as it should be."
+    row = Mistake("augmentation-noise", sentence, recipe._replace(room=room))
+    sentence = (
+        f"What is added has the mean {found.mean():.3g} and the standard deviation "
+        f"{found.std():.3g} instead of 0 and {draws.deviation:g}."
+    )
+    return row, Diagnosis("augmentation-noise", sentence, UNEXPLAINED)
