@@ -50,3 +50,26 @@ class Slip(NamedTuple):
         for each in owners:
             if vars(each).get(function) is right:
                 patch.setattr(each, function, names[function])
+
+
+ORDER, MINIBATCH = "data.sampling:epoch_order", "experiment.job:Job.minibatch"
+SPLIT, SOME = "data.dataset:_hold_out", "data.dataset:_some"
+# In which rows are visited when: the rows of one process tell them, and what real workers count.
+VISITS = [
+    Slip(ORDER, "epoch)", "0)", "same-order: Every epoch visits the rows in the same order."),
+    Slip(ORDER, "epoch)", "epoch % 2)", "same-order: The order of the rows comes again after 2 ep"),
+    Slip(ORDER, "epoch)", "epoch + 1)", "order-of-another-epoch: "),
+    Slip(ORDER, "generator(seed, Purpose.SHUFFLE, epoch).permutation(rows)", "np.arange(rows)",
+         "not-shuffled: "),
+    Slip(ORDER, "(seed,", "(seed + 1,",
+         "order-of-another-seed: The rows are shuffled with the seed 4 instead of 3."),
+    Slip(ORDER, "permutation(rows)", "integers(rows, size=rows)",
+         "drawn-with-replacement: Rows are drawn with replacement: of "),
+    Slip(MINIBATCH, "divmod(step,", "divmod(step + 1,",
+         "rows-of-another-step: Every step visits the rows of the step after it."),
+    Slip(MINIBATCH, "position * self.batch_size",
+         "min(position * self.batch_size, len(self._order[1]) - self.batch_size)",
+         "minibatch-filled-up: The last minibatch of an epoch is filled up with rows before it."),
+    Slip(SPLIT, "np.sort(rows[order[count:]])", "rows", "held-out-rows-trained: "),
+    Slip(SOME, "np.sort(rows[order[:count]])", "rows", "rows-outside-training: "),
+]  # fmt: skip

@@ -13,7 +13,7 @@ from dptrain.launch.local import Program
 from tests.exchange.build import WITH_WORKERS, Data
 from tests.gradcheck.build import data as data
 from tests.gradcheck.build import experiment
-from tests.gradcheck.slips import Slip
+from tests.gradcheck.slips import MINIBATCH, SOME, VISITS, Slip
 
 INLINE = Way("inline", 1)
 SHARDS, WORKERS = 5, 3
@@ -37,30 +37,18 @@ def test_every_size_of_minibatch(sizes: tuple[int, int], data: Data) -> None:
     assert {c.verdict for c in check_ledger(job.experiment, INLINE)} == {Verdict.PASS}
 
 
-ORDER, MINIBATCH, RETURN = (
-    "data.sampling:epoch_order", "experiment.job:Job.minibatch",
-    "return self._order[1][start : start + self.batch_size]",
-)  # fmt: skip
+RETURN = "return self._order[1][start : start + self.batch_size]"
 SLIPS = [
-    Slip(ORDER, "epoch)", "0)", "same-order: Every epoch visits the rows in the same order."),
-    Slip(ORDER, "epoch)", "epoch % 2)", "same-order: The order of the rows comes again after 2 ep"),
-    Slip(ORDER, "permutation(rows)", "integers(rows, size=rows)", "drawn-with-replacement: "),
-    Slip(
-        MINIBATCH, "(step,", "(step + (step % 3 == 0) - (step % 3 == 1),", "rows-of-another-step: "
-    ),
+    *VISITS,
+    Slip(MINIBATCH, "(step,", "(step + (step % 3 == 0) - (step % 3 == 1),",
+         "rows-of-another-step: "),
     Slip(MINIBATCH, "step, self.steps_per_epoch", "step, 2",
          "rows-lost: The last minibatch of an epoch, which is smaller, is lost."),
-    Slip(MINIBATCH, "position * self.batch_size", "min(position * 13, 30 - 13)",
-         "minibatch-filled-up: The last minibatch of an epoch is filled up with rows before it."),
     Slip(MINIBATCH, RETURN,
          f"rows = {RETURN[7:]}.copy(); rows[3] = rows[5 if step == 1 else 3]; return rows",
          "rows-lost-and-counted-twice: Rows are lost (row "),
-    Slip("data.dataset:_some", "np.sort(rows[order[:count]])", "rows",
-         "rows-outside-training: All rows"),
-    Slip("data.dataset:_some", "rows[order[:count]]", "rows[-count:]",
+    Slip(SOME, "rows[order[:count]]", "rows[-count:]",
          "rows-outside-training: Rows outside of the training rows are trained on: row "),
-    Slip("data.dataset:_hold_out", "np.sort(rows[order[count:]])", "rows",
-         "held-out-rows-trained: "),
 ]  # fmt: skip
 
 

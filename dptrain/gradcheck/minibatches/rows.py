@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from dptrain.data.dataset import Split
 from dptrain.experiment.job import Job
-from dptrain.gradcheck.comparison import Comparison, compare, entry, told_of
+from dptrain.gradcheck.comparison import Comparison, compare, compare_numbers, entry, told_of
 from dptrain.gradcheck.diagnosis import Diagnosis, likeliest
 from dptrain.gradcheck.minibatches.augmented import augmenting, diagnose_augmentation
 from dptrain.gradcheck.minibatches.recipe import Recipe, Seen, diagnose_rows, seen
@@ -138,11 +138,8 @@ def _splits(job: Job, visits: Visits, *, has_test: bool) -> Iterator[Comparison]
     why = Diagnosis("steps-per-epoch", sentence, 0.0)
     if count == rows // batch:
         why = Diagnosis("rows-lost", f"The last minibatch of an epoch is lost. {sentence}", 0.0)
-    name, flat = (
-        "steps of an epoch = ⌈rows / minibatch⌉",
-        (np.array([count]), np.array([visits.per_epoch])),
-    )
-    compared = compare(name, "rows", where, [entry("steps")], *flat, 0.0)
+    name, pairs = "steps of an epoch = ⌈rows / minibatch⌉", {"steps": (count, visits.per_epoch)}
+    compared = compare_numbers(name, "rows", where, pairs)
     yield from told_of([compared], diagnoses=(why,))
 
 
