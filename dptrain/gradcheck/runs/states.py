@@ -228,7 +228,7 @@ class Misnumbered(InlineEngine):
         super()._update(step - self._begun.rows + self._begun.rates, gradient)
 
 
-def went_on_wrongly(
+def wrong_continuation(
     job: Job, state: State, first: int, last: int, found: Arrays | None, states: States
 ) -> list[Diagnosis]:
     """Return what explains the state that a resumed run has come to, if anything does.

@@ -22,7 +22,7 @@ from dptrain.gradcheck.distributed import Way
 from dptrain.gradcheck.report import Failure, explained
 from dptrain.gradcheck.runs.carried_out import Leg, Watcher, carry_out, evaluated, left
 from dptrain.gradcheck.runs.course import Course, Small, small
-from dptrain.gradcheck.runs.kept import (
+from dptrain.gradcheck.runs.on_disk import (
     EDGE,
     Explain,
     Record,
@@ -32,14 +32,14 @@ from dptrain.gradcheck.runs.kept import (
     check_progress,
     check_records,
     first_wrong,
-    read_kept,
+    read_checkpoint,
     read_records,
 )
 from dptrain.gradcheck.runs.states import (
     OTHER_STEP,
     Arrays,
     arrays_of,
-    went_on_wrongly,
+    wrong_continuation,
     wrong_state,
 )
 from dptrain.gradcheck.verdict import Verdict
@@ -206,12 +206,12 @@ class Run:
             yield Moment(file, name, f"{self.name}, {leg.way}, {name}", step, step)
 
     def _checkpoint(self, moment: Moment, explain: Explain) -> Told:
-        kept = read_kept(moment.file)
-        return check_checkpoint(self._course, kept, moment.step, moment.where, explain)
+        saved = read_checkpoint(moment.file)
+        return check_checkpoint(self._course, saved, moment.step, moment.where, explain)
 
     def _progress(self, moment: Moment) -> Told:
-        kept = read_kept(moment.file)
-        return check_progress(self._course, kept, moment.step, moment.judged, moment.where)
+        saved = read_checkpoint(moment.file)
+        return check_progress(self._course, saved, moment.step, moment.judged, moment.where)
 
     def _beginning(self, leg: Leg, stopped: int, done: Watcher) -> tuple[Comparison, Explain]:
         """Compare after how many steps a leg begins with those after which it should."""
@@ -241,11 +241,11 @@ class Run:
     def _about_leg(self, before: Moment | None, moment: Moment) -> list[Diagnosis]:
         """Return why a checkpoint is wrong, although the one before it was right and read back."""
         course = self._course
-        found, kind = read_kept(moment.file).arrays(course.job), "run-differs"
+        found, kind = read_checkpoint(moment.file).arrays(course.job), "run-differs"
         what = "The run is another before any checkpoint is read"
         if before is not None:
             of = (course.state(before.step), before.step, moment.step, found, course.states)
-            if known := went_on_wrongly(course.job, *of):
+            if known := wrong_continuation(course.job, *of):
                 return known
             kind = "resumed-elsewhere"
             what = f"The run that was resumed after step {before.step} went another way"
@@ -257,7 +257,7 @@ class Run:
         return why
 
     def _about_best(self, moment: Moment) -> list[Diagnosis]:
-        found = read_kept(moment.file).arrays(self._course.job)
+        found = read_checkpoint(moment.file).arrays(self._course.job)
         why = self._wrong(moment, found, f"In the {moment.what},")
         return [replace(w, kind="best-not-kept") if w.kind == OTHER_STEP else w for w in why]
 
@@ -282,7 +282,7 @@ class Run:
             if before is not None and isinstance(error, NonFiniteError):
                 last = next((each for each in course.scores if each > before.step), END)
                 of = (course.state(before.step), before.step, last, None, course.states)
-                why = went_on_wrongly(course.job, *of)
+                why = wrong_continuation(course.job, *of)
             return [*why, Diagnosis("run-ended", f"{what}.", 0.0)]
 
         name, where = "runs come to their end", f"{self.name}, {leg.way}"

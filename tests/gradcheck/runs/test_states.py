@@ -11,7 +11,7 @@ from dptrain.errors import NonFiniteError
 from dptrain.exchange.engine import State
 from dptrain.exchange.inline import InlineEngine
 from dptrain.gradcheck.distributed import copied
-from dptrain.gradcheck.runs.states import arrays_of, went_on_wrongly, wrong_state
+from dptrain.gradcheck.runs.states import arrays_of, wrong_continuation, wrong_state
 from tests.exchange.build import Data
 from tests.gradcheck.build import data as data
 from tests.gradcheck.test_continuity import case
@@ -147,6 +147,6 @@ def test_what_a_run_goes_on_with_is_named(
     with contextlib.suppress(NonFiniteError):
         list(engine.train(3 + rows, 5 + rows, lambda: False, 1))
         found = arrays_of(t.job, engine.state())
-    (why,) = went_on_wrongly(t.job, t.kept[3], 3, 5, found, t.states)
+    (why,) = wrong_continuation(t.job, t.kept[3], 3, 5, found, t.states)
     assert (why.kind, why.residual) == (kind, 0)
     assert text in why.sentence

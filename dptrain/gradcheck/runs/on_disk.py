@@ -45,7 +45,7 @@ _DTYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2"}
 _SLOT = "optimizer/"
 
 
-class Kept(NamedTuple):
+class Saved(NamedTuple):
     """A checkpoint: tensors as they stand in the file, and what the metadata say about them."""
 
     tensors: dict[str, Array]
@@ -66,7 +66,7 @@ class Kept(NamedTuple):
         return found
 
 
-def read_kept(file: Path) -> Kept:
+def read_checkpoint(file: Path) -> Saved:
     """Read a checkpoint."""
     data = file.read_bytes()
     begin = 8 + int.from_bytes(data[:8], "little")
@@ -77,7 +77,7 @@ def read_kept(file: Path) -> Kept:
         low, high = each["data_offsets"]
         values = np.frombuffer(data[begin + low : begin + high], _DTYPES[each["dtype"]])
         tensors[name] = values.reshape(each["shape"])
-    return Kept(tensors, about)
+    return Saved(tensors, about)
 
 
 def read_records(file: Path) -> list[Record]:
@@ -86,13 +86,13 @@ def read_records(file: Path) -> list[Record]:
 
 
 def check_checkpoint(
-    course: Course, kept: Kept, step: int, where: str, about_state: Explain
+    course: Course, saved: Saved, step: int, where: str, about_state: Explain
 ) -> Told:
     """Compare experiment, state, counts and digest of a checkpoint with those after some steps.
 
     ``about_state`` tells why weights or optimizer state are wrong.
     """
-    job, found, about = course.job, kept.arrays(course.job), kept.about
+    job, found, about = course.job, saved.arrays(course.job), saved.about
     begun = plain(job.experiment)
     recorded = parse_toml(about["experiment"], "a checkpoint")["experiment"]
     changed = [
@@ -116,7 +116,7 @@ def check_checkpoint(
     yield _pages(name, where, {page: about["digest"]}, right, DIGEST, known)
 
 
-def check_progress(course: Course, kept: Kept, step: int, judged: int, where: str) -> Told:
+def check_progress(course: Course, saved: Saved, step: int, judged: int, where: str) -> Told:
     """Compare what a checkpoint says of the scores so far, and what is read back of that.
 
     It was written after ``step`` steps, the last evaluation was after ``judged``, or 0 for none.
@@ -124,7 +124,7 @@ def check_progress(course: Course, kept: Kept, step: int, judged: int, where: st
     best_step, best = course.best(judged)
     wanted = {"evaluated": judged, "best_step": best_step, "waited": course.waited(judged)}
     right = _of(step, {**wanted, **({"best": best, "improved": best} if judged else {})})
-    told = kept.about["progress"]
+    told = saved.about["progress"]
     name = "progress in checkpoints = the run's"
     yield _pages(name, where, _of(step, told), right, PROGRESS)
     name, read = "progress read back = the run's", _of(step, Progress.of(step, told).plain())
