@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from dptrain.arithmetic.shards import assign
 from dptrain.exchange.rank import Rank, Share
 from dptrain.experiment.job import Job
-from dptrain.gradcheck.diagnosis import Diagnosis, Mistake, likeliest, weighed
+from dptrain.gradcheck.diagnosis import Diagnosis, Mistake, likeliest, safely, weighed
 from dptrain.gradcheck.hypotheses.orders import (
     UNKNOWN,
     Sighting,
@@ -164,7 +164,7 @@ def diagnose_rows(
     ]
     workers = found[0].workers
     rows = [*_visited(visits, workers, shards), *_ranks(workers, shards)]
-    rows += [*_inputs(stored), *_targets(visits), *_fitted(whole, stored)]
+    rows += [*_inputs(stored), *_targets(visits), *safely(_fitted(whole, stored))]
     told = weighed(rows, lambda recipe: wrong(recipe) / beyond)
     if not any((t & ~x).any() for t, x in zip(targets, inputs, strict=True)):
         residual = min(1.0, unknown / beyond)

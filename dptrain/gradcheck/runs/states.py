@@ -20,7 +20,7 @@ from dptrain.exchange.engine import State, StepsDone, Stop
 from dptrain.exchange.inline import InlineEngine
 from dptrain.experiment.job import Job
 from dptrain.gradcheck.comparison import Comparison, compare
-from dptrain.gradcheck.diagnosis import EXPLAINS, Diagnosis, Mistake, ranked, weighed
+from dptrain.gradcheck.diagnosis import EXPLAINS, Diagnosis, Mistake, ranked, safely, weighed
 from dptrain.gradcheck.reference.bounded import narrowed
 from dptrain.nn.network import Tensor
 
@@ -191,7 +191,7 @@ def wrong_state(
 def _best(rows: Iterable[Mistake[T]], left: Callable[[T], float]) -> list[Diagnosis]:
     """Return the first that explains everything, or else the one that explains most, if enough."""
     best: list[Diagnosis] = []
-    for row in rows:
+    for row in safely(rows):
         best = ranked([*best, *weighed([row], left)])[:1]
         if not best[0].residual:
             break
