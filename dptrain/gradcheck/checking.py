@@ -34,8 +34,8 @@ from dptrain.gradcheck.runs.resume import check_resume
 from dptrain.gradcheck.runs.whole import check_runs
 from dptrain.gradcheck.statistics import check_statistics, diagnose_statistics
 from dptrain.gradcheck.subject import STEPS, UPDATES, Dtype, Subject, is_own
+from dptrain.gradcheck.updates.fits import checked_rates
 from dptrain.gradcheck.updates.one_step import check_updates, diagnose_updates
-from dptrain.gradcheck.updates.schedule_slips import checked_rates
 from dptrain.gradcheck.verdict import Verdict
 from dptrain.gradcheck.watcher import Telling, Watcher
 from dptrain.launch.local import WORKER, Program

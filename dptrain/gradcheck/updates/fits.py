@@ -1,218 +1,405 @@
-"""Numbers fitted to a wrong update: the learning rate of each step, and factors of each tensor.
+"""A run that was seen, and numbers fitted to it: one, one for each step, or one for each tensor.
 
-A fit gives a mistake (`Slip`) with the numbers that were found in it. Whether it explains what was
-seen is decided as for every other mistake.
+A number that is found is named by what of the experiment it is, and gives a recipe like every other
+mistake; whether that explains what was seen is decided likewise.
 """
 
+import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dptrain.experiment.job import Job
-from dptrain.gradcheck.updates.constants import SAME, constant, named_factor
-from dptrain.gradcheck.updates.optimizers import decouples
-from dptrain.gradcheck.updates.penalty_slips import Stages
-from dptrain.gradcheck.updates.rates import learning_rate
-from dptrain.gradcheck.updates.schedule_slips import explained
-from dptrain.gradcheck.updates.textbook import (
-    BY_THE_BOOK,
-    Given,
-    Predicted,
-    Slip,
-    Textbook,
-    is_weight,
+from dptrain.gradcheck.comparison import Comparison
+from dptrain.gradcheck.diagnosis import Diagnosis, Mistake
+from dptrain.gradcheck.distributed import Step, Way
+from dptrain.gradcheck.report import Failure
+from dptrain.gradcheck.subject import Subject
+from dptrain.gradcheck.updates.mistakes import Known, Partials
+from dptrain.gradcheck.updates.optimizers import Rule, rule_of
+from dptrain.gradcheck.updates.rates import (
+    Rates,
+    check_rates,
+    chosen_steps,
+    scaled,
+    schedule_of,
+    values_of,
+    wrong_schedules,
 )
+from dptrain.gradcheck.updates.textbook import Predicted, Recipe, Textbook, recipe_of, spread
 from dptrain.nn.network import Tensor
+from dptrain.optim.rules import RULES
 
 Array = NDArray[Any]
+Make = Callable[[Array], Recipe]  # of a number for each element
 
+# The run arranges the formulas otherwise: it keeps its state in another scale, moves constants into
+# one factor, and so rounds at other places, up to twice as often. Its error and the textbook's own
+# (in float64, of the same size) each lie within the bound times two.
+FACTOR = 4.0
+# Factors that agree to so much are the same; a fit to a float32 run is less certain than this
+# where little of the change depends on the factor.
+SAME = 1e-3
 # Factors that are so close to each other, or to 0 or 1, are taken for equal.
 CLOSE = 0.01
+# What differs from 1 by less is 1.
+EXACTLY = 1e-6
 # Tensors that a sentence names one by one.
 NAMED = 4
-# Bounds of rounding within which a change may lie.
-ROUNDING = 4.0
-# Steps of Newton's method; the first is exact where the rule is linear in its gradient.
+# Steps of Newton's method; the first is exact where the change is linear in the number.
 ROUNDS = 6
 # No penalty is so many times what it should be; numbers that are garbage are.
 ABSURD = 1e6
 # Values of t beyond the last step that a bias correction may go by.
 COUNTED = 8
+# What a schedule must explain of the deviation to be named; rates from a float32 run are known to
+# about 1e-4 of it.
+EXPLAINS = 0.02
+# Steps that the constant of a schedule is fitted to.
+FEW = 200
+# Of a search for one number: values at first, then halvings by the golden section.
+GRID, SECTIONS = 19, 40
+GOLDEN = (math.sqrt(5) - 1) / 2
 
 
 @dataclass(frozen=True)
-class Seen:
-    """What was seen of a run.
+class Course:
+    """What was seen of a run, with what each step was given.
 
     Attributes:
-        job: settled.
-        workers: the world size.
-        numbers: of the steps.
-        weights: before each, flat ``(size,)``.
-        changes: of them in each.
-        predict: what the steps do with a mistake.
+        job: of the run.
+        workers: of the run.
+        steps: one behind the other.
+        gradients: reduced, one for each step, flat ``(size,)``.
+        slots: the optimizer's state before the first step; None where it was new.
+        partials: every rank's part of each step's gradient, as far as they are known.
     """
 
     job: Job
     workers: int
-    numbers: Sequence[int]
-    weights: Sequence[Array]
-    changes: Sequence[Array]
-    predict: Callable[[Slip], Sequence[Predicted]]
+    steps: Sequence[Step]
+    gradients: Sequence[Array]
+    slots: Sequence[Array] | None
+    partials: Partials
 
-    def values(self, slip: Slip = BY_THE_BOOK) -> Array:
-        """Return predicted changes, ``(steps, size)``."""
-        return np.array([each.change.value for each in self.predict(slip)])
+    @cached_property
+    def book(self) -> Recipe:
+        """How the steps should be computed."""
+        return recipe_of(self.job)
 
+    @cached_property
+    def right(self) -> list[Predicted]:
+        """What the steps do by the book, with bounds."""
+        return self.predicted(self.book, bounds=True)
+
+    @cached_property
+    def numbers(self) -> list[int]:
+        """Of the steps."""
+        return [each.number for each in self.steps]
+
+    @cached_property
+    def changes(self) -> Array:
+        """How the weights changed, ``(steps, size)``."""
+        pairs = ((s.after.parameters, s.before.parameters) for s in self.steps)
+        return np.array([np.subtract(after, before, dtype=float) for after, before in pairs])
+
+    @cached_property
+    def states(self) -> list[dict[str, Array]]:
+        """The run's optimizer state after each step, in the published scale."""
+        scales = rule_of(self.job).scales.items()
+        return [
+            {
+                name: np.asarray(slot, float) * scale
+                for (name, scale), slot in zip(scales, each.after.slots, strict=True)
+            }
+            for each in self.steps
+        ]
+
+    @cached_property
     def certainty(self) -> Array:
-        """Return one over the tolerance of each change, ``(steps, size)``."""
-        errors = np.array([each.change.error for each in self.predict(BY_THE_BOOK)], float)
-        with np.errstate(divide="ignore", over="ignore"):
-            found = 1 / errors
+        """One over the tolerance of each change, ``(steps, size)``; 0 where nothing is known."""
+        with np.errstate(all="ignore"):
+            found = 1 / (FACTOR * np.array([each.change.error for each in self.right], float))
         return np.where(np.isfinite(found), found, 0.0)
 
-    def first_wrong(self) -> int:
-        """Return the first step whose changes are not the book's, or one behind the last."""
-        with np.errstate(all="ignore"):
-            off = np.abs(self.values() - self.changes) * self.certainty()
-        wrong = (~(off <= ROUNDING)).any(axis=1)
-        return next(
-            (n for n, w in zip(self.numbers, wrong, strict=True) if w), self.numbers[-1] + 1
-        )
-
-    @property
+    @cached_property
     def tensors(self) -> list[Tensor]:
         """All of them."""
         return list(self.job.network.all_tensors())
 
+    def predicted(self, recipe: Recipe, *, bounds: bool = False) -> list[Predicted]:
+        """Return what the steps do by a recipe."""
+        textbook = Textbook(self.job, recipe, self.slots, bounds=bounds)
+        with np.errstate(all="ignore"):
+            return [
+                textbook.step(step.number, step.before.parameters, gradient)
+                for step, gradient in zip(self.steps, self.gradients, strict=True)
+            ]
 
-def fits(seen: Seen) -> Iterator[Slip]:
-    """Yield what numbers fitted to a run come to; each only if it is not the book's."""
-    with np.errstate(all="ignore"):
-        yield from _rates(seen)
-        yield from _tensor_rates(seen)
-        yield from _penalties(seen)
-        yield from _averages(seen)
-        yield from _counted(seen)
+    def values(self, recipe: Recipe) -> Array:
+        """Return how the weights change by a recipe, ``(steps, size)``."""
+        return np.array([each.change.value for each in self.predicted(recipe)])
+
+    def off(self, recipe: Recipe) -> Array:
+        """Return by how many tolerances that is not what was seen, ``(steps, size)``."""
+        with np.errstate(all="ignore"):
+            return np.nan_to_num((self.values(recipe) - self.changes) * self.certainty, nan=np.inf)
+
+    def fitted(self, recipe: Recipe, *which: Any) -> float:
+        """Return by which factor changes by a recipe fit best, in some steps and elements."""
+        with np.errstate(all="ignore"):
+            return _fitted(*(each[which] for each in (self.changes, self.values(recipe), self.certainty)))
 
 
-def fitted(found: Array, wanted: Array, certainty: Array) -> float:
+def _fitted(found: Array, wanted: Array, certainty: Array) -> float:
     """Return by which factor the wanted fits best, NaN where nothing is known."""
-    a, b = found * certainty, wanted * certainty
+    a, b = (found * certainty).ravel(), (wanted * certainty).ravel()
     known = np.isfinite(a) & np.isfinite(b)
     a, b = a[known], b[known]
     square = float(b @ b)
-    return float(a @ b) / square if square > 0 else np.nan
+    return float(a @ b) / square if square > 0 else math.nan
 
 
-def _rates(seen: Seen) -> Iterator[Slip]:
+def named_factor(job: Job, workers: int, factor: float) -> str:
+    """Return a factor in words: "0.333333 times what it should be (= 1 / 3 workers)"."""
+    name = constant(job, workers, factor)
+    return f"{factor:.6g} times what it should be" + (f" (= {name})" if name else "")
+
+
+def constant(job: Job, workers: int, factor: float) -> str:
+    """Return which constant of an experiment a factor is, or ``""``."""
+    e = job.experiment
+    known = {f"{workers} workers": float(workers)}
+    for name, letter in (("momentum", "μ"), ("decay", "decay"), ("beta1", "β₁"), ("beta2", "β₂")):
+        value = e.coefficient(name)
+        rest = 1 - value if value else 0.0
+        known |= {letter: value, f"(1 - {letter})": rest, f"√(1 - {letter})": math.sqrt(rest)}
+    known |= {
+        "the learning rate": e.lr,
+        "the learning rate squared": e.lr**2,
+        "λ / l1": e.weight_decay / e.l1 if e.l1 else 0.0,
+        "λ": e.weight_decay,
+        "l1": e.l1,
+        "the limit of clipping": e.clip_norm or 0.0,
+        "the workers squared": float(workers**2),
+        f"the {job.batch_size} rows of a minibatch": float(job.batch_size),
+        f"the {job.shards} shards": float(job.shards),
+        f"the {job.steps_per_epoch} steps of an epoch": float(job.steps_per_epoch),
+        "the training rows": float(len(job.dataset.train)),
+    }
+    for name, value in known.items():
+        if value and value != 1:
+            if math.isclose(factor, value, rel_tol=SAME):
+                return name
+            if math.isclose(factor, 1 / value, rel_tol=SAME):
+                return f"1 / {name}"
+    return ""
+
+
+def lowest(score: Callable[[float], float], low: float, high: float) -> float:
+    """Return the value that scores lowest, by a grid and then by the golden section."""
+    best = min(np.linspace(low, high, GRID).tolist(), key=score)
+    width = (high - low) / (GRID - 1)
+    a, b = max(low, best - width), min(high, best + width)
+    left, right = b - GOLDEN * (b - a), a + GOLDEN * (b - a)
+    at_left, at_right = score(left), score(right)
+    for _ in range(SECTIONS):
+        if at_left <= at_right:
+            b, right, at_right = right, left, at_left
+            left = b - GOLDEN * (b - a)
+            at_left = score(left)
+        else:
+            a, left, at_left = left, right, at_right
+            right = a + GOLDEN * (b - a)
+            at_right = score(right)
+    return (a + b) / 2
+
+
+def fits(run: Course) -> Iterator[Known]:
+    """Yield what numbers fitted to a run come to; each only if it is not the book's."""
+    with np.errstate(all="ignore"):
+        yield from _rates(run)
+        yield from _by_tensor(run)
+        yield from _counts(run)
+
+
+def _rates(run: Course) -> Iterator[Known]:
     """Yield the learning rates that the steps go by, if they are not those of the book."""
-    job = seen.job
-    trained = Textbook(job).trained
-    along = seen.values(Slip(rates=lambda _: 1.0))[:, trained]
-    certainty = seen.certainty()[:, trained]
-    rates = np.array(
-        [
-            fitted(seen.changes[i][trained], *pair)
-            for i, pair in enumerate(zip(along, certainty, strict=True))
-        ]
-    )
-    book = np.array([float(learning_rate(job, n).value) for n in seen.numbers])
+    along = replace(run.book, rates=lambda _: 1.0)
+    known = run.book.trained
+    values = run.values(along)
+    rates = np.array([
+        _fitted(*(each[i, known] for each in (run.changes, values, run.certainty)))
+        for i in range(len(run.steps))
+    ])  # fmt: skip
+    book = values_of(run.book.rates, run.numbers)
     if np.allclose(rates, book, rtol=1e-9, atol=0, equal_nan=True):
         return
-    why, schedule = explained(job, seen.workers, seen.numbers, rates)
-    found = dict(zip(seen.numbers, np.where(np.isfinite(rates), rates, book), strict=True))
-    yield Slip(why.kind, why.sentence, rates=schedule or (lambda n: float(found[n])))
+    why, schedule = explained(run.job, run.workers, run.numbers, rates)
+    found = dict(zip(run.numbers, np.where(np.isfinite(rates), rates, book).tolist(), strict=True))
+    yield Mistake(why.kind, why.sentence, replace(run.book, rates=schedule or found.__getitem__))
 
 
-def _tensor_rates(seen: Seen) -> Iterator[Slip]:
-    """Yield factors of the learning rate that go by tensor."""
-    book, changes, certainty = seen.values(), np.array(seen.changes), seen.certainty()
-    own = [t for t in seen.tensors if t.trained]
-    factors = [
-        fitted(*(each[:, t.start : t.stop].ravel() for each in (changes, book, certainty)))
-        for t in own
-    ]
-    wrong = [
-        (t, f) for t, f in zip(own, factors, strict=True) if np.isfinite(f) and abs(f - 1) > 1e-6
-    ]
-    if not wrong or np.ptp([f for f in factors if np.isfinite(f)]) <= CLOSE * max(
-        map(abs, factors)
-    ):
+def explained(
+    job: Job, workers: int, numbers: Sequence[int], rates: Array
+) -> tuple[Diagnosis, Rates | None]:
+    """Return what is wrong with rates that are not the book's, and the schedule that has them.
+
+    Args:
+        job: settled.
+        workers: the world size.
+        numbers: of the steps.
+        rates: as they were found, NaN where nothing is known.
+    """
+    known = np.isfinite(rates)
+    steps = [n for n, each in zip(numbers, known, strict=True) if each]
+    found, right = rates[known], schedule_of(job)
+    book = values_of(right, steps)
+    scale = float(np.linalg.norm(found - book))
+    rows = [*wrong_schedules(job, workers), *_constant_of_schedule(job, steps, found)]
+    whole: list[Mistake[Rates]] = [Mistake("lr-factor", "", right)]
+    corrected = [*_corrected(job, right), *rows]
+    for tried, free in ((rows, False), (whole, True), (corrected, True)):
+        best, left, factor = _closest(tried, steps, found, scale, free=free)
+        if left <= EXPLAINS:
+            times = f"{named_factor(job, workers, factor)}"
+            sentence = best.sentence or f"The learning rate is {times} in every step."
+            if best.sentence and abs(factor - 1) > EXPLAINS:
+                sentence += f" And it is {times}."
+            rate = scaled(best.change, factor) if free else best.change
+            return Diagnosis(best.kind, sentence, left), rate
+    off = np.flatnonzero(np.abs(found - book) > EXACTLY * np.abs(book).max(initial=0))
+    each = [f"{found[i]:.6g} instead of {book[i]:.6g} in step {steps[i] + 1}" for i in off[:NAMED]]
+    what = "the learning rate"
+    if job.experiment.clip_norm is not None and job.experiment.optimizer == "sgd":
+        what = "the learning rate, or this times the factor of clipping,"
+    wrong = f"The step's length is wrong in {len(off)} of {len(steps)} steps: {what} is "
+    return Diagnosis("schedule", f"{wrong}{', '.join(each)}.", 0.0), None
+
+
+def _closest(
+    rows: Sequence[Mistake[Rates]], steps: Sequence[int], found: Array, scale: float, *, free: bool
+) -> tuple[Mistake[Rates], float, float]:
+    """Return what leaves the least of some rates, what it leaves, and its factor."""
+    best, least, by = rows[0], 1.0, 1.0
+    for each in rows:
+        values = values_of(each.change, steps)
+        with np.errstate(all="ignore"):
+            factor = float(found @ values / (values @ values)) if free else 1.0
+            left = float(np.linalg.norm(found - factor * values)) / scale if scale else 1.0
+        if math.isfinite(left) and round(left, 6) < least:
+            best, least, by = each, round(left, 6), factor
+    return best, least, by
+
+
+def _constant_of_schedule(
+    job: Job, steps: Sequence[int], found: Array
+) -> Iterator[Mistake[Rates]]:
+    """Yield the book's schedule with the length, or the factor of a period, that fits best."""
+    book = schedule_of(job)
+    some = np.unique(np.linspace(0, len(steps) - 1, min(FEW, len(steps))).astype(int))
+    if book.kind == "constant" or not len(some):
         return
-    spread = np.ones(seen.job.network.size)
-    for t, f in wrong:
-        spread[t.start : t.stop] = f
-    each = [
-        f"{t.name} is updated by {named_factor(seen.job, seen.workers, f)}"
-        for t, f in wrong[:NAMED]
-    ]
-    yield Slip("tensor-rate", f"{_joined(each, len(wrong))}.", factors=spread)
+    few, numbers, long = found[some], [steps[i] for i in some], book.kind == "cosine"
+    name = "length" if long else "rate"
+
+    def score(value: float) -> float:
+        rates = values_of(replace(book, **{name: value}), numbers)
+        return float(np.linalg.norm(few - rates))
+
+    if long:
+        value = 10 ** lowest(lambda z: score(10**z), 0.0, math.log10(10 * book.length))
+        sentence = f"The cosine's length is {value:.6g} steps, not {book.length:g}."
+    else:
+        value = lowest(score, 1e-6, 2.0)
+        sentence = f"The factor of the decay is {value:.6g}, not {book.rate:g}."
+    kind = "cosine-length" if long else "decay-rate"
+    yield Mistake(kind, sentence, replace(book, **{name: value}))
 
 
-def _penalties(seen: Seen) -> Iterator[Slip]:
-    e = seen.job.experiment
-    by, size = Stages(seen.job), seen.job.network.size
-    decay, l1 = e.weight_decay, e.l1
+def _corrected(job: Job, right: Rates) -> Iterator[Mistake[Rates]]:
+    """Yield rates that lack, or have once more, what Adam's bias correction makes of them."""
+    a, b = rule_of(job).corrects, rule_of(job).corrects2
+    for letter, beta, power in (("β₁", a, 1.0), ("β₂", b, 0.5), ("β₂", b, 1.0)):
+        name = f"√(1 - {letter}ᵗ)" if power == 0.5 else f"1 - {letter}ᵗ"
+        for by, what in ((-power, "divided"), (power, "multiplied")):
+            if beta is not None:
+                yield Mistake(
+                    "adam-correction",
+                    f"The step is {what} by {name} once more.",
+                    lambda n, beta=beta, by=by: right(n) * (1 - beta ** (n + 1)) ** by,
+                )
 
-    def decoupled(factors: Array) -> Slip:
-        return Slip(decays=factors)
 
-    def coupled(factors: Array) -> Slip:
-        def prepares(given: Given) -> Array:
-            return by.clipped(given) + by.l1(given) + factors * (decay or 1.0) * given.weights
+def _by_tensor(run: Course) -> Iterator[Known]:
+    """Yield numbers that go by tensor: of the rate, of penalties, and of running averages."""
+    book, job, e = run.book, run.job, run.job.experiment
+    ones = np.array([float(t.trained) for t in run.tensors])
+    decays = np.array([float(book.decay.often[t.start : t.stop].any()) for t in run.tensors])
+    moves = np.array([float(book.averaging[t.start : t.stop].any()) for t in run.tensors])
 
-        return Slip(prepares=prepares)
+    def penalised(which: str) -> Make:
+        penalty = getattr(book, which)
+        some = replace(penalty, coefficient=penalty.coefficient or 1.0)
+        return lambda x: replace(book, **{which: replace(some, often=x * book.trained)})
 
-    def signs(factors: Array) -> Slip:
-        def prepares(given: Given) -> Array:
-            sign = np.sign(given.weights)
-            return by.clipped(given) + by.decay(given) + factors * (l1 or 1.0) * sign
-
-        return Slip(prepares=prepares)
-
-    through = decoupled if decouples(seen.job) and decay else coupled
-    decays = np.array([t.trained and is_weight(seen.job, t) for t in seen.tensors], float)
-    for what, kind, make, coefficient in (
-        ("Weight decay", "weight-decay", through, decay),
-        ("The L1 penalty", "l1", signs, l1),
+    factors = _newton(run, lambda x: replace(book, factors=x), ones)
+    if factors is not None and np.ptp(own := factors[ones > 0]) > CLOSE * np.abs(own).max():
+        wrong = [
+            f"{t.name} is updated by {named_factor(job, run.workers, f)}"
+            for t, f, each in zip(run.tensors, factors, ones, strict=True)
+            if each and abs(f - 1) > EXACTLY
+        ]
+        changed = replace(book, factors=_spread(run, factors))
+        yield Mistake("tensor-rate", f"{_joined(wrong)}.", changed)
+    for what, kind, which, coefficient in (
+        ("Weight decay", "weight-decay", "decay", e.weight_decay),
+        ("The L1 penalty", "l1", "l1", e.l1),
     ):
         wanted = decays * bool(coefficient)
         # from 0 as well: where the rule divides by the gradient's size, it may not come there
         for start in (wanted, 0 * wanted)[: 1 + bool(coefficient)]:
-            factors = _newton(seen, make, start)
+            factors = _newton(run, penalised(which), start)
             if factors is None or np.abs(factors).max(initial=0) > ABSURD:
                 continue
             whole = np.round(factors)
             # a learning rate too many is a small factor, and not 0
             room = np.where(whole == 0, SAME / 10, SAME)
             factors = np.where(np.abs(factors - whole) <= room, whole, factors)
-            if np.allclose(factors, wanted, atol=1e-6, rtol=0):
-                continue
-            sentence = _penalty(seen, what, coefficient, wanted, factors)
-            made = make(_spread(seen.tensors, size, factors))
-            yield Slip(f"{kind}-factor", sentence, prepares=made.prepares, decays=made.decays)
+            if not np.allclose(factors, wanted, atol=EXACTLY, rtol=0):
+                sentence = _penalty(run, what, coefficient, wanted, factors)
+                changed = penalised(which)(_spread(run, factors))
+                yield Mistake(f"{kind}-factor", sentence, changed)
+    taken = _newton(run, lambda x: replace(book, averaging=x * book.averaging), moves)
+    if taken is not None and not np.allclose(taken, moves, atol=1e-5, rtol=0):
+        rates = [float(book.averaging[t.start]) for t in run.tensors]
+        wrong = [
+            f"{t.name} becomes {1 - f * r:.4g} of itself and {f * r:.4g} of the minibatch's"
+            for t, f, r in zip(run.tensors, taken, rates, strict=True)
+            if r and abs(f - 1) > CLOSE
+        ]
+        right = ", ".join(sorted({f"{1 - r:.4g} and {r:.4g}" for r in rates if r}))
+        sentence = f"Running averages are mixed wrong: {_joined(wrong)}, instead of {right}."
+        changed = replace(book, averaging=_spread(run, taken) * book.averaging)
+        yield Mistake("average-momentum", sentence, changed)
 
 
-def _newton(seen: Seen, make: Callable[[Array], Slip], start: Array) -> Array | None:
-    """Return the factor of each tensor that fits best, from some; None where it runs away."""
-    changes, certainty, size = np.array(seen.changes), seen.certainty(), seen.job.network.size
+def _newton(run: Course, make: Make, start: Array) -> Array | None:
+    """Return the number of each tensor that fits best, from some; None where it runs away."""
     factors = start.copy()
     for _ in range(ROUNDS):
-        now = seen.values(make(_spread(seen.tensors, size, factors)))
+        now = run.values(make(_spread(run, factors)))
         delta = 1e-3 * np.maximum(np.abs(factors), 1)
-        slope = seen.values(make(_spread(seen.tensors, size, factors + delta))) - now
+        slope = run.values(make(_spread(run, factors + delta))) - now
         before = factors.copy()
-        for i, t in enumerate(seen.tensors):
-            if t.trained:
-                own = (
-                    each[:, t.start : t.stop].ravel() for each in (changes - now, slope, certainty)
-                )
-                step = fitted(*own)
-                factors[i] += delta[i] * step if np.isfinite(step) else 0.0
+        for i, t in enumerate(run.tensors):
+            own = (each[:, t.start : t.stop] for each in (run.changes - now, slope, run.certainty))
+            step = _fitted(*own)
+            factors[i] += delta[i] * step if np.isfinite(step) else 0.0
         if not np.isfinite(factors).all():
             return None
         if np.allclose(factors, before, rtol=1e-9, atol=1e-12):
@@ -220,105 +407,119 @@ def _newton(seen: Seen, make: Callable[[Array], Slip], start: Array) -> Array | 
     return factors
 
 
-def _spread(tensors: Sequence[Tensor], size: int, factors: Array) -> Array:
-    found = np.zeros(size)
-    for tensor, factor in zip(tensors, factors, strict=True):
-        if tensor.trained:
-            found[tensor.start : tensor.stop] = factor
-    return found
+def _spread(run: Course, factors: Array) -> Array:
+    found = zip(run.tensors, factors, strict=True)
+    by_name = {tensor.name: float(factor) for tensor, factor in found}
+    return spread(run.tensors, run.job.network.size, lambda t: by_name[t.name])
 
 
-def _penalty(seen: Seen, what: str, coefficient: float, wanted: Array, factors: Array) -> str:
+def _penalty(run: Course, what: str, coefficient: float, wanted: Array, factors: Array) -> str:
     """Return what the factors of a penalty come to."""
-    job, workers = seen.job, seen.workers
     if not coefficient:
         size = np.median(factors[np.abs(factors) > 1e-9])
         return (
             f"{what} is applied, with a coefficient of about {size:.3g}, where there is to be none."
         )
-    own = factors[wanted > 0]
-    if len(own) and np.ptp(own) <= CLOSE * np.abs(own).max() and _all_close(factors[wanted == 0]):
-        return f"{what} is {named_factor(job, workers, float(np.mean(own)))}."
+    own, others = factors[wanted > 0], np.abs(factors[wanted == 0])
+    if len(own) and np.ptp(own) <= CLOSE * np.abs(own).max() and (others <= CLOSE).all():
+        return f"{what} is {named_factor(run.job, run.workers, float(np.mean(own)))}."
+
+    def said(right: float, factor: float) -> str:
+        if abs(factor) <= CLOSE:
+            return "is not decayed"
+        known = constant(run.job, run.workers, factor)
+        often = "" if abs(factor - 1) <= CLOSE else f" {factor:.4g} times"
+        often += f" (= {known})" if known and often else ""
+        return f"is decayed{often}" + ("" if right else ", and should not be")
+
     wrong = [
-        _decayed(job, workers, t.name, w, f)
-        for t, w, f in zip(seen.tensors, wanted, factors, strict=True)
+        f"{t.name} {said(w, f)}"
+        for t, w, f in zip(run.tensors, wanted, factors, strict=True)
         if abs(f - w) > CLOSE
     ]
-    return f"{what} is wrong: {_joined(wrong[:NAMED], len(wrong))}."
+    return f"{what} is wrong: {_joined(wrong)}."
 
 
-def _all_close(factors: Array) -> bool:
-    return bool((np.abs(factors) <= CLOSE).all())
+def _joined(parts: Sequence[str]) -> str:
+    more = f", and {len(parts) - NAMED} more" if len(parts) > NAMED else ""
+    return "; ".join(parts[:NAMED]) + more
 
 
-def _decayed(job: Job, workers: int, name: str, wanted: float, factor: float) -> str:
-    if abs(factor) <= CLOSE:
-        return f"{name} is not decayed"
-    if abs(factor - 1) <= CLOSE:
-        return f"{name} is decayed, and should not be"
-    known = constant(job, workers, factor)
-    often = f"{factor:.4g} times" + (f" (= {known})" if known else "")
-    return f"{name} is decayed {often}" + ("" if wanted else ", and should not be")
-
-
-def _joined(parts: Sequence[str], count: int) -> str:
-    more = f", and {count - len(parts)} more" if count > len(parts) else ""
-    return "; ".join(parts) + more
-
-
-def _averages(seen: Seen) -> Iterator[Slip]:
-    """Yield what running averages keep and take, if it is not what they should."""
-    book = Textbook(seen.job).averages
-    if not book.any():
-        return
-    everything = np.ones(len(book))
-    new = np.array(seen.weights) + seen.values(Slip(mixes=(0 * everything, everything)))
-    old = np.array(seen.weights)
-    kept, taken = 1 - book, book.copy()
-    wrong, rates = [], set()
-    for t in seen.tensors:
-        rate = book[t.start]
-        if not rate:
-            continue
-        own = slice(t.start, t.stop)
-        columns = np.stack([old[:, own].ravel(), new[:, own].ravel()], axis=1)
-        after = (old + np.array(seen.changes))[:, own].ravel()
-        if not np.isfinite(columns).all() or not np.isfinite(after).all():
-            continue
-        a, b = np.linalg.lstsq(columns, after, rcond=None)[0]
-        if abs(a + rate - 1) > 1e-5 or abs(b - rate) > 1e-5:
-            kept[own], taken[own] = a, b
-            rates.add(f"{1 - rate:.4g} and {rate:.4g}")
-            wrong.append(f"{t.name} becomes {a:.4g} of itself and {b:.4g} of the minibatch's")
-    if wrong:
-        some = _joined(wrong[:NAMED], len(wrong))
-        yield Slip(
-            "average-momentum",
-            f"Running averages are mixed wrong: {some}, instead of {', '.join(sorted(rates))}.",
-            mixes=(kept, taken),
-        )
-
-
-def _counted(seen: Seen) -> Iterator[Slip]:
+def _counts(run: Course) -> Iterator[Known]:
     """Yield the t of Adam's bias correction that each step goes by, if it is not the book's."""
-    if seen.job.experiment.optimizer not in ("adam", "adamw"):
+    if run.book.rule.corrects is None:
         return
-    trained = Textbook(seen.job).trained
-    certainty = seen.certainty()[:, trained]
-    changes = np.array(seen.changes)[:, trained]
-    tried = range(1, max(seen.numbers) + COUNTED)
-    left = []
-    for t in tried:
-        off = (seen.values(Slip(counts=lambda _, t=t: t))[:, trained] - changes) * certainty  # type: ignore[misc]
-        left.append(np.nan_to_num(np.square(off), nan=np.inf).sum(axis=1))
+    tried = range(1, max(run.numbers) + COUNTED)
+    own = run.book.trained
+    left = [
+        np.square(run.off(replace(run.book, count=lambda _, t=t: t))[:, own]).sum(axis=1)
+        for t in tried
+    ]
     found = [tried[int(i)] for i in np.argmin(left, axis=0)]
-    if found == [n + 1 for n in seen.numbers]:
-        return
-    counts = dict(zip(seen.numbers, found, strict=True))
-    listed = ", ".join(map(str, found))
-    what = f"The bias correction's step t is {listed} in steps {_steps(seen.numbers)}."
-    yield Slip("adam-step", what, counts=lambda n: counts[n])
+    if found != [n + 1 for n in run.numbers]:
+        counts = dict(zip(run.numbers, found, strict=True))
+        listed, steps = (", ".join(map(str, each)) for each in (found, [n + 1 for n in run.numbers]))
+        what = f"The bias correction's step t is {listed} in steps {steps}."
+        yield Mistake("adam-step", what, replace(run.book, count=counts.__getitem__))
 
 
-def _steps(numbers: Sequence[int]) -> str:
-    return ", ".join(str(n + 1) for n in numbers)
+def settings(run: Course) -> Iterator[Known]:
+    """Yield the rule with another value of each of its settings, the one that explains most."""
+    job, e, rule = run.job, run.job.experiment, run.book.rule
+    first, second = (x if x > "~" else f"The {x}" for x in rule.letters)
+    what = "velocity" if rule.moment == "velocity" else "first moment" if rule.squares else "mean"
+    open_ones: list[tuple[str, str, float, Callable[[float], Rule]]] = []
+    if rule.moment and not rule.signed:
+        kept = f"{first}, where the {what} keeps it,"
+        of_m = rule.of_m == rule.kept
+
+        def moment(x: float) -> Rule:
+            mixed = replace(rule, kept=x, of_m=x if of_m else rule.of_m)
+            return mixed if rule.corrects is None else replace(mixed, taken=1 - x, corrects=x)
+
+        open_ones.append(("momentum" if what == "velocity" else "beta1", first, rule.kept, moment))
+        open_ones.append(("beta1", kept, rule.kept, lambda x: replace(rule, kept=x)))
+    if rule.squares and rule.kept2 != 1:
+        name = "beta2" if rule.moment else "decay"
+        kept = f"{second}, where the {'second moment' if rule.moment else 'mean of squares'} keeps it,"
+        corrects = rule.corrects2 is not None
+        open_ones.append((name, second, rule.kept2, lambda x: replace(
+            rule, kept2=x, taken2=1 - x, corrects2=x if corrects else None)))  # fmt: skip
+        open_ones.append((name, kept, rule.kept2, lambda x: replace(rule, kept2=x)))
+    if rule.squares:
+        open_ones.append(("epsilon", "ε", rule.epsilon, lambda x: replace(rule, epsilon=x)))
+    for name, letter, right, make in open_ones:
+        known = {float(getattr(RULES[e.optimizer](), name, right)): ", the default"}
+        for other in ("lr", "momentum", "decay", "beta1", "beta2", "epsilon", "weight_decay"):
+            value = e.coefficient(other)
+            if other != name and value and (name == "epsilon" or value < 1):
+                known.setdefault(value, f", the value of {other}")
+        part = (lambda z: 10**z) if name == "epsilon" else (lambda z: 1 - 10**z)
+
+        def score(z: float, of: Callable[[float], float] = part, make: Any = make) -> float:
+            return float(np.linalg.norm(run.off(replace(run.book, rule=make(of(z))))))
+
+        value = part(lowest(score, *((-16.0, 1.0) if name == "epsilon" else (-6.0, 0.0))))
+        if not math.isclose(value, right, rel_tol=EXACTLY):
+            known.setdefault(value, "")
+        for value, which in known.items():
+            sentence = f"{letter} is {value:.6g}{which}, not {right:g} as the experiment has it."
+            if value != right:
+                changed = replace(run.book, rule=make(value))
+                yield Mistake(f"setting-{name}", sentence, changed)
+
+
+def checked_rates(
+    subject: Subject, ways: Sequence[Way]
+) -> Iterator[tuple[Comparison, Callable[[], Failure]]]:
+    """Compare the learning rate of every step of the experiment as it was given with the book's."""
+    job, workers = subject.whole_job(), max((way.workers for way in ways), default=1)
+    found = check_rates(job)
+    yield found, lambda: Failure(found, diagnose_rates(job, workers))
+
+
+def diagnose_rates(job: Job, workers: int) -> list[Diagnosis]:
+    """Return what is wrong with the schedule that a job's updater goes by."""
+    numbers = chosen_steps(job)
+    found = values_of(job.updater.schedule, numbers)
+    return [explained(job, workers, numbers, found)[0]]

@@ -6,19 +6,25 @@ of the experiment as it was given, which costs nothing.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dptrain.experiment.job import Job
+from dptrain.experiment.settle import DECAY_RATES
 from dptrain.gradcheck.comparison import Comparison, compare, entry
-from dptrain.gradcheck.reference.bounded import FUNCTION, Bounded
-from dptrain.gradcheck.updates.numbers import DOUBLE
+from dptrain.gradcheck.diagnosis import Mistake
+from dptrain.gradcheck.reference.bounded import FUNCTION, UNITS, Bounded
+from dptrain.optim.rules import RULES
 
 Array = NDArray[Any]
+Rates = Callable[[int], float]
+Row = tuple[str, str, dict[str, Any]]  # a kind, a sentence, and what is otherwise
 
+DOUBLE = UNITS["float64"]
 # Steps that are compared one by one; of longer experiments these at the beginning, around the end
 # of the warm-up and at the end of the run, and as many evenly chosen.
 STEPS, ENDS = 10_000, 500
@@ -28,6 +34,83 @@ TINY = float(np.finfo(float).smallest_subnormal)
 FACTOR = 4.0
 
 
+@dataclass(frozen=True)
+class Schedule:
+    """The learning rate by step, with all constants and pieces open.
+
+    The warm-up rises in equal parts to the base, and the schedule counts from its end.
+
+    Attributes:
+        kind: a name of `KINDS`.
+        base: the rate at the end of the warm-up.
+        warmup: its steps.
+        rate: factor of a period.
+        every: steps of a period.
+        length: steps of the cosine.
+        taken_off: steps that the schedule begins after.
+        lead: steps that it is ahead.
+        rise: the part of the base in the warm-up, of step and warm-up.
+        periods: what is made of the periods that have passed.
+        wave: the factor, of the part of the length.
+        power: the factor, of rate and periods.
+        restarts: steps after which all begins anew.
+        holds: steps in which the rate stays as it is.
+        first: the step that it is for all steps before.
+    """
+
+    kind: str
+    base: float
+    warmup: int
+    rate: float
+    every: float
+    length: float
+    taken_off: int
+    lead: int = 0
+    rise: Callable[[int, int], float] = lambda s, n: 1 - (n - s) / (n + 1)
+    periods: Callable[[float], float] | None = None
+    wave: Callable[[float], float] = lambda x: math.cos(math.pi / 2 * min(1.0, x)) ** 2
+    power: Callable[[float, float], float] = lambda rate, k: math.exp(k * math.log(rate))
+    restarts: int | None = None
+    holds: int = 1
+    first: int | None = None
+
+    def __call__(self, step: int) -> float:
+        """Return the learning rate of a step."""
+        step = step if self.restarts is None else step % self.restarts
+        step = (step + self.lead) // self.holds * self.holds
+        step = step if self.first is None else max(step, self.first)
+        if step < self.warmup:
+            return self.base * self.rise(step, self.warmup)
+        return self.base * KINDS[self.kind][1](self, step - self.taken_off)
+
+    def decayed(self, past: int, whole: Callable[[float], float]) -> float:
+        """Return the power of the rate, by the periods that have passed, whole or in part."""
+        return self.power(self.rate, (self.periods or whole)(past / self.every))
+
+
+# What each schedule is called, and its factor after so many steps.
+KINDS: dict[str, tuple[str, Callable[[Schedule, int], float]]] = {
+    "constant": ("a constant rate", lambda *_: 1.0),
+    "step": ("a step schedule", lambda s, past: s.decayed(past, math.floor)),
+    "exponential": ("an exponential one", lambda s, past: s.decayed(past, float)),
+    "cosine": ("a cosine", lambda s, past: s.wave(past / s.length)),
+}
+
+
+def schedule_of(job: Job) -> Schedule:
+    """Return the job's schedule as it should be."""
+    e = job.experiment
+    return Schedule(
+        kind=e.schedule,
+        base=e.lr,
+        warmup=e.warmup,
+        rate=e.decay_rate or 1.0,
+        every=e.decay_every or epoch_length(job),
+        length=max(1, run_length(job) - e.warmup),
+        taken_off=e.warmup,
+    )
+
+
 def epoch_length(job: Job) -> int:
     """Return the steps of an epoch, of which the last may have fewer rows."""
     return math.ceil(len(job.dataset.train) / job.batch_size)
@@ -35,36 +118,24 @@ def epoch_length(job: Job) -> int:
 
 def run_length(job: Job) -> int:
     """Return the steps of a whole run."""
-    e = job.experiment
-    return e.total_steps(epoch_length(job))
+    return job.experiment.total_steps(epoch_length(job))
 
 
 def learning_rate(job: Job, step: int) -> Bounded:
-    """Return the learning rate of a step, in double precision.
+    """Return the learning rate of a step, in double precision."""
+    return bounded_rate(schedule_of(job), step)
 
-    The warm-up rises in equal parts to the base, and the schedule counts from its end. The half
-    cosine is ``cos²(π x / 2)``, the exponential ``exp(x ln rate)``.
-    """
-    e = job.experiment
-    base, past = e.lr, step - e.warmup
-    if past < 0:
-        value = base - base * (e.warmup - step) / (e.warmup + 1)
-    elif e.schedule == "cosine":
-        length = max(1, run_length(job) - e.warmup)
-        value = base * math.cos(math.pi / 2 * min(1.0, past / length)) ** 2
-    elif e.schedule == "constant":
-        value = base
-    elif e.schedule not in ("step", "exponential"):
-        raise NotImplementedError(e.schedule)
-    else:
-        periods = past / (e.decay_every or epoch_length(job))
-        periods = math.floor(periods) if e.schedule == "step" else periods
-        value = base * math.exp(periods * math.log(e.decay_rate or 1.0))
-        # the error of the exponent becomes a relative one of the power
-        exponent = abs(periods * math.log(e.decay_rate or 1.0))
-        error = value * FUNCTION * DOUBLE * (2 + exponent) + FUNCTION * TINY
-        return Bounded(np.array(value), np.array(error), DOUBLE)
-    return Bounded(np.array(value), np.array(base * FUNCTION * DOUBLE), DOUBLE)
+
+def bounded_rate(rates: Rates, step: int) -> Bounded:
+    """Return a learning rate; of a schedule's rate the rounding is bounded."""
+    value, error = float(rates(step)), 0.0
+    if isinstance(rates, Schedule):
+        error = rates.base * FUNCTION * DOUBLE
+        if step >= rates.warmup and rates.kind in DECAY_RATES:
+            # the error of the exponent becomes a relative one of the power
+            exponent = abs(math.log(value / rates.base)) if value > 0 else 0.0
+            error = value * FUNCTION * DOUBLE * (2 + exponent) + FUNCTION * TINY
+    return Bounded(np.array(value), np.array(error), DOUBLE)
 
 
 def chosen_steps(job: Job) -> list[int]:
@@ -78,24 +149,195 @@ def chosen_steps(job: Job) -> list[int]:
     return sorted(ends.union(evenly))
 
 
-def used_rates(job: Job, numbers: Sequence[int]) -> Array:
-    """Return the learning rates that the job's updater goes by."""
-    return np.array([float(job.updater.schedule(number)) for number in numbers])
-
-
 def check_rates(job: Job) -> Comparison:
     """Compare the schedule that the job's updater goes by with the book's, step by step."""
     numbers = chosen_steps(job)
-    wanted = [learning_rate(job, number) for number in numbers]
-    tolerance = np.array([FACTOR * float(_error(each)) for each in wanted])
+    book = schedule_of(job)
+    wanted = [bounded_rate(book, number) for number in numbers]
+    tolerance = FACTOR * np.array([each.error for each in wanted], float)
     tensor = entry("learning rate", (len(numbers),))
-    found = used_rates(job, numbers)
     values = np.array([float(each.value) for each in wanted])
     name = "learning rate = schedule by the book"
     where = f"{run_length(job):,} steps of the whole experiment"
+    found = values_of(job.updater.schedule, numbers)
     return compare(name, "update", where, [tensor], found, values, tolerance)
 
 
-def _error(rate: Bounded) -> Any:
-    assert rate.error is not None
-    return rate.error
+def values_of(rates: Rates, steps: Sequence[int]) -> Array:
+    """Return the rates of steps, NaN where they cannot be computed."""
+    found = np.full(len(steps), math.nan)
+    for i, step in enumerate(steps):
+        try:
+            found[i] = rates(step)
+        except (OverflowError, ZeroDivisionError, ValueError, TypeError):
+            continue
+    return found
+
+
+def scaled(rates: Rates, factor: float) -> Rates:
+    """Return a schedule with another factor."""
+    return lambda step: factor * rates(step)
+
+def wrong_schedules(job: Job, workers: int) -> Iterator[Mistake[Rates]]:
+    """Yield the schedules that a job could have by mistake, the likelier first."""
+    book, e = schedule_of(job), job.experiment
+    if workers > 1:
+        times = f"multiplied by the {workers} workers"
+        for factor, kind, what in (
+            (workers, "lr-multiplied", times),
+            (workers**2, "lr-multiplied", f"{times}, twice"),
+            (1 / workers, "lr-divided", f"divided by the {workers} workers"),
+        ):
+            yield Mistake(kind, f"The learning rate is {what}.", scaled(book, factor))
+    after = "The base is missing from the learning rate after the warm-up: it is the factor alone."
+    alone = lambda step: book(step) / (1 if step < book.warmup else book.base)  # noqa: E731
+    yield Mistake("lr-missing", after, alone)
+    yield Mistake("ascends", "The weights move up the gradient, not down.", scaled(book, -1))
+    period, default = epoch_length(job), RULES[e.optimizer].default_lr
+    rows = [*_shifted(job, book)]
+    rows += _waves() if book.kind == "cosine" else ()
+    rows += _decays(book) if book.kind in DECAY_RATES else ()
+    rows += _constants(job, book)
+    for kind, (what, _) in KINDS.items():
+        for rate in sorted({DECAY_RATES.get(kind, 1.0), book.rate}) if kind != book.kind else ():
+            sentence = f"The schedule is {what}, not {KINDS[book.kind][0]}."
+            rows.append(("schedule-kind", sentence, {"kind": kind, "rate": rate}))
+    flat = "There is no schedule: the rate is that of its base."
+    rows += [
+        ("schedule-kind", flat, {"kind": "constant", "warmup": 0}),
+        ("lr-default", f"The learning rate is {default}, the optimizer's default, not the one that "
+         "is given.", {"base": default}),
+        ("schedule-restarts", "The schedule begins anew with every epoch.", {"restarts": period}),
+        ("schedule-holds", "The schedule moves on only where an epoch begins, not with every step.",
+         {"holds": period}),
+    ]  # fmt: skip
+    for kind, sentence, changes in rows:
+        changed = replace(book, **changes)
+        if changed != book:
+            yield Mistake(kind, sentence, changed)
+
+
+def _shifted(job: Job, book: Schedule) -> Iterator[Row]:
+    for lead in (1, -1, 2, -2):
+        off = "one step" if abs(lead) == 1 else "two steps"
+        sentence = f"The schedule is {off} {'ahead' if lead > 0 else 'behind'}."
+        yield "schedule-shifted", sentence, {"lead": lead}
+        yield "schedule-shifted", sentence, {"lead": lead, "first": 0}
+    n, total = book.warmup, run_length(job)
+    if not n:
+        return
+    from_0 = "The schedule counts from step 0, not from the end of the warm-up"
+    one = "The schedule counts from one step too {}, not from the end of the warm-up."
+    off, none = "warm-up-not-subtracted", "There is no warm-up, and the schedule begins at once."
+    twice = "The warm-up is taken off the schedule's steps twice."
+    whole: dict[str, Any] = {"taken_off": 0, "length": max(1, total)}
+    yield off, f"{from_0}.", {"taken_off": 0}
+    yield off, f"{from_0}, and over the whole run.", whole
+    yield off, one.format("early"), {"taken_off": n - 1}
+    yield off, one.format("late"), {"taken_off": n + 1}
+    yield off, twice, {"taken_off": 2 * n}
+    yield "warm-up-missing", none, {"warmup": 0, "taken_off": 0}
+    yield "warm-up-missing", none, {"warmup": 0, **whole}
+    flat = "There is no warm-up: its steps have the whole rate."
+    yield "warm-up-missing", flat, {"rise": lambda *_: 1.0}
+    rises: list[tuple[str, Callable[[int, int], float]]] = [
+        ("the warm-up begins at 0: it rises by s / (warm-up + 1)", lambda s, n: s / (n + 1)),
+        ("the warm-up begins at 0: it rises by s / warm-up", lambda s, n: s / n),
+        ("the warm-up rises by (s + 1) / warm-up, so its last step has the whole rate",
+         lambda s, n: (s + 1) / n),
+        ("the warm-up rises with the square of the steps", lambda s, n: ((s + 1) / (n + 1)) ** 2),
+        ("the warm-up rises with the root of the steps", lambda s, n: ((s + 1) / (n + 1)) ** 0.5),
+        ("the warm-up falls: it is upside down", lambda s, n: 1 - s / (n + 1)),
+        ("the rate does not rise in the warm-up: it is 0 until its end", lambda *_: 0.0),
+    ]  # fmt: skip
+    for what, rise in rises:
+        yield "warm-up", f"The learning rate is wrong in the warm-up: {what}.", {"rise": rise}
+
+
+def _constants(job: Job, book: Schedule) -> Iterator[Row]:
+    """Yield what the constants of the schedule can be by mistake."""
+    total, period, n = run_length(job), epoch_length(job), book.warmup
+    steps: dict[str, Callable[[float], float]] = {
+        "one step too many": lambda x: x + 1,
+        "one step too few": lambda x: x - 1,
+        "twice what it should be": lambda x: 2 * x,
+        "half what it should be": lambda x: x / 2,
+        "all steps of the run": lambda _: total,
+        "the steps of an epoch": lambda _: period,
+        "the steps of an epoch without the warm-up": lambda _: period - n,
+        "the epochs of the run, not its steps": lambda _: total / period,
+        "the run's steps and the warm-up's": lambda _: total + n,
+        "the warm-up's steps": lambda _: n,
+        "counted in epochs, not in steps": lambda x: x * period,
+        "a single step": lambda _: 1,
+    }
+    for what, of in steps.items():
+        if n:
+            length = int(of(n))
+            yield "warm-up", f"The warm-up is {what}.", {"warmup": length, "taken_off": length}
+            yield "warm-up", f"The warm-up is {what}.", {"warmup": length}
+        if book.kind == "cosine" and of(book.length) > 0:
+            length_is = f"The cosine's length is {what}."
+            yield "cosine-length", length_is, {"length": max(1, of(book.length))}
+        if book.kind in DECAY_RATES and of(book.every) > 0:
+            yield "schedule-every", f"The period of the decay is {what}.", {"every": of(book.every)}
+    for what, rate in {
+        f"{DECAY_RATES.get(book.kind)}, the default": DECAY_RATES.get(book.kind, 1.0),
+        **{f"{rate}, the default of a schedule": rate for rate in DECAY_RATES.values()},
+        "1 - decay_rate": 1 - book.rate,
+        "the square of decay_rate": book.rate**2,
+        "the root of decay_rate": book.rate**0.5,
+        "1 / decay_rate": 1 / book.rate,
+    }.items():
+        if book.kind in DECAY_RATES:
+            yield "decay-rate", f"The factor of the decay is {what}.", {"rate": rate}
+
+
+def _waves() -> Iterator[Row]:
+    pi, cos = math.pi, math.cos
+    waves: list[tuple[str, Callable[[float], float]]] = [
+        ("begins again behind its end", lambda x: (1 + cos(pi * x)) / 2),
+        ("makes a whole turn, not a half one", lambda x: (1 + cos(2 * pi * min(1, x))) / 2),
+        ("makes a quarter of a turn: cos(π x / 2)", lambda x: cos(pi / 2 * min(1, x))),
+        ("is not moved to between 0 and 1: cos(π x)", lambda x: cos(pi * min(1, x))),
+        ("rises, and does not fall", lambda x: (1 - cos(pi * min(1, x))) / 2),
+        ("is not halved: 1 + cos(π x)", lambda x: 1 + cos(pi * min(1, x))),
+        ("lacks π: (1 + cos x) / 2", lambda x: (1 + cos(min(1, x))) / 2),
+        ("is a sine", lambda x: (1 + math.sin(pi * min(1, x))) / 2),
+        ("is a straight line", lambda x: 1 - min(1, x)),
+        ("is squared", lambda x: ((1 + cos(pi * min(1, x))) / 2) ** 2),
+    ]
+    for what, wave in waves:
+        yield "cosine", f"The cosine {what}.", {"wave": wave}
+
+
+def _decays(book: Schedule) -> Iterator[Row]:
+    step = book.kind == "step"
+    parts = "goes by parts of periods, as the exponential one"
+    whole = "goes by whole periods, as the step schedule"
+    counts: list[tuple[str, str, Callable[[float], float]]] = [
+        ("schedule-floor", parts if step else whole, float if step else math.floor),
+        ("schedule-floor", "counts periods from their middle: rounded, not cut", round),
+        ("schedule-floor", "counts a period when it begins, not when it is over", math.ceil),
+        ("schedule-period", "is a whole period ahead", lambda x: math.floor(x) + 1),
+        ("schedule-period", "is a whole period ahead", lambda x: x + 1),
+        ("schedule-period", "is a whole period behind", lambda x: max(0, math.floor(x) - 1)),
+        ("schedule-period", "stops after one period", lambda x: min(1, math.floor(x))),
+        ("schedule-period", "counts every period twice", lambda x: 2 * math.floor(x)),
+        ("schedule-period", "counts every period twice", lambda x: 2 * x),
+    ]
+    for kind, what, periods in counts:
+        yield kind, f"The decay of the learning rate {what}.", {"periods": periods}
+    for lead, what in ((1, "one step early"), (-1, "one step late")):
+        moved = {"taken_off": book.taken_off - lead}
+        yield "schedule-shifted", f"The learning rate decays {what}.", moved
+    powers: list[tuple[str, Callable[[float, float], float]]] = [
+        ("exp(-decay_rate · periods)", lambda rate, k: math.exp(-rate * k)),
+        ("1 / (1 + decay_rate · periods)", lambda rate, k: 1 / (1 + rate * k)),
+        ("decay_rate · periods", lambda rate, k: rate * k),
+        ("1 - decay_rate · periods", lambda rate, k: 1 - rate * k),
+        ("decay_rate, however many periods there were", lambda rate, k: rate if k else 1.0),
+        ("periods to the power of decay_rate", lambda rate, k: k**rate),
+    ]
+    for what, power in powers:
+        yield "decay-formula", f"The learning rate decays by {what}.", {"power": power}
