@@ -41,13 +41,13 @@ BLURRED = 1e-3
 
 
 class Read(NamedTuple):
-    """A step, with the gradient that was read off.
+    """The gradient that an optimizer was given in a step, as it was read off.
 
     Attributes:
-        given: that it should have been.
-        found: as it came to the penalties, flat ``(size,)``; 0 for what is not trained.
+        given: what the step should have been given.
+        found: the gradient, as it came to the penalties, ``(size,)``; 0 for what is not trained.
         room: how far rounding can have moved it, likewise.
-        right: factor of clipping.
+        right: by what the gradient should be multiplied.
     """
 
     given: Given
@@ -72,49 +72,33 @@ class Read(NamedTuple):
                 return math.nan, math.inf
             return float(a @ b) / square, float(np.abs(a) @ (room * weight)) / square
 
-    def squares(self, areas: Sequence[Area]) -> Array:
-        """Return the squared norm of the gradient in each of some areas."""
-        g = self.given.gradient
-        return np.array([float(np.sum(g[a.start : a.stop] ** 2)) for a in areas])
-
 
 def read(run: Course, at: int) -> Read:
     """Return the gradient that the optimizer was given in the step of this place."""
-    step, book = run.steps[at], run.book
-    rule, unit = book.rule, UNITS[run.job.dtype.name]
-    names = rule.scales
+    step, book, unit = run.steps[at], run.book, UNITS[run.job.dtype.name]
     before, after = (np.asarray(s.parameters, float) for s in (step.before, step.after))
-    old = {
-        name: np.asarray(slot, float) * scale
-        for (name, scale), slot in zip(names.items(), step.before.slots, strict=True)
-    }
-    new = run.states[at]
-
-    def taken(name: str, kept: float, share: float) -> tuple[Array, Array]:
-        """Return what a moment took in, and the size of what that is the difference of."""
-        rest = kept * old[name]
-        return (new[name] - rest) / share, (np.abs(new[name]) + np.abs(rest)) / share
-
+    names, old, new = book.rule.scales, run.state(step.before), run.state(step.after)
+    moment = book.rule.moment or "squares"
+    kept, taken = book.rule.kept, book.rule.taken
+    if moment == "squares":
+        kept, taken = book.rule.kept2, book.rule.taken2
     with np.errstate(all="ignore"):
-        if rule.moment:
-            found, size = taken(rule.moment, rule.kept, rule.taken)
-        elif rule.squares:
-            square, size = taken("squares", rule.kept2, rule.taken2)
-            root = np.sqrt(np.maximum(square, 0))
+        if not names:
+            old, new = {moment: -before}, {moment: -after}
+            kept, taken = 1.0, book.rates(step.number)
+        found = (new[moment] - kept * old[moment]) / taken
+        size = (np.abs(new[moment]) + np.abs(kept * old[moment])) / abs(taken)
+        if moment in names and moment == "squares":
+            root = np.sqrt(np.maximum(found, 0))
             # of what is far smaller than what it is read off, only the order of magnitude is known
             size = size / np.maximum(root, np.sqrt(unit * size) + 1e-300)
             found = np.sign(before - after) * root
-        else:
-            rate = book.rates(step.number)
-            found = (before - after) / rate
-            size = (np.abs(before) + np.abs(after)) / abs(rate)
-    g, zeros = np.asarray(run.gradients[at], float), np.zeros(len(before))
+    g = np.asarray(run.gradients[at], float)
     given = Given(step.number, before, np.where(book.trained, g, 0.0), g)
-    penalty = zeros + book.l1.gradient(given) + book.decay.gradient(given)
-    room = READ * unit * (size + np.abs(penalty))
+    penalty = book.l1.gradient(given) + book.decay.gradient(given)
+    room = np.where(book.trained, READ * unit * (size + np.abs(penalty)), 0.0)
     right = factor_of(norm_of(given.gradient), book.limit)
-    found, room = (np.where(book.trained, each, 0.0) for each in (found - penalty, room))
-    return Read(given, found, room, right)
+    return Read(given, np.where(book.trained, found - penalty, 0.0), room, right)
 
 
 def factors(run: Course, areas: Sequence[Area], slices: Sequence[Area]) -> Iterator[Known]:
@@ -211,70 +195,29 @@ def _norms(
     run: Course, seen: Sequence[Read], slices: Sequence[Area]
 ) -> Iterator[tuple[str, str, float]]:
     """Yield norms that a mistake could use, squared, the likelier first."""
-    now, given = seen[-1], seen[-1].given
-    total = norm_of(given.gradient) ** 2
+    given = seen[-1].given
+    g, old = given.gradient, seen[-2].given.gradient if len(seen) > 1 else None
+    what, size = "is clipped by", len(g)
     for kind, words, norm in wrong_norms(run.job, run.book, run.workers, run.partials):
-        yield kind, f"is clipped by {words}", norm(given) ** 2
-    averages = np.where(run.book.trained, 0.0, given.whole)
-    for n in range(1, len(slices)) if averages.any() else ():
-        for own in combinations(slices, n):
-            more = sum(float(np.sum(averages[s.start : s.stop] ** 2)) for s in own)
-            what = f"is clipped by a norm in which the running averages in {_listed(own)} count"
-            yield NORM, what, total + more
-    old = seen[-2] if len(seen) > 1 else None
-    if 1 < len(slices) <= FEW:
-        yield from _groups(now, old, slices)
-    size = len(given.gradient)
+        yield kind, f"{what} {words}", norm(given) ** 2
     cuts = [(k, min(k + NORM_CHUNK, size)) for k in range(0, size, NORM_CHUNK)]
     chunks = [Area(f"elements {a} to {b - 1}", a, b) for a, b in cuts]
     tensors = [Area(t.name, t.start, t.stop) for t in run.tensors if t.trained]
-    for areas in (chunks, tensors, list(slices)):
-        if len(areas) > 1:
-            yield from _without(now, areas, total)
+    for areas in (list(slices), chunks, tensors):
+        own = np.array([float(np.sum(g[a.start : a.stop] ** 2)) for a in areas])
+        late = [0.0 if old is None else float(np.sum(old[a.start : a.stop] ** 2)) for a in areas]
+        ways = [(NORM, "lacks {}", -own), (NORM, "has {} twice", own)]
+        if old is not None:
+            ways.insert(1, (RACE, "has {} as of the step before", np.array(late) - own))
+        for n in range(1, len(areas) if len(areas) <= FEW else 3):
+            for some, (kind, words, more) in product(combinations(range(len(areas)), n), ways):
+                names = words.format(_listed([areas[i] for i in some]))
+                square = norm_of(g) ** 2 + float(more[list(some)].sum())
+                yield kind, f"{what} a norm that {names}", square
     if old is not None:
-        yield RACE, "is clipped by the norm of the step before", norm_of(old.given.gradient) ** 2
+        yield RACE, f"{what} the norm of the step before", norm_of(old) ** 2
     for rank, part in enumerate(run.partials.get(given.number, ())):
-        yield NORM, f"is clipped by the norm of rank {rank}'s part, not of the sum", float(part @ part)
-
-
-def _groups(
-    now: Read, old: Read | None, slices: Sequence[Area]
-) -> Iterator[tuple[str, str, float]]:
-    """Of each slice, the norm of this step, or of the one before, or none counts."""
-    new = now.squares(slices)
-    parts = np.stack([new, 0 * new, new if old is None else old.squares(slices)])
-    ages = range(2 if old is None else 3)
-    for chosen in sorted(product(ages, repeat=len(new)), key=lambda a: sum(x > 0 for x in a)):
-        if not any(chosen) or len(new) > FEW // 2 < sum(a > 0 for a in chosen):
-            continue
-        lacks, late = ([s for s, a in zip(slices, chosen, strict=True) if a == x] for x in (1, 2))
-        said = [f"lacks {_listed(lacks)}"] * bool(lacks)
-        said += [f"has {_listed(late)} as of the step before"] * bool(late)
-        square = float(parts[list(chosen), range(len(new))].sum())
-        yield RACE if late else NORM, f"is clipped by a norm that {' and '.join(said)}", square
-
-
-def _without(
-    now: Read, areas: Sequence[Area], total: float
-) -> Iterator[tuple[str, str, float]]:
-    """Some of several areas are missing, or count twice, or stand in others' places."""
-    squares = now.squares(areas)
-    what = "is clipped by a norm that"
-    most = len(areas) - 1 if len(areas) <= FEW else 1
-    for n in range(1, most + 1):
-        for own in combinations(range(len(areas)), n):
-            part = float(squares[list(own)].sum())
-            names = _listed([areas[i] for i in own])
-            yield NORM, f"{what} lacks {names}", total - part
-            yield NORM, f"{what} has {names} twice", total + part
-    for lost, again in product(range(len(areas)), repeat=2):
-        if lost != again:
-            words = f"{what} has {areas[again].name} twice, and lacks {areas[lost].name}"
-            yield NORM, words, total - float(squares[lost]) + float(squares[again])
-    sums = np.concatenate([[0.0], np.cumsum(squares)])
-    for low, high in combinations(range(len(areas) + 1), 2) if len(areas) > FEW else ():
-        names = f"{areas[low].name} to {areas[high - 1].name}"
-        yield NORM, f"{what} lacks {names}", total - float(sums[high] - sums[low])
+        yield NORM, f"{what} the norm of rank {rank}'s part, not of the sum", norm_of(part) ** 2
 
 
 def _listed(areas: Sequence[Area]) -> str:

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dptrain.exchange.engine import State
 from dptrain.experiment.job import Job
 from dptrain.gradcheck.comparison import Comparison
 from dptrain.gradcheck.diagnosis import Diagnosis, Mistake
@@ -20,7 +21,8 @@ from dptrain.gradcheck.distributed import Step, Way
 from dptrain.gradcheck.report import Failure
 from dptrain.gradcheck.subject import Subject
 from dptrain.gradcheck.updates.mistakes import Known, Partials
-from dptrain.gradcheck.updates.optimizers import Rule, rule_of
+from dptrain.gradcheck.updates.numbers import EXACTLY, SAME, constant, named_factor
+from dptrain.gradcheck.updates.optimizers import Rule, constants_of, rule_of
 from dptrain.gradcheck.updates.rates import (
     Rates,
     check_rates,
@@ -30,9 +32,9 @@ from dptrain.gradcheck.updates.rates import (
     values_of,
     wrong_schedules,
 )
+from dptrain.gradcheck.updates.rates import constants_of as schedule_constants
 from dptrain.gradcheck.updates.textbook import Predicted, Recipe, Textbook, recipe_of, spread
 from dptrain.nn.network import Tensor
-from dptrain.optim.rules import RULES
 
 Array = NDArray[Any]
 Make = Callable[[Array], Recipe]  # of a number for each element
@@ -41,13 +43,8 @@ Make = Callable[[Array], Recipe]  # of a number for each element
 # one factor, and so rounds at other places, up to twice as often. Its error and the textbook's own
 # (in float64, of the same size) each lie within the bound times two.
 FACTOR = 4.0
-# Factors that agree to so much are the same; a fit to a float32 run is less certain than this
-# where little of the change depends on the factor.
-SAME = 1e-3
 # Factors that are so close to each other, or to 0 or 1, are taken for equal.
 CLOSE = 0.01
-# What differs from 1 by less is 1.
-EXACTLY = 1e-6
 # Tensors that a sentence names one by one.
 NAMED = 4
 # Steps of Newton's method; the first is exact where the change is linear in the number.
@@ -61,9 +58,6 @@ COUNTED = 8
 EXPLAINS = 0.02
 # Steps that the constant of a schedule is fitted to.
 FEW = 200
-# Of a search for one number: values at first, then halvings by the golden section.
-GRID, SECTIONS = 19, 40
-GOLDEN = (math.sqrt(5) - 1) / 2
 
 
 @dataclass(frozen=True)
@@ -107,17 +101,11 @@ class Course:
         pairs = ((s.after.parameters, s.before.parameters) for s in self.steps)
         return np.array([np.subtract(after, before, dtype=float) for after, before in pairs])
 
-    @cached_property
-    def states(self) -> list[dict[str, Array]]:
-        """The run's optimizer state after each step, in the published scale."""
+    def state(self, found: State) -> dict[str, Array]:
+        """Return an optimizer's state by name, in the published scale."""
         scales = rule_of(self.job).scales.items()
-        return [
-            {
-                name: np.asarray(slot, float) * scale
-                for (name, scale), slot in zip(scales, each.after.slots, strict=True)
-            }
-            for each in self.steps
-        ]
+        pairs = zip(scales, found.slots, strict=True)
+        return {name: np.asarray(slot, float) * scale for (name, scale), slot in pairs}
 
     @cached_property
     def certainty(self) -> Array:
@@ -164,61 +152,6 @@ def _fitted(found: Array, wanted: Array, certainty: Array) -> float:
     return float(a @ b) / square if square > 0 else math.nan
 
 
-def named_factor(job: Job, workers: int, factor: float) -> str:
-    """Return a factor in words: "0.333333 times what it should be (= 1 / 3 workers)"."""
-    name = constant(job, workers, factor)
-    return f"{factor:.6g} times what it should be" + (f" (= {name})" if name else "")
-
-
-def constant(job: Job, workers: int, factor: float) -> str:
-    """Return which constant of an experiment a factor is, or ``""``."""
-    e = job.experiment
-    known = {f"{workers} workers": float(workers)}
-    for name, letter in (("momentum", "μ"), ("decay", "decay"), ("beta1", "β₁"), ("beta2", "β₂")):
-        value = e.coefficient(name)
-        rest = 1 - value if value else 0.0
-        known |= {letter: value, f"(1 - {letter})": rest, f"√(1 - {letter})": math.sqrt(rest)}
-    known |= {
-        "the learning rate": e.lr,
-        "the learning rate squared": e.lr**2,
-        "λ / l1": e.weight_decay / e.l1 if e.l1 else 0.0,
-        "λ": e.weight_decay,
-        "l1": e.l1,
-        "the limit of clipping": e.clip_norm or 0.0,
-        "the workers squared": float(workers**2),
-        f"the {job.batch_size} rows of a minibatch": float(job.batch_size),
-        f"the {job.shards} shards": float(job.shards),
-        f"the {job.steps_per_epoch} steps of an epoch": float(job.steps_per_epoch),
-        "the training rows": float(len(job.dataset.train)),
-    }
-    for name, value in known.items():
-        if value and value != 1:
-            if math.isclose(factor, value, rel_tol=SAME):
-                return name
-            if math.isclose(factor, 1 / value, rel_tol=SAME):
-                return f"1 / {name}"
-    return ""
-
-
-def lowest(score: Callable[[float], float], low: float, high: float) -> float:
-    """Return the value that scores lowest, by a grid and then by the golden section."""
-    best = min(np.linspace(low, high, GRID).tolist(), key=score)
-    width = (high - low) / (GRID - 1)
-    a, b = max(low, best - width), min(high, best + width)
-    left, right = b - GOLDEN * (b - a), a + GOLDEN * (b - a)
-    at_left, at_right = score(left), score(right)
-    for _ in range(SECTIONS):
-        if at_left <= at_right:
-            b, right, at_right = right, left, at_left
-            left = b - GOLDEN * (b - a)
-            at_left = score(left)
-        else:
-            a, left, at_left = left, right, at_right
-            right = a + GOLDEN * (b - a)
-            at_right = score(right)
-    return (a + b) / 2
-
-
 def fits(run: Course) -> Iterator[Known]:
     """Yield what numbers fitted to a run come to; each only if it is not the book's."""
     with np.errstate(all="ignore"):
@@ -260,7 +193,14 @@ def explained(
     found, right = rates[known], schedule_of(job)
     book = values_of(right, steps)
     scale = float(np.linalg.norm(found - book))
-    rows = [*wrong_schedules(job, workers), *_constant_of_schedule(job, steps, found)]
+    rows = [*wrong_schedules(job, workers)]
+    some = np.unique(np.linspace(0, len(steps) - 1, min(FEW, len(steps))).astype(int))
+    few, numbers = found[some], [steps[i] for i in some]
+
+    def score(rates: Rates) -> float:
+        return float(np.nan_to_num(np.linalg.norm(few - values_of(rates, numbers)), nan=np.inf))
+
+    rows += [each for one in schedule_constants(job) for each in one.fitted(right, score)]
     whole: list[Mistake[Rates]] = [Mistake("lr-factor", "", right)]
     corrected = [*_corrected(job, right), *rows]
     for tried, free in ((rows, False), (whole, True), (corrected, True)):
@@ -294,31 +234,6 @@ def _closest(
         if math.isfinite(left) and round(left, 6) < least:
             best, least, by = each, round(left, 6), factor
     return best, least, by
-
-
-def _constant_of_schedule(
-    job: Job, steps: Sequence[int], found: Array
-) -> Iterator[Mistake[Rates]]:
-    """Yield the book's schedule with the length, or the factor of a period, that fits best."""
-    book = schedule_of(job)
-    some = np.unique(np.linspace(0, len(steps) - 1, min(FEW, len(steps))).astype(int))
-    if book.kind == "constant" or not len(some):
-        return
-    few, numbers, long = found[some], [steps[i] for i in some], book.kind == "cosine"
-    name = "length" if long else "rate"
-
-    def score(value: float) -> float:
-        rates = values_of(replace(book, **{name: value}), numbers)
-        return float(np.linalg.norm(few - rates))
-
-    if long:
-        value = 10 ** lowest(lambda z: score(10**z), 0.0, math.log10(10 * book.length))
-        sentence = f"The cosine's length is {value:.6g} steps, not {book.length:g}."
-    else:
-        value = lowest(score, 1e-6, 2.0)
-        sentence = f"The factor of the decay is {value:.6g}, not {book.rate:g}."
-    kind = "cosine-length" if long else "decay-rate"
-    yield Mistake(kind, sentence, replace(book, **{name: value}))
 
 
 def _corrected(job: Job, right: Rates) -> Iterator[Mistake[Rates]]:
@@ -463,50 +378,16 @@ def _counts(run: Course) -> Iterator[Known]:
         yield Mistake("adam-step", what, replace(run.book, count=counts.__getitem__))
 
 
-def settings(run: Course) -> Iterator[Known]:
-    """Yield the rule with another value of each of its settings, the one that explains most."""
-    job, e, rule = run.job, run.job.experiment, run.book.rule
-    first, second = (x if x > "~" else f"The {x}" for x in rule.letters)
-    what = "velocity" if rule.moment == "velocity" else "first moment" if rule.squares else "mean"
-    open_ones: list[tuple[str, str, float, Callable[[float], Rule]]] = []
-    if rule.moment and not rule.signed:
-        kept = f"{first}, where the {what} keeps it,"
-        of_m = rule.of_m == rule.kept
+def constants(run: Course) -> Iterator[Known]:
+    """Yield the rule with another value of each of its numbers, the one that explains most."""
+    book = run.book
 
-        def moment(x: float) -> Rule:
-            mixed = replace(rule, kept=x, of_m=x if of_m else rule.of_m)
-            return mixed if rule.corrects is None else replace(mixed, taken=1 - x, corrects=x)
+    def score(rule: Rule) -> float:
+        return float(np.linalg.norm(run.off(replace(book, rule=rule))))
 
-        open_ones.append(("momentum" if what == "velocity" else "beta1", first, rule.kept, moment))
-        open_ones.append(("beta1", kept, rule.kept, lambda x: replace(rule, kept=x)))
-    if rule.squares and rule.kept2 != 1:
-        name = "beta2" if rule.moment else "decay"
-        kept = f"{second}, where the {'second moment' if rule.moment else 'mean of squares'} keeps it,"
-        corrects = rule.corrects2 is not None
-        open_ones.append((name, second, rule.kept2, lambda x: replace(
-            rule, kept2=x, taken2=1 - x, corrects2=x if corrects else None)))  # fmt: skip
-        open_ones.append((name, kept, rule.kept2, lambda x: replace(rule, kept2=x)))
-    if rule.squares:
-        open_ones.append(("epsilon", "ε", rule.epsilon, lambda x: replace(rule, epsilon=x)))
-    for name, letter, right, make in open_ones:
-        known = {float(getattr(RULES[e.optimizer](), name, right)): ", the default"}
-        for other in ("lr", "momentum", "decay", "beta1", "beta2", "epsilon", "weight_decay"):
-            value = e.coefficient(other)
-            if other != name and value and (name == "epsilon" or value < 1):
-                known.setdefault(value, f", the value of {other}")
-        part = (lambda z: 10**z) if name == "epsilon" else (lambda z: 1 - 10**z)
-
-        def score(z: float, of: Callable[[float], float] = part, make: Any = make) -> float:
-            return float(np.linalg.norm(run.off(replace(run.book, rule=make(of(z))))))
-
-        value = part(lowest(score, *((-16.0, 1.0) if name == "epsilon" else (-6.0, 0.0))))
-        if not math.isclose(value, right, rel_tol=EXACTLY):
-            known.setdefault(value, "")
-        for value, which in known.items():
-            sentence = f"{letter} is {value:.6g}{which}, not {right:g} as the experiment has it."
-            if value != right:
-                changed = replace(run.book, rule=make(value))
-                yield Mistake(f"setting-{name}", sentence, changed)
+    for each in constants_of(book.rule):
+        for kind, sentence, rule in each.fitted(book.rule, score):
+            yield Mistake(kind, sentence, replace(book, rule=rule))
 
 
 def checked_rates(

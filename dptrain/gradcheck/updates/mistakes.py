@@ -15,6 +15,8 @@ from dptrain.arithmetic.shards import assign, shard_sizes
 from dptrain.exchange.slices import slices
 from dptrain.experiment.job import Job
 from dptrain.gradcheck.diagnosis import Mistake
+from dptrain.gradcheck.updates import optimizers
+from dptrain.gradcheck.updates.numbers import settings_of
 from dptrain.gradcheck.updates.optimizers import Rule
 from dptrain.gradcheck.updates.rates import epoch_length, scaled
 from dptrain.gradcheck.updates.textbook import Given, Penalty, Recipe, factor_of, norm_of
@@ -25,6 +27,18 @@ Rows = Sequence[tuple[str, str, Changes]]
 Partials = dict[int, Array]
 Known = Mistake[Recipe]
 Norm = tuple[str, str, Callable[[Given], float]]  # a kind, words, and the norm
+
+
+def wrong_rules(job: Job, book: Recipe) -> Iterator[Known]:
+    """Yield what can be wrong in the job's rule."""
+    rule = book.rule
+    for kind, sentence, changes in optimizers.wrong_rules(rule):
+        changed = replace(rule, **changes)
+        if changed != rule:
+            yield Mistake(kind, sentence, replace(book, rule=changed))
+    for each in optimizers.constants_of(rule):
+        for kind, sentence, changed in each.others(rule, settings_of(job)):
+            yield Mistake(kind, sentence, replace(book, rule=changed))
 
 
 def wrong_updates(job: Job, book: Recipe, workers: int, numbers: Sequence[int]) -> Iterator[Known]:

@@ -27,15 +27,16 @@ from dptrain.gradcheck.hypotheses.areas import Area, areas, place
 from dptrain.gradcheck.hypotheses.buffers import stale_buffers, unwritten
 from dptrain.gradcheck.reference.bounded import UNITS, Bounded
 from dptrain.gradcheck.updates.factors import factors, given_gradient
-from dptrain.gradcheck.updates.fits import EXACTLY, FACTOR, Course, fits, named_factor, settings
+from dptrain.gradcheck.updates.fits import FACTOR, Course, constants, fits
 from dptrain.gradcheck.updates.mistakes import (
     Known,
     Partials,
     wrong_clipping,
     wrong_penalties,
+    wrong_rules,
     wrong_updates,
 )
-from dptrain.gradcheck.updates.optimizers import wrong_rules
+from dptrain.gradcheck.updates.numbers import EXACTLY, named_factor
 from dptrain.gradcheck.updates.rates import epoch_length, scaled
 from dptrain.gradcheck.updates.textbook import Predicted, Recipe
 from dptrain.gradcheck.verdict import Verdict
@@ -124,13 +125,11 @@ def _course(
 def _compared(run: Course, where: str) -> list[Comparison]:
     done = f"= {run.job.experiment.optimizer} by the book"
     found = []
-    for number, change, state, wanted in zip(
-        run.numbers, run.changes, run.states, run.right, strict=True
-    ):
+    for step, change, wanted in zip(run.steps, run.changes, run.right, strict=True):
+        at, state = f"{where}, step {step.number + 1}", run.state(step.after)
         pairs = [("change of the weights", change, wanted.change)]
         pairs += [(name, state[name], wanted.state[name]) for name in state]
         for name, value, book in pairs:
-            at = f"{where}, step {number + 1}"
             found.append(
                 compare(
                     f"{name} {done}", "update", at, run.tensors, value, book.value, _room(book)
@@ -169,9 +168,8 @@ class _Deviation:
         weights, state = [], []
         for i, (own, other) in enumerate(zip(run.right, wanted, strict=True)):
             weights.append(_outside(run.changes[i], own.change, other.change))
-            state.append(
-                [_outside(run.states[i][k], own.state[k], other.state[k]) for k in run.states[i]]
-            )
+            found = run.state(run.steps[i].after)
+            state.append([_outside(found[k], own.state[k], other.state[k]) for k in found])
         return np.array(weights), np.array(state).reshape(len(weights), -1, run.job.network.size)
 
 
@@ -262,7 +260,7 @@ def _searched(
         stages += [
             (FITTED, lambda: _in_parts(run, at, rows)),
             (FITTED, lambda: _with_factor(run, rows)),
-            (FITTED, lambda: _generated(settings(run))),
+            (FITTED, lambda: _generated(constants(run))),
         ]
     # a clipped gradient has a factor anyway; without clipping, rates are looked at first
     stages.insert(1 if run.job.experiment.clip_norm is not None else len(stages), read)
@@ -283,8 +281,7 @@ def _known(run: Course) -> Iterator[Iterable[Known]]:
     yield wrong_updates(job, book, run.workers, run.numbers)
     yield wrong_clipping(job, book, run.workers, run.partials)
     yield wrong_penalties(book, job.experiment.lr, run.workers)
-    rules = wrong_rules(book.rule)
-    yield (Mistake(kind, what, replace(book, rule=rule)) for kind, what, rule in rules)
+    yield wrong_rules(job, book)
 
 
 def _generated(*catalogues: Iterable[Known]) -> Iterator[Known]:

@@ -7,7 +7,7 @@ published scale, and every number carries a bound of what rounding can do to it.
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from dptrain.experiment.job import Job
 from dptrain.experiment.schema import Settled
 from dptrain.gradcheck.reference.bounded import UNITS, Bounded
+from dptrain.gradcheck.updates.numbers import Constant, rest, same
 
 Array = NDArray[Any]
 Row = tuple[str, str, dict[str, Any]]  # a kind, a sentence, and what is otherwise
@@ -196,23 +197,28 @@ def _root(h: Bounded) -> Bounded:
     return h.like(value, np.maximum(value - low, high - value) + 2 * h.unit * value)
 
 
-def _momentum(e: Settled, **more: float) -> Rule:
-    mu = e.coefficient("momentum")
-    return Rule("velocity", mu, 1.0, **{"of_m": 1.0} | more, letters=("μ", ""))
+def _squares(e: Settled, kept: float, taken: float) -> dict[str, Any]:
+    return {
+        "squares": True,
+        "kept2": kept,
+        "taken2": taken,
+        "epsilon": e.coefficient("epsilon"),
+    }
 
 
-def _squares(e: Settled, kept: float, taken: float) -> Rule:
-    epsilon, letters = e.coefficient("epsilon"), ("", "decay")
-    return Rule(
-        of_g=1.0, squares=True, kept2=kept, taken2=taken, epsilon=epsilon, letters=letters
-    )
+def _momentum(e: Settled, of_g: float, of_m: float) -> Rule:
+    return Rule("velocity", e.coefficient("momentum"), of_g=of_g, of_m=of_m, letters=("μ", ""))
+
+
+def _divided_gradient(e: Settled, kept: float, taken: float) -> Rule:
+    return Rule(of_g=1.0, letters=("", "The decay"), **_squares(e, kept, taken))
 
 
 def _adam(e: Settled, *, decoupled: bool) -> Rule:
     a, b = e.coefficient("beta1"), e.coefficient("beta2")
     return Rule(
-        "mean", a, 1 - a, of_m=1.0, squares=True, kept2=b, taken2=1 - b, corrects=a, corrects2=b,
-        epsilon=e.coefficient("epsilon"), decoupled=decoupled, letters=("β₁", "β₂"),
+        "mean", a, 1 - a, of_m=1.0, corrects=a, corrects2=b, decoupled=decoupled,
+        letters=("β₁", "β₂"), **_squares(e, b, 1 - b),
     )  # fmt: skip
 
 
@@ -225,10 +231,10 @@ def _lion(e: Settled) -> Rule:
 
 BOOK: dict[str, Callable[[Settled], Rule]] = {
     "sgd": lambda _: Rule(of_g=1.0),
-    "momentum": _momentum,
-    "nesterov": lambda e: _momentum(e, of_g=1.0, of_m=e.coefficient("momentum")),
-    "adagrad": lambda e: _squares(e, 1.0, 1.0),
-    "rmsprop": lambda e: _squares(e, e.coefficient("decay"), 1 - e.coefficient("decay")),
+    "momentum": lambda e: _momentum(e, 0.0, 1.0),
+    "nesterov": lambda e: _momentum(e, 1.0, e.coefficient("momentum")),
+    "adagrad": lambda e: _divided_gradient(e, 1.0, 1.0),
+    "rmsprop": lambda e: _divided_gradient(e, e.coefficient("decay"), 1 - e.coefficient("decay")),
     "adam": lambda e: _adam(e, decoupled=False),
     "adamw": lambda e: _adam(e, decoupled=True),
     "lion": _lion,
@@ -240,115 +246,99 @@ def rule_of(job: Job) -> Rule:
     return BOOK[job.experiment.optimizer](job.experiment)
 
 
-def wrong_rules(rule: Rule) -> Iterator[tuple[str, str, Rule]]:
-    """Yield what can be wrong in a rule, with kind and sentence."""
-    rows: list[Row] = []
+def constants_of(rule: Rule) -> list[Constant]:
+    """Return the numbers of a rule that may be others by mistake."""
+    first, second = rule.letters
+    what = _moment_of(rule)
+    near_1: Any = (-6.0, 0.0, lambda z: 1 - 10**z)
+    found: list[Constant] = []
     if rule.moment:
-        rows += _moment(rule)
-    if rule.moment == "velocity":
-        rows += _velocity(rule)
-    if rule.signed:
-        rows += _signed(rule)
+        k, both = rule.kept, {"kept": same, "taken": rest}
+        if rule.corrects is not None:
+            both |= {"corrects": same}
+            bias = "What the first moment's bias is corrected with"
+            found.append(Constant("adam-correction", bias, k, {"corrects": same}, *near_1))
+        if rule.of_m == k:
+            found.append(Constant("momentum", first, k, {"kept": same, "of_m": same}, *near_1))
+        keeps, takes = f"What the {what} keeps of itself", f"What the {what} takes of the gradient"
+        found.append(Constant(f"{rule.moment}-kept", keeps, k, {"kept": same}, *near_1))
+        found.append(Constant(f"{rule.moment}-taken", takes, rule.taken, {"taken": same}))
+        found.append(Constant(f"{rule.moment}-kept", first, k, both, *near_1))
+    if rule.of_old:
+        step = {"of_old": same, "of_g": rest}
+        found.append(Constant("sign", "β₁, as the step has it,", rule.of_old, step, *near_1))
     if rule.squares:
-        rows += _squares_and_below(rule)
-    if rule.moment and rule.squares:
-        rows += _both_moments(rule)
-    for kind, sentence, changes in rows:
-        changed = replace(rule, **changes)
-        if changed != rule:
-            yield kind, sentence, changed
+        if rule.kept2 != 1:
+            both = {"kept2": same, "taken2": rest}
+            if rule.corrects2 is not None:
+                both |= {"corrects2": same}
+                bias = "What the second moment's bias is corrected with"
+                wrong = Constant("adam-correction", bias, rule.kept2, {"corrects2": same}, *near_1)
+                found.append(wrong)
+            found.append(Constant("squares-kept", second, rule.kept2, both, *near_1))
+        keeps = "What the squares' mean keeps of itself"
+        found.append(Constant("squares-kept", keeps, rule.kept2, {"kept2": same}, *near_1))
+        takes = "What the squares' mean takes of a square"
+        found.append(Constant("squares-taken", takes, rule.taken2, {"taken2": same}))
+        powers: Any = (-16.0, 1.0, lambda z: 10**z)
+        found.append(Constant("epsilon", "ε", rule.epsilon, {"epsilon": same}, *powers))
+    return found
 
 
-def _moment(rule: Rule) -> Iterator[Row]:
-    """Yield what can be wrong with velocity, first moment or mean, whatever it is called."""
-    k, x = rule.kept, rule.letters[0]
-    what = "velocity" if rule.moment == "velocity" else "first moment" if rule.squares else "mean"
-    late = {"of_m": 0.0, "of_old": rule.of_m}
-    yield "momentum-sign", "The momentum has the wrong sign.", {"kept": -k, "of_old": -rule.of_old}
-    yield f"{what}-kept", f"The {what} keeps all of itself: {x} is missing.", {"kept": 1.0}
-    yield f"{what}-kept", f"The {what} keeps 1 - {x} of itself, not {x}.", {"kept": 1 - k}
-    swapped = f"The {what} keeps 1 - {x} and takes {x}: they are swapped."
-    yield f"{what}-mixed", swapped, {"kept": 1 - k, "taken": k}
-    enters = f"The gradient enters the {what}"
-    if rule.taken == 1:
-        yield "dampened", f"{enters} times 1 - {x}: it is dampened.", {"taken": 1 - k}
-        yield "dampened", f"{enters} times {x}: v ← {x} (v + g).", {"taken": k}
-    else:
-        yield f"{what}-scale", f"{enters} without 1 - {x}.", {"taken": 1.0}
+def _moment_of(rule: Rule) -> str:
+    return "velocity" if rule.moment == "velocity" else "first moment" if rule.squares else "mean"
+
+
+def wrong_rules(rule: Rule) -> Iterator[Row]:
+    """Yield what can be wrong in a rule beside its constants: kind, sentence and changes."""
+    if rule.moment:
+        minus = {"kept": -rule.kept, "of_old": -rule.of_old}
+        yield "momentum-sign", "The momentum has the wrong sign.", minus
     if rule.of_m == 1:
-        yield f"{what}-late", f"The step goes along the {what} of the step before.", late
-        alone = f"The step goes along the gradient alone: the {what} is not used."
-        yield f"{what}-unused", alone, {"of_m": 0.0, "of_g": 1.0}
+        what = f"The step goes along the {_moment_of(rule)} of the step before."
+        yield "moment-late", what, {"of_m": 0.0, "of_old": 1.0}
+    if rule.moment == "velocity":
+        yield from _velocity(rule)
+    if rule.signed:
+        yield "sign", "The sign is missing.", {"signed": False}
+    if rule.squares:
+        yield from _divided(rule)
+    if rule.moment and rule.squares:
+        yield from _both_moments(rule)
 
 
 def _velocity(rule: Rule) -> list[Row]:
-    mu = rule.kept
-    plain = not rule.of_g
-    other = (
-        ("momentum-nesterov", "What is computed is Nesterov's momentum, not the plain one.")
-        if plain
-        else ("nesterov-plain", "Plain momentum is computed, not Nesterov's.")
-    )
+    mu, along = rule.kept, "The step goes along"
     return [
-        (*other, {"of_g": float(plain), "of_m": mu if plain else 1.0}),
-        ("velocity-twice", "The step goes along v + g: the gradient counts once more.",
+        ("momentum-nesterov", "What is computed is Nesterov's momentum, not the plain one.",
+         {"of_g": 1.0, "of_m": mu}),
+        ("nesterov-plain", "Plain momentum is computed, not Nesterov's.",
+         {"of_g": 0.0, "of_m": 1.0}),
+        ("velocity-twice", f"{along} v + g: the gradient counts once more.",
          {"of_g": 1.0, "of_m": 1.0}),
-        ("velocity-no-gradient", "The step goes along μ v: the gradient itself is missing.",
+        ("velocity-no-gradient", f"{along} μ v: the gradient itself is missing.",
          {"of_g": 0.0, "of_m": mu}),
-        ("velocity-unused", "The step goes along the gradient alone: the velocity is not used.",
+        ("velocity-unused", f"{along} the gradient alone: the velocity is not used.",
          {"of_g": 1.0, "of_m": 0.0}),
-        ("velocity-lookahead", "The step goes along v + μ v: it looks ahead of the velocity, not of "
-         "the gradient.", {"of_g": 0.0, "of_m": 1 + mu}),
-        ("velocity-lookahead", "The step goes along g - μ v: the look-ahead has the wrong sign.",
+        ("velocity-lookahead", f"{along} v + μ v: it looks ahead of the velocity, not of the "
+         "gradient.", {"of_g": 0.0, "of_m": 1 + mu}),
+        ("velocity-lookahead", f"{along} g - μ v: the look-ahead has the wrong sign.",
          {"of_g": 1.0, "of_m": -mu}),
-        ("velocity-lookahead", "The step goes along g + μ² v: μ counts once too often.",
+        ("velocity-lookahead", f"{along} g + μ² v: μ counts once too often.",
          {"of_g": 1.0, "of_m": mu * mu}),
         ("velocity-rate", "The learning rate stands in the velocity: v ← μ v + lr g, which is "
          "something else where the rate changes.", {"rate_inside": True}),
     ]  # fmt: skip
 
 
-def _signed(rule: Rule) -> list[Row]:
-    a, b = rule.of_old, rule.kept
-    step = "The step is the sign of the"
-    return [
-        ("betas-swapped", "β₁ and β₂ are swapped.",
-         {"of_old": b, "of_g": 1 - b, "kept": a, "taken": 1 - a}),
-        ("sign", "The sign is missing.", {"signed": False}),
-        ("sign", f"{step} gradient alone.", {"of_old": 0.0, "of_g": 1.0}),
-        ("sign", f"{step} mean of the step before.", {"of_old": 1.0, "of_g": 0.0}),
-        ("sign", f"{step} new mean: β₂ stands where β₁ should.", {"of_old": b, "of_g": 1 - b}),
-        ("kept", "The mean is kept by β₁, not by β₂.", {"kept": a, "taken": 1 - a}),
-    ]  # fmt: skip
-
-
-def _squares_and_below(rule: Rule) -> list[Row]:
-    """Return what can be wrong with squares and denominator, for all rules that divide."""
-    k, x, e = rule.kept2, rule.letters[1], rule.epsilon
-    what = "second moment" if rule.moment else "mean of squares"
-    if k == 1:
-        mixed: list[Row] = [
-            ("squares-mean", "It divides by the root of the squares' mean, not of their sum.",
-             {"below": lambda h, _, e, t: np.sqrt(h / t) + e}),
-            *(("squares-kept", "A running mean of squares is kept, not their sum.",
-               {"kept2": usual, "taken2": 1 - usual}) for usual in USUAL),
-        ]  # fmt: skip
-    else:
-        mixed = [
-            ("squares-mixed", f"The {what} keeps 1 - {x} and takes {x}: they are swapped.",
-             {"kept2": 1 - k, "taken2": k}),
-            ("squares-scale", f"The square enters the {what} without 1 - {x}.", {"taken2": 1.0}),
-            ("squares-kept", f"The {what} keeps all of itself: {x} is missing.", {"kept2": 1.0}),
-            ("squares-kept", f"The {what} keeps all of itself: {x} is missing.",
-             {"kept2": 1.0, "taken2": 1.0}),
-            ("squares-correction", f"The {what} is corrected for its bias.", {"corrects2": k}),
-        ]  # fmt: skip
-    state = rule.taken2  # a run keeps its state over this, and its root is that much larger
-    r, root = math.sqrt(state), np.sqrt
-    inside = "ε stands inside the root: √(v + ε), not √v + ε."
-    place = "ε is added to the root of the state as it is kept, without the factor that goes with it."
+def _divided(rule: Rule) -> Iterator[Row]:
+    """Yield what can be wrong with squares and denominator, for all rules that divide."""
+    state, root = rule.taken2, np.sqrt
+    r = math.sqrt(state)  # a run keeps its squares over the state: their root is that much larger
     no_root = "It divides by the squares themselves: the root is missing."
-    denominators: list[tuple[str, str, Callable[[Array, float, float], Array]]] = [
+    inside = "ε stands inside the root: √(v + ε), not √v + ε."
+    kept = "ε is added to the root of the state as it is kept, without the factor that goes with it."
+    below: list[tuple[str, str, Callable[[Array, float, float], Array]]] = [
         ("no-root", no_root, lambda v, c, e: v / c + e),
         ("no-root", no_root, lambda v, c, e: (v / state + e) * (r / math.sqrt(c))),
         ("no-root", no_root, lambda v, c, e: v / state * (r / math.sqrt(c)) + e),
@@ -361,70 +351,62 @@ def _squares_and_below(rule: Rule) -> list[Row]:
         ("epsilon-inside", inside, lambda v, c, e: root((v + e * r) / c)),
         ("epsilon-place", "ε is added before the bias correction.",
          lambda v, c, e: (root(v) + e) / math.sqrt(c)),
-        ("epsilon-place", place, lambda v, c, e: root(v / c) + e * r / math.sqrt(c)),
-        ("epsilon-place", place, lambda v, c, e: root(v / c) + e * r),
-        ("epsilon-place", place, lambda v, c, e: root(v / c) + e / r),
+        ("epsilon-place", kept, lambda v, c, e: root(v / c) + e * r / math.sqrt(c)),
+        ("epsilon-place", kept, lambda v, c, e: root(v / c) + e * r),
+        ("epsilon-place", kept, lambda v, c, e: root(v / c) + e / r),
         ("epsilon-place", "ε is the smallest that the root may be, and not added.",
          lambda v, c, e: np.maximum(root(v / c), e)),
+        ("epsilon-sign", "ε is taken off the root, not added.", lambda v, c, e: root(v / c) - e),
+        ("epsilon-twice", "ε is added twice.", lambda v, c, e: root(v / c) + 2 * e),
         ("epsilon-twice", "ε is added twice.", lambda v, c, e: root(v / c + e) + e),
     ]  # fmt: skip
-    return [
-        *mixed,
-        ("squares-kept", "Squares are forgotten: it divides by the gradient's own size.",
-         {"kept2": 0.0}),
-        ("squares-kept", "Squares are forgotten: it divides by the gradient's own size.",
-         {"kept2": 0.0, "taken2": 1.0, "corrects2": None}),
-        *((kind, what, {"below": lambda v, c, e, _, of=below: of(v, c, e)})
-          for kind, what, below in denominators),
-        ("not-squared", "The gradient's size is kept, not its square.",
-         {"square": lambda g, _: np.abs(g)}),
-        ("not-squared", "The gradient is kept, not its square.", {"square": lambda g, _: g}),
-        ("late-squares", "It divides by the squares as they were before the step.",
-         {"late": True}),
-        ("epsilon-missing", "ε is missing.", {"epsilon": 0.0}),
-        ("epsilon-place", "ε² is added, not ε.", {"epsilon": e**2}),
-        ("epsilon-place", "√ε is added, not ε.", {"epsilon": math.sqrt(e)}),
-        ("epsilon-sign", "ε is taken off the root, not added.", {"epsilon": -e}),
-        ("epsilon-twice", "ε is added twice.", {"epsilon": 2 * e}),
-    ]  # fmt: skip
+    for kind, what, of in below:
+        yield kind, what, {"below": lambda v, c, e, _, of=of: of(v, c, e)}
+    yield "not-squared", "The gradient's size is kept, not its square.", {
+        "square": lambda g, _: np.abs(g)
+    }
+    yield "not-squared", "The gradient is kept, not its square.", {"square": lambda g, _: g}
+    late = "It divides by the squares as they were before the step."
+    yield "late-squares", late, {"late": True}
+    if rule.corrects2 is None:
+        corrected = "The squares are corrected for their bias, as Adam's."
+        yield "squares-correction", corrected, {"corrects2": rule.kept2}
+    if rule.kept2 == 1:
+        mean = "It divides by the root of the squares' mean, not of their sum."
+        yield "squares-mean", mean, {"below": lambda h, _, e, t: root(h / t) + e}
+        running = "A running mean of squares is kept, not their sum."
+        for usual in USUAL:
+            yield "squares-mean", running, {"kept2": usual, "taken2": 1 - usual}
 
 
 def _both_moments(rule: Rule) -> list[Row]:
     a, b = rule.kept, rule.kept2
-    by_first = "β₁ is used for the second moment, where β₂ belongs."
-    by_second = "β₂ is used for the first moment, where β₁ belongs."
     outside = "The bias correction of the second moment stands outside of the root."
-    never_falls = "The second moment never falls, as AMSGrad's."
-    of = "The {} moment's bias correction is a step {}."
     swapped = {"kept": b, "taken": 1 - b, "kept2": a, "taken2": 1 - a}
+    step = "moment's bias correction is a step"
     return [
-        *(("adam-betas", by_first, each) for each in (
-            {"kept2": a}, {"taken2": 1 - a}, {"kept2": a, "taken2": 1 - a},
-            {"kept2": a, "corrects2": a}, {"kept2": a, "taken2": 1 - a, "corrects2": a})),
-        *(("adam-betas", by_second, each) for each in (
-            {"kept": b}, {"taken": 1 - b}, {"kept": b, "taken": 1 - b},
-            {"kept": b, "corrects": b}, {"kept": b, "taken": 1 - b, "corrects": b})),
-        *(("adam-betas", "β₁ and β₂ are swapped.", each) for each in (
-            {"kept": b, "kept2": a}, swapped, swapped | {"corrects": b, "corrects2": a})),
+        ("adam-betas", "β₁ and β₂ are swapped.", {"kept": b, "kept2": a}),
+        ("adam-betas", "β₁ and β₂ are swapped.", swapped),
+        ("adam-betas", "β₁ and β₂ are swapped.", swapped | {"corrects": b, "corrects2": a}),
         ("adam-correction", "The second moment is not corrected for its bias.",
          {"corrects2": None}),
         ("adam-correction", "The first moment is not corrected for its bias.", {"corrects": None}),
         ("adam-correction", "Neither moment is corrected for its bias.",
          {"corrects": None, "corrects2": None}),
-        ("adam-correction", "The second moment's bias is corrected with β₁.", {"corrects2": a}),
-        ("adam-correction", "The first moment's bias is corrected with β₂.", {"corrects": b}),
         ("adam-correction", "The bias corrections are swapped.", {"corrects": b, "corrects2": a}),
         ("adam-correction", outside, {"below": lambda v, c, e, _: np.sqrt(v) / c + e}),
         ("adam-correction", outside, {"below": lambda v, c, e, _: np.sqrt(v * (1 - b)) / c + e}),
-        ("adam-step", of.format("first", "ahead"), {"ahead": (1, 0)}),
-        ("adam-step", of.format("first", "behind"), {"ahead": (-1, 0)}),
-        ("adam-step", of.format("second", "ahead"), {"ahead": (0, 1)}),
-        ("adam-step", of.format("second", "behind"), {"ahead": (0, -1)}),
+        ("adam-step", f"The first {step} ahead.", {"ahead": (1, 0)}),
+        ("adam-step", f"The first {step} behind.", {"ahead": (-1, 0)}),
+        ("adam-step", f"The second {step} ahead.", {"ahead": (0, 1)}),
+        ("adam-step", f"The second {step} behind.", {"ahead": (0, -1)}),
         ("adam-square-of", "The second moment is made of the first one's square, not the "
          "gradient's.", {"square": lambda _, m: m * m}),
         ("adam-square-of", "The second moment is made of (g - m)², not of g².",
          {"square": lambda g, m: (g - m) ** 2}),
         ("adam-lookahead", "The first moment looks ahead, as Nadam's.",
          {"of_m": a, "of_g": 1 - a}),
-        ("adam-maximum", never_falls, {"highest": True}),
+        ("adam-unused", "The step goes along the gradient, not along the first moment.",
+         {"of_m": 0.0, "of_g": 1.0}),
+        ("adam-maximum", "The second moment never falls, as AMSGrad's.", {"highest": True}),
     ]  # fmt: skip

@@ -18,6 +18,7 @@ from dptrain.experiment.settle import DECAY_RATES
 from dptrain.gradcheck.comparison import Comparison, compare, entry
 from dptrain.gradcheck.diagnosis import Mistake
 from dptrain.gradcheck.reference.bounded import FUNCTION, UNITS, Bounded
+from dptrain.gradcheck.updates.numbers import Constant, same
 from dptrain.optim.rules import RULES
 
 Array = NDArray[Any]
@@ -178,9 +179,52 @@ def scaled(rates: Rates, factor: float) -> Rates:
     """Return a schedule with another factor."""
     return lambda step: factor * rates(step)
 
+def constants_of(job: Job) -> list[Constant]:
+    """Return the numbers of the job's schedule that may be others by mistake."""
+    book = schedule_of(job)
+    top = math.log10(10 * max(book.length, book.every))
+    steps: Any = (0.0, top, lambda z: 10**z)
+    found: list[Constant] = []
+    if book.kind == "cosine":
+        length = {"length": lambda x: max(1.0, x)}
+        found.append(Constant("cosine-length", "The cosine's length", book.length, length, *steps))
+    if book.kind in DECAY_RATES:
+        rate, every = {"rate": same}, {"every": lambda x: max(x, TINY)}
+        found.append(Constant("decay-rate", "The factor of the decay", book.rate, rate, TINY, 2.0))
+        what = "The period of the decay"
+        found.append(Constant("schedule-every", what, book.every, every, *steps))
+    if n := book.warmup:
+        both: dict[str, Callable[[float], float]] = {"warmup": int, "taken_off": int}
+        rises = "The warm-up, as far as the rate rises,"
+        off = "What the schedule takes off for the warm-up"
+        found.append(Constant("warm-up", "The warm-up", n, both))
+        found.append(Constant("warm-up", rises, n, {"warmup": int}))
+        found.append(Constant("warm-up-not-subtracted", off, n, {"taken_off": int}))
+    return found
+
+
+def _numbers(job: Job, x: float) -> dict[str, float]:
+    """Return by name what a number of steps, or the factor of a decay, could be by mistake."""
+    total, period, n = run_length(job), epoch_length(job), job.experiment.warmup
+    factors = {f"the default of {kind}": rate for kind, rate in DECAY_RATES.items()}
+    return factors | {
+        "one step more": x + 1,
+        "one step less": x - 1,
+        "twice": 2 * x,
+        "half": x / 2,
+        "the steps of the run": total,
+        "the steps of an epoch": period,
+        "the steps of an epoch without the warm-up": period - n,
+        "the epochs of the run": total / period,
+        "the steps of the run and of the warm-up": total + n,
+        "the steps of the warm-up": n,
+        "counted in epochs": x * period,
+    }
+
+
 def wrong_schedules(job: Job, workers: int) -> Iterator[Mistake[Rates]]:
     """Yield the schedules that a job could have by mistake, the likelier first."""
-    book, e = schedule_of(job), job.experiment
+    book = schedule_of(job)
     if workers > 1:
         times = f"multiplied by the {workers} workers"
         for factor, kind, what in (
@@ -193,24 +237,19 @@ def wrong_schedules(job: Job, workers: int) -> Iterator[Mistake[Rates]]:
     alone = lambda step: book(step) / (1 if step < book.warmup else book.base)  # noqa: E731
     yield Mistake("lr-missing", after, alone)
     yield Mistake("ascends", "The weights move up the gradient, not down.", scaled(book, -1))
-    period, default = epoch_length(job), RULES[e.optimizer].default_lr
     rows = [*_shifted(job, book)]
-    rows += _waves() if book.kind == "cosine" else ()
-    rows += _decays(book) if book.kind in DECAY_RATES else ()
-    rows += _constants(job, book)
+    rows += _WAVES if book.kind == "cosine" else []
+    for constant in constants_of(job):
+        others = constant.others(book, _numbers(job, constant.right))
+        rows += ((kind, sentence, vars(changed)) for kind, sentence, changed in others)
+    rows += _DECAYS if book.kind in DECAY_RATES else []
     for kind, (what, _) in KINDS.items():
         for rate in sorted({DECAY_RATES.get(kind, 1.0), book.rate}) if kind != book.kind else ():
             sentence = f"The schedule is {what}, not {KINDS[book.kind][0]}."
             rows.append(("schedule-kind", sentence, {"kind": kind, "rate": rate}))
-    flat = "There is no schedule: the rate is that of its base."
-    rows += [
-        ("schedule-kind", flat, {"kind": "constant", "warmup": 0}),
-        ("lr-default", f"The learning rate is {default}, the optimizer's default, not the one that "
-         "is given.", {"base": default}),
-        ("schedule-restarts", "The schedule begins anew with every epoch.", {"restarts": period}),
-        ("schedule-holds", "The schedule moves on only where an epoch begins, not with every step.",
-         {"holds": period}),
-    ]  # fmt: skip
+    default = RULES[job.experiment.optimizer].default_lr
+    sentence = f"The learning rate is {default}, the optimizer's default, not the one that is given."
+    rows.append(("lr-default", sentence, {"base": default}))
     for kind, sentence, changes in rows:
         changed = replace(book, **changes)
         if changed != book:
@@ -218,126 +257,87 @@ def wrong_schedules(job: Job, workers: int) -> Iterator[Mistake[Rates]]:
 
 
 def _shifted(job: Job, book: Schedule) -> Iterator[Row]:
+    n, total, period = book.warmup, run_length(job), epoch_length(job)
     for lead in (1, -1, 2, -2):
         off = "one step" if abs(lead) == 1 else "two steps"
         sentence = f"The schedule is {off} {'ahead' if lead > 0 else 'behind'}."
         yield "schedule-shifted", sentence, {"lead": lead}
         yield "schedule-shifted", sentence, {"lead": lead, "first": 0}
-    n, total = book.warmup, run_length(job)
+    flat = "There is no schedule: the rate is that of its base."
+    yield "schedule-kind", flat, {"kind": "constant", "warmup": 0}
+    again = "The schedule begins anew with every epoch."
+    yield "schedule-restarts", again, {"restarts": period}
+    holds = "The schedule moves on only where an epoch begins, not with every step."
+    yield "schedule-holds", holds, {"holds": period}
     if not n:
         return
-    from_0 = "The schedule counts from step 0, not from the end of the warm-up"
-    one = "The schedule counts from one step too {}, not from the end of the warm-up."
-    off, none = "warm-up-not-subtracted", "There is no warm-up, and the schedule begins at once."
-    twice = "The warm-up is taken off the schedule's steps twice."
     whole: dict[str, Any] = {"taken_off": 0, "length": max(1, total)}
-    yield off, f"{from_0}.", {"taken_off": 0}
-    yield off, f"{from_0}, and over the whole run.", whole
-    yield off, one.format("early"), {"taken_off": n - 1}
-    yield off, one.format("late"), {"taken_off": n + 1}
-    yield off, twice, {"taken_off": 2 * n}
+    over = "The schedule counts from step 0, not from the end of the warm-up, over the whole run."
+    yield "warm-up-not-subtracted", over, whole
+    none = "There is no warm-up, and the schedule begins at once."
     yield "warm-up-missing", none, {"warmup": 0, "taken_off": 0}
     yield "warm-up-missing", none, {"warmup": 0, **whole}
-    flat = "There is no warm-up: its steps have the whole rate."
-    yield "warm-up-missing", flat, {"rise": lambda *_: 1.0}
     rises: list[tuple[str, Callable[[int, int], float]]] = [
-        ("the warm-up begins at 0: it rises by s / (warm-up + 1)", lambda s, n: s / (n + 1)),
-        ("the warm-up begins at 0: it rises by s / warm-up", lambda s, n: s / n),
-        ("the warm-up rises by (s + 1) / warm-up, so its last step has the whole rate",
+        ("it has the whole rate", lambda *_: 1.0),
+        ("it begins at 0, and rises by s / (warm-up + 1)", lambda s, n: s / (n + 1)),
+        ("it begins at 0, and rises by s / warm-up", lambda s, n: s / n),
+        ("it rises by (s + 1) / warm-up, so its last step has the whole rate",
          lambda s, n: (s + 1) / n),
-        ("the warm-up rises with the square of the steps", lambda s, n: ((s + 1) / (n + 1)) ** 2),
-        ("the warm-up rises with the root of the steps", lambda s, n: ((s + 1) / (n + 1)) ** 0.5),
-        ("the warm-up falls: it is upside down", lambda s, n: 1 - s / (n + 1)),
-        ("the rate does not rise in the warm-up: it is 0 until its end", lambda *_: 0.0),
+        ("it rises with the square of the steps", lambda s, n: ((s + 1) / (n + 1)) ** 2),
+        ("it rises with the root of the steps", lambda s, n: ((s + 1) / (n + 1)) ** 0.5),
+        ("it falls, upside down", lambda s, n: 1 - s / (n + 1)),
+        ("it does not rise: it is 0 until its end", lambda *_: 0.0),
     ]  # fmt: skip
     for what, rise in rises:
         yield "warm-up", f"The learning rate is wrong in the warm-up: {what}.", {"rise": rise}
 
 
-def _constants(job: Job, book: Schedule) -> Iterator[Row]:
-    """Yield what the constants of the schedule can be by mistake."""
-    total, period, n = run_length(job), epoch_length(job), book.warmup
-    steps: dict[str, Callable[[float], float]] = {
-        "one step too many": lambda x: x + 1,
-        "one step too few": lambda x: x - 1,
-        "twice what it should be": lambda x: 2 * x,
-        "half what it should be": lambda x: x / 2,
-        "all steps of the run": lambda _: total,
-        "the steps of an epoch": lambda _: period,
-        "the steps of an epoch without the warm-up": lambda _: period - n,
-        "the epochs of the run, not its steps": lambda _: total / period,
-        "the run's steps and the warm-up's": lambda _: total + n,
-        "the warm-up's steps": lambda _: n,
-        "counted in epochs, not in steps": lambda x: x * period,
-        "a single step": lambda _: 1,
-    }
-    for what, of in steps.items():
-        if n:
-            length = int(of(n))
-            yield "warm-up", f"The warm-up is {what}.", {"warmup": length, "taken_off": length}
-            yield "warm-up", f"The warm-up is {what}.", {"warmup": length}
-        if book.kind == "cosine" and of(book.length) > 0:
-            length_is = f"The cosine's length is {what}."
-            yield "cosine-length", length_is, {"length": max(1, of(book.length))}
-        if book.kind in DECAY_RATES and of(book.every) > 0:
-            yield "schedule-every", f"The period of the decay is {what}.", {"every": of(book.every)}
-    for what, rate in {
-        f"{DECAY_RATES.get(book.kind)}, the default": DECAY_RATES.get(book.kind, 1.0),
-        **{f"{rate}, the default of a schedule": rate for rate in DECAY_RATES.values()},
-        "1 - decay_rate": 1 - book.rate,
-        "the square of decay_rate": book.rate**2,
-        "the root of decay_rate": book.rate**0.5,
-        "1 / decay_rate": 1 / book.rate,
-    }.items():
-        if book.kind in DECAY_RATES:
-            yield "decay-rate", f"The factor of the decay is {what}.", {"rate": rate}
+def _cosine(x: float, turns: float = 1.0) -> float:
+    return math.cos(math.pi * turns * min(1.0, x))
 
 
-def _waves() -> Iterator[Row]:
-    pi, cos = math.pi, math.cos
-    waves: list[tuple[str, Callable[[float], float]]] = [
-        ("begins again behind its end", lambda x: (1 + cos(pi * x)) / 2),
-        ("makes a whole turn, not a half one", lambda x: (1 + cos(2 * pi * min(1, x))) / 2),
-        ("makes a quarter of a turn: cos(π x / 2)", lambda x: cos(pi / 2 * min(1, x))),
-        ("is not moved to between 0 and 1: cos(π x)", lambda x: cos(pi * min(1, x))),
-        ("rises, and does not fall", lambda x: (1 - cos(pi * min(1, x))) / 2),
-        ("is not halved: 1 + cos(π x)", lambda x: 1 + cos(pi * min(1, x))),
-        ("lacks π: (1 + cos x) / 2", lambda x: (1 + cos(min(1, x))) / 2),
-        ("is a sine", lambda x: (1 + math.sin(pi * min(1, x))) / 2),
-        ("is a straight line", lambda x: 1 - min(1, x)),
-        ("is squared", lambda x: ((1 + cos(pi * min(1, x))) / 2) ** 2),
-    ]
-    for what, wave in waves:
-        yield "cosine", f"The cosine {what}.", {"wave": wave}
+_WAVES: list[Row] = [
+    ("cosine", "The cosine begins again behind its end.",
+     {"wave": lambda x: (1 + math.cos(math.pi * x)) / 2}),
+    ("cosine", "The cosine makes a whole turn, not a half one.",
+     {"wave": lambda x: (1 + _cosine(x, 2)) / 2}),
+    ("cosine", "The cosine makes a quarter of a turn: cos(π x / 2).",
+     {"wave": lambda x: _cosine(x, 0.5)}),
+    ("cosine", "The cosine is not moved to between 0 and 1: cos(π x).", {"wave": _cosine}),
+    ("cosine", "The cosine rises, and does not fall.", {"wave": lambda x: (1 - _cosine(x)) / 2}),
+    ("cosine", "The cosine is not halved: 1 + cos(π x).", {"wave": lambda x: 1 + _cosine(x)}),
+    ("cosine", "The cosine lacks π: (1 + cos x) / 2.",
+     {"wave": lambda x: (1 + _cosine(x, 1 / math.pi)) / 2}),
+    ("cosine", "The cosine is a sine.",
+     {"wave": lambda x: (1 + math.sin(math.pi * min(1, x))) / 2}),
+    ("cosine", "The cosine is a straight line.", {"wave": lambda x: 1 - min(1, x)}),
+    ("cosine", "The cosine is squared.", {"wave": lambda x: ((1 + _cosine(x)) / 2) ** 2}),
+]  # fmt: skip
 
 
-def _decays(book: Schedule) -> Iterator[Row]:
-    step = book.kind == "step"
-    parts = "goes by parts of periods, as the exponential one"
-    whole = "goes by whole periods, as the step schedule"
-    counts: list[tuple[str, str, Callable[[float], float]]] = [
-        ("schedule-floor", parts if step else whole, float if step else math.floor),
-        ("schedule-floor", "counts periods from their middle: rounded, not cut", round),
-        ("schedule-floor", "counts a period when it begins, not when it is over", math.ceil),
-        ("schedule-period", "is a whole period ahead", lambda x: math.floor(x) + 1),
-        ("schedule-period", "is a whole period ahead", lambda x: x + 1),
-        ("schedule-period", "is a whole period behind", lambda x: max(0, math.floor(x) - 1)),
-        ("schedule-period", "stops after one period", lambda x: min(1, math.floor(x))),
-        ("schedule-period", "counts every period twice", lambda x: 2 * math.floor(x)),
-        ("schedule-period", "counts every period twice", lambda x: 2 * x),
-    ]
-    for kind, what, periods in counts:
-        yield kind, f"The decay of the learning rate {what}.", {"periods": periods}
-    for lead, what in ((1, "one step early"), (-1, "one step late")):
-        moved = {"taken_off": book.taken_off - lead}
-        yield "schedule-shifted", f"The learning rate decays {what}.", moved
-    powers: list[tuple[str, Callable[[float, float], float]]] = [
-        ("exp(-decay_rate · periods)", lambda rate, k: math.exp(-rate * k)),
-        ("1 / (1 + decay_rate · periods)", lambda rate, k: 1 / (1 + rate * k)),
-        ("decay_rate · periods", lambda rate, k: rate * k),
-        ("1 - decay_rate · periods", lambda rate, k: 1 - rate * k),
-        ("decay_rate, however many periods there were", lambda rate, k: rate if k else 1.0),
-        ("periods to the power of decay_rate", lambda rate, k: k**rate),
-    ]
-    for what, power in powers:
-        yield "decay-formula", f"The learning rate decays by {what}.", {"power": power}
+_PERIODS: list[tuple[str, str, Callable[[float], float]]] = [
+    ("floor", "goes by parts of periods, as the exponential one", float),
+    ("floor", "goes by whole periods, as the step schedule", math.floor),
+    ("floor", "counts periods from their middle: rounded, not cut", round),
+    ("floor", "counts a period when it begins, not when it is over", math.ceil),
+    ("period", "is a whole period ahead", lambda x: math.floor(x) + 1),
+    ("period", "is a whole period ahead", lambda x: x + 1),
+    ("period", "is a whole period behind", lambda x: max(0, math.floor(x) - 1)),
+    ("period", "stops after one period", lambda x: min(1, math.floor(x))),
+    ("period", "counts every period twice", lambda x: 2 * math.floor(x)),
+    ("period", "counts every period twice", lambda x: 2 * x),
+]
+_POWERS: list[tuple[str, Callable[[float, float], float]]] = [
+    ("exp(-decay_rate · periods)", lambda rate, k: math.exp(-rate * k)),
+    ("1 / (1 + decay_rate · periods)", lambda rate, k: 1 / (1 + rate * k)),
+    ("decay_rate · periods", lambda rate, k: rate * k),
+    ("1 - decay_rate · periods", lambda rate, k: 1 - rate * k),
+    ("decay_rate, however many periods there were", lambda rate, k: rate if k else 1.0),
+    ("periods to the power of decay_rate", lambda rate, k: k**rate),
+]
+_DECAYS: list[Row] = [
+    *((f"schedule-{kind}", f"The decay of the learning rate {what}.", {"periods": of})
+      for kind, what, of in _PERIODS),
+    *(("decay-formula", f"The learning rate decays by {what}.", {"power": of})
+      for what, of in _POWERS),
+]  # fmt: skip
