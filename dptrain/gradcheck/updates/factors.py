@@ -198,7 +198,7 @@ def _norms(
     given = seen[-1].given
     g, old = given.gradient, seen[-2].given.gradient if len(seen) > 1 else None
     what, size = "is clipped by", len(g)
-    for kind, words, norm in wrong_norms(run.job, run.book, run.workers, run.partials):
+    for kind, words, norm in wrong_norms(run.habitat):
         yield kind, f"{what} {words}", norm(given) ** 2
     cuts = [(k, min(k + NORM_CHUNK, size)) for k in range(0, size, NORM_CHUNK)]
     chunks = [Area(f"elements {a} to {b - 1}", a, b) for a, b in cuts]

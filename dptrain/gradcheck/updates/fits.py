@@ -20,7 +20,7 @@ from dptrain.gradcheck.diagnosis import Diagnosis, Mistake
 from dptrain.gradcheck.distributed import Step, Way
 from dptrain.gradcheck.report import Failure
 from dptrain.gradcheck.subject import Subject
-from dptrain.gradcheck.updates.mistakes import Known, Partials
+from dptrain.gradcheck.updates.mistakes import Habitat, Known, Partials
 from dptrain.gradcheck.updates.numbers import EXACTLY, SAME, constant, named_factor
 from dptrain.gradcheck.updates.optimizers import Rule, constants_of, rule_of
 from dptrain.gradcheck.updates.rates import (
@@ -84,6 +84,11 @@ class Course:
     def book(self) -> Recipe:
         """How the steps should be computed."""
         return recipe_of(self.job)
+
+    @cached_property
+    def habitat(self) -> Habitat:
+        """Where mistakes are made."""
+        return Habitat(self.job, self.book, self.workers, self.numbers, self.partials)
 
     @cached_property
     def right(self) -> list[Predicted]:

@@ -28,14 +28,7 @@ from dptrain.gradcheck.hypotheses.buffers import stale_buffers, unwritten
 from dptrain.gradcheck.reference.bounded import UNITS, Bounded
 from dptrain.gradcheck.updates.factors import factors, given_gradient
 from dptrain.gradcheck.updates.fits import FACTOR, Course, constants, fits
-from dptrain.gradcheck.updates.mistakes import (
-    Known,
-    Partials,
-    wrong_clipping,
-    wrong_penalties,
-    wrong_rules,
-    wrong_updates,
-)
+from dptrain.gradcheck.updates.mistakes import Known, Partials, known_mistakes
 from dptrain.gradcheck.updates.numbers import EXACTLY, named_factor
 from dptrain.gradcheck.updates.rates import epoch_length, scaled
 from dptrain.gradcheck.updates.textbook import Predicted, Recipe
@@ -243,7 +236,7 @@ def _searched(
         parts: that are updated one by one.
         slices: whose norms are computed one by one.
     """
-    rows = [*_generated(*_known(run))]
+    rows = [*known_mistakes(run.habitat)]
     fitted: list[Known] = []
 
     def numbers() -> list[Known]:
@@ -273,15 +266,6 @@ def _searched(
     if not likely or likely[0].residual > EVERYTHING:
         likely = ranked([*likely, *given_gradient(run, at, parts)])
     return likely
-
-
-def _known(run: Course) -> Iterator[Iterable[Known]]:
-    """Yield the catalogues of mistakes, the simpler ones first."""
-    job, book = run.job, run.book
-    yield wrong_updates(job, book, run.workers, run.numbers)
-    yield wrong_clipping(job, book, run.workers, run.partials)
-    yield wrong_penalties(book, job.experiment.lr, run.workers)
-    yield wrong_rules(job, book)
 
 
 def _generated(*catalogues: Iterable[Known]) -> Iterator[Known]:

@@ -272,8 +272,9 @@ def _shifted(job: Job, book: Schedule) -> Iterator[Row]:
     if not n:
         return
     whole: dict[str, Any] = {"taken_off": 0, "length": max(1, total)}
-    over = "The schedule counts from step 0, not from the end of the warm-up, over the whole run."
-    yield "warm-up-not-subtracted", over, whole
+    from_0 = "The schedule counts from step 0, not from the end of the warm-up."
+    yield "warm-up-not-subtracted", from_0, {"taken_off": 0}
+    yield "warm-up-not-subtracted", from_0, whole
     none = "There is no warm-up, and the schedule begins at once."
     yield "warm-up-missing", none, {"warmup": 0, "taken_off": 0}
     yield "warm-up-missing", none, {"warmup": 0, **whole}
