@@ -10,6 +10,7 @@ among fits; what comes later has more numbers that are free, and explains a litt
 so it is asked only where nothing simpler explains everything.
 """
 
+import contextlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 
@@ -31,11 +32,11 @@ from dptrain.gradcheck.updates.fits import FACTOR, Course, constants, fits
 from dptrain.gradcheck.updates.mistakes import Known, Partials, known_mistakes
 from dptrain.gradcheck.updates.numbers import EXACTLY, named_factor
 from dptrain.gradcheck.updates.rates import epoch_length, scaled
-from dptrain.gradcheck.updates.textbook import Predicted, Recipe
+from dptrain.gradcheck.updates.textbook import Predicted, Recipe, spread
 from dptrain.gradcheck.verdict import Verdict
 
-ShardGradients = Callable[[Step], Array | None]
-Stage = tuple[float, Callable[[], Iterable[Known]]]  # what an explanation may leave, and all of them
+# What an explanation may leave, and all explanations of one sort.
+Stage = tuple[float, Callable[[], Iterable[Known]]]
 
 # What leaves no more than this explains everything; right explanations lie within the tolerance of
 # rounding and leave nothing, but for numbers found by a search.
@@ -60,7 +61,6 @@ def check_updates(
     exchange: str = "inline",
     slots: Sequence[Array] | None = None,
     local: Local | None = None,
-    shard_gradients: ShardGradients | None = None,
     explain: bool = True,
 ) -> list[Comparison]:
     """Compare the weights and the optimizer's state after every step with the textbook's.
@@ -73,15 +73,13 @@ def check_updates(
         exchange: of the run.
         slots: the optimizer's state before the first step, where the run did not begin with it.
         local: the job in this process.
-        shard_gradients: gives every shard's part of a step's gradient, ``(shards, size)``, for the
-            diagnosis alone; by default the reference's.
         explain: whether to note what a failure looks like, which takes longer than all else.
     """
     run = _course(job, steps, workers, slots, local)
     compared = _compared(run, where)
     if not explain or all(each.verdict is not Verdict.FAIL for each in compared):
         return compared
-    return told_of(compared, note=described(_diagnoses(run, exchange, shard_gradients)))
+    return told_of(compared, note=described(_diagnoses(run, exchange)))
 
 
 def diagnose_updates(
@@ -92,13 +90,12 @@ def diagnose_updates(
     exchange: str = "inline",
     slots: Sequence[Array] | None = None,
     local: Local | None = None,
-    shard_gradients: ShardGradients | None = None,
 ) -> list[Diagnosis]:
     """Return what could be wrong with updates, the best explanation first; arguments as above.
 
     Empty where nothing deviates.
     """
-    return _diagnoses(_course(job, steps, workers, slots, local), exchange, shard_gradients)
+    return _diagnoses(_course(job, steps, workers, slots, local), exchange)
 
 
 def _course(
@@ -181,9 +178,7 @@ def _size(parts: Array) -> float:
     return float(np.sqrt(np.sum(np.square(parts))))
 
 
-def _diagnoses(
-    run: Course, exchange: str, shard_gradients: ShardGradients | None
-) -> list[Diagnosis]:
+def _diagnoses(run: Course, exchange: str) -> list[Diagnosis]:
     off = _Deviation(run)
     wrong = (off.weights > 0) | (off.state > 0).any(axis=1)
     if not wrong.any():
@@ -196,30 +191,24 @@ def _diagnoses(
         stale = stale_buffers(so_far, wrong[at], moved_rightly=rightly)
         if stale:
             return stale
-    run = replace(run, partials=_partials(run, shard_gradients))
+    run = replace(run, partials=_partials(run))
     parts = areas(run.job, exchange, run.workers)
     likely = _searched(run, off, at, parts, parts if EXCHANGES[exchange].lockstep else ())
     likely = likely or stale_buffers(so_far, wrong[at], moved_rightly=rightly)
     return likely or [_unexplained(run, off, at, place(wrong[at], run.tensors, parts))]
 
 
-def _partials(run: Course, shard_gradients: ShardGradients | None) -> Partials:
+def _partials(run: Course) -> Partials:
     """Return every rank's part of the gradient of each step, where it matters."""
-    job, found = run.job, {}
-    if job.experiment.clip_norm is None or run.workers == 1:
-        return {}
-    local, unit = Local(job), UNITS[job.dtype.name]
-    for step in run.steps:
-        reference = None if shard_gradients else local.reference(step.number)
-        weights = np.asarray(step.before.parameters, float)
-        if shard_gradients:
-            shards = shard_gradients(step)
-        else:
-            shards = None if reference is None else reference.gradient(weights, unit).shards
-        if shards is None:
+    job, local, found = run.job, Local(run.job), {}
+    matters = job.experiment.clip_norm is not None and run.workers > 1
+    for step in run.steps if matters else ():
+        reference = local.reference(step.number)
+        if reference is None:
             return {}
-        ranks = assign(job.shards, run.workers)
-        own = [shards[low:high].sum(axis=0) for low, high in ranks]
+        weights = np.asarray(step.before.parameters, float)
+        shards = reference.gradient(weights, UNITS[job.dtype.name]).shards
+        own = [shards[low:high].sum(axis=0) for low, high in assign(job.shards, run.workers)]
         found[step.number] = np.where(run.book.trained, own, 0)
     return found
 
@@ -240,10 +229,10 @@ def _searched(
     fitted: list[Known] = []
 
     def numbers() -> list[Known]:
-        fitted.extend(_generated(fits(run)))
+        fitted.extend(_safely(fits(run)))
         return fitted
 
-    read: Stage = (EXPLAINS, lambda: _generated(factors(run, parts, slices)))
+    read: Stage = (EXPLAINS, lambda: _safely(factors(run, parts, slices)))
     stages: list[Stage] = [
         (EXPLAINS, lambda: rows),
         (FITTED, numbers),
@@ -253,11 +242,11 @@ def _searched(
         stages += [
             (FITTED, lambda: _in_parts(run, at, rows)),
             (FITTED, lambda: _with_factor(run, rows)),
-            (FITTED, lambda: _generated(constants(run))),
+            (FITTED, lambda: _safely(constants(run))),
         ]
     # a clipped gradient has a factor anyway; without clipping, rates are looked at first
     stages.insert(1 if run.job.experiment.clip_norm is not None else len(stages), read)
-    likely = ranked([*_untouched(run, off), *_frozen_moved(run, off)]) if off.of_weights else []
+    likely = ranked(_in_places(run, off)) if off.of_weights else []
     for most, stage in stages:
         if likely and likely[0].residual <= EVERYTHING:
             return likely
@@ -268,13 +257,10 @@ def _searched(
     return likely
 
 
-def _generated(*catalogues: Iterable[Known]) -> Iterator[Known]:
-    """Yield mistakes; where one of several catalogues cannot be made, the others are yet."""
-    for each in catalogues:
-        try:
-            yield from each
-        except Exception:  # noqa: BLE001, S112 - made of data and code that may be broken
-            continue
+def _safely(mistakes: Iterable[Known]) -> Iterator[Known]:
+    """Yield mistakes as far as they can be made, of data and with code that may be broken."""
+    with contextlib.suppress(Exception):
+        yield from mistakes
 
 
 def _only(where: str, each: Known, change: Recipe) -> Known:
@@ -287,16 +273,15 @@ def _only(where: str, each: Known, change: Recipe) -> Known:
 
 def _in_tensors(run: Course, off: _Deviation, mistakes: Sequence[Known]) -> Iterator[Known]:
     """Yield mistakes that are made only in the tensors that deviate; rules go by element."""
-    deviates = (off.weights > 0).any(axis=0)
+    deviates = np.any(off.weights > 0, axis=0)
     own = [t for t in run.tensors if t.trained and deviates[t.start : t.stop].any()]
     if not own or len(own) == sum(t.trained for t in run.tensors):
         return
-    elements = np.zeros(len(deviates), bool)
-    for t in own:
-        elements[t.start : t.stop] = True
+    names = [t.name for t in own]
+    elements = spread(run.tensors, len(deviates), lambda t: t.name in names) > 0
     for each in mistakes:
         change = each.change.only(run.book, elements=elements)
-        yield _only(", ".join(t.name for t in own), each, change)
+        yield _only(", ".join(names), each, change)
 
 
 def _in_parts(run: Course, at: int, mistakes: Sequence[Known]) -> Iterator[Known]:
@@ -360,30 +345,23 @@ def _unexplained(run: Course, off: _Deviation, at: int, where: str) -> Diagnosis
     return Diagnosis("update", f"In step {number} the update is {times}: {where}.{behind}", 1.0)
 
 
-def _untouched(run: Course, off: _Deviation) -> list[Diagnosis]:
-    """Find elements that should have changed and did not."""
+def _in_places(run: Course, off: _Deviation) -> Iterator[Diagnosis]:
+    """Yield what is wrong where weights stay as they were, or where frozen ones do not."""
     still = (run.changes == 0) & (off.weights > 0)
     own = still.any(axis=1)
-    if not own.any():
-        return []
-    left = _size(np.where(still, 0, off.weights)) / _size(off.weights)
-    numbers = [n for n, each in zip(run.numbers, own, strict=True) if each]
-    steps = "step" + "s" * (len(numbers) > 1) + " " + ", ".join(map(str, numbers))
-    should = np.array([np.abs(each.change.value) > _room(each.change) for each in run.right])
-    if np.array_equal(still[own], should[own]):
-        what = f"The weights are unchanged in {steps}: the update was applied to a copy, or skipped."
-        return [Diagnosis("update-to-copy", what, left)]
-    where = place(still.any(axis=0), run.tensors, ())
-    what = f"A part of the weights is not updated in {steps}: {where}."
-    return [Diagnosis("update-skipped", what, left)]
-
-
-def _frozen_moved(run: Course, off: _Deviation) -> list[Diagnosis]:
-    """Find elements that should have stayed as they are and did not."""
+    if own.any():
+        numbers = [n for n, each in zip(run.numbers, own, strict=True) if each]
+        steps = "step" + "s" * (len(numbers) > 1) + " " + ", ".join(map(str, numbers))
+        should = np.array([np.abs(each.change.value) > _room(each.change) for each in run.right])
+        kind, what = "update-skipped", f"A part of the weights is not updated in {steps}: "
+        what += f"{place(still.any(axis=0), run.tensors, ())}."
+        if np.array_equal(still[own], should[own]):
+            kind, what = "update-to-copy", f"The weights are unchanged in {steps}: the update was "
+            what += "applied to a copy, or skipped."
+        yield Diagnosis(kind, what, _size(off.weights[~still]) / _size(off.weights))
     fixed = ~run.book.trained & (run.book.averaging == 0)
     moved = fixed & (off.weights > 0).any(axis=0)
-    if not moved.any():
-        return []
-    left = _size(np.where(fixed, 0, off.weights)) / _size(off.weights)
-    what = f"What is frozen was changed: {place(moved, run.tensors, ())}."
-    return [Diagnosis("frozen-changed", what, left)]
+    if moved.any():
+        what = f"What is frozen was changed: {place(moved, run.tensors, ())}."
+        left = _size(off.weights[:, ~fixed]) / _size(off.weights)
+        yield Diagnosis("frozen-changed", what, left)

@@ -8,6 +8,7 @@ published scale, and every number carries a bound of what rounding can do to it.
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -16,13 +17,11 @@ from numpy.typing import NDArray
 from dptrain.experiment.job import Job
 from dptrain.experiment.schema import Settled
 from dptrain.gradcheck.reference.bounded import UNITS, Bounded
-from dptrain.gradcheck.updates.numbers import Constant, rest, same
+from dptrain.gradcheck.updates.numbers import Constant, Of, rest, same
 
 Array = NDArray[Any]
 Row = tuple[str, str, dict[str, Any]]  # a kind, a sentence, and what is otherwise
 DOUBLE = UNITS["float64"]
-# Decays of a running mean that are usual.
-USUAL = (0.9, 0.99, 0.999)
 
 
 class Numbers:
@@ -99,7 +98,6 @@ class Rule:
         below: the denominator, of v, its bias correction, ε and t; by default √v̂ + ε.
         ahead: steps by which t is ahead in the two bias corrections.
         late: whether the second moment before the step divides.
-        highest: whether the highest second moment there was divides.
         rate_inside: whether the learning rate stands in the moment: ``m ← kept m + lr g``.
     """
 
@@ -122,7 +120,6 @@ class Rule:
     below: Callable[[Array, float, float, int], Array] | None = None
     ahead: tuple[int, int] = (0, 0)
     late: bool = False
-    highest: bool = False
     rate_inside: bool = False
 
     @property
@@ -169,9 +166,6 @@ class Rule:
         old = state["squares"]
         v = n.mixed(self.kept2, old, self.taken2, square)
         state["squares"] = v
-        if self.highest:
-            v = n.exact(np.maximum(state.get("highest", v).value, v.value))
-            state["highest"] = v
         v = old if self.late else v
         c = n.correction(self.corrects2, max(1, t + self.ahead[1]))
         if self.below is not None:
@@ -197,28 +191,22 @@ def _root(h: Bounded) -> Bounded:
     return h.like(value, np.maximum(value - low, high - value) + 2 * h.unit * value)
 
 
-def _squares(e: Settled, kept: float, taken: float) -> dict[str, Any]:
-    return {
-        "squares": True,
-        "kept2": kept,
-        "taken2": taken,
-        "epsilon": e.coefficient("epsilon"),
-    }
-
-
 def _momentum(e: Settled, of_g: float, of_m: float) -> Rule:
     return Rule("velocity", e.coefficient("momentum"), of_g=of_g, of_m=of_m, letters=("μ", ""))
 
 
 def _divided_gradient(e: Settled, kept: float, taken: float) -> Rule:
-    return Rule(of_g=1.0, letters=("", "The decay"), **_squares(e, kept, taken))
+    return Rule(
+        of_g=1.0, squares=True, kept2=kept, taken2=taken, epsilon=e.coefficient("epsilon"),
+        letters=("", "The decay"),
+    )  # fmt: skip
 
 
 def _adam(e: Settled, *, decoupled: bool) -> Rule:
     a, b = e.coefficient("beta1"), e.coefficient("beta2")
     return Rule(
-        "mean", a, 1 - a, of_m=1.0, corrects=a, corrects2=b, decoupled=decoupled,
-        letters=("β₁", "β₂"), **_squares(e, b, 1 - b),
+        "mean", a, 1 - a, of_m=1.0, squares=True, kept2=b, taken2=1 - b, corrects=a, corrects2=b,
+        epsilon=e.coefficient("epsilon"), decoupled=decoupled, letters=("β₁", "β₂"),
     )  # fmt: skip
 
 
@@ -248,41 +236,33 @@ def rule_of(job: Job) -> Rule:
 
 def constants_of(rule: Rule) -> list[Constant]:
     """Return the numbers of a rule that may be others by mistake."""
-    first, second = rule.letters
-    what = _moment_of(rule)
+    what, (first, second) = _moment_of(rule), rule.letters
     near_1: Any = (-6.0, 0.0, lambda z: 1 - 10**z)
-    found: list[Constant] = []
-    if rule.moment:
-        k, both = rule.kept, {"kept": same, "taken": rest}
-        if rule.corrects is not None:
-            both |= {"corrects": same}
-            bias = "What the first moment's bias is corrected with"
-            found.append(Constant("adam-correction", bias, k, {"corrects": same}, *near_1))
-        if rule.of_m == k:
-            found.append(Constant("momentum", first, k, {"kept": same, "of_m": same}, *near_1))
-        keeps, takes = f"What the {what} keeps of itself", f"What the {what} takes of the gradient"
-        found.append(Constant(f"{rule.moment}-kept", keeps, k, {"kept": same}, *near_1))
-        found.append(Constant(f"{rule.moment}-taken", takes, rule.taken, {"taken": same}))
-        found.append(Constant(f"{rule.moment}-kept", first, k, both, *near_1))
-    if rule.of_old:
-        step = {"of_old": same, "of_g": rest}
-        found.append(Constant("sign", "β₁, as the step has it,", rule.of_old, step, *near_1))
-    if rule.squares:
-        if rule.kept2 != 1:
-            both = {"kept2": same, "taken2": rest}
-            if rule.corrects2 is not None:
-                both |= {"corrects2": same}
-                bias = "What the second moment's bias is corrected with"
-                wrong = Constant("adam-correction", bias, rule.kept2, {"corrects2": same}, *near_1)
-                found.append(wrong)
-            found.append(Constant("squares-kept", second, rule.kept2, both, *near_1))
-        keeps = "What the squares' mean keeps of itself"
-        found.append(Constant("squares-kept", keeps, rule.kept2, {"kept2": same}, *near_1))
-        takes = "What the squares' mean takes of a square"
-        found.append(Constant("squares-taken", takes, rule.taken2, {"taken2": same}))
-        powers: Any = (-16.0, 1.0, lambda z: 10**z)
-        found.append(Constant("epsilon", "ε", rule.epsilon, {"epsilon": same}, *powers))
-    return found
+    powers: Any = (-16.0, 1.0, lambda z: 10**z)
+    k, k2 = rule.kept, rule.kept2
+    rows: list[tuple[bool, str, str, float, dict[str, Of], Any]] = [
+        (rule.corrects is not None, "adam-correction",
+         "What the first moment's bias is corrected with", k, {"corrects": same}, near_1),
+        (rule.corrects2 is not None, "adam-correction",
+         "What the second moment's bias is corrected with", k2, {"corrects2": same}, near_1),
+        (rule.of_m == k, "momentum", first, k, {"kept": same, "of_m": same}, near_1),
+        (bool(rule.moment), "moment-kept", f"What the {what} keeps of itself", k, {"kept": same},
+         near_1),
+        (bool(rule.moment), "moment-taken", f"What the {what} takes of the gradient", rule.taken,
+         {"taken": same}, ()),
+        (rule.taken != 1, "moment-kept", first, k, {"kept": same, "taken": rest}
+         | ({"corrects": same} if rule.corrects else {}), near_1),
+        (rule.of_old > 0, "sign", "β₁, as the step has it,", rule.of_old,
+         {"of_old": same, "of_g": rest}, near_1),
+        (rule.squares, "squares-kept", "What the squares' mean keeps of itself", k2,
+         {"kept2": same}, near_1),
+        (rule.squares, "squares-taken", "What the squares' mean takes of a square", rule.taken2,
+         {"taken2": same}, ()),
+        (rule.taken2 != 1, "squares-kept", second, k2, {"kept2": same, "taken2": rest}
+         | ({"corrects2": same} if rule.corrects2 else {}), near_1),
+        (rule.squares, "epsilon", "ε", rule.epsilon, {"epsilon": same}, powers),
+    ]  # fmt: skip
+    return [Constant(*row, *search) for there, *row, search in rows if there]
 
 
 def _moment_of(rule: Rule) -> str:
@@ -307,28 +287,16 @@ def wrong_rules(rule: Rule) -> Iterator[Row]:
         yield from _both_moments(rule)
 
 
-def _velocity(rule: Rule) -> list[Row]:
-    mu, along = rule.kept, "The step goes along"
-    return [
-        ("momentum-nesterov", "What is computed is Nesterov's momentum, not the plain one.",
-         {"of_g": 1.0, "of_m": mu}),
-        ("nesterov-plain", "Plain momentum is computed, not Nesterov's.",
-         {"of_g": 0.0, "of_m": 1.0}),
-        ("velocity-twice", f"{along} v + g: the gradient counts once more.",
-         {"of_g": 1.0, "of_m": 1.0}),
-        ("velocity-no-gradient", f"{along} μ v: the gradient itself is missing.",
-         {"of_g": 0.0, "of_m": mu}),
-        ("velocity-unused", f"{along} the gradient alone: the velocity is not used.",
-         {"of_g": 1.0, "of_m": 0.0}),
-        ("velocity-lookahead", f"{along} v + μ v: it looks ahead of the velocity, not of the "
-         "gradient.", {"of_g": 0.0, "of_m": 1 + mu}),
-        ("velocity-lookahead", f"{along} g - μ v: the look-ahead has the wrong sign.",
-         {"of_g": 1.0, "of_m": -mu}),
-        ("velocity-lookahead", f"{along} g + μ² v: μ counts once too often.",
-         {"of_g": 1.0, "of_m": mu * mu}),
-        ("velocity-rate", "The learning rate stands in the velocity: v ← μ v + lr g, which is "
-         "something else where the rate changes.", {"rate_inside": True}),
-    ]  # fmt: skip
+def _velocity(rule: Rule) -> Iterator[Row]:
+    mu = rule.kept
+    names = {(0, 1.0): ", as plain momentum does", (1, mu): ", as Nesterov's does"}
+    parts = {"": 0.0, "v": 1.0, "μ v": mu, "-μ v": -mu, "(1 + μ) v": 1 + mu, "μ² v": mu * mu}
+    for (what, of_m), of_g in product(parts.items(), (0, 1)):
+        along = " + ".join(["g"] * of_g + [what] * bool(what)) or "nothing"
+        sentence = f"The step goes along {along}{names.get((of_g, of_m), '')}."
+        yield "velocity-step", sentence, {"of_g": float(of_g), "of_m": of_m}
+    what = "The learning rate stands in the velocity: v ← μ v + lr g, which is something else where "
+    yield "velocity-rate", f"{what}the rate changes.", {"rate_inside": True}
 
 
 def _divided(rule: Rule) -> Iterator[Row]:
@@ -374,9 +342,6 @@ def _divided(rule: Rule) -> Iterator[Row]:
     if rule.kept2 == 1:
         mean = "It divides by the root of the squares' mean, not of their sum."
         yield "squares-mean", mean, {"below": lambda h, _, e, t: root(h / t) + e}
-        running = "A running mean of squares is kept, not their sum."
-        for usual in USUAL:
-            yield "squares-mean", running, {"kept2": usual, "taken2": 1 - usual}
 
 
 def _both_moments(rule: Rule) -> list[Row]:
@@ -400,13 +365,10 @@ def _both_moments(rule: Rule) -> list[Row]:
         ("adam-step", f"The first {step} behind.", {"ahead": (-1, 0)}),
         ("adam-step", f"The second {step} ahead.", {"ahead": (0, 1)}),
         ("adam-step", f"The second {step} behind.", {"ahead": (0, -1)}),
-        ("adam-square-of", "The second moment is made of the first one's square, not the "
-         "gradient's.", {"square": lambda _, m: m * m}),
-        ("adam-square-of", "The second moment is made of (g - m)², not of g².",
-         {"square": lambda g, m: (g - m) ** 2}),
+        ("adam-square-of", "The second moment is made of the first one's square.",
+         {"square": lambda _, m: m * m}),
         ("adam-lookahead", "The first moment looks ahead, as Nadam's.",
          {"of_m": a, "of_g": 1 - a}),
         ("adam-unused", "The step goes along the gradient, not along the first moment.",
          {"of_m": 0.0, "of_g": 1.0}),
-        ("adam-maximum", "The second moment never falls, as AMSGrad's.", {"highest": True}),
     ]  # fmt: skip
