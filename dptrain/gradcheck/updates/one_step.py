@@ -232,7 +232,7 @@ def _searched(
         fitted.extend(_safely(fits(run)))
         return fitted
 
-    read: Stage = (EXPLAINS, lambda: _safely(factors(run, parts, slices)))
+    read: Stage = (EXPLAINS, lambda: factors(run, parts, slices))
     stages: list[Stage] = [
         (EXPLAINS, lambda: rows),
         (FITTED, numbers),
@@ -242,7 +242,7 @@ def _searched(
         stages += [
             (FITTED, lambda: _in_parts(run, at, rows)),
             (FITTED, lambda: _with_factor(run, rows)),
-            (FITTED, lambda: _safely(constants(run))),
+            (FITTED, lambda: constants(run)),
         ]
     # a clipped gradient has a factor anyway; without clipping, rates are looked at first
     stages.insert(1 if run.job.experiment.clip_norm is not None else len(stages), read)
@@ -250,7 +250,7 @@ def _searched(
     for most, stage in stages:
         if likely and likely[0].residual <= EVERYTHING:
             return likely
-        found = weighed(stage(), off.left)
+        found = weighed(_safely(stage()), off.left)
         likely = ranked([*likely, *(each for each in found if each.residual <= most)])
     if not likely or likely[0].residual > EVERYTHING:
         likely = ranked([*likely, *given_gradient(run, at, parts)])
@@ -314,7 +314,9 @@ def _in_parts(run: Course, at: int, mistakes: Sequence[Known]) -> Iterator[Known
 def _with_factor(run: Course, mistakes: Sequence[Known]) -> Iterator[Known]:
     """Yield every mistake together with another learning rate, which often comes with it."""
     for each in mistakes:
-        factor = run.fitted(each.change, ..., run.book.trained)
+        factor = np.nan
+        with contextlib.suppress(Exception):  # the other mistakes are tried all the same
+            factor = run.fitted(each.change, ..., run.book.trained)
         if np.isfinite(factor) and abs(factor - 1) > EVERYTHING:
             times = named_factor(run.job, run.workers, factor)
             change = replace(each.change, rates=scaled(each.change.rates, factor))
@@ -355,7 +357,8 @@ def _in_places(run: Course, off: _Deviation) -> Iterator[Diagnosis]:
         should = np.array([np.abs(each.change.value) > _room(each.change) for each in run.right])
         kind, what = "update-skipped", f"A part of the weights is not updated in {steps}: "
         what += f"{place(still.any(axis=0), run.tensors, ())}."
-        if np.array_equal(still[own], should[own]):
+        trained = np.ix_(own, run.book.trained)
+        if np.array_equal(still[trained], should[trained]):
             kind, what = "update-to-copy", f"The weights are unchanged in {steps}: the update was "
             what += "applied to a copy, or skipped."
         yield Diagnosis(kind, what, _size(off.weights[~still]) / _size(off.weights))

@@ -292,9 +292,10 @@ def _velocity(rule: Rule) -> Iterator[Row]:
     names = {(0, 1.0): ", as plain momentum does", (1, mu): ", as Nesterov's does"}
     parts = {"": 0.0, "v": 1.0, "μ v": mu, "-μ v": -mu, "(1 + μ) v": 1 + mu, "μ² v": mu * mu}
     for (what, of_m), of_g in product(parts.items(), (0, 1)):
-        along = " + ".join(["g"] * of_g + [what] * bool(what)) or "nothing"
+        along = " + ".join(["g"] * of_g + [what] * bool(what))
         sentence = f"The step goes along {along}{names.get((of_g, of_m), '')}."
-        yield "velocity-step", sentence, {"of_g": float(of_g), "of_m": of_m}
+        if along:
+            yield "velocity-step", sentence, {"of_g": float(of_g), "of_m": of_m}
     what = "The learning rate stands in the velocity: v ← μ v + lr g, which is something else where "
     yield "velocity-rate", f"{what}the rate changes.", {"rate_inside": True}
 
