@@ -120,7 +120,9 @@ def factors(run: Course, areas: Sequence[Area], slices: Sequence[Area]) -> Itera
         for each in seen:
             pairs = [each.factor(part) for part in parts]
             right = each.right
-            found.append([f if abs(f - right) > told * right + room else right for f, room in pairs])
+            found.append(
+                [f if abs(f - right) > told * right + room else right for f, room in pairs]
+            )
         wrong = [any(f != s.right for f in own) for own, s in zip(found, seen, strict=True)]
         alike = (max(own) - min(own) <= 16 * told * max(map(abs, own)) for own in found)
         if not any(wrong) or (len(parts) > 1 and all(alike)):
@@ -129,7 +131,9 @@ def factors(run: Course, areas: Sequence[Area], slices: Sequence[Area]) -> Itera
         kind, what = _named(run, seen[: first + 1], slices, parts, found[first])
         by_step = dict(zip(run.numbers, found, strict=True))
 
-        def clip(given: Given, parts: Sequence[Area] = parts, by: Mapping[int, list[float]] = by_step) -> Array:
+        def clip(
+            given: Given, parts: Sequence[Area] = parts, by: Mapping[int, list[float]] = by_step
+        ) -> Array:
             g = given.gradient.copy()
             for part, factor in zip(parts, by[given.number], strict=True):
                 g[part.start : part.stop] *= factor
@@ -140,7 +144,11 @@ def factors(run: Course, areas: Sequence[Area], slices: Sequence[Area]) -> Itera
 
 
 def _named(
-    run: Course, seen: Sequence[Read], slices: Sequence[Area], parts: Sequence[Area], own: list[float]
+    run: Course,
+    seen: Sequence[Read],
+    slices: Sequence[Area],
+    parts: Sequence[Area],
+    own: list[float],
 ) -> tuple[str, str]:
     """Return the kind of a mistake that makes these factors of parts, and what it does."""
     now, limit = seen[-1], run.book.limit

@@ -7,7 +7,7 @@ mistake; whether that explains what was seen is decided likewise.
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -140,21 +140,23 @@ class Course:
     def off(self, recipe: Recipe) -> Array:
         """Return by how many tolerances that is not what was seen, ``(steps, size)``."""
         with np.errstate(all="ignore"):
-            return np.nan_to_num((self.values(recipe) - self.changes) * self.certainty, nan=np.inf)
+            found = (self.values(recipe) - self.changes) * self.certainty
+        return np.where(np.isnan(found), np.inf, found)
 
-    def fitted(self, recipe: Recipe, *which: Any) -> float:
-        """Return by which factor changes by a recipe fit best, in some steps and elements."""
+    def factor(self, values: Array, *which: Any, of: Array | None = None) -> float:
+        """Return by which factor changes fit best in some steps and elements, NaN if in none.
+
+        Args:
+            values: changes, ``(steps, size)``.
+            which: steps and elements.
+            of: the changes that they are to be, instead of those that were seen.
+        """
         with np.errstate(all="ignore"):
-            return _fitted(*(each[which] for each in (self.changes, self.values(recipe), self.certainty)))
-
-
-def _fitted(found: Array, wanted: Array, certainty: Array) -> float:
-    """Return by which factor the wanted fits best, NaN where nothing is known."""
-    a, b = (found * certainty).ravel(), (wanted * certainty).ravel()
-    known = np.isfinite(a) & np.isfinite(b)
-    a, b = a[known], b[known]
-    square = float(b @ b)
-    return float(a @ b) / square if square > 0 else math.nan
+            found = (self.changes if of is None else of)[which] * self.certainty[which]
+            wanted = values[which] * self.certainty[which]
+            known = np.isfinite(found) & np.isfinite(wanted)
+            square = float(wanted[known] @ wanted[known])
+            return float(found[known] @ wanted[known]) / square if square > 0 else math.nan
 
 
 def fits(run: Course) -> Iterator[Known]:
@@ -167,13 +169,8 @@ def fits(run: Course) -> Iterator[Known]:
 
 def _rates(run: Course) -> Iterator[Known]:
     """Yield the learning rates that the steps go by, if they are not those of the book."""
-    along = replace(run.book, rates=lambda _: 1.0)
-    known = run.book.trained
-    values = run.values(along)
-    rates = np.array([
-        _fitted(*(each[i, known] for each in (run.changes, values, run.certainty)))
-        for i in range(len(run.steps))
-    ])  # fmt: skip
+    values = run.values(replace(run.book, rates=lambda _: 1.0))
+    rates = np.array([run.factor(values, i, run.book.trained) for i in range(len(run.steps))])
     book = values_of(run.book.rates, run.numbers)
     if np.allclose(rates, book, rtol=1e-9, atol=0, equal_nan=True):
         return
@@ -198,32 +195,33 @@ def explained(
     found, right = rates[known], schedule_of(job)
     book = values_of(right, steps)
     scale = float(np.linalg.norm(found - book))
-    rows = [*wrong_schedules(job, workers)]
+    rows: list[Mistake[Rates]] = [*wrong_schedules(job, workers)]
     some = np.unique(np.linspace(0, len(steps) - 1, min(FEW, len(steps))).astype(int))
     few, numbers = found[some], [steps[i] for i in some]
 
     def score(rates: Rates) -> float:
         return float(np.nan_to_num(np.linalg.norm(few - values_of(rates, numbers)), nan=np.inf))
 
-    rows += [each for one in schedule_constants(job) for each in one.fitted(right, score)]
+    for each in schedule_constants(job):
+        rows += (Mistake(*one) for one in each.fitted(right, score))
     whole: list[Mistake[Rates]] = [Mistake("lr-factor", "", right)]
     corrected = [*_corrected(job, right), *rows]
     for tried, free in ((rows, False), (whole, True), (corrected, True)):
         best, left, factor = _closest(tried, steps, found, scale, free=free)
         if left <= EXPLAINS:
-            times = f"{named_factor(job, workers, factor)}"
+            times = named_factor(job, workers, factor)
             sentence = best.sentence or f"The learning rate is {times} in every step."
             if best.sentence and abs(factor - 1) > EXPLAINS:
                 sentence += f" And it is {times}."
             rate = scaled(best.change, factor) if free else best.change
             return Diagnosis(best.kind, sentence, left), rate
     off = np.flatnonzero(np.abs(found - book) > EXACTLY * np.abs(book).max(initial=0))
-    each = [f"{found[i]:.6g} instead of {book[i]:.6g} in step {steps[i] + 1}" for i in off[:NAMED]]
+    pairs = [f"{found[i]:.6g} instead of {book[i]:.6g} in step {steps[i] + 1}" for i in off[:NAMED]]
     what = "the learning rate"
     if job.experiment.clip_norm is not None and job.experiment.optimizer == "sgd":
         what = "the learning rate, or this times the factor of clipping,"
     wrong = f"The step's length is wrong in {len(off)} of {len(steps)} steps: {what} is "
-    return Diagnosis("schedule", f"{wrong}{', '.join(each)}.", 0.0), None
+    return Diagnosis("schedule", f"{wrong}{', '.join(pairs)}.", 0.0), None
 
 
 def _closest(
@@ -245,14 +243,14 @@ def _corrected(job: Job, right: Rates) -> Iterator[Mistake[Rates]]:
     """Yield rates that lack, or have once more, what Adam's bias correction makes of them."""
     a, b = rule_of(job).corrects, rule_of(job).corrects2
     for letter, beta, power in (("β₁", a, 1.0), ("β₂", b, 0.5), ("β₂", b, 1.0)):
-        name = f"√(1 - {letter}ᵗ)" if power == 0.5 else f"1 - {letter}ᵗ"
-        for by, what in ((-power, "divided"), (power, "multiplied")):
-            if beta is not None:
-                yield Mistake(
-                    "adam-correction",
-                    f"The step is {what} by {name} once more.",
-                    lambda n, beta=beta, by=by: right(n) * (1 - beta ** (n + 1)) ** by,
-                )
+        for by, what in ((-power, "divided"), (power, "multiplied")) if beta else ():
+            name = f"√(1 - {letter}ᵗ)" if power == 0.5 else f"1 - {letter}ᵗ"
+            rates = partial(_with_power, right, beta or 0.0, by)
+            yield Mistake("adam-correction", f"The step is {what} by {name} once more.", rates)
+
+
+def _with_power(right: Rates, beta: float, power: float, step: int) -> float:
+    return float(right(step) * (1 - beta ** (step + 1)) ** power)
 
 
 def _by_tensor(run: Course) -> Iterator[Known]:
@@ -317,8 +315,7 @@ def _newton(run: Course, make: Make, start: Array) -> Array | None:
         slope = run.values(make(_spread(run, factors + delta))) - now
         before = factors.copy()
         for i, t in enumerate(run.tensors):
-            own = (each[:, t.start : t.stop] for each in (run.changes - now, slope, run.certainty))
-            step = _fitted(*own)
+            step = run.factor(slope, ..., slice(t.start, t.stop), of=run.changes - now)
             factors[i] += delta[i] * step if np.isfinite(step) else 0.0
         if not np.isfinite(factors).all():
             return None
@@ -370,15 +367,17 @@ def _counts(run: Course) -> Iterator[Known]:
     if run.book.rule.corrects is None:
         return
     tried = range(1, max(run.numbers) + COUNTED)
-    own = run.book.trained
-    left = [
-        np.square(run.off(replace(run.book, count=lambda _, t=t: t))[:, own]).sum(axis=1)
-        for t in tried
-    ]
-    found = [tried[int(i)] for i in np.argmin(left, axis=0)]
+
+    def left(t: int) -> Array:
+        off = run.off(replace(run.book, count=lambda _: t))[:, run.book.trained]
+        return np.asarray(np.square(off).sum(axis=1))
+
+    found = [tried[int(i)] for i in np.argmin([left(t) for t in tried], axis=0)]
     if found != [n + 1 for n in run.numbers]:
         counts = dict(zip(run.numbers, found, strict=True))
-        listed, steps = (", ".join(map(str, each)) for each in (found, [n + 1 for n in run.numbers]))
+        listed, steps = (
+            ", ".join(map(str, each)) for each in (found, [n + 1 for n in run.numbers])
+        )
         what = f"The bias correction's step t is {listed} in steps {steps}."
         yield Mistake("adam-step", what, replace(run.book, count=counts.__getitem__))
 

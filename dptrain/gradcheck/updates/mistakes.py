@@ -6,6 +6,7 @@ A row is a kind, a sentence, and the pieces of the book's recipe that are others
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -164,8 +165,7 @@ def wrong_norms(at: Habitat) -> Iterator[Norm]:
         (math.sqrt(workers), f"its square is taken {workers} times"),
         (1 / math.sqrt(workers), f"its square is divided by the {workers} workers"),
     ) if workers > 1 else ():  # fmt: skip
-        by = lambda given, factor=factor: factor * norm_of(given.gradient)  # noqa: E731
-        rows.append(("norm-reduced-again", again + what, by))
+        rows.append(("norm-reduced-again", again + what, partial(_scaled, factor)))
     if len(at.slices) > 1:
         words = "the sum of the ranks' slices' norms, not of their squares"
         rows.append(("norms-summed", words, summed(at.slices)))
@@ -184,8 +184,8 @@ def _clippings(at: Habitat) -> Iterator[Row]:
         return
     yield "not-clipped", "The gradient is not clipped.", {"limit": math.inf}
     for kind, words, norm in wrong_norms(at):
-        by_norm = _times(lambda given, norm=norm: factor_of(norm(given), limit))
-        yield kind, f"The gradient is clipped by {words}.", by_norm
+        by_norm = partial(_clipped_by, partial(factor_of, limit=limit), norm)
+        yield kind, f"The gradient is clipped by {words}.", {"clip": by_norm}
     larger = "Gradients smaller than the limit are scaled up to it"
     factors: list[tuple[str, str, Callable[[float], float]]] = [
         ("clip-grows", larger, lambda norm: limit / norm),
@@ -204,16 +204,22 @@ def _clippings(at: Habitat) -> Iterator[Row]:
          lambda norm: min(1.0, limit / norm) ** 0.5),
     ]  # fmt: skip
     for kind, sentence, factor in factors:
-        of_norm = _times(lambda given, of=factor: of(norm_of(given.gradient) or 1e-300))
-        yield kind, f"{sentence}.", of_norm
+        yield kind, f"{sentence}.", {"clip": partial(_clipped_by, factor, partial(_scaled, 1.0))}
     after = "The gradient is clipped after the penalties were added, and by their norm too."
     yield "clip-order", after, {"clips_last": True}
     for kind, sentence, clip in _clipped_in_parts(at):
         yield kind, sentence, {"clip": clip}
 
 
-def _times(factor: Callable[[Given], float]) -> dict[str, Clip]:
-    return {"clip": lambda given: given.gradient * factor(given)}
+def _scaled(factor: float, given: Given) -> float:
+    return factor * norm_of(given.gradient)
+
+
+def _clipped_by(
+    factor: Callable[[float], float], norm: Callable[[Given], float], given: Given
+) -> Array:
+    found: Array = given.gradient * factor(norm(given) or 1e-300)
+    return found
 
 
 def _limited(g: Array, limit: float) -> Array:
@@ -239,7 +245,8 @@ def _clipped_in_parts(at: Habitat) -> Iterator[tuple[str, str, Clip]]:
         ranks = assign(job.shards, at.workers)
         limits = [limit * (sum(sizes[a:b]) / sum(sizes) if shares else 1) for a, b in ranks]
         parts = zip(partials[given.number], limits, strict=True)
-        return np.sum([_limited(g, most) for g, most in parts], axis=0, dtype=float)
+        found: Array = np.sum([_limited(g, most) for g, most in parts], axis=0)
+        return found
 
     own, what = "Every rank clips its own part of the gradient", "not the whole gradient."
     yield "clipped-by-tensor", f"Every tensor is clipped by itself, {what}", by(at.tensors)

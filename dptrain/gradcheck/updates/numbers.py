@@ -10,8 +10,6 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any, NamedTuple, TypeVar
 
-import numpy as np
-
 from dptrain.experiment.job import Job
 from dptrain.gradcheck.diagnosis import Mistake
 from dptrain.optim.rules import RULES
@@ -90,8 +88,8 @@ class Constant(NamedTuple):
 
 def lowest(score: Of, low: float, high: float) -> float:
     """Return the value that scores lowest, by a grid and then by the golden section."""
-    best = min(np.linspace(low, high, GRID).tolist(), key=score)
     width = (high - low) / (GRID - 1)
+    best = min((low + i * width for i in range(GRID)), key=score)
     a, b = max(low, best - width), min(high, best + width)
     left, right = b - GOLDEN * (b - a), a + GOLDEN * (b - a)
     at_left, at_right = score(left), score(right)

@@ -121,9 +121,7 @@ def _compared(run: Course, where: str) -> list[Comparison]:
         pairs += [(name, state[name], wanted.state[name]) for name in state]
         for name, value, book in pairs:
             found.append(
-                compare(
-                    f"{name} {done}", "update", at, run.tensors, value, book.value, _room(book)
-                )
+                compare(f"{name} {done}", "update", at, run.tensors, value, book.value, _room(book))
             )
     return found
 
@@ -316,7 +314,7 @@ def _with_factor(run: Course, mistakes: Sequence[Known]) -> Iterator[Known]:
     for each in mistakes:
         factor = np.nan
         with contextlib.suppress(Exception):  # the other mistakes are tried all the same
-            factor = run.fitted(each.change, ..., run.book.trained)
+            factor = run.factor(run.values(each.change), ..., run.book.trained)
         if np.isfinite(factor) and abs(factor - 1) > EVERYTHING:
             times = named_factor(run.job, run.workers, factor)
             change = replace(each.change, rates=scaled(each.change.rates, factor))

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from dptrain.experiment.job import Job
 from dptrain.experiment.schema import Settled
 from dptrain.gradcheck.reference.bounded import UNITS, Bounded
-from dptrain.gradcheck.updates.numbers import Constant, Of, rest, same
+from dptrain.gradcheck.updates.numbers import Constant, rest, same
 
 Array = NDArray[Any]
 Row = tuple[str, str, dict[str, Any]]  # a kind, a sentence, and what is otherwise
@@ -240,7 +240,7 @@ def constants_of(rule: Rule) -> list[Constant]:
     near_1: Any = (-6.0, 0.0, lambda z: 1 - 10**z)
     powers: Any = (-16.0, 1.0, lambda z: 10**z)
     k, k2 = rule.kept, rule.kept2
-    rows: list[tuple[bool, str, str, float, dict[str, Of], Any]] = [
+    rows: list[tuple[bool, str, str, float, Any, Any]] = [
         (rule.corrects is not None, "adam-correction",
          "What the first moment's bias is corrected with", k, {"corrects": same}, near_1),
         (rule.corrects2 is not None, "adam-correction",
@@ -262,7 +262,7 @@ def constants_of(rule: Rule) -> list[Constant]:
          | ({"corrects2": same} if rule.corrects2 else {}), near_1),
         (rule.squares, "epsilon", "ε", rule.epsilon, {"epsilon": same}, powers),
     ]  # fmt: skip
-    return [Constant(*row, *search) for there, *row, search in rows if there]
+    return [Constant(*row[1:5], *row[5]) for row in rows if row[0]]
 
 
 def _moment_of(rule: Rule) -> str:
@@ -296,7 +296,9 @@ def _velocity(rule: Rule) -> Iterator[Row]:
         sentence = f"The step goes along {along}{names.get((of_g, of_m), '')}."
         if along:
             yield "velocity-step", sentence, {"of_g": float(of_g), "of_m": of_m}
-    what = "The learning rate stands in the velocity: v ← μ v + lr g, which is something else where "
+    what = (
+        "The learning rate stands in the velocity: v ← μ v + lr g, which is something else where "
+    )
     yield "velocity-rate", f"{what}the rate changes.", {"rate_inside": True}
 
 
@@ -306,7 +308,9 @@ def _divided(rule: Rule) -> Iterator[Row]:
     r = math.sqrt(state)  # a run keeps its squares over the state: their root is that much larger
     no_root = "It divides by the squares themselves: the root is missing."
     inside = "ε stands inside the root: √(v + ε), not √v + ε."
-    kept = "ε is added to the root of the state as it is kept, without the factor that goes with it."
+    kept = (
+        "ε is added to the root of the state as it is kept, without the factor that goes with it."
+    )
     below: list[tuple[str, str, Callable[[Array, float, float], Array]]] = [
         ("no-root", no_root, lambda v, c, e: v / c + e),
         ("no-root", no_root, lambda v, c, e: (v / state + e) * (r / math.sqrt(c))),
@@ -331,9 +335,11 @@ def _divided(rule: Rule) -> Iterator[Row]:
     ]  # fmt: skip
     for kind, what, of in below:
         yield kind, what, {"below": lambda v, c, e, _, of=of: of(v, c, e)}
-    yield "not-squared", "The gradient's size is kept, not its square.", {
-        "square": lambda g, _: np.abs(g)
-    }
+    yield (
+        "not-squared",
+        "The gradient's size is kept, not its square.",
+        {"square": lambda g, _: np.abs(g)},
+    )
     yield "not-squared", "The gradient is kept, not its square.", {"square": lambda g, _: g}
     late = "It divides by the squares as they were before the step."
     yield "late-squares", late, {"late": True}

@@ -179,6 +179,7 @@ def scaled(rates: Rates, factor: float) -> Rates:
     """Return a schedule with another factor."""
     return lambda step: factor * rates(step)
 
+
 def constants_of(job: Job) -> list[Constant]:
     """Return the numbers of the job's schedule that may be others by mistake."""
     book = schedule_of(job)
@@ -248,7 +249,9 @@ def wrong_schedules(job: Job, workers: int) -> Iterator[Mistake[Rates]]:
             sentence = f"The schedule is {what}, not {KINDS[book.kind][0]}."
             rows.append(("schedule-kind", sentence, {"kind": kind, "rate": rate}))
     default = RULES[job.experiment.optimizer].default_lr
-    sentence = f"The learning rate is {default}, the optimizer's default, not the one that is given."
+    sentence = (
+        f"The learning rate is {default}, the optimizer's default, not the one that is given."
+    )
     rows.append(("lr-default", sentence, {"base": default}))
     for kind, sentence, changes in rows:
         changed = replace(book, **changes)

@@ -188,7 +188,9 @@ class Textbook:
         found = Predicted(change.like(change.value - before.value, change.error), {})
         zeros = n.exact(np.zeros(len(whole)))
         for name, each in self._state.items():
-            found.state[name] = _chosen(r.trained, n.floored(each), each.like(each.value, zeros.error))
+            found.state[name] = _chosen(
+                r.trained, n.floored(each), each.like(each.value, zeros.error)
+            )
         if self._other is None or r.elements is None:
             return found
         right = self._other.step(number, weights, gradient)

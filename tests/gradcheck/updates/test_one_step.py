@@ -58,16 +58,16 @@ def test_published_formulas_with_fifty_digits_lie_within_their_bounds(
 ) -> None:
     job = data.job(experiment(optimizer=optimizer, weight_decay=0.1, l1=0.01, dtype=dtype, lr=0.01))
     book, random, state = Textbook(job), np.random.default_rng(5), dict[str, Decimal]()
-    element, decoupled = 7, recipe_of(job).rule.decoupled  # of a weight
+    e, element, decoupled = job.experiment, 7, recipe_of(job).rule.decoupled  # of a weight
     with localcontext() as context:
         context.prec = 50
         for step in range(5):
             w, g = random.standard_normal((2, job.network.size)).astype(dtype).astype(float)
             found = book.step(step, w, g).change[element]
             x, y = Decimal(w[element]), Decimal(g[element])
-            decay, rate = Decimal(0.1) * x, Decimal(job.experiment.lr)
-            y += Decimal(0.01).copy_sign(x) + (0 if decoupled else decay)
-            along = published(optimizer, job.experiment, y, step + 1, state)
+            decay, rate = Decimal(e.weight_decay) * x, Decimal(e.lr)
+            y += Decimal(e.l1).copy_sign(x) + (0 if decoupled else decay)
+            along = published(optimizer, e, y, step + 1, state)
             exact = -rate * (along + (decay if decoupled else 0))
             assert found.error is not None
             assert abs(Decimal(float(found.value)) - exact) <= Decimal(float(found.error))

@@ -49,10 +49,11 @@ def test_right_schedules_pass(described: dict[str, Any], data: Data) -> None:
 
 def test_powers_with_fifty_digits_lie_within_their_bounds(data: Data) -> None:
     job = data.job(experiment(**SCHEDULES[6], steps=4300))
+    e = job.experiment
     with localcontext() as context:
         context.prec = 50
         for step in range(7, 4300, 61):
-            exact = Decimal(0.1) * Decimal(0.8) ** (Decimal(step - 7) / 6)
+            exact = Decimal(e.lr) * Decimal(e.decay_rate or 1) ** (Decimal(step - 7) / 6)
             found = learning_rate(job, step)
             assert found.error is not None
             assert abs(Decimal(float(found.value)) - exact) <= Decimal(float(found.error))

@@ -38,7 +38,9 @@ MOVED = "np.multiply(arrays.g, self.rate, out=arrays.g)\n            np.add(arra
 APPLIED = "link.update(arrays, at)"
 MOMENT = "Moment(step, self.schedule(step), factor)"
 DECAYS = "if any(low <= place < high for low, high in self.decaying):"
-REDUCED = "The gradient is clipped by a norm that all ranks know already and that is reduced again: "
+REDUCED = (
+    "The gradient is clipped by a norm that all ranks know already and that is reduced again: "
+)
 VELOCITY = """np.multiply(v, self.momentum, out=new_v)
         np.add(new_v, g, out=new_v)
         np.multiply(new_v, at.lr, out=g)
