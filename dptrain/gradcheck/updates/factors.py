@@ -22,7 +22,7 @@ from dptrain.gradcheck.forensics import EXACT, UNEXPLAINED, diagnose
 from dptrain.gradcheck.hypotheses.areas import MOST_NAMES, Area
 from dptrain.gradcheck.hypotheses.evidence import Evidence, Past
 from dptrain.gradcheck.reference.bounded import UNITS
-from dptrain.gradcheck.updates.fits import Course
+from dptrain.gradcheck.updates.course import Course
 from dptrain.gradcheck.updates.mistakes import Known, wrong_norms
 from dptrain.gradcheck.updates.textbook import Array, Given, factor_of, norm_of
 from dptrain.optim.updater import NORM_CHUNK
@@ -206,7 +206,7 @@ def _norms(
     given = seen[-1].given
     g, old = given.gradient, seen[-2].given.gradient if len(seen) > 1 else None
     what, size = "is clipped by", len(g)
-    for kind, words, norm in wrong_norms(run.habitat):
+    for kind, words, norm in wrong_norms(run):
         yield kind, f"{what} {words}", norm(given) ** 2
     cuts = [(k, min(k + NORM_CHUNK, size)) for k in range(0, size, NORM_CHUNK)]
     chunks = [Area(f"elements {a} to {b - 1}", a, b) for a, b in cuts]

@@ -1,4 +1,4 @@
-"""A run that was seen, and numbers fitted to it: one, one for each step, or one for each tensor.
+"""Numbers fitted to a run that was seen: one, one for each step, or one for each tensor.
 
 A number that is found is named by what of the experiment it is, and gives a recipe like every other
 mistake; whether that explains what was seen is decided likewise.
@@ -6,21 +6,21 @@ mistake; whether that explains what was seen is decided likewise.
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
-from functools import cached_property, partial
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dptrain.exchange.engine import State
 from dptrain.experiment.job import Job
 from dptrain.gradcheck.comparison import Comparison
 from dptrain.gradcheck.diagnosis import Diagnosis, Mistake
-from dptrain.gradcheck.distributed import Step, Way
+from dptrain.gradcheck.distributed import Way
 from dptrain.gradcheck.report import Failure
 from dptrain.gradcheck.subject import Subject
-from dptrain.gradcheck.updates.mistakes import Habitat, Known, Partials
+from dptrain.gradcheck.updates.course import Course
+from dptrain.gradcheck.updates.mistakes import Known
 from dptrain.gradcheck.updates.numbers import EXACTLY, SAME, constant, named_factor
 from dptrain.gradcheck.updates.optimizers import Rule, constants_of, rule_of
 from dptrain.gradcheck.updates.rates import (
@@ -33,16 +33,11 @@ from dptrain.gradcheck.updates.rates import (
     wrong_schedules,
 )
 from dptrain.gradcheck.updates.rates import constants_of as schedule_constants
-from dptrain.gradcheck.updates.textbook import Predicted, Recipe, Textbook, recipe_of, spread
-from dptrain.nn.network import Tensor
+from dptrain.gradcheck.updates.textbook import Recipe, spread
 
 Array = NDArray[Any]
 Make = Callable[[Array], Recipe]  # of a number for each element
 
-# The run arranges the formulas otherwise: it keeps its state in another scale, moves constants into
-# one factor, and so rounds at other places, up to twice as often. Its error and the textbook's own
-# (in float64, of the same size) each lie within the bound times two.
-FACTOR = 4.0
 # Factors that are so close to each other, or to 0 or 1, are taken for equal.
 CLOSE = 0.01
 # Tensors that a sentence names one by one.
@@ -58,105 +53,6 @@ COUNTED = 8
 EXPLAINS = 0.02
 # Steps that the constant of a schedule is fitted to.
 FEW = 200
-
-
-@dataclass(frozen=True)
-class Course:
-    """What was seen of a run, with what each step was given.
-
-    Attributes:
-        job: of the run.
-        workers: of the run.
-        steps: one behind the other.
-        gradients: reduced, one for each step, flat ``(size,)``.
-        slots: the optimizer's state before the first step; None where it was new.
-        partials: every rank's part of each step's gradient, as far as they are known.
-    """
-
-    job: Job
-    workers: int
-    steps: Sequence[Step]
-    gradients: Sequence[Array]
-    slots: Sequence[Array] | None
-    partials: Partials
-
-    @cached_property
-    def book(self) -> Recipe:
-        """How the steps should be computed."""
-        return recipe_of(self.job)
-
-    @cached_property
-    def habitat(self) -> Habitat:
-        """Where mistakes are made."""
-        return Habitat(self.job, self.book, self.workers, self.numbers, self.partials)
-
-    @cached_property
-    def right(self) -> list[Predicted]:
-        """What the steps do by the book, with bounds."""
-        return self.predicted(self.book, bounds=True)
-
-    @cached_property
-    def numbers(self) -> list[int]:
-        """Of the steps."""
-        return [each.number for each in self.steps]
-
-    @cached_property
-    def changes(self) -> Array:
-        """How the weights changed, ``(steps, size)``."""
-        pairs = ((s.after.parameters, s.before.parameters) for s in self.steps)
-        return np.array([np.subtract(after, before, dtype=float) for after, before in pairs])
-
-    def state(self, found: State) -> dict[str, Array]:
-        """Return an optimizer's state by name, in the published scale."""
-        scales = rule_of(self.job).scales.items()
-        pairs = zip(scales, found.slots, strict=True)
-        return {name: np.asarray(slot, float) * scale for (name, scale), slot in pairs}
-
-    @cached_property
-    def certainty(self) -> Array:
-        """One over the tolerance of each change, ``(steps, size)``; 0 where nothing is known."""
-        with np.errstate(all="ignore"):
-            found = 1 / (FACTOR * np.array([each.change.error for each in self.right], float))
-        return np.where(np.isfinite(found), found, 0.0)
-
-    @cached_property
-    def tensors(self) -> list[Tensor]:
-        """All of them."""
-        return list(self.job.network.all_tensors())
-
-    def predicted(self, recipe: Recipe, *, bounds: bool = False) -> list[Predicted]:
-        """Return what the steps do by a recipe."""
-        textbook = Textbook(self.job, recipe, self.slots, bounds=bounds)
-        with np.errstate(all="ignore"):
-            return [
-                textbook.step(step.number, step.before.parameters, gradient)
-                for step, gradient in zip(self.steps, self.gradients, strict=True)
-            ]
-
-    def values(self, recipe: Recipe) -> Array:
-        """Return how the weights change by a recipe, ``(steps, size)``."""
-        return np.array([each.change.value for each in self.predicted(recipe)])
-
-    def off(self, recipe: Recipe) -> Array:
-        """Return by how many tolerances that is not what was seen, ``(steps, size)``."""
-        with np.errstate(all="ignore"):
-            found = (self.values(recipe) - self.changes) * self.certainty
-        return np.where(np.isnan(found), np.inf, found)
-
-    def factor(self, values: Array, *which: Any, of: Array | None = None) -> float:
-        """Return by which factor changes fit best in some steps and elements, NaN if in none.
-
-        Args:
-            values: changes, ``(steps, size)``.
-            which: steps and elements.
-            of: the changes that they are to be, instead of those that were seen.
-        """
-        with np.errstate(all="ignore"):
-            found = (self.changes if of is None else of)[which] * self.certainty[which]
-            wanted = values[which] * self.certainty[which]
-            known = np.isfinite(found) & np.isfinite(wanted)
-            square = float(wanted[known] @ wanted[known])
-            return float(found[known] @ wanted[known]) / square if square > 0 else math.nan
 
 
 def fits(run: Course) -> Iterator[Known]:

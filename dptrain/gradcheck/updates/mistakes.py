@@ -5,7 +5,7 @@ A row is a kind, a sentence, and the pieces of the book's recipe that are others
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -13,64 +13,36 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dptrain.arithmetic.shards import assign, shard_sizes
-from dptrain.exchange.slices import slices
-from dptrain.experiment.job import Job
 from dptrain.gradcheck.diagnosis import Mistake
+from dptrain.gradcheck.updates.course import Course
 from dptrain.gradcheck.updates.numbers import settings_of
 from dptrain.gradcheck.updates.optimizers import constants_of, wrong_rules
 from dptrain.gradcheck.updates.rates import Row, epoch_length, scaled
 from dptrain.gradcheck.updates.textbook import Given, Penalty, Recipe, factor_of, norm_of
 
 Array = NDArray[Any]
-Partials = dict[int, Array]
 Known = Mistake[Recipe]
 Clip = Callable[[Given], Array]
 Norm = tuple[str, str, Callable[[Given], float]]  # a kind, words, and the norm
 
 
-@dataclass(frozen=True)
-class Habitat:
-    """Where mistakes are made.
-
-    Attributes:
-        job: settled.
-        book: the right recipe.
-        workers: the world size, by which much is multiplied or divided that should not be.
-        numbers: of the steps that were seen.
-        partials: for each of them, every rank's part of the gradient, ``(ranks, size)``; where they
-            are missing, nothing is tried that needs them.
-    """
-
-    job: Job
-    book: Recipe
-    workers: int
-    numbers: Sequence[int]
-    partials: Partials
-
-    @property
-    def tensors(self) -> list[tuple[int, int]]:
-        """Where those stand that are trained."""
-        return [(t.start, t.stop) for t in self.job.network.all_tensors() if t.trained]
-
-    @property
-    def slices(self) -> list[tuple[int, int]]:
-        """Where those of the ranks stand."""
-        return [s for s in slices(self.job.network.size, self.workers) if s[0] < s[1]]
-
-
-def known_mistakes(at: Habitat) -> Iterator[Known]:
+def known_mistakes(run: Course) -> Iterator[Known]:
     """Yield the mistakes that could show, the simpler ones first."""
     for rows in (_wholes, _counts, _forgotten, _clippings, _penalties, _rules):
         try:
-            for kind, sentence, changes in rows(at):
-                yield Mistake(kind, sentence, replace(at.book, **changes))
+            for kind, sentence, changes in rows(run):
+                yield Mistake(kind, sentence, replace(run.book, **changes))
         except Exception:  # noqa: BLE001, S112 - the rows of one subject are made of what may be broken
             continue
 
 
-def _wholes(at: Habitat) -> Iterator[Row]:
+def _spans(run: Course) -> list[tuple[int, int]]:
+    return [(t.start, t.stop) for t in run.tensors if t.trained]
+
+
+def _wholes(run: Course) -> Iterator[Row]:
     """Yield what can be wrong with an update as a whole."""
-    book, first = at.book, at.numbers[0] if at.numbers else 0
+    book, first = run.book, run.numbers[0] if run.numbers else 0
     yield "gradient-sign", "The gradient has the wrong sign.", {"clip": lambda given: -_limited(
         given.gradient, book.limit)}  # fmt: skip
     upwards = {"rates": scaled(book.rates, -1)}
@@ -85,9 +57,9 @@ def _wholes(at: Habitat) -> Iterator[Row]:
         yield "state-lost", again, behind
 
 
-def _counts(at: Habitat) -> Iterator[Row]:
+def _counts(run: Course) -> Iterator[Row]:
     """Yield what t of the bias correction may be instead of the step's number from 1."""
-    job, period, workers = at.job, epoch_length(at.job), at.workers
+    job, period, workers = run.job, epoch_length(run.job), run.workers
     warm, rows = job.experiment.warmup, job.batch_size
     counts: list[tuple[str, Callable[[int], int]]] = [
         (" is off by one: t is one too large", lambda n: n + 2),
@@ -102,18 +74,18 @@ def _counts(at: Habitat) -> Iterator[Row]:
         (" t counts rows, not steps", lambda n: (n + 1) * rows),
         (" t is so large that nothing is corrected", lambda _: 10**9),
     ]  # fmt: skip
-    for what, count in counts if at.book.rule.corrects is not None else ():
+    for what, count in counts if run.book.rule.corrects is not None else ():
         yield "adam-step", f"The bias correction's step{what}.", {"count": count}
 
 
-def _forgotten(at: Habitat) -> Iterator[Row]:
+def _forgotten(run: Course) -> Iterator[Row]:
     """Yield where a state, or a part of it, is lost: in one step, in all, or again and again."""
     names = {"": "optimizer's state", "mean": "first moment", "squares": "second moment"}
-    scales, counted = at.book.rule.scales, at.book.rule.corrects is not None
-    begins = frozenset(n for n in at.numbers if n and n % epoch_length(at.job) == 0)
-    once = [("state-lost", f"lost before step {n}", frozenset([n])) for n in at.numbers]
+    scales, counted = run.book.rule.scales, run.book.rule.corrects is not None
+    begins = frozenset(n for n in run.numbers if n and n % epoch_length(run.job) == 0)
+    once = [("state-lost", f"lost before step {n}", frozenset([n])) for n in run.numbers]
     again = ("state-cleared", "cleared where an epoch begins", begins)
-    always = ("state-lost", "not kept: every step begins with a new one", frozenset(at.numbers))
+    always = ("state-lost", "not kept: every step begins with a new one", frozenset(run.numbers))
     for part in ["", *(scales if len(scales) > 1 else ())] if scales else ():
         for kind, what, steps in (always, again) if part else (always, *once, again):
 
@@ -131,9 +103,9 @@ def _forgotten(at: Habitat) -> Iterator[Row]:
                 yield kind, f"{sentence}, and its count of steps.", both
 
 
-def wrong_norms(at: Habitat) -> Iterator[Norm]:
+def wrong_norms(run: Course) -> Iterator[Norm]:
     """Yield the norms by which a gradient could be clipped by mistake, with kind and words."""
-    book, workers, partials = at.book, at.workers, at.partials
+    book, workers, partials = run.book, run.workers, run.partials
 
     def summed(spans: Sequence[tuple[int, int]]) -> Callable[[Given], float]:
         return lambda given: sum(norm_of(given.gradient[a:b]) for a, b in spans)
@@ -142,7 +114,7 @@ def wrong_norms(at: Habitat) -> Iterator[Norm]:
         ("norm-without-root", "its squared norm: the root is missing",
          lambda given: norm_of(given.gradient) ** 2),
         ("norms-summed", "the sum of its tensors' norms, not of their squares",
-         summed(at.tensors)),
+         summed(_spans(run))),
         ("norm-of-averages", "a norm in which running averages, or what is frozen, count",
          lambda given: norm_of(given.whole)),
         ("norm-of-penalties", "a norm in which the penalties count", lambda given: norm_of(
@@ -166,9 +138,9 @@ def wrong_norms(at: Habitat) -> Iterator[Norm]:
         (1 / math.sqrt(workers), f"its square is divided by the {workers} workers"),
     ) if workers > 1 else ():  # fmt: skip
         rows.append(("norm-reduced-again", again + what, partial(_scaled, factor)))
-    if len(at.slices) > 1:
+    if len(run.slices) > 1:
         words = "the sum of the ranks' slices' norms, not of their squares"
-        rows.append(("norms-summed", words, summed(at.slices)))
+        rows.append(("norms-summed", words, summed(run.slices)))
     if partials:
         words = "the sum of the ranks' parts' norms, not of their squares"
         rows.append(
@@ -177,13 +149,13 @@ def wrong_norms(at: Habitat) -> Iterator[Norm]:
     yield from rows
 
 
-def _clippings(at: Habitat) -> Iterator[Row]:
+def _clippings(run: Course) -> Iterator[Row]:
     """Yield what can be wrong with clipping."""
-    limit = at.book.limit
+    limit = run.book.limit
     if not math.isfinite(limit):
         return
     yield "not-clipped", "The gradient is not clipped.", {"limit": math.inf}
-    for kind, words, norm in wrong_norms(at):
+    for kind, words, norm in wrong_norms(run):
         by_norm = partial(_clipped_by, partial(factor_of, limit=limit), norm)
         yield kind, f"The gradient is clipped by {words}.", {"clip": by_norm}
     larger = "Gradients smaller than the limit are scaled up to it"
@@ -207,7 +179,7 @@ def _clippings(at: Habitat) -> Iterator[Row]:
         yield kind, f"{sentence}.", {"clip": partial(_clipped_by, factor, partial(_scaled, 1.0))}
     after = "The gradient is clipped after the penalties were added, and by their norm too."
     yield "clip-order", after, {"clips_last": True}
-    for kind, sentence, clip in _clipped_in_parts(at):
+    for kind, sentence, clip in _clipped_in_parts(run):
         yield kind, sentence, {"clip": clip}
 
 
@@ -227,9 +199,9 @@ def _limited(g: Array, limit: float) -> Array:
     return found
 
 
-def _clipped_in_parts(at: Habitat) -> Iterator[tuple[str, str, Clip]]:
+def _clipped_in_parts(run: Course) -> Iterator[tuple[str, str, Clip]]:
     """Yield clipping by element, by tensor, by slice and by rank."""
-    job, limit, partials = at.job, at.book.limit, at.partials
+    job, limit, partials = run.job, run.book.limit, run.partials
 
     def by(spans: Sequence[tuple[int, int]]) -> Clip:
         def clip(given: Given) -> Array:
@@ -242,19 +214,19 @@ def _clipped_in_parts(at: Habitat) -> Iterator[tuple[str, str, Clip]]:
 
     def by_rank(given: Given, *, shares: bool = False) -> Array:
         sizes = shard_sizes(job.rows(given.number), job.shards)
-        ranks = assign(job.shards, at.workers)
+        ranks = assign(job.shards, run.workers)
         limits = [limit * (sum(sizes[a:b]) / sum(sizes) if shares else 1) for a, b in ranks]
         parts = zip(partials[given.number], limits, strict=True)
         found: Array = np.sum([_limited(g, most) for g, most in parts], axis=0)
         return found
 
     own, what = "Every rank clips its own part of the gradient", "not the whole gradient."
-    yield "clipped-by-tensor", f"Every tensor is clipped by itself, {what}", by(at.tensors)
+    yield "clipped-by-tensor", f"Every tensor is clipped by itself, {what}", by(_spans(run))
     by_element: Clip = lambda given: np.clip(given.gradient, -limit, limit)  # noqa: E731
     yield "clipped-by-element", f"Every element is clipped by itself, {what}", by_element
-    if len(at.slices) > 1:
+    if len(run.slices) > 1:
         by_itself = "Every rank clips its slice by that slice's own norm."
-        yield "clipped-by-slice", by_itself, by(at.slices)
+        yield "clipped-by-slice", by_itself, by(run.slices)
     if partials:
         yield "clip-before-reduce", f"{own} before they are summed.", by_rank
         twice = f"{own}, and their sum is clipped once more."
@@ -263,14 +235,14 @@ def _clipped_in_parts(at: Habitat) -> Iterator[tuple[str, str, Clip]]:
         yield "clip-before-reduce", means, lambda given: by_rank(given, shares=True)
 
 
-def _penalties(at: Habitat) -> Iterator[Row]:
+def _penalties(run: Course) -> Iterator[Row]:
     """Yield what can be wrong with weight decay and the L1 penalty, each alone and both."""
-    book, own = at.book, {}
+    book, own = run.book, {}
     for which, name in (("decay", "Weight decay"), ("l1", "The L1 penalty")):
         penalty: Penalty = getattr(book, which)
         if penalty.coefficient:
             own[which] = penalty
-            for kind, sentence, changes in _of_penalty(at, which, name, penalty):
+            for kind, sentence, changes in _of_penalty(run, which, name, penalty):
                 yield kind, sentence, {which: replace(penalty, **changes)}
     if len(own) == 2:
         swapped = "The coefficients of L1 penalty and weight decay are swapped."
@@ -281,8 +253,8 @@ def _penalties(at: Habitat) -> Iterator[Row]:
         yield "decay-on-biases", "Penalties apply to biases too.", everywhere
 
 
-def _of_penalty(at: Habitat, which: str, name: str, penalty: Penalty) -> Iterator[Row]:
-    workers, limit, base = at.workers, at.book.limit, at.job.experiment.lr
+def _of_penalty(run: Course, which: str, name: str, penalty: Penalty) -> Iterator[Row]:
+    workers, limit, base = run.workers, run.book.limit, run.job.experiment.lr
     kind = "weight-decay" if which == "decay" else "l1"
     for by, often, what in (
         (workers, "multiplied", f"applied {workers} times, once for each worker"),
@@ -291,7 +263,7 @@ def _of_penalty(at: Habitat, which: str, name: str, penalty: Penalty) -> Iterato
         changed = {"coefficient": penalty.coefficient * by}
         yield f"weight-decay-{often}", f"{name} is {what}.", changed
     yield f"{kind}-missing", f"{name} is missing.", {"coefficient": 0.0}
-    every = {"often": at.book.trained.astype(float)}
+    every = {"often": run.book.trained.astype(float)}
     yield "decay-on-biases", f"{name} applies to biases too.", every
     way = "bypasses the gradient" if penalty.coupled else "goes through the moments, as for adam"
     yield f"{kind}-coupling", f"{name} {way}.", {"coupled": not penalty.coupled}
@@ -337,11 +309,11 @@ _FORMS: dict[str, list[tuple[str, str, Clip]]] = {
 }  # fmt: skip
 
 
-def _rules(at: Habitat) -> Iterator[Row]:
+def _rules(run: Course) -> Iterator[Row]:
     """Yield what can be wrong in the job's rule."""
-    rule = at.book.rule
+    rule = run.book.rule
     rows: Iterable[Any] = wrong_rules(rule)
     made = [(kind, what, replace(rule, **changes)) for kind, what, changes in rows]
     for each in constants_of(rule):
-        made += each.others(rule, settings_of(at.job))
+        made += each.others(rule, settings_of(run.job))
     yield from ((kind, what, {"rule": each}) for kind, what, each in made if each != rule)

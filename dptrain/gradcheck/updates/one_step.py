@@ -15,9 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
-from threadpoolctl import threadpool_limits
 
-from dptrain.arithmetic.shards import assign
 from dptrain.experiment.exchanges import EXCHANGES
 from dptrain.experiment.job import Job
 from dptrain.gradcheck.analytic import Local
@@ -26,13 +24,13 @@ from dptrain.gradcheck.diagnosis import EXPLAINS, Diagnosis, Mistake, described,
 from dptrain.gradcheck.distributed import Step
 from dptrain.gradcheck.hypotheses.areas import Area, areas, place
 from dptrain.gradcheck.hypotheses.buffers import stale_buffers, unwritten
-from dptrain.gradcheck.reference.bounded import UNITS, Bounded
+from dptrain.gradcheck.updates.course import Course, course_of, room_of, size_of
 from dptrain.gradcheck.updates.factors import factors, given_gradient
-from dptrain.gradcheck.updates.fits import FACTOR, Course, constants, fits
-from dptrain.gradcheck.updates.mistakes import Known, Partials, known_mistakes
+from dptrain.gradcheck.updates.fits import constants, fits
+from dptrain.gradcheck.updates.mistakes import Known, known_mistakes
 from dptrain.gradcheck.updates.numbers import EXACTLY, named_factor
 from dptrain.gradcheck.updates.rates import epoch_length, scaled
-from dptrain.gradcheck.updates.textbook import Predicted, Recipe, spread
+from dptrain.gradcheck.updates.textbook import Recipe, spread
 from dptrain.gradcheck.verdict import Verdict
 
 # What an explanation may leave, and all explanations of one sort.
@@ -43,13 +41,9 @@ Stage = tuple[float, Callable[[], Iterable[Known]]]
 EVERYTHING = 1e-5
 # With numbers that are free, much can be explained by half: such an explanation must leave less.
 FITTED = 1e-3
-# What explains the weights equally well may yet differ in the state, which counts so much.
-OF_STATE = 1e-8
 # Elements times steps beyond which mistakes are not tried in parts of the steps or together with
 # others, which takes as long as everything else several times over.
 AFFORDABLE = 1_000_000
-# Nothing is farther outside of its tolerance than this: sums of squares stay finite.
-LIMIT = 1e100
 
 
 def check_updates(
@@ -75,7 +69,7 @@ def check_updates(
         local: the job in this process.
         explain: whether to note what a failure looks like, which takes longer than all else.
     """
-    run = _course(job, steps, workers, slots, local)
+    run = course_of(job, steps, workers, slots, local)
     compared = _compared(run, where)
     if not explain or all(each.verdict is not Verdict.FAIL for each in compared):
         return compared
@@ -95,21 +89,7 @@ def diagnose_updates(
 
     Empty where nothing deviates.
     """
-    return _diagnoses(_course(job, steps, workers, slots, local), exchange)
-
-
-def _course(
-    job: Job,
-    steps: Sequence[Step],
-    workers: int,
-    slots: Sequence[Array] | None,
-    local: Local | None,
-) -> Course:
-    found = local or Local(job)
-    # with one thread, as ranks compute: with more, products differ in their last bits
-    with threadpool_limits(limits=1, user_api="blas"):
-        gradients = [found.analytic(s.before.parameters, s.number).gradient for s in steps]
-    return Course(job, workers, steps, gradients, slots, {})
+    return _diagnoses(course_of(job, steps, workers, slots, local), exchange)
 
 
 def _compared(run: Course, where: str) -> list[Comparison]:
@@ -121,109 +101,44 @@ def _compared(run: Course, where: str) -> list[Comparison]:
         pairs += [(name, state[name], wanted.state[name]) for name in state]
         for name, value, book in pairs:
             found.append(
-                compare(f"{name} {done}", "update", at, run.tensors, value, book.value, _room(book))
+                compare(
+                    f"{name} {done}", "update", at, run.tensors, value, book.value, room_of(book)
+                )
             )
     return found
 
 
-def _room(book: Bounded) -> Array:
-    assert book.error is not None
-    return np.asarray(FACTOR * book.error)
-
-
-class _Deviation:
-    """By how much a run is not what the book, or a mistake, makes of it."""
-
-    def __init__(self, run: Course) -> None:
-        self._run = run
-        self.weights, self.state = self._beyond(run.right)
-        self.of_weights = bool(self.weights.any())
-        self._scale = _size(self.weights if self.of_weights else self.state)
-
-    def left(self, recipe: Recipe) -> float:
-        """Return what a recipe leaves of the deviation, of the weights or else of the state."""
-        run = self._run
-        for bounds in (False, True):
-            weights, state = self._beyond(run.predicted(recipe, bounds=bounds))
-            left = _size(weights if self.of_weights else state) / self._scale
-            if left > EXPLAINS:
-                break
-        return left + OF_STATE * min(1.0, _size(state)) if self.of_weights else left
-
-    def _beyond(self, wanted: Sequence[Predicted]) -> tuple[Array, Array]:
-        """Return how far weights and state lie outside of their tolerance, ``(steps, …)``."""
-        run = self._run
-        weights, state = [], []
-        for i, (own, other) in enumerate(zip(run.right, wanted, strict=True)):
-            weights.append(_outside(run.changes[i], own.change, other.change))
-            found = run.state(run.steps[i].after)
-            state.append([_outside(found[k], own.state[k], other.state[k]) for k in found])
-        return np.array(weights), np.array(state).reshape(len(weights), -1, run.job.network.size)
-
-
-def _outside(found: Array, book: Bounded, wanted: Bounded) -> Array:
-    """Return by how many tolerances elements lie outside of theirs, at most 1e100."""
-    tolerance = _room(book)
-    if wanted.error is not None:
-        tolerance = np.maximum(tolerance, _room(wanted))
-    with np.errstate(all="ignore"):
-        difference = np.abs(found - wanted.value)
-        ratio = np.where(difference <= tolerance, 0, difference / np.maximum(tolerance, 1e-300))
-    return np.where(np.isnan(ratio), LIMIT, np.clip(ratio - 1, 0, LIMIT))
-
-
-def _size(parts: Array) -> float:
-    return float(np.sqrt(np.sum(np.square(parts))))
-
-
 def _diagnoses(run: Course, exchange: str) -> list[Diagnosis]:
-    off = _Deviation(run)
-    wrong = (off.weights > 0) | (off.state > 0).any(axis=1)
+    weights, state = run.deviation
+    wrong = (weights > 0) | np.any(state > 0, axis=1)
     if not wrong.any():
         return []
     at = int(wrong.any(axis=1).argmax())
-    rightly, so_far = not off.weights[at].any(), run.steps[: at + 1]
+    rightly, so_far = not weights[at].any(), run.steps[: at + 1]
     if never := unwritten(run.steps[at], wrong[at]):
         return never
     if any(slot[wrong[at]].any() for slot in run.steps[at].after.slots):
         stale = stale_buffers(so_far, wrong[at], moved_rightly=rightly)
         if stale:
             return stale
-    run = replace(run, partials=_partials(run))
     parts = areas(run.job, exchange, run.workers)
-    likely = _searched(run, off, at, parts, parts if EXCHANGES[exchange].lockstep else ())
+    likely = _searched(run, at, parts, parts if EXCHANGES[exchange].lockstep else ())
     likely = likely or stale_buffers(so_far, wrong[at], moved_rightly=rightly)
-    return likely or [_unexplained(run, off, at, place(wrong[at], run.tensors, parts))]
-
-
-def _partials(run: Course) -> Partials:
-    """Return every rank's part of the gradient of each step, where it matters."""
-    job, local, found = run.job, Local(run.job), {}
-    matters = job.experiment.clip_norm is not None and run.workers > 1
-    for step in run.steps if matters else ():
-        reference = local.reference(step.number)
-        if reference is None:
-            return {}
-        weights = np.asarray(step.before.parameters, float)
-        shards = reference.gradient(weights, UNITS[job.dtype.name]).shards
-        own = [shards[low:high].sum(axis=0) for low, high in assign(job.shards, run.workers)]
-        found[step.number] = np.where(run.book.trained, own, 0)
-    return found
+    return likely or [_unexplained(run, at, place(wrong[at], run.tensors, parts))]
 
 
 def _searched(
-    run: Course, off: _Deviation, at: int, parts: Sequence[Area], slices: Sequence[Area]
+    run: Course, at: int, parts: Sequence[Area], slices: Sequence[Area]
 ) -> list[Diagnosis]:
     """Return what explains a deviation, the best first.
 
     Args:
         run: that was seen.
-        off: its deviation.
         at: the place of the first step that is wrong.
         parts: that are updated one by one.
         slices: whose norms are computed one by one.
     """
-    rows = [*known_mistakes(run.habitat)]
+    rows = [*known_mistakes(run)]
     fitted: list[Known] = []
 
     def numbers() -> list[Known]:
@@ -234,7 +149,7 @@ def _searched(
     stages: list[Stage] = [
         (EXPLAINS, lambda: rows),
         (FITTED, numbers),
-        (FITTED, lambda: _in_tensors(run, off, [*rows, *fitted])),
+        (FITTED, lambda: _in_tensors(run, [*rows, *fitted])),
     ]
     if run.changes.size <= AFFORDABLE:
         stages += [
@@ -244,11 +159,11 @@ def _searched(
         ]
     # a clipped gradient has a factor anyway; without clipping, rates are looked at first
     stages.insert(1 if run.job.experiment.clip_norm is not None else len(stages), read)
-    likely = ranked(_in_places(run, off)) if off.of_weights else []
+    likely = ranked(each for each in _in_places(run) if each.residual <= EXPLAINS)
     for most, stage in stages:
         if likely and likely[0].residual <= EVERYTHING:
             return likely
-        found = weighed(_safely(stage()), off.left)
+        found = weighed(_safely(stage()), run.left)
         likely = ranked([*likely, *(each for each in found if each.residual <= most)])
     if not likely or likely[0].residual > EVERYTHING:
         likely = ranked([*likely, *given_gradient(run, at, parts)])
@@ -269,16 +184,16 @@ def _only(where: str, each: Known, change: Recipe) -> Known:
     return Mistake(each.kind, f"Only in {where}: {said}", change)
 
 
-def _in_tensors(run: Course, off: _Deviation, mistakes: Sequence[Known]) -> Iterator[Known]:
+def _in_tensors(run: Course, mistakes: Sequence[Known]) -> Iterator[Known]:
     """Yield mistakes that are made only in the tensors that deviate; rules go by element."""
-    deviates = np.any(off.weights > 0, axis=0)
+    deviates = np.any(run.deviation[0] > 0, axis=0)
     own = [t for t in run.tensors if t.trained and deviates[t.start : t.stop].any()]
     if not own or len(own) == sum(t.trained for t in run.tensors):
         return
     names = [t.name for t in own]
     elements = spread(run.tensors, len(deviates), lambda t: t.name in names) > 0
     for each in mistakes:
-        change = each.change.only(run.book, elements=elements)
+        change = replace(each.change, elsewhere=run.book, elements=elements)
         yield _only(", ".join(names), each, change)
 
 
@@ -306,7 +221,7 @@ def _in_parts(run: Course, at: int, mistakes: Sequence[Known]) -> Iterator[Known
             known.add(steps)
             for each in mistakes:
                 if each.change.keeps is None:
-                    yield _only(where, each, each.change.only(run.book, steps=steps))
+                    yield _only(where, each, replace(each.change, elsewhere=run.book, steps=steps))
 
 
 def _with_factor(run: Course, mistakes: Sequence[Known]) -> Iterator[Known]:
@@ -322,47 +237,47 @@ def _with_factor(run: Course, mistakes: Sequence[Known]) -> Iterator[Known]:
             yield Mistake(each.kind, sentence, change)
 
 
-def _unexplained(run: Course, off: _Deviation, at: int, where: str) -> Diagnosis:
+def _unexplained(run: Course, at: int, where: str) -> Diagnosis:
     """Return where and by how much the first wrong update is off.
 
     Args:
         run: that was seen.
-        off: its deviation.
         at: the place of the first step that is wrong.
         where: which elements are, in words.
     """
     behind = f" The {at} steps before it are right." if at else ""
-    which, number = off.weights[at] > 0, run.numbers[at] + 1
+    which, number = run.deviation[0][at] > 0, run.numbers[at] + 1
     if not which.any():
         sentence = f"The optimizer's state is wrong after step {number}, the weights are not: "
         return Diagnosis("optimizer-state", f"{sentence}{where}.{behind}", 1.0)
     change = run.right[at].change
     found, wanted = run.changes[at][which], change.value[which]
     factor = float(found @ wanted / (wanted @ wanted)) if wanted.any() else 0.0
-    room = EXACTLY * np.abs(wanted) + _room(change)[which]
+    room = EXACTLY * np.abs(wanted) + room_of(change)[which]
     same = (np.abs(found - factor * wanted) <= room).all()
     times = f"{factor:.6g} times what it should be" if same else "not what it should be"
     return Diagnosis("update", f"In step {number} the update is {times}: {where}.{behind}", 1.0)
 
 
-def _in_places(run: Course, off: _Deviation) -> Iterator[Diagnosis]:
+def _in_places(run: Course) -> Iterator[Diagnosis]:
     """Yield what is wrong where weights stay as they were, or where frozen ones do not."""
-    still = (run.changes == 0) & (off.weights > 0)
+    off = run.deviation[0]
+    still = (run.changes == 0) & (off > 0)
     own = still.any(axis=1)
     if own.any():
         numbers = [n for n, each in zip(run.numbers, own, strict=True) if each]
         steps = "step" + "s" * (len(numbers) > 1) + " " + ", ".join(map(str, numbers))
-        should = np.array([np.abs(each.change.value) > _room(each.change) for each in run.right])
+        should = np.array([np.abs(each.change.value) > room_of(each.change) for each in run.right])
         kind, what = "update-skipped", f"A part of the weights is not updated in {steps}: "
         what += f"{place(still.any(axis=0), run.tensors, ())}."
         trained = np.ix_(own, run.book.trained)
         if np.array_equal(still[trained], should[trained]):
             kind, what = "update-to-copy", f"The weights are unchanged in {steps}: the update was "
             what += "applied to a copy, or skipped."
-        yield Diagnosis(kind, what, _size(off.weights[~still]) / _size(off.weights))
+        yield Diagnosis(kind, what, size_of(off[~still]) / size_of(off))
     fixed = ~run.book.trained & (run.book.averaging == 0)
-    moved = fixed & (off.weights > 0).any(axis=0)
+    moved = fixed & (off > 0).any(axis=0)
     if moved.any():
         what = f"What is frozen was changed: {place(moved, run.tensors, ())}."
-        left = _size(off.weights[:, ~fixed]) / _size(off.weights)
+        left = size_of(off[:, ~fixed]) / size_of(off)
         yield Diagnosis("frozen-changed", what, left)

@@ -8,7 +8,7 @@ that a mistake puts in compute with plain arrays, and are taken for exact.
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -84,9 +84,9 @@ class Recipe:
         count: Adam's t of each step.
         keeps: whether a step finds the state of this name that the one before has left.
         times: how often the update is applied.
-        elsewhere: the recipe of steps and elements that this one does not apply to.
+        elsewhere: the recipe of other steps than those that follow, and of other elements.
         steps: to which this one applies; None for all.
-        elements: likewise, bool ``(size,)``.
+        elements: likewise, bool ``(size,)``; it takes two textbooks to go by that.
     """
 
     rule: Rule
@@ -106,16 +106,6 @@ class Recipe:
     steps: frozenset[int] | None = None
     elements: Array | None = None
 
-    def only(
-        self,
-        book: "Recipe",
-        *,
-        steps: frozenset[int] | None = None,
-        elements: Array | None = None,
-    ) -> "Recipe":
-        """Return a recipe that goes by the book elsewhere."""
-        return replace(self, elsewhere=book, steps=steps, elements=elements)
-
 
 class Predicted(NamedTuple):
     """What a step does.
@@ -131,11 +121,7 @@ class Predicted(NamedTuple):
 
 
 class Textbook:
-    """An optimizer that keeps its own state, from the first step on.
-
-    Attributes:
-        recipe: that it goes by.
-    """
+    """An optimizer that keeps its own state, from the first step on."""
 
     def __init__(
         self,
@@ -153,16 +139,14 @@ class Textbook:
             slots: the run's optimizer state before the first step; zero unless given.
             bounds: whether errors are bounded.
         """
-        self.recipe = recipe or recipe_of(job)
+        self._recipe = recipe or recipe_of(job)
         self._numbers = Numbers(job.dtype, bounds=bounds)
-        scales = rule_of(job).scales.values()
-        begun = [np.asarray(s, float) * x for s, x in zip(slots or (), scales, strict=bool(slots))]
-        zeros = [np.zeros(job.network.size)] * len(scales)
-        names = rule_of(job).scales
-        self._state = dict(zip(names, map(self._numbers.exact, begun or zeros), strict=True))
-        self._other: Textbook | None = None
-        if self.recipe.elements is not None:
-            self._other = Textbook(job, self.recipe.elsewhere, slots, bounds=bounds)
+        scales = rule_of(job).scales.items()
+        begun = zip(scales, slots or [np.zeros(job.network.size)] * len(scales), strict=True)
+        self._state = {
+            name: self._numbers.exact(np.asarray(slot, float) * scale)
+            for (name, scale), slot in begun
+        }
 
     def step(self, number: int, weights: Array, gradient: Array) -> Predicted:
         """Return what a step does, and keep its state.
@@ -172,7 +156,7 @@ class Textbook:
             weights: flat ``(size,)``, before it.
             gradient: reduced, flat ``(size,)``, in the place of running averages the minibatch's.
         """
-        r, n = self.recipe, self._numbers
+        r, n = self._recipe, self._numbers
         if r.elsewhere is not None and r.steps is not None and number not in r.steps:
             r = r.elsewhere
         before = after = n.exact(weights)
@@ -184,19 +168,13 @@ class Textbook:
         for _ in range(r.times):
             after = self._updated(r, Given(number, after.value, own, whole), after)
         averaged = self._averaged(r, before, n.exact(whole))
-        change = _chosen(r.trained, n.floored(after), averaged)
-        found = Predicted(change.like(change.value - before.value, change.error), {})
-        zeros = n.exact(np.zeros(len(whole)))
-        for name, each in self._state.items():
-            found.state[name] = _chosen(
-                r.trained, n.floored(each), each.like(each.value, zeros.error)
-            )
-        if self._other is None or r.elements is None:
-            return found
-        right = self._other.step(number, weights, gradient)
-        names = found.state.keys() & right.state.keys()
-        state = {k: _chosen(r.elements, found.state[k], right.state[k]) for k in names}
-        return Predicted(_chosen(r.elements, found.change, right.change), state)
+        change = chosen(r.trained, n.floored(after), averaged)
+        zeros = n.exact(np.zeros(len(whole))).error
+        state = {
+            name: chosen(r.trained, n.floored(each), each.like(each.value, zeros))
+            for name, each in self._state.items()
+        }
+        return Predicted(change.like(change.value - before.value, change.error), state)
 
     def _updated(self, r: Recipe, given: Given, w: Bounded) -> Bounded:
         """Return new weights."""
@@ -242,7 +220,7 @@ class Textbook:
         """Return running averages after the step, and everything else as it was."""
         unit, rate = self._numbers.unit, r.averaging
         kept, taken = (g.like(each, unit * np.abs(each)) for each in (1 - rate, rate))
-        return _chosen(rate != 0, self._numbers.floored(kept * w + taken * g), w)
+        return chosen(rate != 0, self._numbers.floored(kept * w + taken * g), w)
 
 
 def norm_of(g: Array) -> float:
@@ -255,7 +233,7 @@ def factor_of(norm: float, limit: float) -> float:
     return min(1.0, limit / norm) if norm else 1.0
 
 
-def _chosen(which: Array, found: Bounded, other: Bounded) -> Bounded:
+def chosen(which: Array, found: Bounded, other: Bounded) -> Bounded:
     """Return some elements of the one, and the rest of the other."""
     value = np.where(which, found.value, other.value)
     if found.error is None or other.error is None:
