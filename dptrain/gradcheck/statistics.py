@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 
 from dptrain.experiment.job import Job
 from dptrain.gradcheck.analytic import Local
-from dptrain.gradcheck.averages import Moment, other_values
 from dptrain.gradcheck.comparison import Comparison, compare, told_of
 from dptrain.gradcheck.diagnosis import EXPLAINS, Diagnosis, described, ranked
 from dptrain.gradcheck.distributed import Step
@@ -85,10 +84,6 @@ def diagnose_statistics(
         return []
     found = ranked(Diagnosis(*of, rest / beyond) for of, rest in left.items())
     likely = [each for each in found if each.residual <= EXPLAINS]
-    if not likely or likely[0].residual:
-        references = ((step, seen.reference(step.number)) for step in steps[: first + 1])
-        so_far = [Moment(step, found) for step, found in references if found is not None]
-        likely = [*other_values(job.network, so_far), *likely]
     return likely or [_unexplained(seen, steps[first], own)]
 
 
