@@ -23,6 +23,7 @@ from dptrain.optim.rules import RULES
 
 Array = NDArray[Any]
 Rates = Callable[[int], float]
+Shape = Callable[[float, float], float]  # of the factor of a period, and of the periods passed
 Row = tuple[str, str, dict[str, Any]]  # a kind, a sentence, and what is otherwise
 
 DOUBLE = UNITS["float64"]
@@ -45,35 +46,29 @@ class Schedule:
         kind: a name of `KINDS`.
         base: the rate at the end of the warm-up.
         warmup: its steps.
-        rate: factor of a period.
-        every: steps of a period.
-        length: steps of the cosine.
+        rate: factor of a period of decay.
+        period: steps of it, or of the half cosine.
         taken_off: steps that the schedule begins after.
         lead: steps that it is ahead.
+        first: the step that it is for all steps before.
         rise: the part of the base in the warm-up, of step and warm-up.
-        periods: what is made of the periods that have passed.
-        wave: the factor, of the part of the length.
-        power: the factor, of rate and periods.
+        shape: the part of the base behind it, in the place of that of the kind.
         restarts: steps after which all begins anew.
         holds: steps in which the rate stays as it is.
-        first: the step that it is for all steps before.
     """
 
     kind: str
     base: float
     warmup: int
     rate: float
-    every: float
-    length: float
+    period: float
     taken_off: int
     lead: int = 0
+    first: int | None = None
     rise: Callable[[int, int], float] = lambda s, n: 1 - (n - s) / (n + 1)
-    periods: Callable[[float], float] | None = None
-    wave: Callable[[float], float] = lambda x: math.cos(math.pi / 2 * min(1.0, x)) ** 2
-    power: Callable[[float, float], float] = lambda rate, k: math.exp(k * math.log(rate))
+    shape: Shape | None = None
     restarts: int | None = None
     holds: int = 1
-    first: int | None = None
 
     def __call__(self, step: int) -> float:
         """Return the learning rate of a step."""
@@ -82,34 +77,35 @@ class Schedule:
         step = step if self.first is None else max(step, self.first)
         if step < self.warmup:
             return self.base * self.rise(step, self.warmup)
-        return self.base * KINDS[self.kind][1](self, step - self.taken_off)
-
-    def decayed(self, past: int, whole: Callable[[float], float]) -> float:
-        """Return the power of the rate, by the periods that have passed, whole or in part."""
-        return self.power(self.rate, (self.periods or whole)(past / self.every))
+        shape = self.shape or KINDS[self.kind][1]
+        return self.base * shape(self.rate, (step - self.taken_off) / self.period)
 
 
-# What each schedule is called, and its factor after so many steps.
-KINDS: dict[str, tuple[str, Callable[[Schedule, int], float]]] = {
+def _power(rate: float, periods: float) -> float:
+    return math.exp(periods * math.log(rate))
+
+
+def _cosine(x: float, turns: float = 0.5) -> float:
+    return math.cos(2 * math.pi * turns * min(1.0, x))
+
+
+# What each schedule is called, and its shape.
+KINDS: dict[str, tuple[str, Shape]] = {
     "constant": ("a constant rate", lambda *_: 1.0),
-    "step": ("a step schedule", lambda s, past: s.decayed(past, math.floor)),
-    "exponential": ("an exponential one", lambda s, past: s.decayed(past, float)),
-    "cosine": ("a cosine", lambda s, past: s.wave(past / s.length)),
+    "step": ("a step schedule", lambda rate, x: _power(rate, math.floor(x))),
+    "exponential": ("an exponential one", _power),
+    "cosine": ("a cosine", lambda _, x: _cosine(x, 0.25) ** 2),
 }
 
 
-def schedule_of(job: Job) -> Schedule:
-    """Return the job's schedule as it should be."""
-    e = job.experiment
-    return Schedule(
-        kind=e.schedule,
-        base=e.lr,
-        warmup=e.warmup,
-        rate=e.decay_rate or 1.0,
-        every=e.decay_every or epoch_length(job),
-        length=max(1, run_length(job) - e.warmup),
-        taken_off=e.warmup,
-    )
+def schedule_of(job: Job, kind: str = "") -> Schedule:
+    """Return the job's schedule as it should be, or what another kind would make of it."""
+    e, kind = job.experiment, kind or job.experiment.schedule
+    period = e.decay_every or epoch_length(job)
+    if kind == "cosine":
+        period = max(1, run_length(job) - e.warmup)
+    rate = e.decay_rate or DECAY_RATES.get(kind, 1.0)
+    return Schedule(kind, e.lr, e.warmup, rate, period, e.warmup)
 
 
 def epoch_length(job: Job) -> int:
@@ -182,25 +178,25 @@ def scaled(rates: Rates, factor: float) -> Rates:
 
 def constants_of(job: Job) -> list[Constant]:
     """Return the numbers of the job's schedule that may be others by mistake."""
-    book = schedule_of(job)
-    top = math.log10(10 * max(book.length, book.every))
-    steps: Any = (0.0, top, lambda z: 10**z)
-    found: list[Constant] = []
+    book, found = schedule_of(job), []
+    steps: Any = (0.0, math.log10(10 * book.period), lambda z: 10**z)
+    period = {"period": lambda x: max(1.0, x)}
     if book.kind == "cosine":
-        length = {"length": lambda x: max(1.0, x)}
-        found.append(Constant("cosine-length", "The cosine's length", book.length, length, *steps))
+        found = [Constant("cosine-length", "The cosine's length", book.period, period, *steps)]
     if book.kind in DECAY_RATES:
-        rate, every = {"rate": same}, {"every": lambda x: max(x, TINY)}
-        found.append(Constant("decay-rate", "The factor of the decay", book.rate, rate, TINY, 2.0))
-        what = "The period of the decay"
-        found.append(Constant("schedule-every", what, book.every, every, *steps))
+        rate, what = {"rate": same}, "The period of the decay"
+        found = [
+            Constant("decay-rate", "The factor of the decay", book.rate, rate, TINY, 2.0),
+            Constant("schedule-every", what, book.period, period, *steps),
+        ]
     if n := book.warmup:
-        both: dict[str, Callable[[float], float]] = {"warmup": int, "taken_off": int}
-        rises = "The warm-up, as far as the rate rises,"
-        off = "What the schedule takes off for the warm-up"
-        found.append(Constant("warm-up", "The warm-up", n, both))
-        found.append(Constant("warm-up", rises, n, {"warmup": int}))
-        found.append(Constant("warm-up-not-subtracted", off, n, {"taken_off": int}))
+        rises, off = "The warm-up's rise", "What the schedule takes off for the warm-up"
+        both = {"warmup": int, "taken_off": int}
+        found += [
+            Constant("warm-up", "The warm-up", n, both),
+            Constant("warm-up", rises, n, {"warmup": int}),
+            Constant("warm-up-not-subtracted", off, n, {"taken_off": int}),
+        ]
     return found
 
 
@@ -239,19 +235,15 @@ def wrong_schedules(job: Job, workers: int) -> Iterator[Mistake[Rates]]:
     yield Mistake("lr-missing", after, alone)
     yield Mistake("ascends", "The weights move up the gradient, not down.", scaled(book, -1))
     rows = [*_shifted(job, book)]
-    rows += _WAVES if book.kind == "cosine" else []
+    rows += [("schedule-shape", what, {"shape": of}) for what, of in _SHAPES.get(book.kind, ())]
     for constant in constants_of(job):
         others = constant.others(book, _numbers(job, constant.right))
         rows += ((kind, sentence, vars(changed)) for kind, sentence, changed in others)
-    rows += _DECAYS if book.kind in DECAY_RATES else []
     for kind, (what, _) in KINDS.items():
-        for rate in sorted({DECAY_RATES.get(kind, 1.0), book.rate}) if kind != book.kind else ():
-            sentence = f"The schedule is {what}, not {KINDS[book.kind][0]}."
-            rows.append(("schedule-kind", sentence, {"kind": kind, "rate": rate}))
+        sentence = f"The schedule is {what}, not {KINDS[book.kind][0]}."
+        rows.append(("schedule-kind", sentence, vars(schedule_of(job, kind))))
     default = RULES[job.experiment.optimizer].default_lr
-    sentence = (
-        f"The learning rate is {default}, the optimizer's default, not the one that is given."
-    )
+    sentence = f"The learning rate is {default}, the optimizer's default, not the given one."
     rows.append(("lr-default", sentence, {"base": default}))
     for kind, sentence, changes in rows:
         changed = replace(book, **changes)
@@ -274,74 +266,58 @@ def _shifted(job: Job, book: Schedule) -> Iterator[Row]:
     yield "schedule-holds", holds, {"holds": period}
     if not n:
         return
-    whole: dict[str, Any] = {"taken_off": 0, "length": max(1, total)}
+    whole = {"period": total} if book.kind == "cosine" else {}
     from_0 = "The schedule counts from step 0, not from the end of the warm-up."
-    yield "warm-up-not-subtracted", from_0, {"taken_off": 0}
-    yield "warm-up-not-subtracted", from_0, whole
     none = "There is no warm-up, and the schedule begins at once."
-    yield "warm-up-missing", none, {"warmup": 0, "taken_off": 0}
-    yield "warm-up-missing", none, {"warmup": 0, **whole}
-    rises: list[tuple[str, Callable[[int, int], float]]] = [
-        ("it has the whole rate", lambda *_: 1.0),
-        ("it begins at 0, and rises by s / (warm-up + 1)", lambda s, n: s / (n + 1)),
-        ("it begins at 0, and rises by s / warm-up", lambda s, n: s / n),
-        ("it rises by (s + 1) / warm-up, so its last step has the whole rate",
-         lambda s, n: (s + 1) / n),
-        ("it rises with the square of the steps", lambda s, n: ((s + 1) / (n + 1)) ** 2),
-        ("it rises with the root of the steps", lambda s, n: ((s + 1) / (n + 1)) ** 0.5),
-        ("it falls, upside down", lambda s, n: 1 - s / (n + 1)),
-        ("it does not rise: it is 0 until its end", lambda *_: 0.0),
-    ]  # fmt: skip
-    for what, rise in rises:
+    for changes in ({"taken_off": 0}, {"taken_off": 0, **whole}):
+        yield "warm-up-not-subtracted", from_0, changes
+        yield "warm-up-missing", none, {"warmup": 0, **changes}
+    for what, rise in _RISES.items():
         yield "warm-up", f"The learning rate is wrong in the warm-up: {what}.", {"rise": rise}
 
 
-def _cosine(x: float, turns: float = 1.0) -> float:
-    return math.cos(math.pi * turns * min(1.0, x))
-
-
-_WAVES: list[Row] = [
-    ("cosine", "The cosine begins again behind its end.",
-     {"wave": lambda x: (1 + math.cos(math.pi * x)) / 2}),
-    ("cosine", "The cosine makes a whole turn, not a half one.",
-     {"wave": lambda x: (1 + _cosine(x, 2)) / 2}),
-    ("cosine", "The cosine makes a quarter of a turn: cos(π x / 2).",
-     {"wave": lambda x: _cosine(x, 0.5)}),
-    ("cosine", "The cosine is not moved to between 0 and 1: cos(π x).", {"wave": _cosine}),
-    ("cosine", "The cosine rises, and does not fall.", {"wave": lambda x: (1 - _cosine(x)) / 2}),
-    ("cosine", "The cosine is not halved: 1 + cos(π x).", {"wave": lambda x: 1 + _cosine(x)}),
-    ("cosine", "The cosine lacks π: (1 + cos x) / 2.",
-     {"wave": lambda x: (1 + _cosine(x, 1 / math.pi)) / 2}),
-    ("cosine", "The cosine is a sine.",
-     {"wave": lambda x: (1 + math.sin(math.pi * min(1, x))) / 2}),
-    ("cosine", "The cosine is a straight line.", {"wave": lambda x: 1 - min(1, x)}),
-    ("cosine", "The cosine is squared.", {"wave": lambda x: ((1 + _cosine(x)) / 2) ** 2}),
+_RISES: dict[str, Callable[[int, int], float]] = {
+    "it has the whole rate": lambda *_: 1.0,
+    "it begins at 0, and rises by s / (warm-up + 1)": lambda s, n: s / (n + 1),
+    "it begins at 0, and rises by s / warm-up": lambda s, n: s / n,
+    "it rises by (s + 1) / warm-up": lambda s, n: (s + 1) / n,
+    "it rises with the square of the steps": lambda s, n: ((s + 1) / (n + 1)) ** 2,
+    "it rises with the root of the steps": lambda s, n: ((s + 1) / (n + 1)) ** 0.5,
+    "it falls, upside down": lambda s, n: 1 - s / (n + 1),
+    "it does not rise: it is 0 until its end": lambda *_: 0.0,
+}
+_DECAYS: list[tuple[str, Shape]] = [
+    ("The decay goes by parts of periods, as the exponential one.", _power),
+    ("The decay goes by whole periods, as the step schedule.", KINDS["step"][1]),
+    ("The decay counts periods from their middle: rounded, not cut.",
+     lambda rate, x: rate ** round(x)),
+    ("The decay counts a period when it begins, not when it is over.",
+     lambda rate, x: rate ** math.ceil(x)),
+    ("The decay is a whole period ahead.", lambda rate, x: rate ** (math.floor(x) + 1)),
+    ("The decay is a whole period ahead.", lambda rate, x: rate ** (x + 1)),
+    ("The decay is a whole period behind.", lambda rate, x: rate ** max(0, math.floor(x) - 1)),
+    ("The decay stops after one period.", lambda rate, x: rate ** min(1, math.floor(x))),
+    ("The decay counts every period twice.", lambda rate, x: rate ** (2 * math.floor(x))),
+    ("The decay counts every period twice.", lambda rate, x: rate ** (2 * x)),
+    ("The decay is exp(-decay_rate · periods).", lambda rate, x: math.exp(-rate * x)),
+    ("The decay is 1 / (1 + decay_rate · periods).", lambda rate, x: 1 / (1 + rate * x)),
+    ("The decay is decay_rate · periods.", lambda rate, x: rate * x),
+    ("The decay is 1 - decay_rate · periods.", lambda rate, x: 1 - rate * x),
 ]  # fmt: skip
-
-
-_PERIODS: list[tuple[str, str, Callable[[float], float]]] = [
-    ("floor", "goes by parts of periods, as the exponential one", float),
-    ("floor", "goes by whole periods, as the step schedule", math.floor),
-    ("floor", "counts periods from their middle: rounded, not cut", round),
-    ("floor", "counts a period when it begins, not when it is over", math.ceil),
-    ("period", "is a whole period ahead", lambda x: math.floor(x) + 1),
-    ("period", "is a whole period ahead", lambda x: x + 1),
-    ("period", "is a whole period behind", lambda x: max(0, math.floor(x) - 1)),
-    ("period", "stops after one period", lambda x: min(1, math.floor(x))),
-    ("period", "counts every period twice", lambda x: 2 * math.floor(x)),
-    ("period", "counts every period twice", lambda x: 2 * x),
-]
-_POWERS: list[tuple[str, Callable[[float, float], float]]] = [
-    ("exp(-decay_rate · periods)", lambda rate, k: math.exp(-rate * k)),
-    ("1 / (1 + decay_rate · periods)", lambda rate, k: 1 / (1 + rate * k)),
-    ("decay_rate · periods", lambda rate, k: rate * k),
-    ("1 - decay_rate · periods", lambda rate, k: 1 - rate * k),
-    ("decay_rate, however many periods there were", lambda rate, k: rate if k else 1.0),
-    ("periods to the power of decay_rate", lambda rate, k: k**rate),
-]
-_DECAYS: list[Row] = [
-    *((f"schedule-{kind}", f"The decay of the learning rate {what}.", {"periods": of})
-      for kind, what, of in _PERIODS),
-    *(("decay-formula", f"The learning rate decays by {what}.", {"power": of})
-      for what, of in _POWERS),
-]  # fmt: skip
+_SHAPES: dict[str, list[tuple[str, Shape]]] = {
+    "step": _DECAYS,
+    "exponential": _DECAYS,
+    "cosine": [
+        ("The cosine begins again behind its end.",
+         lambda _, x: (1 + math.cos(math.pi * x)) / 2),
+        ("The cosine makes a whole turn, not a half one.", lambda _, x: (1 + _cosine(x, 1)) / 2),
+        ("The cosine makes a quarter of a turn.", lambda _, x: _cosine(x, 0.25)),
+        ("The cosine is not moved to between 0 and 1: cos(π x).", lambda _, x: _cosine(x)),
+        ("The cosine rises, and does not fall.", lambda _, x: (1 - _cosine(x)) / 2),
+        ("The cosine is not halved: 1 + cos(π x).", lambda _, x: 1 + _cosine(x)),
+        ("The cosine lacks π: (1 + cos x) / 2.", lambda _, x: (1 + math.cos(min(1, x))) / 2),
+        ("The cosine is a sine.", lambda _, x: (1 + math.sin(math.pi * min(1, x))) / 2),
+        ("The cosine is a straight line.", lambda _, x: 1 - min(1, x)),
+        ("The cosine is squared.", lambda _, x: ((1 + _cosine(x)) / 2) ** 2),
+    ],
+}  # fmt: skip
