@@ -217,7 +217,7 @@ def _norms(
         ways = [(NORM, "lacks {}", -own), (NORM, "has {} twice", own)]
         if old is not None:
             ways.insert(1, (RACE, "has {} as of the step before", np.array(late) - own))
-        for n in range(1, len(areas) if len(areas) <= FEW else 3):
+        for n in range(1, len(areas) if len(areas) <= FEW else 2):
             for some, (kind, words, more) in product(combinations(range(len(areas)), n), ways):
                 names = words.format(_listed([areas[i] for i in some]))
                 square = norm_of(g) ** 2 + float(more[list(some)].sum())

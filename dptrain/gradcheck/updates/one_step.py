@@ -230,7 +230,7 @@ def _with_factor(run: Course, mistakes: Sequence[Known]) -> Iterator[Known]:
         factor = np.nan
         with contextlib.suppress(Exception):  # the other mistakes are tried all the same
             factor = run.factor(run.values(each.change), ..., run.book.trained)
-        if np.isfinite(factor) and abs(factor - 1) > EVERYTHING:
+        if factor > 0 and abs(factor - 1) > EVERYTHING:  # no two mistakes that are none together
             times = named_factor(run.job, run.workers, factor)
             change = replace(each.change, rates=scaled(each.change.rates, factor))
             sentence = f"{each.sentence} And the learning rate is {times}."
