@@ -39,8 +39,8 @@ from dptrain.gradcheck.subject import (
     first_step,
     is_own,
 )
+from dptrain.gradcheck.updates.fits import checked_rates
 from dptrain.gradcheck.updates.one_step import check_updates, diagnose_updates
-from dptrain.gradcheck.updates.schedule_slips import checked_rates
 from dptrain.launch.local import WORKER, Program
 
 Array = NDArray[Any]
