@@ -261,7 +261,10 @@ def train(
         on_epoch: as for `fit`.
 
     Raises:
-        As `fit`.
+        UsageError, DataError, ShapeError: something cannot be used as given.
+        OwnCodeError: a network of your own raised.
+        NonFiniteError, WorkersLostError: the run could not go on.
+        KeyboardInterrupt: after Ctrl-C, when the checkpoint has been written.
     """
     with in_python(), ExitStack() as stack:
         wanted = build(Experiment, _plain(asdict(experiment or Experiment())), "Experiment")
