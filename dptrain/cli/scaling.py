@@ -10,6 +10,7 @@ from dptrain.cli.experiments import read_experiment
 from dptrain.cli.flags import ExperimentFlags, given, named_code
 from dptrain.cli.output import print_json
 from dptrain.errors import EXIT_CHECK_FAILED, UsageError
+from dptrain.experiment.exchanges import WithWorkersName
 from dptrain.experiment.override import override
 from dptrain.experiment.schema import Experiment
 from dptrain.experiment.validate import build
@@ -27,7 +28,7 @@ def scaling(
     experiment_flags: ExperimentFlags = None,
     workers: str | None = None,
     kind: Literal["strong", "weak", "both"] = "both",
-    exchange: Literal["star", "shared"] | None = None,
+    exchange: WithWorkersName | None = None,
     pin: bool = False,
     rounds: int = 3,
     out: Path | None = None,

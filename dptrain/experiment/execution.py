@@ -11,19 +11,18 @@ from msgspec import Meta, Struct
 from dptrain.arithmetic.shards import default_shards
 from dptrain.errors import UsageError
 from dptrain.experiment.exchanges import EXCHANGES, INLINE, SHARED, STAR, Exchange, ExchangeName
+from dptrain.experiment.names import PositiveFloat, PositiveInt
 from dptrain.machine.cores import usable_cores
 
 DEFAULT_WORKERS = 2
 LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
-Count = Annotated[int, Meta(ge=1)]
-Positive = Annotated[float, Meta(gt=0)]
 
 
 class Execution(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What only decides the speed."""
 
     workers: Annotated[
-        Count | Literal["auto"] | None,
+        PositiveInt | Literal["auto"] | None,
         Meta(description="Worker processes, 2 unless given; auto: one for each core."),
     ] = None
     exchange: Annotated[
@@ -57,15 +56,18 @@ class Execution(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         Meta(description="Write a timeline, trace.json in the run folder, for ui.perfetto.dev."),
     ] = None
     worker_timeout: Annotated[
-        Positive,
+        PositiveFloat,
         Meta(
             description="Seconds without a word after which a worker is given up, or ten times as "
             "long as such work took before."
         ),
     ] = 60.0
-    log_every: Annotated[Count, Meta(description="Steps between lines of metrics.jsonl.")] = 100
+    log_every: Annotated[PositiveInt, Meta(description="Steps between lines of metrics.jsonl.")] = (
+        100
+    )
     checkpoint_every: Annotated[
-        Count | None, Meta(description="Steps between checkpoints, beside those of the epochs.")
+        PositiveInt | None,
+        Meta(description="Steps between checkpoints, beside those of the epochs."),
     ] = None
     keep_checkpoints: Annotated[
         bool | None,
