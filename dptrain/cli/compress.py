@@ -81,7 +81,7 @@ def _fractions(text: str | None) -> list[float]:
         return [] if text is None else [float(part) for part in text.split(",")]
     except ValueError:
         raise UsageError(
-            f"prune={text!r} is no list of fractions; give one such as 0.8 or 0.5,0.8,0.9"
+            f"prune={text!r} is not a list of fractions; give one such as 0.8 or 0.5,0.8,0.9"
         ) from None
 
 

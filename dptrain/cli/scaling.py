@@ -84,7 +84,7 @@ def _counts(text: str | None, cores: int) -> list[int]:
         return list(range(1, cores + 1))
     parts = text.split(",")
     if not all(part.strip().isdigit() and int(part) > 0 for part in parts):
-        raise UsageError(f"workers={text!r} is no list of numbers; give one such as 1,2,4")
+        raise UsageError(f"workers={text!r} is not a list of numbers; give one such as 1,2,4")
     return sorted({int(part) for part in parts})
 
 

@@ -1,4 +1,4 @@
-"""How an experiment is carried out, and deciding what is left open of it.
+"""How an experiment is carried out, and the defaults for what is left open.
 
 Imports no mathematics: workers wait for this.
 """
@@ -19,7 +19,7 @@ LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
 
 
 class Execution(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What only decides the speed."""
+    """The settings that decide only the speed."""
 
     workers: Annotated[
         PositiveInt | Literal["auto"] | None,
@@ -147,7 +147,7 @@ def _settled_workers(execution: Execution, shards: int | None) -> int:
 def _check_listen(listen: str) -> None:
     host, colon, port = listen.removeprefix("tcp://").rpartition(":")
     if not listen.startswith("tcp://") or not colon or not port.isdigit():
-        raise UsageError(f"listen={listen!r} is no address; give one like tcp://127.0.0.1:5555")
+        raise UsageError(f"listen={listen!r} is not an address; give one like tcp://127.0.0.1:5555")
     if not 1 <= int(port) <= 65535:
         raise UsageError(f"listen={listen!r}: the port must be 1 to 65535")
     if host not in LOOPBACK:

@@ -29,7 +29,7 @@ from dptrain.experiment.names import (
 
 
 class Experiment(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What decides the numbers."""
+    """The settings that decide the numbers."""
 
     model: Annotated[
         str,
@@ -65,15 +65,15 @@ class Experiment(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     dropout: Annotated[
         Fraction | None,
         Meta(
-            description="Fraction left out behind each activation of the model; in training what "
-            "stays is divided by what is left."
+            description="Fraction left out behind each activation of the model; in training the "
+            "others are divided by 1 - dropout."
         ),
     ] = None
     init: Annotated[
         InitName | None,
         Meta(
             description="Initial weights; by default what suits the activation: he for relu and "
-            "its kin, xavier for the others; normal for two-layer, zeros for linear."
+            "the like, xavier for the others; normal for two-layer, zeros for linear."
         ),
     ] = None
     init_std: Annotated[
@@ -133,7 +133,8 @@ class Experiment(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         Meta(description="How much targets of 1 count, by binary-cross-entropy; 1 unless given."),
     ] = None
     huber_delta: Annotated[
-        PositiveFloat | None, Meta(description="Error from which huber is no square but a line; 1.")
+        PositiveFloat | None,
+        Meta(description="Error beyond which huber is linear instead of quadratic; 1."),
     ] = None
     dataset: Annotated[
         str,
@@ -222,7 +223,7 @@ class Experiment(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     ] = None
     gradient: Annotated[
         Literal["backprop", "numerical"],
-        Meta(description="How it is computed; numerical, by central differences, takes very long."),
+        Meta(description="How it is computed; numerical, by central differences, is very slow."),
     ] = "backprop"
     patience: Annotated[
         PositiveInt | None,
@@ -267,7 +268,7 @@ class Experiment(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     epsilon: Annotated[
         PositiveFloat | None,
         Meta(
-            description="Keeps updates from dividing by 0; unless given 1e-7 for adagrad and "
+            description="Keeps updates from dividing by 0; by default 1e-7 for adagrad and "
             "rmsprop, 1e-8 for adam and adamw."
         ),
     ] = None
@@ -290,7 +291,7 @@ class Experiment(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         list[str] | None,
         Meta(
             description="Tensors of your own network that --weight-decay and --l1 apply to, as "
-            "W1,W2; by default those with more than one axis that are no rows of biases (1, n)."
+            "W1,W2; by default those with more than one axis that are not rows of biases (1, n)."
         ),
     ] = None
     clip_norm: Annotated[
@@ -317,17 +318,17 @@ class Experiment(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     seed: Annotated[
         Annotated[int, Meta(ge=0)],
         Meta(
-            description="Another number draws other initial weights, orders of rows, held-out "
-            "rows, dropout and augmentation."
+            description="For initial weights, the order of rows, held-out rows, dropout and "
+            "augmentation."
         ),
     ] = 0
     dtype: Annotated[Dtype, Meta(description="Of all weights, data and gradients.")] = "float32"
 
 
 class Settled(Experiment, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """An experiment in which everything is decided: what a run uses, and records.
+    """An experiment in which every setting is decided: what a run uses and records.
 
-    What is None belongs to another kind of network, loss, optimizer or schedule.
+    Settings that are None belong to another kind of network, loss, optimizer or schedule.
     """
 
     dataset_digest: str | None
@@ -342,7 +343,7 @@ class Settled(Experiment, frozen=True, kw_only=True, forbid_unknown_fields=True)
         return self.steps or (self.epochs or 1) * steps_per_epoch
 
     def coefficient(self, name: str) -> float:
-        """Return what the optimizer, loss or schedule has of this name; 0 where it has none."""
+        """Return a coefficient of the optimizer, loss or schedule; 0 where there is none."""
         return getattr(self, name) or 0.0
 
 

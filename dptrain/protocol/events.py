@@ -36,7 +36,7 @@ class Heard(NamedTuple, Generic[M]):
 
 
 class Garbled(NamedTuple):
-    """Something came from a connection that is no message."""
+    """Something came from a connection that is not a message."""
 
     peer: bytes
     reason: str

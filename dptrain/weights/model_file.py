@@ -122,9 +122,9 @@ def load_model(path: Path) -> Checkpoint:
 def _check_names(path: Path, names: list[str]) -> None:
     if ABOUT not in names:
         raise CheckpointError(
-            f"{path}: is no model of dptrain: it has no array {ABOUT!r}; parameters such as W1, b1 "
-            f"become one with `{program()} convert {word(path)} MODEL{SUFFIX} --activation …`, or "
-            "--model FILE.toml where convolutions are among them"
+            f"{path}: is not a model of dptrain: it has no array {ABOUT!r}; parameters such as W1, "
+            f"b1 become one with `{program()} convert {word(path)} MODEL{SUFFIX} --activation …`, "
+            "or --model FILE.toml where convolutions are among them"
         )
 
 

@@ -78,7 +78,7 @@ def _suffix(path: Path) -> str:
 
 def _checked(name: str, array: NDArray[Any]) -> NDArray[Any]:
     if not _NAME.fullmatch(name):
-        raise UsageError(f"{name!r} is no name for an array; use letters, digits, _ and .")
+        raise UsageError(f"{name!r} is not a name for an array; use letters, digits, _ and .")
     if array.dtype.kind not in _NUMBERS or array.dtype.itemsize > 8 or not array.size:
         raise UsageError(f"{name} is {array.dtype} of shape {array.shape}; it must hold numbers")
     return array

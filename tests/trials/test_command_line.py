@@ -1,4 +1,4 @@
-"""What a newcomer types first: help, names of examples, and what is no experiment."""
+"""What a newcomer types first: help, names of examples, and what is not an experiment."""
 
 import ast
 import re
