@@ -17,11 +17,10 @@ from numpy.typing import NDArray
 from dptrain.arithmetic.digest import digest
 from dptrain.checkpoint.atomic import atomic_write
 from dptrain.checkpoint.checkpoint import Checkpoint, Progress
-from dptrain.data.npz import read_arrays
+from dptrain.data.npz import npz_bytes, read_arrays
 from dptrain.errors import CheckpointError, DataError
 from dptrain.invocation import program, word
 from dptrain.nn.quantisation import Quantised
-from dptrain.weights.npz import npz_bytes
 
 VERSION = 1
 SUFFIX = ".npz"

@@ -9,12 +9,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from dptrain.checkpoint.atomic import atomic_write
-from dptrain.data.npz import read_arrays
+from dptrain.data.npz import npz_bytes, read_arrays
 from dptrain.data.pickled import PICKLES
 from dptrain.data.pickled.reading import read_pickle
 from dptrain.data.pickled.writing import pickled
 from dptrain.errors import DataError, UsageError
-from dptrain.weights.npz import npz_bytes
 
 Params = dict[str, NDArray[Any]]
 
