@@ -1,4 +1,4 @@
-"""Read and write .npz files: data sets with x_train, t_train and perhaps a test part; any arrays."""
+"""Read and write .npz files: data sets of x_train, t_train and perhaps a test part; any arrays."""
 
 import io
 import math

@@ -44,7 +44,7 @@ class _About(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     parameters: Annotated[list[str], msgspec.Meta(min_length=1)]
 
 
-class _Version(msgspec.Struct):
+class _Version(msgspec.Struct, frozen=True):
     """The one field that every version has."""
 
     version: int
