@@ -80,6 +80,8 @@ def forking() -> Iterator[None]:
             yield
         finally:
             _forker = None
+            ours.shutdown(socket.SHUT_WR)
+            ours.recv(1)
 
 
 def result(*arguments: object) -> dict[str, Any]:
