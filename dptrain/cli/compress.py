@@ -35,8 +35,8 @@ def compress(
 ) -> int:
     """Make a run's weights smaller, and compare size and accuracy before and after.
 
-    Without --prune and --bits several are tried. Bytes are those of the file that --out writes;
-    evaluate, predict, inspect and convert take that file like a run.
+    Without --prune and --bits several settings are tried. Sizes are those of the file that --out
+    writes; evaluate, predict, inspect and convert accept that file like a run.
 
     Args:
         run: A run folder, or a model that compress or convert wrote.
@@ -44,7 +44,7 @@ def compress(
         bits: Quantise the weights to whole numbers of 2 to 8 bits, with a scale for each unit.
         out: A file to write the smallest network to, such as small.npz.
         checkpoint: The newest weights, or those with the best score.
-        dataset: Another data set than the one that the run was trained on.
+        dataset: A data set other than the one that the run was trained on.
         json: Print the result as one JSON object.
     """
     if prune is None and bits is None:

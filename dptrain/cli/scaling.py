@@ -38,7 +38,7 @@ def scaling(
 
     Every number of workers trains the same job in turn, in several rounds; the figures are medians.
     Strong scaling splits one minibatch over all workers, weak scaling gives each worker a minibatch
-    of its own. The weights are compared on the way. Exit code 3 if they differ.
+    of its own. The weights are compared as well. Exit code 3 if they differ.
 
     Args:
         experiment: An experiment.toml, or the name of an example.

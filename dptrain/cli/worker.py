@@ -15,7 +15,7 @@ def worker(*, connect: str, key: Path, code: CodeFlags | None = None) -> int:
     Args:
         connect: The coordinator's address, such as tcp://127.0.0.1:5555.
         key: The run's key file.
-        code: Of a network of your own, which this worker imports only if you name it here.
+        code: For a network of your own, which this worker imports only if you name it here.
     """
     if not connect.startswith(("tcp://", "ipc://")):
         raise UsageError(
