@@ -15,7 +15,7 @@ from msgspec import Struct
 import dptrain
 from dptrain.experiment.python_words import as_python
 
-_WITHOUT_VALUE = re.compile(r"\b([a-z_]+)=(?=[,.;]|$)")
+_WITHOUT_VALUE = re.compile(r"\b([a-z][a-z0-9_]*)=(?=[\s,.;]|$)")
 
 
 class Structs(griffe.Extension):
