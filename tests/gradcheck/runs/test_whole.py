@@ -98,6 +98,10 @@ SLIPS = [
     Slip(f"{TRAINER}._record", "self._metrics.write(record)",
          "isinstance(record, EpochRecord) and self._metrics.write(record)",
          "records-lost: There is no record of step 1"),
+    Slip(f"{TRAINER}._record_digests", "if self", "if not self",
+         "records-repeated: There is a record too many of digests 6"),
+    Slip(f"{TRAINER}._log", "done.end / self", "done.end * self",
+         "step-miscounted: step's epoch after step 1 is 3 instead of 0.33"),
     Slip(f"{RUN}:Run._engine", "key = new_key()", "key = new_key(); 1 // (first_step != 3)",
          "run-ended: The run that was resumed after step 3 ended before its first step was done"),
 ]  # fmt: skip
