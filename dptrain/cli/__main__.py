@@ -59,7 +59,7 @@ def _carried_out(arguments: Sequence[str] | None) -> int:
             return _limited(error)
         words = os.strerror(error.errno or 0).lower()
         return _complain(f"cannot write to standard output: {words}", EXIT_ERROR)
-    except Exception as error:  # noqa: BLE001 - what is no limit of the machine is raised again
+    except Exception as error:  # noqa: BLE001 - what is not a limit of the machine is raised again
         return _limited(error)
     return code if isinstance(code, int) else 0
 

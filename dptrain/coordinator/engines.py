@@ -63,7 +63,7 @@ def started(
         execution: settled.
         state: to begin with.
         first_step: the first that will be asked for.
-        stop: as of `Setting`; never, unless given.
+        stop: as in `Setting`; by default never.
         program: what the worker processes run.
         joined: is told the worker processes once they are ready.
 

@@ -121,13 +121,9 @@ def prepare_as_arrays(
         digest = _source_digest(source, _plain_form(source), choices)
         key = ["arrays", str(FORMAT_VERSION), digest, dtype, *[_EXACT] * exact_targets]
         key += [] if offsets is None else [f"without {offsets}"]
-        return prepare_arrays(
+        return _write_arrays(
             cache_folder() / _digest_of(*key)[:32],
-            x_train=data.x_train,
-            t_train=data.t_train,
-            x_test=data.x_test,
-            t_test=data.t_test,
-            w_train=data.w_train,
+            replace(data, class_names=(), input_names=(), notes=()),
             dtype=dtype,
             task=task,
             exact_targets=exact_targets,
@@ -177,16 +173,39 @@ def prepare_arrays(
     replaced. Raises DataError for data that cannot be trained on, or when the folder cannot be
     written.
     """
+    return _write_arrays(
+        folder,
+        RawData(x_train, t_train, x_test, t_test, w_train=w_train),
+        dtype=dtype,
+        task=task,
+        form=form,
+        outputs=outputs,
+        exact_targets=exact_targets,
+        offsets=offsets,
+    )
+
+
+def _write_arrays(
+    folder: Path,
+    given: RawData,
+    *,
+    dtype: DtypeName,
+    task: Task | None,
+    form: Form | None = None,
+    outputs: Sequence[str] = (),
+    exact_targets: bool,
+    offsets: Offsets,
+) -> Path:
     _check_dtype(dtype)
-    data = named_classes(RawData(x_train, t_train, x_test, t_test, w_train=w_train))
+    data = named_classes(given)
     check_raw(data)
     if outputs and task != "regression" and are_one_hot(data.t_train):
         data = replace(data, class_names=tuple(outputs))
-    with_test = () if x_test is None or data.t_test is None else (x_test, data.t_test)
+    parts = (data.x_train, data.t_train, data.x_test, data.t_test)
     chosen = [*data.class_names, *([] if task is None else [task])]
-    if w_train is not None:
-        chosen += ["row weights", _array_digest(w_train)]
-    digest = _digest_of(*map(_array_digest, (x_train, data.t_train, *with_test)), *chosen)
+    if data.w_train is not None:
+        chosen += ["row weights", _array_digest(data.w_train)]
+    digest = _digest_of(*(_array_digest(each) for each in parts if each is not None), *chosen)
     write_folder(
         folder,
         data,

@@ -48,7 +48,7 @@ _MOST_DIGITS = 18  # more do not fit in 64 bits, and Python refuses to read thou
 
 
 def settled_model(model: str, loss: str, classes: int, targets: int) -> str:
-    """Return a model's name with all its sizes, which ``linear`` leaves to the data.
+    """Return a model's name with all its sizes; ``linear`` gets them from the data.
 
     Args:
         model: the name.
@@ -57,7 +57,7 @@ def settled_model(model: str, loss: str, classes: int, targets: int) -> str:
         targets: of a row, for regression.
 
     Raises:
-        UsageError: the name is unknown or the sizes are no sizes.
+        UsageError: the name is unknown, or the sizes are invalid.
     """
     if model != LINEAR:
         sizes(model)
@@ -68,7 +68,7 @@ def settled_model(model: str, loss: str, classes: int, targets: int) -> str:
 
 
 def preset_of(model: str) -> dict[str, Any]:
-    """Return what a model's name brings along."""
+    """Return the defaults that go with a model's name."""
     return PRESETS.get(model.partition(":")[0], {})
 
 
@@ -76,7 +76,7 @@ def sizes(model: str) -> tuple[int, ...]:
     """Return the layer sizes of a model's name, inputs first; of ``linear`` the outputs alone.
 
     Raises:
-        UsageError: the name is unknown or the sizes are no sizes.
+        UsageError: the name is unknown, or the sizes are invalid.
     """
     if model in SIZES:
         return SIZES[model]
@@ -138,7 +138,7 @@ def build_network(experiment: Experiment, sample_shape: tuple[int, ...]) -> Netw
 
 
 def shape_of_samples(experiment: Experiment, shape: tuple[int, ...]) -> tuple[int, ...]:
-    """Return how a network of layers gets samples of a shape.
+    """Return the shape in which a network of layers gets samples.
 
     Images (1, H, W), (H, W) and (H, W, 1) are the same numbers: they become what the network takes,
     and (H, W, 1) for convolutions.
@@ -178,7 +178,7 @@ def _named_layers(experiment: Experiment, sample_shape: tuple[int, ...]) -> list
 
 
 def build_loss(experiment: Experiment) -> AnyLoss:
-    """Return the loss of a settled experiment; what it leaves out has its default."""
+    """Return the loss of a settled experiment."""
     kind = LOSSES[experiment.loss or "softmax-cross-entropy"]
     given = {name: getattr(experiment, name) for name in LOSS_FIELDS}
     own = {name: given[name] for name in kind.__struct_fields__ if given[name] is not None}

@@ -153,7 +153,7 @@ def pidfd_of(pid: int) -> int:
 def _process(
     log: Path, descriptors: Sequence[int], program: Program
 ) -> subprocess.Popen[bytes] | Forked:
-    """Start a process; arguments as of `Nursery.fork`."""
+    """Start a process; arguments as for `Nursery.fork`."""
     if isinstance(program, Nursery):
         forked = program.fork(log, descriptors)
         if forked is not None:

@@ -3,7 +3,7 @@
 A key and a shape are all that is known of them. Vectors are biases. So are rows ``(1, n)`` and
 columns ``(n, 1)`` that are called ``b``, ``b1``, ``fc1.bias``, ``beta`` or ``gamma``, and rows
 ``(1, n)`` right behind a matrix ``(k, n)`` that are not called ``W`` or ``weight``. A matrix
-``(n, 1)``, as of an output layer with one unit, is a weight by any other name.
+``(n, 1)``, such as that of an output layer with one unit, is a weight by any other name.
 
 The tensors of the state (`dptrain.own.state`) are not trained: what stands in their gradient's
 place takes their place.

@@ -349,6 +349,9 @@ class CoordinatorMachine:
         return self._fail(lost)
 
     def _out_of_place(self, event: Event) -> Instructions:
+        if isinstance(event, TrainAsked | EvaluationAsked):
+            # nobody would ever answer, and the shell would wait for ever
+            raise RuntimeError(f"{type(event).__name__} while {self.state.value}")
         if self.state is State.OVER or not isinstance(event, Heard | Garbled):
             return []
         rank = self.admission.rank_of(event.peer)

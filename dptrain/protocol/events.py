@@ -36,7 +36,7 @@ class Heard(NamedTuple, Generic[M]):
 
 
 class Garbled(NamedTuple):
-    """Something came from a connection that is no message, for a reason; the error, if any."""
+    """Something came from a connection that is not a message, for a reason; the error, if any."""
 
     peer: bytes
     reason: str

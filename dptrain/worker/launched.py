@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from dptrain.machine.cores import usable_cores
 from dptrain.machine.signals import leave_to_parent
-from dptrain.own.message import origin_of
+from dptrain.own.given import origin_of
 from dptrain.worker.shell import Connection, Inherited, WorkerShell
 
 _PR_SET_PDEATHSIG = 1

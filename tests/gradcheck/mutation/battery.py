@@ -16,7 +16,7 @@ from dptrain.experiment.schema import Experiment
 from dptrain.experiment.validate import build
 from dptrain.gradcheck.distributed import Step, Way, begin, engine, steps
 from dptrain.gradcheck.runs.carried_out import Leg, carry_out
-from dptrain.gradcheck.runs.small import Small
+from dptrain.gradcheck.runs.course import Small
 from dptrain.gradcheck.subject import Subject
 from dptrain.gradcheck.zoo.habitats import HABITATS, weights
 from dptrain.launch.local import Program
