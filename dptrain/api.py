@@ -22,7 +22,7 @@ from dptrain.coordinator.session import Session
 from dptrain.data.arrays import plain_array
 from dptrain.data.frames import Names
 from dptrain.data.prepared import prepare_arrays
-from dptrain.errors import UsageError
+from dptrain.errors import ResourceError, UsageError, machine_limit
 from dptrain.experiment.code import MEMORY
 from dptrain.experiment.execution import Execution
 from dptrain.experiment.job import plain_job
@@ -99,7 +99,7 @@ def fit(
     Raises:
         UsageError, DataError, ShapeError: something cannot be used as given.
         OwnCodeError: a network of your own raised.
-        NonFiniteError, WorkersLostError: the run could not go on.
+        NonFiniteError, WorkersLostError, ResourceError: the run could not go on.
         KeyboardInterrupt: after Ctrl-C, when the checkpoint has been written.
     """
     with in_python():
@@ -166,7 +166,7 @@ def _fit(
             settings, execution = continued(resumed, settings, execution, out)
         experiment = build(Experiment, settings, "fit")
         folder = scratch_folder("data")
-        stack.callback(shutil.rmtree, folder)
+        stack.callback(shutil.rmtree, folder, ignore_errors=True)
         return _trained(
             experiment,
             build(Execution, execution, "fit"),
@@ -333,8 +333,11 @@ def _trained(
         origin=origin,
         begins=begins,
     )
-    with drawing_kept():
-        outcome = session.run()
+    try:
+        with drawing_kept():
+            outcome = session.run()
+    except MemoryError as error:
+        raise ResourceError(machine_limit(error)) from error
     if isinstance(outcome.job.network, OwnNetwork):
         outcome.job.network.load(outcome.parameters)
     if not outcome.finished:

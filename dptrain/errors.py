@@ -124,6 +124,10 @@ class Interrupted(DptrainError, RuntimeError):  # noqa: N818 - not an error: the
     exit_code = EXIT_SIGINT
 
 
+class DamageWarning(UserWarning):
+    """Something on the disk is not what was written there; the run goes on without it."""
+
+
 def suggestion(word: str, choices: Iterable[str]) -> str:
     """Return ``"; did you mean 'x'?"`` for the choice nearest to ``word``, or an empty string.
 

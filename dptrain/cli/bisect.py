@@ -1,5 +1,7 @@
 """``dptrain bisect``."""
 
+from contextlib import ExitStack
+
 from dptrain.audit.bisect import bisect as bisected
 from dptrain.audit.history import read_history
 from dptrain.cli.completion import DataSet, TrainedRun
@@ -8,6 +10,7 @@ from dptrain.cli.output import print_json
 from dptrain.cli.verify import accepted
 from dptrain.errors import EXIT_CHECK_FAILED, EXIT_INCONCLUSIVE
 from dptrain.report.audit import print_bisection
+from dptrain.runfolder import unchanging
 
 
 def bisect(
@@ -35,8 +38,11 @@ def bisect(
         json: Print the result as one JSON object.
     """
     named = code.named() if code is not None else None
-    first, second = (accepted(read_history(each), named) for each in (one, other))
-    found = bisected(first, second, named, dataset)
+    with ExitStack() as stack:
+        for each in (one, other):
+            stack.enter_context(unchanging(each))
+        first, second = (accepted(read_history(each), named) for each in (one, other))
+        found = bisected(first, second, named, dataset)
     if json:
         print_json(found.plain())
     else:

@@ -16,6 +16,7 @@ from dptrain.cli.output import print_json
 from dptrain.errors import EXIT_CHECK_FAILED, EXIT_INCONCLUSIVE, UsageError
 from dptrain.own.origin import Named
 from dptrain.report.audit import print_verification, window_line
+from dptrain.runfolder import unchanging
 
 Whole = Annotated[int | None, Parameter(converter=whole_number)]
 
@@ -51,9 +52,10 @@ def verify(
     if windows is not None:
         _tell(f"windows   {windows}, chosen by --seed {seed}")
     named = code.named() if code is not None else None
-    history = accepted(read_history(run), named)
-    replay = Replay(history, named, dataset)
-    found = verified(history, replay, count=windows, seed=seed, tell=_tell_window)
+    with unchanging(run):
+        history = accepted(read_history(run), named)
+        replay = Replay(history, named, dataset)
+        found = verified(history, replay, count=windows, seed=seed, tell=_tell_window)
     if json:
         print_json(found.plain())
     else:

@@ -54,7 +54,7 @@ class Session:
             origin: the network of the user's own that this call has named, if any.
             begins: weights to begin with.
             began: when the user began to wait, by `time.perf_counter`; now, unless given.
-            worker: what worker processes run, or what forks them.
+            worker: what worker processes run, as arguments of Python, or what forks them.
         """
         self._began = time.perf_counter() if began is None else began
         demand(experiment.model, origin)

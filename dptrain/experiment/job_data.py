@@ -30,12 +30,16 @@ def opened_data(experiment: Experiment, folder: Path) -> Dataset:
 
 
 def prepared_data(
-    experiment: Experiment, class_names: Sequence[str] = (), *, centred: bool = True
+    experiment: Experiment,
+    class_names: Sequence[str] = (),
+    *,
+    centred: bool = True,
+    thorough: bool = False,
 ) -> Path:
     """Return the folder of an experiment's data set, prepared now unless it was before.
 
     ``class_names`` are those of a run whose numbering is to be kept. ``centred`` is that of
-    `offsets_for`.
+    `offsets_for`, ``thorough`` that of `prepare`.
 
     Raises:
         DataError: there is no such data set, or it was arrays in memory.
@@ -57,6 +61,7 @@ def prepared_data(
         dtype=experiment.dtype,
         exact_targets=experiment.normalise_targets != "none",
         offsets=offsets_for(experiment, centred=centred),
+        thorough=thorough,
     )
 
 

@@ -17,6 +17,7 @@ from dptrain.nn.layernorm import LayerNorm
 from dptrain.nn.losses import LOSSES, AnyLoss
 from dptrain.nn.network import AnyLayer, Network, layers_from
 from dptrain.nn.normalise import Normalise
+from dptrain.nn.row import MOST_LAYERS
 from dptrain.own.origin import code_meant
 
 _ACTIVATIONS = [kind for kind in get_args(AnyLayer) if issubclass(kind, Activation)]
@@ -43,6 +44,7 @@ PRESETS: dict[str, dict[str, Any]] = {
 }
 SIZES = {"two-layer": (784, 50, 10)}
 LINEAR = "linear"
+_MOST_DIGITS = 18  # more do not fit in 64 bits, and Python refuses to read thousands
 
 
 def settled_model(model: str, loss: str, classes: int, targets: int) -> str:
@@ -89,7 +91,12 @@ def sizes(model: str) -> tuple[int, ...]:
             "FILE.py:NAME; of other layers are the examples, such as conv"
         )
     parts = rest.split("-")
-    are_sizes = all(p.isascii() and p.isdigit() and int(p) > 0 for p in parts)
+    are_sizes = all(p.isascii() and p.isdigit() and p.strip("0") for p in parts)
+    if (longest := max(map(len, parts))) > _MOST_DIGITS or len(parts) > MOST_LAYERS:
+        raise UsageError(
+            f"model='{model[:40]}…' has {len(parts):,} sizes, one of them of {longest:,} digits; a "
+            f"network has at most {MOST_LAYERS:,} layers, and no memory holds such a layer"
+        )
     if name == LINEAR and not (are_sizes and len(parts) == 1):
         raise UsageError(
             f"model={model!r} takes one size, that of the outputs, such as linear:1, or none: "

@@ -15,7 +15,7 @@ from dptrain.experiment.settled import from_anywhere
 S = TypeVar("S", bound=Experiment)
 
 
-def data_at(experiment: S, dataset: str) -> tuple[S, Path]:
+def data_at(experiment: S, dataset: str, *, thorough: bool = False) -> tuple[S, Path]:
     """Return a recorded experiment with its data at another place, and their prepared folder.
 
     Where the experiment was trained on arrays in memory, the data set may be a file that holds the
@@ -24,6 +24,7 @@ def data_at(experiment: S, dataset: str) -> tuple[S, Path]:
     Args:
         experiment: settled.
         dataset: where the data lie.
+        thorough: as for `prepared_data`.
 
     Raises:
         DataError, UsageError: there are none.
@@ -36,5 +37,5 @@ def data_at(experiment: S, dataset: str) -> tuple[S, Path]:
             exact_targets=experiment.normalise_targets != "none",
             offsets=offsets_for(experiment),
         )
-    data = prepared_data(replace(experiment, dataset=dataset))
+    data = prepared_data(replace(experiment, dataset=dataset), thorough=thorough)
     return replace(experiment, dataset=from_anywhere(dataset)), data

@@ -2,34 +2,33 @@
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from functools import cache, partial
+from dataclasses import replace
+from functools import cache
 from itertools import chain
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dptrain.arithmetic.shards import assign
 from dptrain.gradcheck.analytic import Local
 from dptrain.gradcheck.comparison import LOSS, Comparison, compare
-from dptrain.gradcheck.diagnosis import Diagnosis, times
+from dptrain.gradcheck.diagnosis import Diagnosis, Mistake
 from dptrain.gradcheck.distributed import Step, gradient_of
-from dptrain.gradcheck.forensics import EXACT, diagnose, fit
-from dptrain.gradcheck.hypotheses import layers, unweighed, visits
+from dptrain.gradcheck.forensics import EXACT, diagnose
 from dptrain.gradcheck.hypotheses.areas import areas
 from dptrain.gradcheck.hypotheses.buffers import stale_buffers
-from dptrain.gradcheck.hypotheses.evidence import WRONG, Evidence, Hypothesis, Past
-from dptrain.gradcheck.hypotheses.place import located
+from dptrain.gradcheck.hypotheses.evidence import Evidence, Hypothesis, Past
+from dptrain.gradcheck.hypotheses.fits import least_squares
+from dptrain.gradcheck.hypotheses.known import of_layers, times
+from dptrain.gradcheck.hypotheses.orders import bounds_of
+from dptrain.gradcheck.hypotheses.scopes import Known
 from dptrain.gradcheck.oracles.complex_step import complex_step
+from dptrain.gradcheck.recomputed import Recomputed
 from dptrain.gradcheck.reference.bounded import UNITS
 from dptrain.gradcheck.reference.network import Gradient, Reference
 from dptrain.gradcheck.reference.places import couples_rows, leaves
 from dptrain.gradcheck.report import Failure
-from dptrain.gradcheck.rows import Rows
-from dptrain.gradcheck.truncation import Fault, first_fault, of_loss, with_fault
-from dptrain.gradcheck.updates.rates import learning_rate
-from dptrain.gradcheck.updates.textbook import Textbook
-from dptrain.gradcheck.variations import augmented_otherwise
+from dptrain.gradcheck.truncation import first_fault, of_loss, with_fault
 from dptrain.gradcheck.verdict import Verdict
 from dptrain.nn.dropout import Dropout
 from dptrain.nn.network import Network
@@ -45,9 +44,10 @@ BUDGET, PASS = 1_000_000_000, 1_000_000
 # A gradient in the job's dtype and a prediction in double precision: how many roundings apart.
 ROUNDINGS = 16
 
-DIFFERENCES = Fault(
+DIFFERENCES = Diagnosis(
     "difference-quotient",
     "the differences that the gradient is made of are not those of the loss",
+    0.0,
 )
 
 
@@ -200,198 +200,135 @@ class Triangle:
             step: the one that is wrong, where it is a step of a run.
             exchange: of the run.
         """
-        exact = comparison.edge != "analytic"
-        evidence = self.evidence(
-            found, parameters, number, workers, before, exact=exact, exchange=exchange
-        )
-        if evidence is None:
-            return Failure(comparison, ())
-        if step is not None:
-            if kept := self._kept_scaled(step, evidence):
-                return Failure(comparison, [kept], (), evidence.found, evidence.right, self.tensors)
-            moved_rightly = self._moved_rightly(step, evidence)
-            if stale := stale_buffers([*before, step], evidence.wrong, moved_rightly=moved_rightly):
-                return Failure(comparison, stale, (), evidence.found, evidence.right, self.tensors)
         reference = self.reference(number)
-        assert reference is not None
-        fault = None
-        if not exact:
-            numerical = self.job.experiment.gradient == "numerical"
-            fault = first_fault(self.job, reference, parameters, backward=not numerical)
-            if numerical and fault is None:
-                fault = DIFFERENCES
-            if self._is_right(found, parameters, number) or (numerical and fault is not None):
-                return Failure(comparison, [of_loss(fault)])
-        plain = parameters.astype(float)
-        wrong_layers = layers.hypotheses(
-            reference,
-            plain,
-            evidence.ranks,
-            self.job.steps_per_epoch,
-            evidence.shards if exact else None,
-        )
-        weights = fit(evidence)
-        explained = weights.weights if weights.residual < 1e-6 else ()
-        if fault is not None:
-            # a little of the difference is left, so that what explains all of it comes first
-            predicted = evidence.found + 0.01 * (evidence.found - evidence.right)
-            where = [Hypothesis(fault.kind, fault.sentence, predicted, placed=True)]
+        if reference is None:
+            return Failure(comparison, ())
+        weights: tuple[float, ...] = ()
+        if comparison.edge == "analytic":
+            evidence = self._evidence(reference, found, parameters)
+            diagnoses = self._of_one_process(reference, evidence, parameters)
         else:
-            where = [h for h in located(reference, evidence) if not exact or _may_be(h, evidence)]
-        ignored = unweighed.hypotheses(reference, plain, evidence.ranks)
-        more: Iterable[Hypothesis] = chain(ignored, wrong_layers, where)
-        if exact:
-            visited = visits.hypotheses(self.job, reference, plain, number, evidence.ranks)
-            more = chain(self._formulas(parameters, number), more, visited)
-        else:  # one process has no ranks to sum over
-            more = chain(more, [_summed(evidence)])
-        diagnoses = diagnose(evidence, more, more_first=not exact, exact=self._exact)
-        return Failure(
-            comparison,
-            with_fault(fault, diagnoses),
-            explained,
-            evidence.found,
-            evidence.right,
-            self.tensors,
-        )
+            evidence = self._evidence(reference, found, parameters, workers, before, exchange)
+            diagnoses = []
+            if step is not None:
+                run = [*before, step]
+                diagnoses = stale_buffers(run, evidence.wrong, moved_rightly=False)
+            diagnoses = diagnoses or self._of_workers(reference, evidence)
+        counts = least_squares(evidence, evidence.shards)
+        if counts is not None and evidence.residual(counts @ evidence.shards) < 1e-6:
+            weights = tuple(map(float, counts))
+        return Failure(comparison, diagnoses, weights, evidence.found, evidence.right, self.tensors)
 
-    def _is_right(self, found: Array, parameters: Array, number: int) -> bool:
-        """Return whether a gradient is that of the formulas, so that it tells nothing."""
-        expected = self.expected(parameters, number)
+    def _of_one_process(
+        self, reference: Reference, evidence: Evidence, parameters: Array
+    ) -> list[Diagnosis]:
+        """Return why the gradient of one process is not that of the formulas."""
+        numerical = self.job.experiment.gradient == "numerical"
+        fault = first_fault(self.job, reference, parameters, backward=not numerical)
+        if numerical and fault is None:
+            fault = DIFFERENCES
+        expected = self.expected(parameters, reference.batch.step)
         assert expected is not None
-        compared = self._with_formulas("", "", "", found, expected)
-        return compared.verdict is not Verdict.FAIL
+        again = self._with_formulas("", "", "", evidence.found, expected)
+        if again.verdict is not Verdict.FAIL or (numerical and fault is not None):
+            return [of_loss(fault)]  # the gradient tells nothing
+        rows = sum(evidence.sizes)
+        sentence = f"1/N is missing: the loss is summed over the {rows} rows"
+        where = inputs_changed(evidence)
+        if fault is not None:
+            predicted = evidence.found + fault.residual * (evidence.found - evidence.right)
+            where = [Hypothesis(fault.kind, fault.sentence, predicted, placed=True)]
+        more: Iterable[Known | Hypothesis] = chain(
+            [Known(Mistake("missing-mean", sentence, times(rows)))],
+            of_layers(reference, evidence.ranks, self.job.steps_per_epoch),
+            where,
+        )
+        found = diagnose(evidence, more, more_first=True, exact=self._exact)
+        return with_fault(fault, found)
 
-    def _formulas(self, parameters: Array, number: int) -> Iterator[Hypothesis]:
-        """Workers are right, and this process is not."""
-        expected = self.expected(parameters, number)
-        if expected is not None:
-            sentence = (
-                "the workers' gradient is that of the formulas; what is wrong is this process's own"
-            )
-            yield Hypothesis("analytic", sentence, expected.total)
+    def _of_workers(self, reference: Reference, evidence: Evidence) -> list[Diagnosis]:
+        """Return why the gradient of workers is not that of one process."""
+        expected = reference.gradient(np.asarray(evidence.parameters), self.unit).total
+        sentence = "the workers' gradient is that of the formulas; what is wrong is this process's"
+        more: Iterable[Known | Hypothesis] = chain(
+            [Hypothesis("analytic", f"{sentence} own", expected)],
+            of_layers(reference, evidence.ranks, self.job.steps_per_epoch),
+            inputs_changed(evidence),
+        )
+        return diagnose(evidence, more, exact=self._exact)
 
     @property
     def _exact(self) -> float:
         """What a prediction in double precision may leave of a gradient in the job's dtype."""
         return max(EXACT, ROUNDINGS * self.unit)
 
-    def _kept_scaled(self, step: Step, evidence: Evidence) -> Diagnosis | None:
-        """Say so where the weights move by the right gradient, but its multiple is kept."""
-        known = evidence.scale > 0
-        found, right = evidence.found[known], evidence.right[known]
-        if not right.any() or not np.isfinite(found).all() or not found.any():
-            return None
-        factor = float(found @ right / (right @ right))
-        off = np.linalg.norm(found - factor * right)
-        multiple = abs(factor - 1) > WRONG and off <= self._exact * np.linalg.norm(found)
-        if not multiple or not self._moved_rightly(step, evidence):
-            return None
-        rate = float(learning_rate(self.job, step.number).value)
-        named = ": the learning rate" if math.isclose(factor, rate, rel_tol=1e-6) else ""
-        sentence = (
-            "the weights move by the right gradient, but the velocity that is kept has "
-            f"{times(factor)} it{named}"
-        )
-        return Diagnosis("velocity-rate", sentence, 0.0)
-
-    def _moved_rightly(self, step: Step, evidence: Evidence) -> bool:
-        """Return whether a step's weights moved as the right gradient demands."""
-        book = Textbook(self.job, slots=step.before.slots)
-        change = book.step(step.number, step.before.parameters, evidence.right).change
-        found = np.subtract(step.after.parameters, step.before.parameters, dtype=float)
-        room = 4 * np.asarray(change.error)  # as of an update
-        return bool((np.abs(found - change.value) <= room)[evidence.wrong].all())
-
-    def _drawn(self, workers: int) -> dict[int, Array]:
-        network, seed = self.job.network, self.job.experiment.seed
-        seeds = {*range(workers), *range(seed, seed + workers)}
-        return {s: network.initial_parameters(s, self.job.dtype).astype(float) for s in seeds}
-
-    def evidence(
+    def _evidence(
         self,
+        reference: Reference,
         found: Array,
         parameters: Array,
-        number: int,
-        workers: int,
+        workers: int = 1,
         before: Sequence[Step] = (),
-        *,
-        exact: bool = True,
-        exchange: str = "inline",
-    ) -> Evidence | None:
-        """Return what a diagnosis begins with; None where there are no formulas.
+        exchange: str | None = None,
+    ) -> Evidence:
+        """Return what a diagnosis begins with.
 
-        With ``exact`` the right gradient is this process's own, bit by bit, otherwise that of the
-        formulas.
+        Of workers, this process is right, bit by bit; without an ``exchange``, the formulas are.
         """
-        reference = self.reference(number)
-        if reference is None:
-            return None
-        # one process is one rank, whatever a run would have
-        ranks = assign(self.job.shards, workers if exact else 1)
-        local, plain = self.local, parameters.astype(float)
-        if exact:
-            shards = local.shards(parameters, number).astype(float)
-            right = local.analytic(parameters, number).gradient.astype(float)
-        else:
-            formulas = reference.gradient(plain, self.unit)
-            shards, right = formulas.shards, formulas.total
-        alone = None if _by_shard(reference) else Rows(self.job, reference, plain, number)
-        past = []
-        for step in before:
-            weights = step.before.parameters
-            earlier = local.shards(weights, step.number).astype(float)
-            parts = [earlier[low:high].sum(axis=0) for low, high in ranks]
-            past.append(Past(weights.astype(float), earlier.sum(axis=0), parts))
-        return Evidence(
+        local, plain, number = self.local, parameters.astype(float), reference.batch.step
+        again = Recomputed(local, reference, plain, number, trusted=exchange is not None)
+        row = reference.network.row
+        # where a row's part of the gradient depends on its shard, none can be computed alone
+        alone = not couples_rows(row) and not any(
+            isinstance(layer, Dropout) for _, _, layer in leaves(row)
+        )
+        formulas = reference.gradient(plain, self.unit)
+        evidence = Evidence(
             self.tensors,
             found.astype(float),
-            right,
-            shards,
+            formulas.total,
+            formulas.shards,
             reference.batch.sizes,
-            ranks,
+            tuple(bounds_of(self.job.shards, workers)),
             self.job.batch_size,
-            past,
-            # the code of this process tells nothing where it is what is wrong
-            (lambda w: local.shards(w, number).astype(float)) if exact else None,
-            lambda change: _relabelled(reference, change, plain, self.unit),
-            None if alone is None else cache(alone.labelled),
-            self._drawn(workers),
-            None if alone is None else cache(alone.rows),
-            areas=areas(self.job, exchange, workers),
-            bitwise=exact,
+            parts=again.shards,
+            labelled=cache(again.labelled) if alone else None,
+            rows=cache(again.rows) if alone else None,
             step=number,
-            elsewhere=(lambda k: local.shards(parameters, k).astype(float)) if exact else None,
-            augmented=partial(augmented_otherwise, self.job, parameters, number)
-            if self.job.augmentation
-            else None,
             parameters=plain,
-            memory={"the weights": plain},
+        )
+        if exchange is None:
+            return evidence
+        network, seed = self.job.network, self.job.experiment.seed
+        seeds = {*range(workers), *range(seed, seed + workers)}
+        weights = [(each.before.parameters, each.number) for each in before]
+        return replace(
+            evidence,
+            right=local.analytic(parameters, number).gradient.astype(float),
+            shards=local.shards(parameters, number).astype(float),
+            past=[Past(w.astype(float), local.shards(w, n).astype(float)) for w, n in weights],
+            drawn={s: network.initial_parameters(s, self.job.dtype).astype(float) for s in seeds},
+            areas=areas(self.job, exchange, workers),
+            bitwise=True,
         )
 
 
-def _relabelled(reference: Reference, change: Any, parameters: Array, unit: float) -> Array:
-    other = reference.batch._replace(targets=[change(t) for t in reference.batch.targets])
-    return Reference(reference.network, reference.loss, other).gradient(parameters, unit).shards
+def inputs_changed(evidence: Evidence) -> list[Hypothesis]:
+    """Say so where only some tensors of the first layer are wrong: its inputs were overwritten.
 
-
-def _summed(evidence: Evidence) -> Hypothesis:
-    rows = sum(evidence.sizes)
-    what = f"1/N is missing: the loss is summed over the {rows} rows"
-    return Hypothesis("missing-mean", what, rows * evidence.right)
-
-
-def _may_be(located: Hypothesis, evidence: Evidence) -> bool:
-    """Return whether workers can have this: not where what is wrong is a part that one updates."""
+    Not where what is wrong lies in some of the parts alone into which the exchange cuts the vector.
+    """
+    first = evidence.tensors[0].name.rpartition(".")[0]
+    own = [t.name.rpartition(".")[0] == first for t in evidence.tensors]
+    wrong = list(map(evidence.is_wrong, evidence.tensors))
     parts = [evidence.wrong[area.start : area.stop].any() for area in evidence.areas]
-    return located.kind == "race" and all(parts)
-
-
-def _by_shard(reference: Reference) -> bool:
-    """Return whether a row's part of the gradient depends on the shard that it is in."""
-    row = reference.network.row
-    dropout = any(isinstance(layer, Dropout) for _, _, layer in leaves(row))
-    return dropout or couples_rows(row)
+    others = any(w and not o for w, o in zip(wrong, own, strict=True))
+    if others or not any(wrong) or all(wrong[: sum(own)]) or not all(parts):
+        return []
+    # a little of the difference is left, so that what explains all of it comes first
+    predicted = evidence.found * (1 + 1e-6)
+    sentence = f"{first}: its inputs have changed between the two passes"
+    return [Hypothesis("race", sentence, predicted, placed=True)]
 
 
 def _losses(

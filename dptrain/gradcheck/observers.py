@@ -20,8 +20,8 @@ from dptrain.gradcheck.alone import Alone
 from dptrain.gradcheck.analytic import Local
 from dptrain.gradcheck.beginnings import check_beginning
 from dptrain.gradcheck.comparison import Comparison
-from dptrain.gradcheck.continuity import check_replicas
 from dptrain.gradcheck.distributed import Step, Way, begin, engine, gradient_of, recording, steps
+from dptrain.gradcheck.evaluation import check_replicas
 from dptrain.gradcheck.gradients import Triangle
 from dptrain.gradcheck.ledger import check_ledger
 from dptrain.gradcheck.masks import check_masks
@@ -29,7 +29,6 @@ from dptrain.gradcheck.minibatches.rows import check_rows
 from dptrain.gradcheck.order import check_order
 from dptrain.gradcheck.report import Failure, Found, explained, known
 from dptrain.gradcheck.reported import diagnose_loss
-from dptrain.gradcheck.runs.resume import check_resume
 from dptrain.gradcheck.runs.whole import check_runs
 from dptrain.gradcheck.statistics import check_statistics, diagnose_statistics
 from dptrain.gradcheck.subject import (
@@ -132,7 +131,7 @@ def observers(
     if plan.beyond:
         for way in ways:
             other = Run(subject, first, way, program, last_point)
-            looks = [other.ledger, other.masks, other.order, other.replicas, other.resumed]
+            looks = [other.ledger, other.masks, other.order, other.replicas]
             found += [Observer("distributed", look, way, first) for look in looks]
         if ways:
             runs = partial(check_runs, subject.job(first), ways, worker=program)
@@ -246,11 +245,6 @@ class Run:
         """Evaluations by all ranks."""
         state = self._come_to(0)
         return known(check_replicas(self._job, self._data, self.way, state, worker=self.program))
-
-    def resumed(self) -> Found:
-        """A run that is stopped and goes on."""
-        state = self._come_to(0)
-        return check_resume(self._job, self._data, self.way, state, worker=self.program)
 
     def _come_to(self, steps_done: int) -> State:
         """Return where the experiment stands after some steps from the weights."""

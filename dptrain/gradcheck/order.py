@@ -10,7 +10,7 @@ import signal
 import threading
 import time
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -20,7 +20,7 @@ from dptrain.experiment.exchanges import EXCHANGES
 from dptrain.experiment.job import Job
 from dptrain.gradcheck.comparison import Comparison, compare, entry, told_of
 from dptrain.gradcheck.distributed import Way, copied, engine
-from dptrain.gradcheck.states import equal_states
+from dptrain.gradcheck.runs.states import equal_states
 from dptrain.gradcheck.verdict import Verdict
 from dptrain.launch.local import WORKER, Crew, Program
 
@@ -57,7 +57,6 @@ def check_order(
     *,
     seed: int = 0,
     worker: Program = WORKER,
-    timeout: float = 30.0,
 ) -> list[Comparison]:
     """Compare runs of many steps at once, left alone and held up, with this process alone.
 
@@ -71,25 +70,16 @@ def check_order(
         state: to begin with.
         seed: of when and whom to hold up.
         worker: as of `dptrain.gradcheck.distributed.engine`.
-        timeout: likewise.
     """
     if not EXCHANGES[way.exchange].workers:
         return []
 
-    def run(trouble: Trouble | None = None, at_once: int = STEPS) -> Carried:
-        settings: dict[str, Any] = {"worker": worker, "timeout": timeout, "barrier": "events"}
-        if trouble is not None:
-            settings |= {"joined": trouble.begin, "barrier": None}
-        with engine(job, data, way, state, **settings) as found:
-            try:
-                return _carried(found, at_once, trouble)
-            finally:
-                if trouble is not None:
-                    trouble.end()
+    def run(at_once: int = STEPS) -> Carried:
+        with engine(job, data, way, state, worker=worker, barrier="events") as found:
+            return _carried(found, at_once)
 
     name = f"{STEPS} steps ordered at once = one by one in this process"
-    alone = _alone(job, state, STEPS)
-    found = run()
+    alone, found = _alone(job, state, STEPS), run()
     compared = _compared(job, name, "plan", way, found, alone)
     if any(each.verdict is Verdict.FAIL for each in compared):
         edge, note = _cause(alone, found, run(), run(at_once=1))
@@ -97,14 +87,17 @@ def check_order(
     if way.workers == 1:
         return compared
     trouble = Trouble(np.random.default_rng(seed))
-    found = run(trouble, AT_ONCE)
+    with engine(job, data, way, state, worker=worker, joined=trouble.begin) as workers:
+        try:
+            found = _carried(workers, AT_ONCE, trouble)
+        finally:
+            trouble.end()
     name = "workers held up at random = one by one in this process"
-    alone = _alone(job, state, found.steps)
     note = (
         f"Workers were held up {trouble.count} times in {found.steps} steps. What is computed "
         "depends on who arrives first: a race."
     )
-    held_up = _compared(job, name, "order", way, found, alone)
+    held_up = _compared(job, name, "order", way, found, _alone(job, state, found.steps))
     return compared + told_of(held_up, note=note)
 
 
@@ -121,22 +114,19 @@ def _cause(alone: Carried, found: Carried, again: Carried, single: Carried) -> t
 
 
 def _alike(a: Carried, b: Carried) -> bool:
-    pairs = zip(
-        [a.state.parameters, *a.state.slots], [b.state.parameters, *b.state.slots], strict=True
-    )
+    states = [[each.state.parameters, *each.state.slots] for each in (a, b)]
     common = a.losses.keys() & b.losses.keys()
-    return all(np.array_equal(x, y, equal_nan=True) for x, y in pairs) and all(
-        a.losses[step] == b.losses[step] for step in common
-    )
+    same = all(np.array_equal(x, y, equal_nan=True) for x, y in zip(*states, strict=True))
+    return same and all(a.losses[step] == b.losses[step] for step in common)
 
 
-def _carried(found: Engine, at_once: int, trouble: "Trouble | None") -> Carried:
+def _carried(found: Engine, at_once: int, trouble: "Trouble | None" = None) -> Carried:
     """Carry out steps, so many at once; with trouble, as long as there is too little of it."""
-    done, losses = 0, {}
+    losses: dict[int, float] = {}
+    done = 0
     while done < STEPS if trouble is None else trouble.count < HOLD_UPS and done < MOST_STEPS:
         end = done + at_once
-        for each in found.train(done, end, lambda: False, EVERY):
-            losses[each.end - 1] = each.loss
+        losses |= {each.end - 1: each.loss for each in found.train(done, end, bool, EVERY)}
         done = end
     return Carried(done, losses, copied(found.state()))
 
@@ -144,7 +134,7 @@ def _carried(found: Engine, at_once: int, trouble: "Trouble | None") -> Carried:
 def _alone(job: Job, state: State, count: int) -> Carried:
     begun = copied(state)
     found = InlineEngine(job, begun.parameters, list(begun.slots))
-    losses = {each.end - 1: each.loss for each in found.train(0, count, lambda: False, 1)}
+    losses = {each.end - 1: each.loss for each in found.train(0, count, bool, 1)}
     return Carried(count, losses, copied(found.state()))
 
 

@@ -27,6 +27,7 @@ from dptrain.nn.network import AnyLayer, Network
 Array = NDArray[Any]
 
 STILL = 1e-300
+EPOCHS = 2
 
 
 def probe(
@@ -68,7 +69,7 @@ def probe(
         "shards": experiment.shards,
         "dtype": experiment.dtype,
         "seed": experiment.seed,
-        "epochs": 2,
+        "epochs": EPOCHS,
         "validation": 0.0,
         "test": 0.0,
     }

@@ -1,21 +1,19 @@
 """Why a run reports another loss than that of its minibatch, although its gradient may be right."""
 
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from dptrain.arithmetic.shards import assign, shard_sizes
+from dptrain.arithmetic.shards import shard_sizes
 from dptrain.gradcheck.analytic import Local
-from dptrain.gradcheck.comparison import LOSS
+from dptrain.gradcheck.comparison import LOSS, Array
 from dptrain.gradcheck.diagnosis import Diagnosis, times
 from dptrain.gradcheck.distributed import Step
 from dptrain.gradcheck.forensics import EXACT
-from dptrain.gradcheck.hypotheses import shards
 from dptrain.gradcheck.hypotheses.evidence import Evidence
-
-Array = NDArray[Any]
+from dptrain.gradcheck.hypotheses.known import factors, single_parts
+from dptrain.gradcheck.hypotheses.orders import bounds_of
+from dptrain.gradcheck.hypotheses.scopes import expanded
 
 
 def diagnose_loss(
@@ -29,29 +27,14 @@ def diagnose_loss(
         workers: of the run.
         before: the steps before, of the same run.
     """
-    evidence = _evidence(local, step, workers)
     exact = EXACT if local.job.dtype == np.float64 else 1e-6
-    for kind, sentence, predicted in [*_others(local, step, before), *_counted(evidence)]:
+    parts = _parts(local, step)
+    for kind, sentence, predicted in _mistakes(local, step, parts, workers, before):
         if abs(predicted - step.loss) <= exact * abs(step.loss):
             return [Diagnosis(kind, f"the reported loss is wrong: {sentence}", 0.0)]
-    ratio = step.loss / float(evidence.right[0]) if evidence.right[0] else np.nan
+    ratio = step.loss / float(parts.sum()) if parts.any() else np.nan
     sentence = f"the reported loss is {times(ratio)} that of the minibatch"
     return [Diagnosis("reported-loss", sentence, 1.0)]
-
-
-def _evidence(local: Local, step: Step, workers: int) -> Evidence:
-    job = local.job
-    sizes = shard_sizes(job.rows(step.number), job.shards)
-    parts = _parts(local, step)[:, np.newaxis]
-    return Evidence(
-        [LOSS],
-        np.array([step.loss]),
-        parts.sum(axis=0),
-        parts,
-        sizes,
-        assign(job.shards, workers),
-        job.batch_size,
-    )
 
 
 def _parts(local: Local, step: Step) -> Array:
@@ -61,23 +44,26 @@ def _parts(local: Local, step: Step) -> Array:
     return parts
 
 
-def _others(local: Local, step: Step, before: Sequence[Step]) -> Iterator[tuple[str, str, float]]:
-    """Yield the losses of other steps, and of other weights."""
+def _mistakes(
+    local: Local, step: Step, parts: Array, workers: int, before: Sequence[Step]
+) -> Iterator[tuple[str, str, float]]:
+    """Yield the losses of other steps, of other weights, and of shards that count otherwise."""
+    job = local.job
     if before:
-        left = _parts(local, before[-1])[len(_parts(local, step)) :].sum()
-        now = float(_parts(local, step).sum())
-        yield "not-reset", "absent shards add what they had in the step before", now + float(left)
+        left = _parts(local, before[-1])[len(parts) :].sum()
+        sentence = "absent shards add what they had in the step before"
+        yield "not-reset", sentence, float(parts.sum() + left)
     for each in before:
         wanted = local.loss(each.before.parameters, each.number)
         yield "other-step", f"it is that of step {each.number}", wanted
     after = local.loss(step.after.parameters, step.number)
     yield "stale-weights", "it is that with the weights after the step", after
-
-
-def _counted(evidence: Evidence) -> Iterator[tuple[str, str, float]]:
-    """Yield sums in which shards count otherwise."""
-    for rank, (low, high) in enumerate(evidence.ranks):
-        part = float(evidence.shards[low:high].sum())
-        yield "shard-dropped", f"it is rank {rank}'s part alone", part
-    for each in shards.hypotheses(evidence):
-        yield each.kind, each.sentence.replace("gradient", "loss"), float(each.predicted[0])
+    ranks = tuple(bounds_of(job.shards, workers))
+    for rank, (low, high) in enumerate(ranks):
+        yield "shard-dropped", f"it is rank {rank}'s part alone", float(parts[low:high].sum())
+    sizes = shard_sizes(job.rows(step.number), job.shards)
+    found, right = np.array([step.loss]), np.array([parts.sum()])
+    e = Evidence([LOSS], found, right, parts[:, np.newaxis], sizes, ranks, job.batch_size)
+    for known in (*factors(e), *single_parts(e)):
+        for told in expanded(e, known):
+            yield told.kind, told.sentence.replace("gradient", "loss"), float(told.predicted[0])

@@ -5,7 +5,7 @@ float64 and with a bound of rounding; the workers combine moments of shards.
 """
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,9 +14,9 @@ from dptrain.experiment.job import Job
 from dptrain.gradcheck.analytic import Local
 from dptrain.gradcheck.averages import Moment, other_values
 from dptrain.gradcheck.comparison import Comparison, compare, told_of
-from dptrain.gradcheck.diagnosis import EXPLAINS, Diagnosis, described, ranked
+from dptrain.gradcheck.diagnosis import EXPLAINS, Diagnosis, Mistake, described, ranked, weighed
 from dptrain.gradcheck.distributed import Step
-from dptrain.gradcheck.reference.bounded import UNITS
+from dptrain.gradcheck.reference.bounded import UNITS, Bounded
 from dptrain.gradcheck.reference.layers import row_forward
 from dptrain.gradcheck.reference.network import Reference, batch_norms
 from dptrain.gradcheck.updates.textbook import spread
@@ -28,6 +28,42 @@ Array = NDArray[Any]
 # The workers' formulas round about as often as the two passes do, but elsewhere: both errors lie
 # within the bound, and the combination of shards' moments takes as many roundings again.
 FACTOR = 4.0
+
+
+class Moving(NamedTuple):
+    """How running averages move in a step; as they should, but for what is given.
+
+    Attributes:
+        apart: whether every shard has statistics of its own, which are averaged.
+        swapped: whether an average keeps the part that it should take.
+        still: whether it does not move.
+        biased: whether variances are divided by n, not by n - 1.
+    """
+
+    apart: bool = False
+    swapped: bool = False
+    still: bool = False
+    biased: bool = False
+
+
+MISTAKES = (
+    Mistake("average-not-updated", "Running averages are not updated.", Moving(still=True)),
+    Mistake(
+        "average-momentum-swapped",
+        "Running averages keep what they should take: momentum and 1 - momentum swapped.",
+        Moving(swapped=True),
+    ),
+    Mistake(
+        "running-variance",
+        "The running variance takes the biased one: divided by n, not by n - 1.",
+        Moving(biased=True),
+    ),
+    Mistake(
+        "batchnorm-local",
+        "Every shard has statistics of its own, and their averages are taken.",
+        Moving(apart=True),
+    ),
+)
 
 
 def check_statistics(
@@ -43,19 +79,21 @@ def check_statistics(
         where: as of `Comparison`.
         local: the job in this process.
     """
-    network = job.network
-    if not isinstance(network, Network):
-        return []
-    spans = {span for pair in batch_norms(network).values() for span in pair}
-    tensors = [t for t in network.all_tensors() if (t.start, t.stop) in spans and not t.frozen]
-    if not tensors:
+    tensors = _averages(job)
+    if not isinstance(job.network, Network) or not tensors:
         return []
     seen = local or Local(job)
-    found = [_compared(seen, step, where, tensors) for step in steps]
+    name = "running averages = two passes over the minibatch"
+    found = []
+    for step in steps:
+        wanted = _moved(seen, step)
+        at, after = f"{where}, step {step.number + 1}", np.asarray(step.after.parameters, float)
+        found.append(
+            compare(name, "statistics", at, tensors, after, wanted.value, np.asarray(wanted.error))
+        )
     if all(each.verdict is not Verdict.FAIL for each in found):
         return found
-    note = described(diagnose_statistics(job, steps, local=seen))
-    return told_of(found, note=note)
+    return told_of(found, note=described(diagnose_statistics(job, steps, local=seen)))
 
 
 def diagnose_statistics(
@@ -65,98 +103,80 @@ def diagnose_statistics(
 
     Empty where nothing deviates, or nothing can be compared.
     """
-    if not isinstance(job.network, Network) or not steps:
+    if not isinstance(job.network, Network):
         return []
     seen = local or Local(job)
-    averages = [t for t in job.network.all_tensors() if t.average and not t.frozen]
-    own = np.concatenate([np.arange(t.start, t.stop) for t in averages] or [np.empty(0, int)])
-    left: dict[tuple[str, str], float] = {}
-    beyond, first = 0.0, 0
-    for i, step in enumerate(steps):
-        if not beyond:
-            first = i
-        after = np.asarray(step.after.parameters, float)
-        right = _wanted(seen, step)
-        beyond += _beyond(after, *right, own)
-        for kind, sentence, wanted in _mistakes(seen, step):
-            of = (kind, sentence)
-            left[of] = left.get(of, 0.0) + _beyond(after, *wanted, own)
-    if not beyond:
+
+    def beyond(moving: Moving) -> float:
+        return sum(float(each.sum()) for step in steps for each in _beyond(seen, step, moving))
+
+    nothing = beyond(Moving())
+    if not nothing:
         return []
-    found = ranked(Diagnosis(*of, rest / beyond) for of, rest in left.items())
+    found = ranked(weighed(MISTAKES, lambda moving: beyond(moving) / nothing))
     likely = [each for each in found if each.residual <= EXPLAINS]
-    if not likely or likely[0].residual:
-        references = ((step, seen.reference(step.number)) for step in steps[: first + 1])
-        so_far = [Moment(step, found) for step, found in references if found is not None]
-        likely = [*other_values(job.network, so_far), *likely]
-    return likely or [_unexplained(seen, steps[first], own)]
-
-
-def _unexplained(local: Local, step: Step, own: Array) -> Diagnosis:
-    """Say which running averages are wrong, and since when."""
-    after = np.asarray(step.after.parameters, float)
-    wanted, bound = _wanted(local, step)
-    off = np.zeros(len(after), bool)
-    off[own] = ~(np.abs(after - wanted)[own] <= bound[own])
-    names = [t.name for t in local.job.network.all_tensors() if off[t.start : t.stop].any()]
+    if likely and not likely[0].residual:
+        return likely
+    names, so_far = _first_wrong(seen, steps)
+    whose = other_values(job.network, so_far)
     sentence = (
-        f"In step {step.number + 1} running averages do not move towards those of the minibatch: "
-        f"{', '.join(names)}."
+        f"In step {so_far[-1].step.number + 1} running averages do not move towards those of "
     )
-    return Diagnosis("running-average", sentence, 1.0)
+    sentence += f"the minibatch: {names}."
+    return [*whose, *likely] or [Diagnosis("running-average", sentence, 1.0)]
 
 
-def _compared(local: Local, step: Step, where: str, tensors: Sequence[Tensor]) -> Comparison:
-    wanted, bound = _wanted(local, step)
-    name = "running averages = two passes over the minibatch"
-    after = np.asarray(step.after.parameters, float)
-    at = f"{where}, step {step.number + 1}"
-    return compare(name, "statistics", at, tensors, after, wanted, bound)
+def _first_wrong(local: Local, steps: Sequence[Step]) -> tuple[str, list[Moment]]:
+    """Return which averages are wrong first, and the steps up to there."""
+    so_far = []
+    for step in steps:
+        reference = local.reference(step.number)
+        assert reference is not None
+        so_far.append(Moment(step, reference))
+        pairs = zip(_averages(local.job), _beyond(local, step, Moving()), strict=True)
+        if names := [tensor.name for tensor, left in pairs if left.any()]:
+            break
+    return ", ".join(names), so_far
 
 
-def _wanted(local: Local, step: Step) -> tuple[Array, Array]:
-    """Return all parameters with averages moved towards the minibatch's values, and bounds."""
-    reference = local.reference(step.number)
+def _beyond(local: Local, step: Step, moving: Moving) -> Iterator[Array]:
+    """Yield by how much each average is farther from what is predicted than rounding explains."""
+    wanted = _moved(local, step, moving)
+    difference = np.abs(np.asarray(step.after.parameters, float) - wanted.value)
+    left = np.where(difference <= np.asarray(wanted.error), 0, difference)
+    for tensor in _averages(local.job):
+        yield left[tensor.start : tensor.stop]
+
+
+def _averages(job: Job) -> list[Tensor]:
+    return [t for t in job.network.all_tensors() if t.average and not t.frozen]
+
+
+def _moved(local: Local, step: Step, moving: Moving = Moving()) -> Bounded:  # noqa: B008 - it is frozen
+    """Return all parameters, with averages moved towards the minibatch's values."""
+    job, reference = local.job, local.reference(step.number)
     assert reference is not None
-    return _moved(local.job, step, reference)
-
-
-def _moved(
-    job: Job, step: Step, reference: Reference, factor: Array | float = 1.0, *, swap: bool = False
-) -> tuple[Array, Array]:
     before = np.asarray(step.before.parameters, float)
     unit = UNITS[job.dtype.name]
     rates = spread(job.network.all_tensors(), job.network.size, lambda t: t.average or 0.0)
-    rates = np.where(rates > 0, 1 - rates, 0) if swap else rates
+    if moving.swapped:
+        rates = np.where(rates > 0, 1 - rates, 0)
+    if moving.apart:
+        network = reference.network
+        layers = layers_from(_apart(network.description()))
+        ghost = Network(network.input_shape, layers, job.experiment.freeze or ())
+        reference = Reference(ghost, reference.loss, reference.batch)
     statistics = reference.gradient(before, unit)
-    total = statistics.total * factor
+    total = statistics.total * (_bias(reference, before) if moving.biased else 1.0)
+    if moving.still:
+        return Bounded(before, np.zeros(before.shape), unit)
     value = before + rates * (total - before)
     size = np.abs(before) + np.abs(total) + np.abs(value)
     bound = np.where(rates > 0, statistics.bound, 0.0)  # elsewhere it may be infinite
-    return value, FACTOR * (rates * bound + unit * size)
+    return Bounded(value, FACTOR * (rates * bound + unit * size), unit)
 
 
-def _mistakes(local: Local, step: Step) -> Iterator[tuple[str, str, tuple[Array, Array]]]:
-    """Yield kinds of mistakes, with what stands after the step and bounds."""
-    job, reference = local.job, local.reference(step.number)
-    assert reference is not None
-    assert isinstance(job.network, Network)
-    before = np.asarray(step.before.parameters, float)
-    sentence = "Running averages are not updated."
-    yield "average-not-updated", sentence, (before, np.zeros(before.shape))
-    sentence = "Running averages keep what they should take: momentum and 1 - momentum swapped."
-    yield "average-momentum-swapped", sentence, _moved(job, step, reference, swap=True)
-    sentence = "The running variance takes the biased one: divided by n, not by n - 1."
-    factor = _biased(reference, before)
-    yield "running-variance", sentence, _moved(job, step, reference, factor)
-    layers = layers_from(_apart(job.network.description()))
-    ghost = Network(job.network.input_shape, layers, job.experiment.freeze or ())
-    apart = Reference(ghost, reference.loss, reference.batch)
-    sentence = "Every shard has statistics of its own, and their averages are taken."
-    yield "batchnorm-local", sentence, _moved(job, step, apart)
-
-
-def _biased(reference: Reference, parameters: Array) -> Array:
+def _bias(reference: Reference, parameters: Array) -> Array:
     """Return what makes unbiased variances biased, and 1 elsewhere; for statistics of all rows."""
     setting, leaves, x = reference.begin(parameters)
     row_forward(reference.network.row, x, leaves, setting)
@@ -177,8 +197,3 @@ def _apart(description: Any) -> Any:
         return description
     found = {key: _apart(each) for key, each in description.items()}
     return found | {"sync": False} if found.get("layer") == "batchnorm" else found
-
-
-def _beyond(found: Array, wanted: Array, bound: Array, own: Array) -> float:
-    difference = np.abs(found - wanted)[own]
-    return float(np.sum(np.where(difference <= bound[own], 0, difference)))

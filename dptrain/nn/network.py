@@ -1,5 +1,6 @@
 """A network: layers in a row over samples of one shape, with all parameters in one flat vector."""
 
+import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple, get_args
 
@@ -185,7 +186,7 @@ def _lay_out(
         own = []
         for parameter in placed.parameters:
             name = f"{placed.name}.{parameter.name}"
-            start, offset = offset, offset + int(np.prod(parameter.shape, dtype=np.int64))
+            start, offset = offset, offset + math.prod(parameter.shape)
             own.append(
                 Tensor(
                     name,

@@ -9,10 +9,9 @@ The tensors of the state (`dptrain.own.state`) are not trained: what stands in t
 place takes their place.
 """
 
+import math
 import re
 from collections.abc import Mapping, Sequence
-
-import numpy as np
 
 from dptrain.errors import UsageError, suggestion
 from dptrain.nn.initializers import Zeros
@@ -56,7 +55,7 @@ def own_tensors(
     found: list[tuple[Tensor, ...]] = []
     start = 0
     for name, shape in shapes.items():
-        stop = start + int(np.prod(shape, dtype=np.int64))
+        stop = start + math.prod(shape)
         # the constructor has made the initial values; nothing is drawn here
         tensor = Tensor(name, shape, start, stop, name in weights, Zeros(), (0, 0))
         average = None if name in own else 1.0

@@ -1,178 +1,187 @@
-"""Shard forensics: how shards are counted, and which bug that is put down to."""
+"""Wrong gradients, and which mistake each is put down to."""
 
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from dptrain.gradcheck.forensics import diagnose, fit
+from dptrain.exchange.engine import State
+from dptrain.gradcheck.diagnosis import Mistake
+from dptrain.gradcheck.distributed import Step
+from dptrain.gradcheck.forensics import diagnose
 from dptrain.gradcheck.hypotheses.areas import Area
-from dptrain.gradcheck.hypotheses.evidence import Evidence, Past
+from dptrain.gradcheck.hypotheses.buffers import unwritten
+from dptrain.gradcheck.hypotheses.evidence import Evidence, Past, Recipe
+from dptrain.gradcheck.hypotheses.scopes import Known
 from dptrain.gradcheck.zoo.runner import run_zoo
 from dptrain.nn.initializers import Zeros
 from dptrain.nn.network import Tensor
 
 Array = NDArray[Any]
 
-SIZES = (5, 7, 9, 3)
-RANKS = ((0, 1), (1, 2), (2, 3), (3, 4))
-SHARDS = np.random.default_rng(2).standard_normal((4, 40))
+SIZES, RANKS = (5, 7, 9, 3), ((0, 1), (1, 2), (2, 3), (3, 4))
+SHARDS, BEFORE = np.random.default_rng(2).standard_normal((2, 4, 40))
+RIGHT = SHARDS.sum(axis=0)
+WEIGHTS, WEIGHTS_BEFORE = np.random.default_rng(5).standard_normal((2, 40))
 TENSORS = [
     Tensor("dense1.W", (7, 5), 0, 35, decays=True, init=Zeros(), fans=(7, 5)),
     Tensor("dense1.b", (5,), 35, 40, decays=False, init=Zeros(), fans=(7, 5)),
 ]
+PLACE = np.arange(40)
 
 
-def evidence(found: Array, **more: Any) -> Evidence:
-    return Evidence(TENSORS, found, SHARDS.sum(axis=0), SHARDS, SIZES, RANKS, 24, **more)
-
-
-@pytest.mark.parametrize(
-    ("weights", "kind"),
-    [
-        ((1, 1, 1, 0), "shard-dropped"),
-        ((2, 1, 1, 0), "shard-doubled"),
-        ((1.2, 24 / 28, 24 / 36, 2), "mean-of-means"),  # N / (W n_s)
-        ((0.25, 0.25, 0.25, 0.25), "divided-twice"),
-        ((24, 24, 24, 24), "sum-not-mean"),
-        ((-1, -1, -1, -1), "sign"),
-        ((0, 0, 0, 0), "reset-early"),
-        ((4, 0, 0, 0), "same-shard"),
-    ],
-)
-def test_weights_of_shards(weights: tuple[float, ...], kind: str) -> None:
-    wrong = evidence(np.array(weights, float) @ SHARDS)
-    np.testing.assert_allclose(fit(wrong).weights, weights, atol=1e-12)
-    assert fit(wrong).residual < 1e-12
-    assert diagnose(wrong)[0].kind == kind
-
-
-def test_the_rank_is_named() -> None:
-    weights = np.array([1.0, 1, 0, 1])
-    first = diagnose(evidence(weights @ SHARDS))[0]
-    assert "rank 2's part (shard 2) is missing" in first.sentence
-    assert first.residual < 1e-12
-
-
-def _transposed(g: Array) -> Array:
-    found = g.copy()
-    found[:35] = g[:35].reshape(7, 5).T.reshape(-1)
+def at(weights: Array) -> Array:
+    """Return parts of shards that depend on all weights."""
+    found: Array = SHARDS * np.sum(weights**2) + weights
     return found
 
 
-def _flipped(g: Array) -> Array:
+def evidence(found: Array, **more: Any) -> Evidence:
+    return Evidence(TENSORS, found, RIGHT, SHARDS, SIZES, RANKS, 24, **more)
+
+
+def of_a_run(found: Array) -> Evidence:
+    """Return what is known of a gradient at weights, after one other step."""
+    shards = at(WEIGHTS)
+    return replace(
+        evidence(found), right=shards.sum(axis=0), shards=shards, parameters=WEIGHTS,
+        parts=lambda recipe: at(recipe.weights), past=[Past(WEIGHTS_BEFORE, at(WEIGHTS_BEFORE))],
+        areas=[Area("bucket 0", 0, 20), Area("bucket 1", 20, 40)],
+    )  # fmt: skip
+
+
+def counted(*times: float) -> Array:
+    return np.array(times) @ SHARDS
+
+
+def transposed(g: Array) -> Array:
+    return np.concatenate([g[:35].reshape(7, 5).T.reshape(-1), g[35:]])
+
+
+def flipped(g: Array) -> Array:
     bits = g.copy()
     bits.view(np.int64)[17] ^= 1 << 20
     return bits
 
 
-@pytest.mark.parametrize(
-    ("change", "kind"),
-    [
-        (lambda g: g.astype(np.float16).astype(float), "float16"),
-        (lambda g: g.astype(np.float32).astype(float), "float32"),
-        (lambda g: g.byteswap(), "byte-order"),
-        (_transposed, "transposed"),
-        (_flipped, "bit-flip"),
-        (lambda g: np.where(np.arange(40) < 20, g, 0), "truncated"),
-        (lambda g: np.roll(g, 1), "bucket-offset"),
-        (lambda g: np.where(np.arange(40) < 35, g, 0), "bias-missing"),
-        (lambda g: np.concatenate([g[35:], g[:35]]), "parameter-order"),
-        (lambda g: np.where(np.arange(40) < 35, g, 2 * g), "tied-twice"),
-    ],
-)
-def test_what_happens_on_the_way(change: Any, kind: str) -> None:
-    assert diagnose(evidence(change(SHARDS.sum(axis=0))))[0].kind == kind
-
-
-def _of_each_rank(keep: Any) -> Array:
-    """Return the sum of what is kept of every rank's part."""
+def of_each_rank(keep: Callable[[Array], Array]) -> Array:
     found: Array = np.sum([np.where(keep(part), part, 0) for part in SHARDS], axis=0)
     return found
 
 
-def test_small_elements_that_are_left_out() -> None:
-    first = diagnose(evidence(_of_each_rank(lambda g: np.abs(g) >= 0.3)))[0]
-    assert first.kind == "elements-dropped"
-    counts = [int((np.abs(part) < 0.3).sum()) for part in SHARDS]
-    listed = ", ".join(f"{count} of rank {rank}" for rank, count in enumerate(counts))
-    assert first.sentence.startswith("the smallest numbers of ranks' parts are left out")
-    assert first.sentence.endswith(listed)
+COUNTED = [
+    (counted(1, 1, 0, 1), "shard-dropped: rank 2's part (shard 2) is missing"),
+    (counted(2, 1, 1, 0), "shard-doubled: rank 0's part is counted twice, and rank 3's never"),
+    (counted(1.2, 24 / 28, 24 / 36, 2), "mean-of-means: a mean of means"),  # N / (W n_s)
+    (counted(0.25, 0.25, 0.25, 0.25), "divided-twice: "),
+    (counted(24, 24, 24, 24), "sum-not-mean: "),
+    (counted(-1, -1, -1, -1), "sign: "),
+    (counted(0, 0, 0, 0), "reset-early: "),
+    (counted(4, 0, 0, 0), "same-shard: "),
+    (counted(0.3, 1, 1, 1), "shard-weights: the shards count (0.3, 1, 1, 1) times"),
+]
+ON_THE_WAY = [
+    (RIGHT.astype(np.float16).astype(float), "float16: "),
+    (RIGHT.astype(np.float32).astype(float), "float32: "),
+    (RIGHT.byteswap(), "byte-order: "),
+    (transposed(RIGHT), "transposed: "),
+    (flipped(RIGHT), "bit-flip: one element is wrong, as after a flipped bit: dense1.W[3, 2]"),
+    (np.where(PLACE < 20, RIGHT, 0), "truncated: "),
+    (np.roll(RIGHT, 1), "bucket-offset: "),
+    (np.where(PLACE < 35, RIGHT, 0), "bias-missing: "),
+    (np.concatenate([RIGHT[35:], RIGHT[:35]]), "parameter-order: "),
+    (np.where(PLACE < 35, RIGHT, 2 * RIGHT), "tied-twice: the gradient of dense1.b is counted"),
+    ((SHARDS[0] + SHARDS[3]) + (SHARDS[1] + SHARDS[2]), "arrival-order: "),
+    (of_each_rank(lambda g: np.abs(g) >= 0.3), "elements-dropped: numbers of ranks' parts are"),
+    (np.where(abs(PLACE - 28) > 8, RIGHT, counted(1, 0, 1, 1)),
+     "shard-dropped: elements 20 to 36, in dense1.W (15 of 35), dense1.b (2 of 5): rank 1's part"),
+]  # fmt: skip
+MIXED = np.where(PLACE < 20, WEIGHTS, WEIGHTS_BEFORE)
+NARROW = WEIGHTS.astype(np.float16).astype(float)
+NOW, THEN = at(WEIGHTS), at(WEIGHTS_BEFORE)
+IN_A_RUN = [
+    (np.delete(NOW, 1, axis=0).sum(axis=0) + at(NARROW)[1],
+     "weights-rounded: rank 1's part (shard 1) is computed with weights rounded to float16"),
+    (at(MIXED).sum(axis=0),
+     "stale-weights: the gradient is computed with the weights of the step before in bucket 1"),
+    (NOW.sum(axis=0) + THEN.sum(axis=0), "not-reset: the gradient is added to that of"),
+    (NOW.sum(axis=0) - NOW[1] + THEN[1], "race: rank 1's part (shard 1) is that of the step"),
+    (np.roll(WEIGHTS, 7),
+     "race: elements 7 to 39 hold the weights, from its element 0 on; elements 0 to 6 hold"),
+]  # fmt: skip
 
 
-def test_elements_that_are_left_out_at_random() -> None:
-    random = np.random.default_rng(0)
-    first = diagnose(evidence(_of_each_rank(lambda g: random.random(g.shape) < 0.7)))[0]
-    assert first.sentence.startswith("numbers of ranks' parts are left out")
+def in_short(each: Any) -> str:
+    return each if isinstance(each, str) else ""
 
 
-def test_weights_that_were_rounded() -> None:
-    weights = np.random.default_rng(5).standard_normal(40)
-    rounded = weights.astype(np.float16).astype(float)
-
-    def at(w: Array) -> Array:
-        found: Array = SHARDS * w
-        return found
-
-    right = at(weights)
-    wrong = at(rounded)[1] + np.delete(right, 1, axis=0).sum(axis=0)
-    found = Evidence(
-        TENSORS, wrong, right.sum(axis=0), right, SIZES, RANKS, 24, at=at, parameters=weights
-    )
+def named(found: Evidence) -> str:
     first = diagnose(found)[0]
-    assert first.kind == "weights-rounded"
-    assert first.sentence == "rank 1 computes with weights rounded to float16"
+    return f"{first.kind}: {first.sentence}"
 
 
-def test_weights_of_the_step_before_in_a_part() -> None:
-    weights, before = np.random.default_rng(5).standard_normal((2, 40))
-    mixed = np.where(np.arange(40) < 20, weights, before)
-
-    def at(w: Array) -> Array:
-        found: Array = SHARDS * np.sum(w**2) + w
-        return found
-
-    right = at(weights)
-    areas = [Area("bucket 0", 0, 20), Area("bucket 1", 20, 40)]
-    past = [Past(before, at(before).sum(axis=0), list(at(before)))]
-    found = Evidence(
-        TENSORS, at(mixed).sum(axis=0), right.sum(axis=0), right, SIZES, RANKS, 24, past, at=at,
-        parameters=weights, areas=areas,
-    )  # fmt: skip
-    first = diagnose(found)[0]
-    assert first.kind == "stale-weights"
-    assert first.sentence == "all ranks compute with the weights of the step before in bucket 1"
+@pytest.mark.parametrize(("found", "said"), COUNTED + ON_THE_WAY, ids=in_short)
+def test_what_happens_to_the_parts_of_a_step(found: Array, said: str) -> None:
+    assert named(evidence(found)).startswith(said)
 
 
-def test_the_order_of_arrival() -> None:
-    found = (SHARDS[0] + SHARDS[3]) + (SHARDS[1] + SHARDS[2])
-    assert not np.array_equal(found, SHARDS.sum(axis=0))
-    assert diagnose(evidence(found))[0].kind == "arrival-order"
-
-
-def test_what_was_left_over_from_the_step_before() -> None:
-    before = np.random.default_rng(5).standard_normal((4, 40))
-    past = [Past(np.zeros(40), before.sum(axis=0), list(before))]
-    wrong = evidence(SHARDS.sum(axis=0) + before.sum(axis=0), past=past)
-    assert diagnose(wrong)[0].kind == "not-reset"
-    late = evidence(SHARDS.sum(axis=0) - SHARDS[1] + before[1], past=past)
-    found = diagnose(late)[0]
-    assert found.kind == "race"
-    assert "rank 1" in found.sentence
+@pytest.mark.parametrize(("found", "said"), IN_A_RUN, ids=in_short)
+def test_what_is_left_of_the_step_before(found: Array, said: str) -> None:
+    assert named(of_a_run(found)).startswith(said)
 
 
 def test_a_number_where_there_is_none() -> None:
     shards = SHARDS.copy()
     shards[2, 3] = np.nan
     total = shards.sum(axis=0)
-    wrong = Evidence(TENSORS, np.nan_to_num(total), total, shards, SIZES, RANKS, 24)
-    assert diagnose(wrong)[0].kind == "nan-swallowed"
+    wrong = replace(evidence(np.nan_to_num(total)), right=total, shards=shards)
+    assert named(wrong).startswith("nan-swallowed")
 
 
 def test_nothing_is_named_where_nothing_explains_it() -> None:
-    found = diagnose(evidence(np.random.default_rng(9).standard_normal(40)))
-    assert all(each.residual > 0.3 for each in found)
+    (only,) = diagnose(evidence(np.random.default_rng(9).standard_normal(40)))
+    assert (only.kind, only.residual) == ("unexplained", 1.0)
+
+
+def test_what_cannot_be_predicted_ends_nothing_else() -> None:
+    def broken(_: Recipe) -> Array:
+        raise ZeroDivisionError
+
+    wrong = evidence(counted(1, 0, 1, 1) + 0.5 * SHARDS[2], parts=broken, parameters=WEIGHTS)
+
+    def also() -> Any:
+        yield Known(Mistake("broken", "{} cannot be predicted", Recipe(sent=lambda *_: 1 / 0)))
+        yield Known(Mistake("right", "it is this", Recipe(sent=lambda *_: wrong.found)))
+
+    assert diagnose(wrong, also())[0].kind == "right"
+    assert diagnose(replace(wrong, rows=lambda: 1 / 0))[0].kind == "shard-weights"
+
+
+W, V = np.array([1.0, -2.0, 3.0]), np.array([0.1, 0.2, 0.3])
+
+
+@pytest.mark.parametrize(
+    ("weights", "slots", "said"),
+    [
+        (0 * W, [0 * V], "all are 0: they were never written"),
+        (0 * W, [], "all are 0: they were never written"),
+        (W, [V], "Neither the weights nor the optimizer's state moved in step 5"),
+        (W, [2 * V], ""),
+        (W, [], ""),
+        (W * [0, 0, 1], [V], ""),
+    ],
+)
+def test_what_was_not_written_is_named(weights: Array, slots: list[Array], said: str) -> None:
+    before = State(W, [V] if slots else [])
+    step = Step(4, 0.0, before, State(weights, slots))
+    found = unwritten(step, np.ones(3, bool))
+    assert [each.kind for each in found] == ["update-skipped"] * bool(said)
+    assert all(said in each.sentence for each in found)
+    some = np.array([True, True, False])  # what is right is not looked at
+    assert bool(unwritten(step, some)) == (bool(said) or not weights[0])
 
 
 def test_the_zoo_lets_bugs_loose_in_real_workers() -> None:

@@ -77,7 +77,7 @@ def test_a_shard_whose_gradient_ignores_weights_is_named(
     assert gradient.verdict is Verdict.FAIL
     found = triangle.failure(gradient, triangle.local.analytic(at, 0).gradient, at, 0, 1)
     assert found.diagnoses[0].kind == "weights-ignored"
-    assert f"The weights of the rows are ignored in shard {shard}" in found.diagnoses[0].sentence
+    assert f"the weights of the rows are ignored in shard {shard}" in found.diagnoses[0].sentence
 
 
 @pytest.mark.parametrize("way", [INLINE, Way("shared", 3), Way("star", 2)], ids=str)

@@ -2,10 +2,9 @@
 
 from typing import Any
 
-import numpy as np
 import pytest
 
-from dptrain.gradcheck.distributed import Step, Way, begin, engine, steps
+from dptrain.gradcheck.distributed import Way, begin, engine, steps
 from dptrain.gradcheck.statistics import check_statistics, diagnose_statistics
 from dptrain.gradcheck.verdict import Verdict
 from dptrain.launch.local import Program
@@ -23,6 +22,7 @@ from tests.gradcheck.build import (
 )
 from tests.gradcheck.build import data as data
 
+APART = [*LAYERS[:2], {"layer": "batchnorm", "sync": False}, *LAYERS[3:]]
 IMAGES = [
     {"layer": "conv2d", "filters": 3, "size": 2},
     {"layer": "residual", "layers": [{"layer": "batchnorm", "momentum": 0.5}]},
@@ -40,10 +40,10 @@ def test_statistics_of_real_workers(
 ) -> None:
     described = experiment(dtype="float32", batch_size=batch_size)
     job = data.job(described)
-    way, state = Way(exchange, 3), begin(job, weights(job))
-    with engine(job, data.folder(described), way, state, worker=workers) as found:
-        done = list(steps(found, 0, 3))
-    compared = check_statistics(job, done, exchange)
+    with engine(
+        job, data.folder(described), Way(exchange, 3), begin(job, weights(job)), worker=workers
+    ) as found:
+        compared = check_statistics(job, list(steps(found, 0, 3)), exchange)
     assert [c.verdict for c in compared] == [Verdict.PASS] * 3
     assert [t.tensor for t in compared[0].tensors] == ["batchnorm1.mean", "batchnorm1.variance"]
 
@@ -54,6 +54,7 @@ def test_every_kind_of_batch_norm(dtype: str, data: Data) -> None:
     compared = check_statistics(job, wrong_steps(job, untouched, 6), "inline")
     assert [c.verdict for c in compared] == [Verdict.PASS] * 6
     assert compared[0].compared == 2 * (3 + 4)
+    assert diagnose_statistics(job, wrong_steps(job, untouched, 2)) == []
 
 
 def test_nothing_to_compare(data: Data) -> None:
@@ -62,74 +63,40 @@ def test_nothing_to_compare(data: Data) -> None:
         assert check_statistics(job, wrong_steps(job, untouched), "inline") == []
 
 
-@pytest.mark.parametrize("name", ["mean", "variance"])
-def test_local_statistics_show(name: str, data: Data) -> None:
-    """What a mean of the shards' means, or of their variances, would be, in one step."""
-    job = data.job(experiment())
-    ghost = data.job(
-        experiment(layers=[*LAYERS[:2], {"layer": "batchnorm", "sync": False}, *LAYERS[3:]])
-    )
-    right, local = (wrong_steps(each, untouched, 1)[0] for each in (job, ghost))
-    compared = check_statistics(job, [_with(job, right, local, f"batchnorm1.{name}")], "inline")
-    failed = [t.tensor for t in compared[0].tensors if t.failed]
-    # weighted by rows, the mean of the shards' means is the mean
-    assert failed == ([] if name == "mean" else ["batchnorm1.variance"])
+def moved(rate: Any) -> Any:
+    def spoil(engine: Wrong) -> None:
+        found = engine.job.updater
+        found.moving = [(low, high, rate(own)) for low, high, own in found.moving]
+
+    return spoil
 
 
-def _with(job: Any, step: Step, other: Step, name: str) -> Step:
-    tensor = next(t for t in job.network.all_tensors() if t.name == name)
-    after = np.array(step.after.parameters)
-    after[tensor.start : tensor.stop] = other.after.parameters[tensor.start : tensor.stop]
-    return step._replace(after=step.after._replace(parameters=after))
+def times(name: str, factor: float) -> Any:
+    def spoil(engine: Wrong) -> None:
+        tensor = next(t for t in engine.job.network.all_tensors() if t.name == name)
 
-
-def test_swapped_momentum_and_averages_that_stand_still(data: Data) -> None:
-    job = data.job(experiment())
-    right = wrong_steps(job, untouched, 2)
-    for kind, change in (("average-momentum-swapped", swapped), ("average-not-updated", still)):
-        done = wrong_steps(data.job(experiment()), change, 2)
-        assert {c.verdict for c in check_statistics(job, done, "inline")} == {Verdict.FAIL}
-        best = diagnose_statistics(job, done)[0]
-        assert (best.kind, best.residual) == (kind, 0)
-    assert diagnose_statistics(job, right) == []
-
-
-def swapped(engine: Wrong) -> None:
-    found = engine.job.updater
-    found.moving = [(low, high, 1 - rate) for low, high, rate in found.moving]
-
-
-def still(engine: Wrong) -> None:
-    found = engine.job.updater
-    found.moving = [(low, high, 0.0) for low, high, _ in found.moving]
-
-
-def test_workers_with_statistics_of_their_own(data: Data, workers: Program) -> None:
-    """A network whose batch norm is not synchronised, taken for one whose batch norm is."""
-    apart = [*LAYERS[:2], {"layer": "batchnorm", "sync": False}, *LAYERS[3:]]
-    described = experiment(layers=apart)
-    ghost, job = data.job(described), data.job(experiment())
-    way, state = Way("shared", 3), begin(ghost, weights(ghost))
-    with engine(ghost, data.folder(described), way, state, worker=workers) as found:
-        done = list(steps(found, 0, 2))
-    compared = check_statistics(job, done, "shared")
-    assert [c.verdict for c in compared] == [Verdict.FAIL] * 2
-    sentence = "Every shard has statistics of its own, and their averages are taken."
-    assert {c.note for c in compared} == {sentence}
-
-
-def test_the_biased_variance(data: Data) -> None:
-    job = data.job(experiment())
-
-    def bias(engine: Wrong) -> None:
-        tensor = next(t for t in job.network.all_tensors() if t.name == "batchnorm1.variance")
-
-        def change(step: int, gradient: Any) -> None:
-            gradient[tensor.start : tensor.stop] *= 12 / 13
+        def change(_: int, gradient: Any) -> None:
+            gradient[tensor.start : tensor.stop] *= factor
 
         engine.before_update = change
 
-    found = check_statistics(job, wrong_steps(job, bias, 2), "inline")
-    assert found[0].note == (
-        "The running variance takes the biased one: divided by n, not by n - 1."
-    )
+    return spoil
+
+
+@pytest.mark.parametrize(
+    ("spoil", "ran", "said"),
+    [
+        (moved(lambda rate: 1 - rate), LAYERS, "Running averages keep what they should take"),
+        (moved(lambda _: 0.0), LAYERS, "Running averages are not updated."),
+        (times("batchnorm1.variance", 12 / 13), LAYERS, "The running variance takes the biased"),
+        (times("batchnorm1.mean", 3), LAYERS, "batchnorm1.mean"),
+        # a network whose batch norm is not synchronised, taken for one whose batch norm is
+        (untouched, APART, "Every shard has statistics of its own, and their averages are taken."),
+    ],
+)
+def test_what_is_wrong_is_named(spoil: Any, ran: Any, said: str, data: Data) -> None:
+    done = wrong_steps(data.job(experiment(layers=ran)), spoil, 2)
+    job = data.job(experiment())
+    compared = check_statistics(job, done, "inline")
+    assert [c.verdict for c in compared] == [Verdict.FAIL] * 2
+    assert said in diagnose_statistics(job, done)[0].sentence

@@ -1,6 +1,6 @@
-"""What is known of a step whose gradient is wrong."""
+"""What is known of a step whose gradient is wrong, and how it may have come about."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dptrain.gradcheck.hypotheses.areas import Area
-from dptrain.gradcheck.reference.bounded import UNITS
 from dptrain.nn.network import Tensor
 
 Array = NDArray[Any]
@@ -21,7 +20,7 @@ LARGEST = 1e3  # of a scaled element, so that a few senseless ones do not hide a
 
 
 class Hypothesis(NamedTuple):
-    """A bug, and the gradient that it would lead to.
+    """A mistake that hits some part of a gradient, and the gradient that it would lead to.
 
     Attributes:
         kind: as of `Diagnosis`.
@@ -36,18 +35,45 @@ class Hypothesis(NamedTuple):
     placed: bool = False
 
 
+@dataclass(frozen=True, eq=False)
+class Recipe:
+    """How a step's gradient comes about: as it should, but for what is given here.
+
+    Attributes:
+        weights: at which it is computed, flat ``(size,)``.
+        step: whose rows are computed.
+        targets: rearranges those of a shard.
+        unweighed: shards whose rows count without their weights.
+        swaps: what computes a layer or the loss in place of its formulas, by its place.
+        counts: how often each shard counts, ``(present shards,)``.
+        sent: returns what becomes, on its way to the optimizer, of the part of some shards.
+    """
+
+    weights: Array | None = None
+    step: int | None = None
+    targets: Callable[[Array], Array] | None = None
+    unweighed: Sequence[int] | None = None
+    swaps: Mapping[tuple[int, ...], Any] | None = None
+    counts: Array | None = None
+    sent: Callable[[slice, Array], Array] | None = None
+
+    @property
+    def computed(self) -> bool:
+        """Whether the shards' parts themselves are other than they should be."""
+        given = (self.weights, self.step, self.targets, self.unweighed, self.swaps)
+        return any(each is not None for each in given)
+
+
 class Past(NamedTuple):
     """An earlier step.
 
     Attributes:
         parameters: before it.
-        gradient: that it should have had.
-        parts: each rank's part of it.
+        shards: each shard's part of the gradient that it should have had.
     """
 
     parameters: Array
-    gradient: Array
-    parts: Sequence[Array] = ()
+    shards: Array
 
 
 @dataclass(frozen=True)
@@ -63,8 +89,7 @@ class Evidence:
         ranks: each rank's range of shards, with those that are empty.
         batch_size: rows of a full minibatch.
         past: the steps before, the first first.
-        at: computes the shards' parts with other weights.
-        relabelled: computes them with the targets of every shard rearranged by a function.
+        parts: computes the shards' parts by a recipe; it raises where it cannot.
         labelled: computes the part that each row of the minibatch would have with each label,
             ``(classes, rows, size)``, and tells the labels; None where there are none.
         drawn: initial weights by the seed with which a rank might have drawn them itself.
@@ -75,10 +100,6 @@ class Evidence:
         areas: the parts into which the exchange cuts the vector.
         bitwise: whether every bit should be right.
         step: whose gradient it is.
-        elsewhere: computes the shards' parts, at the present weights, from the rows of a step.
-        augmented: likewise from rows that are augmented as in another step, and as another shard:
-            it is given the step and, for each shard, whose draws it takes (None: no augmentation).
-        memory: what else the run has in memory, flat vectors by name.
     """
 
     tensors: Sequence[Tensor]
@@ -89,8 +110,7 @@ class Evidence:
     ranks: tuple[tuple[int, int], ...]
     batch_size: int
     past: Sequence[Past] = ()
-    at: Callable[[Array], Array] | None = None
-    relabelled: Callable[[Callable[[Array], Array]], Array] | None = None
+    parts: Callable[[Recipe], Array] | None = None
     labelled: Callable[[], tuple[Array, Array]] | None = None
     drawn: Mapping[int, Array] = field(default_factory=dict)
     rows: Callable[[], tuple[Array, list[int]]] | None = None
@@ -99,9 +119,6 @@ class Evidence:
     areas: Sequence[Area] = ()
     bitwise: bool = False
     step: int = 0
-    elsewhere: Callable[[int], Array] | None = None
-    augmented: Callable[[int, Sequence[int] | None], Array] | None = None
-    memory: Mapping[str, Array] = field(default_factory=dict)
 
     @cached_property
     def scale(self) -> Array:
@@ -146,26 +163,16 @@ class Evidence:
         """Rows of every rank."""
         return tuple(sum(self.sizes[low:high]) for low, high in self.ranks)
 
-    def rank_of(self, shard: int) -> int | None:
-        """Return whose shard it is; None where it is nobody's, which is a bug of its own."""
-        owners = (r for r, (low, high) in enumerate(self.ranks) if low <= shard < high)
-        return next(owners, None)
-
-    def owner(self, shard: int) -> str:
-        """Return whose shard it is, in words."""
-        rank = self.rank_of(shard)
-        return "nobody's" if rank is None else f"rank {rank}"
+    @property
+    def owners(self) -> tuple[int, ...]:
+        """Return the rank of every shard with rows."""
+        owned = [r for r, (low, high) in enumerate(self.ranks) for _ in range(low, high)]
+        return tuple(owned[: len(self.sizes)])
 
     def weighted(self, weights: Array) -> Array:
         """Return ``Σ α_s g_s``."""
         found: Array = np.asarray(weights, float) @ self.shards
         return found
-
-    def close(self, factor: float = 64.0) -> bool:
-        """Return whether what was found differs no more than another order of sums would."""
-        room = factor * UNITS["float64"] * np.abs(self.shards).sum(axis=0)
-        with np.errstate(invalid="ignore"):
-            return bool((np.abs(self.found - self.right) <= room)[self.scale > 0].all())
 
     def is_wrong(self, tensor: Tensor) -> bool:
         """Return whether a tensor's gradient differs by more than rounding."""
@@ -175,10 +182,11 @@ class Evidence:
             difference = np.abs(self.found[own] - self.right[own]).max(initial=0)
         return not difference <= WRONG * size
 
-    def spans(self) -> Iterator[tuple[Tensor, slice]]:
-        """Yield every trained tensor with its place."""
-        for tensor in self.tensors:
-            yield tensor, slice(tensor.start, tensor.stop)
+    def part(self, rank: int) -> Array:
+        """Return a rank's part of the right gradient."""
+        low, high = self.ranks[rank]
+        found: Array = self.shards[low:high].sum(axis=0)
+        return found
 
 
 def _norm(scaled: Array) -> float:

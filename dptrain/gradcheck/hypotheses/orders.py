@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 from dptrain.gradcheck.reference.minibatches import Visits, sizes
 
 Array = NDArray[Any]
+Minibatch = Callable[[int], Array]
 
 SHOWN = 4
 # Epochs after which an order may come again by mistake.
 PERIODS = (2, 3, 4)
 UNKNOWN = -1
-_PURPOSES = {"test": "testing", "validation": "validation"}
 
 
 class Order(NamedTuple):
@@ -31,7 +31,7 @@ class Order(NamedTuple):
 
     kind: str
     sentence: str
-    minibatch: Callable[[int], Array]
+    minibatch: Minibatch
 
 
 class Sighting(NamedTuple):
@@ -66,7 +66,34 @@ def orders(
         yield Order("overlapping-shards", sentence, _by_rank(visits, bounds, shards))
 
 
-def _by_epoch(visits: Visits, order: Callable[[int], Array]) -> Callable[[int], Array]:
+def _other_epochs(visits: Visits) -> Iterator[Order]:
+    again = "The order of the rows comes again after"
+    far, same, other = max(PERIODS), "same-order", "order-of-another-epoch"
+    for kind, sentence, epoch in (
+        (same, "Every epoch visits the rows in the same order.", lambda _: 0),
+        *((same, f"{again} {period} epochs.", _repeated_after(period)) for period in PERIODS),
+        (same, f"{again} more than {far} epochs.", lambda e: e if e <= far else 0),
+        (other, "Every epoch visits the rows in the order of the epoch after it.", lambda e: e + 1),
+        (other, "Every epoch visits the rows in the order of the epoch before it.",
+         lambda e: max(e - 1, 0)),
+    ):  # fmt: skip
+        yield Order(kind, sentence, _in_order_of(visits, epoch))
+    unshuffled = _by_epoch(visits, lambda _: np.arange(len(visits.train)))
+    yield Order("not-shuffled", "The rows are not shuffled.", unshuffled)
+    for seed in sorted({0, 1, visits.seed + 1} - {visits.seed}):
+        sentence = f"The rows are shuffled with the seed {seed} instead of {visits.seed}."
+        yield Order("order-of-another-seed", sentence, _shuffled_with(visits, seed).minibatch)
+
+
+def _repeated_after(period: int) -> Callable[[int], int]:
+    return lambda epoch: epoch % period
+
+
+def _in_order_of(visits: Visits, epoch: Callable[[int], int]) -> Minibatch:
+    return _by_epoch(visits, lambda each: visits.order(epoch(each)))
+
+
+def _by_epoch(visits: Visits, order: Callable[[int], Array]) -> Minibatch:
     """Return the minibatches of other orders of the training rows."""
 
     def minibatch(step: int) -> Array:
@@ -77,63 +104,32 @@ def _by_epoch(visits: Visits, order: Callable[[int], Array]) -> Callable[[int], 
     return minibatch
 
 
-def _other_epochs(visits: Visits) -> Iterator[Order]:
-    def of(change: Callable[[int], int]) -> Callable[[int], Array]:
-        return _by_epoch(visits, lambda epoch: visits.order(change(epoch)))
-
-    yield Order("same-order", "Every epoch visits the rows in the same order.", of(lambda _: 0))
-    for period in PERIODS:
-        sentence = f"The order of the rows comes again after {period} epochs."
-        yield Order("same-order", sentence, of(lambda e, p=period: e % p))  # type: ignore[misc]
-    far = max(PERIODS)
-    sentence = f"The order of the rows comes again after more than {far} epochs."
-    yield Order("same-order", sentence, of(lambda e: e if e <= far else 0))
-    sentence = "Every epoch visits the rows in the order of the epoch after it."
-    yield Order("order-of-another-epoch", sentence, of(lambda e: e + 1))
-    sentence = "Every epoch visits the rows in the order of the epoch before it."
-    yield Order("order-of-another-epoch", sentence, of(lambda e: max(e - 1, 0)))
-    places = np.arange(len(visits.train))
-    sentence = "The rows are not shuffled."
-    yield Order("not-shuffled", sentence, _by_epoch(visits, lambda _: places))
-    for seed in sorted({0, 1, visits.seed + 1} - {visits.seed}):
-        other = _shuffled_with(visits, seed)
-        sentence = f"The rows are shuffled with the seed {seed} instead of {visits.seed}."
-        yield Order("order-of-another-seed", sentence, other.minibatch)
-
-
 def _shuffled_with(visits: Visits, seed: int) -> Visits:
     """Return the same rows in the orders of another seed."""
     return replace(visits, experiment=msgspec.structs.replace(visits.experiment, seed=seed))
 
 
 def _other_cuts(visits: Visits) -> Iterator[Order]:
-    n, batch = len(visits.train), visits.batch_size
+    n, batch, per_epoch = len(visits.train), visits.batch_size, visits.per_epoch
     if n % batch and n > batch:
-        sentence = "The last minibatch of an epoch, which is smaller, is lost."
-        yield Order("rows-lost", sentence, _without_the_last(visits))
-        for first, sentence in (
-            (n - batch, "The last minibatch of an epoch is filled up with rows before it."),
-            (None, "The last minibatch of an epoch is filled up with the epoch's first rows."),
-        ):
-            yield Order("minibatch-filled-up", sentence, _filled_up(visits, first))
-    for by, which in ((1, "after"), (-1, "before")):
-        sentence = f"Every step visits the rows of the step {which} it."
         yield Order(
-            "rows-of-another-step",
-            sentence,
-            lambda step, by=by: visits.minibatch(max(step + by, 0)),  # type: ignore[misc]
+            "rows-lost",
+            "The last minibatch of an epoch, which is smaller, is lost.",
+            lambda step: visits.minibatch(
+                step // (per_epoch - 1) * per_epoch + step % (per_epoch - 1)
+            ),
         )
+        what = "The last minibatch of an epoch is filled up with"
+        for first, rows in ((n - batch, "rows before it"), (None, "the epoch's first rows")):
+            yield Order("minibatch-filled-up", f"{what} {rows}.", _filled_up(visits, first))
+    kind = "rows-of-another-step"
+    sentence = "Every step visits the rows of the step after it."
+    yield Order(kind, sentence, lambda step: visits.minibatch(step + 1))
+    sentence = "Every step visits the rows of the step before it."
+    yield Order(kind, sentence, lambda step: visits.minibatch(max(step - 1, 0)))
 
 
-def _without_the_last(visits: Visits) -> Callable[[int], Array]:
-    def minibatch(step: int) -> Array:
-        epoch, position = divmod(step, visits.per_epoch - 1)
-        return visits.minibatch(epoch * visits.per_epoch + position)
-
-    return minibatch
-
-
-def _filled_up(visits: Visits, first: int | None) -> Callable[[int], Array]:
+def _filled_up(visits: Visits, first: int | None) -> Minibatch:
     """Return minibatches of which the last begins at a place, or goes on at the beginning."""
 
     def minibatch(step: int) -> Array:
@@ -158,29 +154,25 @@ def _other_rows(visits: Visits) -> Iterator[Order]:
         sentence = "All rows that are not held out are trained on, not only train_rows of them."
         more = visits.with_settings(train_rows=None)
         yield Order("rows-outside-training", sentence, more.minibatch)
-    apart = {"test": visits.test, "validation": visits.validation}
-    held = {name: 0.0 for name, rows in apart.items() if len(rows)}
-    for name in held:
-        sentence = f"No rows are held out for {_PURPOSES[name]}: all may be trained on."
+    held = {"test": visits.test, "validation": visits.validation}
+    none = {name: 0.0 for name, rows in held.items() if len(rows)}
+    for name in none:
+        sentence = f"No rows are held out for {name.replace('test', 'testing')}: "
         other = visits.with_settings(**{name: 0.0})
-        yield Order("held-out-rows-trained", sentence, other.minibatch)
-    if held:
+        yield Order("held-out-rows-trained", f"{sentence}all may be trained on.", other.minibatch)
+    if none:
         sentence = "All rows are trained on, also those that are held out."
-        everything = visits.with_settings(train_rows=None, **held)
+        everything = visits.with_settings(train_rows=None, **none)
         yield Order("held-out-rows-trained", sentence, everything.minibatch)
 
 
-def _by_rank(
-    visits: Visits, bounds: Sequence[tuple[int, int]], shards: int
-) -> Callable[[int], Array]:
+def _by_rank(visits: Visits, bounds: Sequence[tuple[int, int]], shards: int) -> Minibatch:
     others = [_shuffled_with(visits, visits.seed + rank) for rank in range(len(bounds))]
 
     def minibatch(step: int) -> Array:
-        orders = [other.minibatch(step) for other in others]
-        edges = edges_of(bounds, len(orders[0]), shards)
-        return np.concatenate(
-            [order[low:high] for order, (low, high) in zip(orders, edges, strict=True)]
-        )
+        edges = edges_of(bounds, len(visits.minibatch(step)), shards)
+        pairs = zip(others, edges, strict=True)
+        return np.concatenate([other.minibatch(step)[low:high] for other, (low, high) in pairs])
 
     return minibatch
 
@@ -219,20 +211,16 @@ def _of_epochs(visits: Visits, sightings: Sequence[Sighting]) -> Iterator[tuple[
         all(map(np.array_equal, first, other)) for other in others
     ):
         yield "same-order", "Every epoch visits the rows in the same order."
-    counts = [_times(np.concatenate(parts), visits.stored)[visits.train] for parts in whole]
+    seen = [np.concatenate(parts) for parts in whole]
+    times = [np.bincount(r[r != UNKNOWN], minlength=visits.stored)[visits.train] for r in seen]
     foreign = any(len(np.setdiff1d(s.seen, s.wanted)) for s in sightings)
-    if foreign and all((times > 1).any() and (times == 0).any() for times in counts):
-        rows = len(visits.train)
-        lost = ", ".join(str(int((times == 0).sum())) for times in counts)
+    if foreign and all((each > 1).any() and (each == 0).any() for each in times):
+        lost = ", ".join(str(int((each == 0).sum())) for each in times)
         yield (
             "drawn-with-replacement",
-            f"Rows are drawn with replacement: of {rows} rows, {lost} have no part in an epoch, "
-            "and others several times.",
+            f"Rows are drawn with replacement: of {len(visits.train)} rows, {lost} have no part in "
+            "an epoch, and others several times.",
         )
-
-
-def _times(rows: Array, stored: int) -> Array:
-    return np.bincount(rows[rows != UNKNOWN], minlength=stored)
 
 
 def _of_steps(sightings: Sequence[Sighting]) -> Iterator[tuple[str, str]]:
@@ -247,8 +235,8 @@ def _of_steps(sightings: Sequence[Sighting]) -> Iterator[tuple[str, str]]:
         lost += [(step, row) for row in np.setdiff1d(wanted, known)]
         twice += [(step, row) for row in rows[times > 1]]
         foreign += [(step, row) for row in np.setdiff1d(known, wanted)]
-        if len(seen) == len(wanted) and not np.array_equal(seen, wanted):
-            moved += [step] if np.array_equal(np.sort(seen), np.sort(wanted)) else []
+        if not np.array_equal(seen, wanted) and np.array_equal(np.sort(seen), np.sort(wanted)):
+            moved.append(step)
     if foreign:
         yield "rows-of-another-step", f"Rows of another step are visited: {listed(foreign)}."
     if lost and twice:

@@ -15,7 +15,7 @@ from dptrain.gradcheck.analytic import Local
 from dptrain.gradcheck.diagnosis import Diagnosis
 from dptrain.gradcheck.forensics import EXACT, UNEXPLAINED, diagnose
 from dptrain.gradcheck.hypotheses.areas import Area
-from dptrain.gradcheck.hypotheses.evidence import Evidence, Past
+from dptrain.gradcheck.hypotheses.evidence import Evidence, Past, Recipe
 from dptrain.gradcheck.reference.bounded import UNITS
 from dptrain.gradcheck.updates.factors import Seen, right_factor
 from dptrain.gradcheck.updates.textbook import Array
@@ -68,12 +68,17 @@ def _evidence(
     local, ranks = Local(job), assign(job.shards, workers)
     number, weights = steps[-1].step.number, steps[-1].step.before.parameters
     of = partial(_shards, local)
+
+    def again(recipe: Recipe) -> Array:
+        if (recipe.weights is None) == (recipe.step is None):
+            raise NotImplementedError("nothing else can be computed again")
+        at = weights if recipe.weights is None else recipe.weights
+        return of(at, number if recipe.step is None else recipe.step)
+
     past = []
     for each in steps[:-1]:
-        shards = of(each.step.before.parameters, each.step.number)
-        own = [shards[low:high].sum(axis=0) for low, high in ranks]
-        before = np.asarray(each.step.before.parameters, float)
-        past.append(Past(before, shards.sum(axis=0), own))
+        before = each.step.before.parameters
+        past.append(Past(np.asarray(before, float), of(before, each.step.number)))
     return Evidence(
         [t for t in job.network.all_tensors() if t.trained],
         found,
@@ -83,13 +88,11 @@ def _evidence(
         ranks,
         job.batch_size,
         past,
-        at=lambda w: of(w, number),
+        parts=again,
         compared=known,
         areas=parts,
         step=number,
-        elsewhere=lambda step: of(weights, step),
         parameters=np.asarray(weights, float),
-        memory={"the weights": np.asarray(weights, float)},
     )
 
 
