@@ -73,7 +73,7 @@ class Bug(NamedTuple):
         patches.setattr(self.owner, self.name, found[self.name])
 
 
-BUGS = [Bug(*row) for row in [
+ROWS: list[tuple[Any, ...]] = [
     (DenseOperation, "__init__", "np.add, y, b", "np.subtract, y, b", f"dense1: {OUTPUT}"),
     (ExactGELUOperation, "tail_calls", "number(-0.5)", "number(-0.51)", f"gelu1: {OUTPUT}"),
     (TanhGELUOperation, "tail_calls", "math.sqrt(2 / math.pi)", "math.sqrt(2 / 3.14)",
@@ -117,7 +117,8 @@ BUGS = [Bug(*row) for row in [
      "sum-of-squares: its derivative is wrong", ROW, "sum-of-squares"),
     (BoundHuber, "losses", "np.minimum(error, self.delta", "np.minimum(error, 0.1",
      "huber: its value and its derivative are wrong", ROW, "huber"),
-]]  # fmt: skip
+]  # fmt: skip
+BUGS = [Bug(*row) for row in ROWS]
 
 
 def found_in(local: Local, step: int = 0) -> str:
