@@ -48,7 +48,8 @@ def of_a_run(found: Array) -> Evidence:
     shards = at(WEIGHTS)
     return replace(
         evidence(found), right=shards.sum(axis=0), shards=shards, parameters=WEIGHTS,
-        parts=lambda recipe: at(np.asarray(recipe.weights)), past=[Past(WEIGHTS_BEFORE, at(WEIGHTS_BEFORE))],
+        parts=lambda recipe: at(np.asarray(recipe.weights)),
+        past=[Past(WEIGHTS_BEFORE, at(WEIGHTS_BEFORE))],
         areas=[Area("bucket 0", 0, 20), Area("bucket 1", 20, 40)],
     )  # fmt: skip
 
