@@ -203,7 +203,6 @@ class Triangle:
         reference = self.reference(number)
         if reference is None:
             return Failure(comparison, ())
-        weights: tuple[float, ...] = ()
         if comparison.edge == "analytic":
             evidence = self._evidence(reference, found, parameters)
             diagnoses = self._of_one_process(reference, evidence, parameters)
@@ -214,10 +213,17 @@ class Triangle:
                 run = [*before, step]
                 diagnoses = stale_buffers(run, evidence.wrong, moved_rightly=False)
             diagnoses = diagnoses or self._of_workers(reference, evidence)
-        counts = least_squares(evidence, evidence.shards)
-        if counts is not None and evidence.residual(counts @ evidence.shards) < 1e-6:
-            weights = tuple(map(float, counts))
-        return Failure(comparison, diagnoses, weights, evidence.found, evidence.right, self.tensors)
+        weights = least_squares(evidence, evidence.shards)
+        if weights is None or evidence.residual(weights @ evidence.shards) >= 1e-6:
+            weights = np.empty(0)
+        return Failure(
+            comparison,
+            diagnoses,
+            tuple(map(float, weights)) if evidence.wrong.any() else (),
+            evidence.found,
+            evidence.right,
+            self.tensors,
+        )
 
     def _of_one_process(
         self, reference: Reference, evidence: Evidence, parameters: Array
