@@ -22,7 +22,7 @@ from dptrain.coordinator.session import Session
 from dptrain.data.arrays import plain_array
 from dptrain.data.frames import Names
 from dptrain.data.prepared import prepare_arrays
-from dptrain.errors import UsageError
+from dptrain.errors import ResourceError, UsageError, machine_limit
 from dptrain.experiment.code import MEMORY
 from dptrain.experiment.execution import Execution
 from dptrain.experiment.job import plain_job
@@ -64,42 +64,43 @@ def fit(
 ) -> Result:
     """Train a network on arrays, with several workers.
 
-    What training begins with: a `Network` is a description and begins anew, with weights drawn by
-    ``seed``, as often as it is given. A trained network (`Result.network`, or what `load_run`
-    returns) and an object of your own go on with the weights that they hold, as
-    ``init_from=RUN`` does; the optimizer and the epochs begin anew. ``resume=RUN`` takes up a run
-    where it stopped, its optimizer and its epochs as well.
+    Which weights training starts from: a `Network` is only a description, so each call starts from
+    new weights, drawn by ``seed``. A trained network (`Result.network`, or what `load_run` returns)
+    and an object of your own start from the weights that they hold, as with ``init_from=RUN``; the
+    state of the optimizer and the count of epochs start from zero. ``resume=RUN`` continues a run
+    where it stopped, with its optimizer state and its epochs.
 
     Args:
-        network: built from layers, such as ``Network(784, [Dense(50), Sigmoid(), Dense(10)])``; or
-            such a network with weights, a `TrainedNetwork` or a `Result`; or
-            an object of your own with the protocol of `dptrain.own.model`, which gets rows and
-            targets in the form they have in ``data`` and holds the trained weights in the end; or a
-            function ``loss_and_gradient(params, x, t)``, which returns the mean loss of the rows
-            and a dict of its gradients.
+        network: layers, such as ``Network(784, [Dense(50), Sigmoid(), Dense(10)])``; or such a
+            network with weights, a `TrainedNetwork` or a `Result`; or an object of your own with
+            the methods that `dptrain.own.model` lists, which is called with rows and targets in
+            the form they have in ``data``, and holds the trained weights afterwards; or a function
+            ``loss_and_gradient(params, x, t)``, which returns the mean loss of the rows and a dict
+            of its gradients.
         data: inputs ``(n, *input_shape)`` and targets: class numbers ``(n,)``, one-hot rows
             ``(n, classes)``, names of classes ``(n,)``, or real values ``(n,)`` or ``(n, units)``.
-            -1 and 1 are two classes as well. uint8 inputs are grey
-            values and divided by 255; other numbers are taken as they are. Names of a data
-            frame's columns go with the run, and order what is given later.
-        test_data: likewise; without it a fraction ``test`` of the rows is held out.
+            Targets of -1 and 1 are two classes as well. uint8 inputs are grey values and divided
+            by 255; other numbers are taken as they are. The column names of a data frame are
+            stored with the run, and data frames given later are matched by them.
+        test_data: inputs and targets to test on; without them a fraction ``test`` of the rows of
+            ``data`` is held out.
         sample_weight: how much each row of ``data`` counts, ``(n,)``, 0 or more and not all 0, for
             a `Network`. In training a row's loss is multiplied by its weight, divided by the mean
             of the weights that are trained on; evaluations count rows alike.
-        params: the arrays that the function begins with, by name; trained in place.
-        predict: of the function, if there is one: ``predict(params, x)`` returns outputs.
+        params: the initial weights for such a function, by name; trained in place.
+        predict: for such a function, optional: ``predict(params, x)`` returns its outputs.
         out: the run folder; by default a new one under ``logs/``.
-        resume: a run to go on with, to the bits that it would have had in one go: with the same
-            network, the same arrays and its own settings, of which ``epochs``, ``steps`` and
-            ``patience`` may be raised.
-        progress: whether to show it on standard error.
-        on_epoch: is called in this process with the `EpochRecord` of every epoch that is done.
+        resume: a run to continue, with the same network, arrays and settings, of which only
+            ``epochs``, ``steps`` and ``patience`` may be raised. It ends with the same bits as a
+            run that was never interrupted.
+        progress: whether to show progress on standard error.
+        on_epoch: called in this process after every epoch, with its `EpochRecord`.
         settings: any field of `Experiment` or `Execution`, such as ``epochs=5, lr=0.1, workers=2``.
 
     Raises:
         UsageError, DataError, ShapeError: something cannot be used as given.
-        OwnCodeError: a network of your own raised.
-        NonFiniteError, WorkersLostError: the run could not go on.
+        OwnCodeError: a network of your own raised an exception.
+        NonFiniteError, WorkersLostError, ResourceError: the run could not continue.
         KeyboardInterrupt: after Ctrl-C, when the checkpoint has been written.
     """
     with in_python():
@@ -166,7 +167,7 @@ def _fit(
             settings, execution = continued(resumed, settings, execution, out)
         experiment = build(Experiment, settings, "fit")
         folder = scratch_folder("data")
-        stack.callback(shutil.rmtree, folder)
+        stack.callback(shutil.rmtree, folder, ignore_errors=True)
         return _trained(
             experiment,
             build(Execution, execution, "fit"),
@@ -247,21 +248,25 @@ def train(
     progress: bool = True,
     on_epoch: OnEpoch | None = None,
 ) -> Result:
-    """Carry out an experiment, as ``dptrain train`` does.
+    """Run an experiment, as ``dptrain train`` does.
 
     Args:
-        experiment: such as ``Experiment(model="mlp:784-100-10", epochs=5)``; of a run to go on with
-            it may be left out.
-        execution: such as ``Execution(workers=4)``; by default, also that of the run to go on with.
-        network: an object of your own, as for `fit`, in place of the experiment's model.
+        experiment: such as ``Experiment(model="mlp:784-100-10", epochs=5)``; may be left out with
+            ``resume``.
+        execution: such as ``Execution(workers=4)``; by default that of the run to continue, or
+            ``Execution()``.
+        network: an object of your own, as for `fit`, instead of the experiment's model.
         out: the run folder; by default a new one under ``logs/``.
-        resume: a run to go on with, as for `fit`: by itself, or with the same experiment, of which
-            ``dataset`` may name another place where the same data lie.
-        progress: whether to show it on standard error.
+        resume: a run to continue, as for `fit`. An experiment given beside it must be the same,
+            except that ``dataset`` may name another place where the same data are.
+        progress: whether to show progress on standard error.
         on_epoch: as for `fit`.
 
     Raises:
-        As `fit`.
+        UsageError, DataError, ShapeError: something cannot be used as given.
+        OwnCodeError: a network of your own raised an exception.
+        NonFiniteError, WorkersLostError: the run could not continue.
+        KeyboardInterrupt: after Ctrl-C, when the checkpoint has been written.
     """
     with in_python(), ExitStack() as stack:
         wanted = build(Experiment, _plain(asdict(experiment or Experiment())), "Experiment")
@@ -333,8 +338,11 @@ def _trained(
         origin=origin,
         begins=begins,
     )
-    with drawing_kept():
-        outcome = session.run()
+    try:
+        with drawing_kept():
+            outcome = session.run()
+    except MemoryError as error:
+        raise ResourceError(machine_limit(error)) from error
     if isinstance(outcome.job.network, OwnNetwork):
         outcome.job.network.load(outcome.parameters)
     if not outcome.finished:

@@ -34,7 +34,7 @@ def dense_experiment(
         dataset: what it was trained on, such as ``"mnist"``.
 
     Raises:
-        DataError: these are no parameters of a dense network.
+        DataError: these are not parameters of a dense network.
     """
     model = "mlp:" + "-".join(map(str, layer_sizes(params)))
     return Experiment(model=model, activation=activation, dataset=dataset)

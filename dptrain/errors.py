@@ -1,6 +1,6 @@
-"""The mistakes dptrain tells its users about, each with the exit code of the command line.
+"""The errors that dptrain raises on purpose, each with the exit code of the command line.
 
-Users' mistakes derive from ``ValueError``; whatever befalls a run derives from ``RuntimeError``.
+Mistakes of the user are also ``ValueError``, failures of a run or of the machine ``RuntimeError``.
 Messages name the value, where it came from and what to do.
 """
 
@@ -22,7 +22,7 @@ EXIT_SIGTERM = 143
 
 
 class DptrainError(Exception):
-    """The root of every error that dptrain raises on purpose."""
+    """The base of every error that dptrain raises on purpose."""
 
     exit_code = EXIT_ERROR
 
@@ -34,7 +34,7 @@ class UsageError(DptrainError, ValueError):
 
 
 class ShapeError(UsageError):
-    """Shapes of layers, data or arrays that do not fit each other."""
+    """Shapes of layers, data or arrays that do not match."""
 
 
 class DataError(DptrainError, ValueError):
@@ -50,11 +50,15 @@ class RunFolderError(DptrainError, ValueError):
 
 
 class DiskFullError(RunFolderError):
-    """There is no room for a file of a run."""
+    """The disk is full: a file of a run could not be written."""
 
 
 class ProtocolError(DptrainError, RuntimeError):
-    """A message that the protocol does not allow: refused before anything is done with it."""
+    """A message that the protocol does not allow. It is refused before anything is done with it."""
+
+
+class FrameLengthError(ProtocolError):
+    """A frame with other than the bytes that belong into it."""
 
 
 class ResourceError(DptrainError, RuntimeError):
@@ -62,7 +66,7 @@ class ResourceError(DptrainError, RuntimeError):
 
 
 class UnsuitableError(ResourceError):
-    """The machine would do with other settings of its environment."""
+    """The machine would do if its environment were set differently."""
 
     exit_code = EXIT_USAGE
 
@@ -74,7 +78,7 @@ class NonFiniteError(DptrainError, RuntimeError):
 
     @classmethod
     def at(cls, step: int, where: str, layer: str, what: str) -> Self:
-        """Return the error that names where the first infinity or NaN of a step stood."""
+        """Return the error that says where the first infinity or NaN of a step was found."""
         place = {
             "weights": f"in the weights of layer {layer}",
             "output": f"in the output of layer {layer}",
@@ -83,11 +87,11 @@ class NonFiniteError(DptrainError, RuntimeError):
 
 
 class OwnCodeError(DptrainError, RuntimeError):
-    """The user's own network raised.
+    """The network that the user has written raised an exception.
 
     Attributes:
-        what: which code raised, and what.
-        traceback: from the user's code on.
+        what: which code raised, and which exception.
+        traceback: the traceback, from the user's code on.
     """
 
     def __init__(self, what: str, traceback: str) -> None:
@@ -103,10 +107,10 @@ class WorkersLostError(DptrainError, RuntimeError):
 
 
 class WorkerKilledError(WorkersLostError):
-    """SIGKILL ended a worker: the system's or somebody's, for nothing in a run sends it.
+    """A worker was killed by SIGKILL, which nothing in a run sends: by the system or by a user.
 
     Attributes:
-        how: which rank it was, without where the run stood.
+        how: which rank it was, without the step.
     """
 
     def __init__(self, how: str, where: str) -> None:
@@ -120,10 +124,14 @@ class Interrupted(DptrainError, RuntimeError):  # noqa: N818 - not an error: the
     exit_code = EXIT_SIGINT
 
 
+class DamageWarning(UserWarning):
+    """Something on the disk is not what was written there; the run goes on without it."""
+
+
 def suggestion(word: str, choices: Iterable[str]) -> str:
     """Return ``"; did you mean 'x'?"`` for the choice nearest to ``word``, or an empty string.
 
-    Capitals, and ``_`` for ``-``, are no difference.
+    Case, and ``_`` for ``-``, make no difference.
     """
     known = {_plain(choice): choice for choice in choices}
     near = difflib.get_close_matches(_plain(word), known, n=1, cutoff=0.6)
@@ -135,7 +143,7 @@ def _plain(word: str) -> str:
 
 
 def machine_limit(error: Exception) -> str:
-    """Return what the machine has too little of, by an error, and the remedy; "" of others."""
+    """Return which resource has run out, and the remedy; "" for errors of another kind."""
     if isinstance(error, ResourceError | DiskFullError | WorkerKilledError):
         return str(error)
     if isinstance(error, MemoryError):

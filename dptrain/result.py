@@ -1,4 +1,4 @@
-"""What training from Python comes to."""
+"""The result of training from Python."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,15 +17,15 @@ from dptrain.trained import TrainedNetwork
 
 @dataclass(frozen=True)
 class Result:
-    """What training came to.
+    """The result of training.
 
     Attributes:
         network: the trained network.
-        history: the records of the run, as in its ``metrics.jsonl``.
-        digest: SHA-256 of the weights: equal for any number of workers.
+        history: the records of the run, as in its file ``metrics.jsonl``.
+        digest: SHA-256 of the weights in hex; the same for any number of workers.
         run: the run folder.
-        steps_per_second: of the training steps alone.
-        notes: sentences about the scores, such as that they are no better than guessing.
+        steps_per_second: without evaluations and the start of the workers.
+        notes: sentences about the scores, for example that they are no better than guessing.
     """
 
     network: TrainedNetwork
@@ -42,7 +42,8 @@ class Result:
             path: .png, .svg or .pdf; by default curves.png in the run folder.
 
         Raises:
-            UsageError, RunFolderError: of another kind, or it cannot be written.
+            UsageError: the path has another suffix.
+            RunFolderError: the picture cannot be written.
         """
         where = RunFolder(self.run).curves if path is None else Path(path)
         draw_curves([(self.run.name, self.history)], where)
@@ -50,7 +51,7 @@ class Result:
 
     @property
     def table(self) -> list[dict[str, Any]]:
-        """The evaluations at the end of each epoch as plain data, such as a data frame takes."""
+        """The evaluations at the end of each epoch as plain data, for example for a data frame."""
         return [asdict(each) for each in self.epochs]
 
     @property
@@ -70,7 +71,7 @@ class Result:
 
 
 def result_from(outcome: Outcome) -> Result:
-    """Return what a run came to, in the words of the Python API."""
+    """Return the result of a run; its notes name keywords, not flags."""
     job = outcome.job
     trained = TrainedNetwork(
         job.network, outcome.parameters, job.experiment, job.dataset.class_names

@@ -4,6 +4,7 @@ import contextlib
 import itertools
 import os
 import re
+from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
@@ -79,6 +80,8 @@ class RunFolder:
         run._lock = lock_folder(run.path)
         for folder in (run.path, run.last.parent):
             sweep_temporaries(folder)
+        with contextlib.suppress(OSError):
+            run.key.unlink()
         return run
 
     @property
@@ -105,6 +108,11 @@ class RunFolder:
     def curves(self) -> Path:
         """The picture of loss and accuracy over epochs."""
         return self.path / "curves.png"
+
+    @property
+    def key(self) -> Path:
+        """The key for workers that are started by hand, while there is a use for it."""
+        return self.path / "worker.key"
 
     @property
     def last(self) -> Path:
@@ -234,12 +242,7 @@ def lock_folder(folder: Path) -> int:
             f"{lock}: cannot be written: {error.strerror or error}; make the folder writable"
         ) from None
     if not _is_locked_now(descriptor):
-        holder = os.read(descriptor, 20).decode(errors="replace").strip()
-        os.close(descriptor)
-        raise RunFolderError(
-            f"{folder}: process {holder or 'of unknown number'} is writing into this run; "
-            f"wait for its end, or stop it with `kill {holder or 'PID'}`"
-        )
+        raise _in_use(folder, descriptor)
     # A pid that does not fit on a full disk is missing from a message, no more.
     with contextlib.suppress(OSError):
         os.ftruncate(descriptor, 0)
@@ -247,14 +250,48 @@ def lock_folder(folder: Path) -> int:
     return descriptor
 
 
-def _is_locked_now(descriptor: int) -> bool:
+@contextlib.contextmanager
+def unchanging(path: Path) -> Iterator[None]:
+    """Keep a run from being written into while its files are read and compared with each other.
+
+    ``path`` is that of `RunFolder.open`. Any number of readers may do so at once, also where the
+    folder cannot be written to. Raises RunFolderError when a coordinator is writing there.
+    """
+    with contextlib.ExitStack() as stack:
+        with contextlib.suppress(OSError):  # a copy may lack the file; nobody writes into it then
+            folder = _folder_of(path)
+            descriptor = os.open(folder / _LOCK, os.O_RDONLY)
+            stack.callback(os.close, descriptor)
+            if not _is_locked_now(descriptor, shared=True):
+                raise _in_use(folder, os.dup(descriptor))
+        yield
+
+
+def _in_use(folder: Path, descriptor: int) -> RunFolderError:
+    """Return the error that names whoever holds a lock; the descriptor is closed."""
+    import psutil  # here, because its import takes 40 ms
+
+    holder = os.read(descriptor, 20).decode(errors="replace").strip()
+    os.close(descriptor)
+    if holder.isdigit() and not psutil.pid_exists(int(holder)):  # readers leave no number
+        return RunFolderError(
+            f"{folder}: another process is reading this run, such as dptrain verify; wait for its "
+            "end"
+        )
+    return RunFolderError(
+        f"{folder}: process {holder or 'of unknown number'} is writing into this run; "
+        f"wait for its end, or stop it with `kill {holder or 'PID'}`"
+    )
+
+
+def _is_locked_now(descriptor: int, *, shared: bool = False) -> bool:
     """Try to lock. True when locked, or when this system or file system knows no locks."""
     try:
         import fcntl  # here, because Windows lacks it
     except ImportError:
         return True
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     except OSError:

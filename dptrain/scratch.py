@@ -1,9 +1,17 @@
-"""Private folders for the life of a process, and the removal of those that a killed one left."""
+"""Private folders for the life of a process, and the removal of those that a killed one left.
 
+Whether a folder is in use is told by a lock on it, which ends with the process that holds it. A pid
+in its name would not tell: containers that share a folder for temporary files do not see each
+other's processes.
+"""
+
+import contextlib
+import fcntl
 import os
 import shutil
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,10 +26,17 @@ SOCKET_PATH = 107 if sys.platform == "linux" else 103
 SHORT = ("/tmp", "/var/tmp", "/dev/shm")  # noqa: S108 - a private folder is made in it
 
 
+# Where nothing can be locked, as on some network file systems, silence for so long means death.
+_STALE_SECONDS = 3600
+
+# The descriptors that hold the locks of this process's folders.
+_held: dict[Path, int] = {}
+
+
 def scratch_folder(purpose: str, parent: Path | None = None) -> Path:
     """Return a new folder that only this user can enter; whoever asks for it removes it.
 
-    Its name holds this process's pid. Folders of the same purpose whose process has ended are
+    It is locked while this process lives. Folders of the same purpose whose process has ended are
     removed on the way: no process can clean up after its own SIGKILL.
 
     Args:
@@ -31,13 +46,64 @@ def scratch_folder(purpose: str, parent: Path | None = None) -> Path:
     Raises:
         ResourceError: there is no place for temporary files.
     """
-    parent = parent or _temporary()
-    for left in parent.glob(f"{PREFIX}{purpose}-*"):
-        pid = left.name.split("-")[2]
-        if pid.isdigit() and not psutil.pid_exists(int(pid)):
-            shutil.rmtree(left, ignore_errors=True)  # it may be another user's
-    # mkdtemp makes the folder with mode 0700
-    return Path(tempfile.mkdtemp(prefix=f"{PREFIX}{purpose}-{os.getpid()}-", dir=parent))
+    return held_folder(f"{PREFIX}{purpose}-", parent or _temporary())
+
+
+def held_folder(prefix: str, parent: Path) -> Path:
+    """Return a new folder of a name that begins so, as `scratch_folder` does.
+
+    Raises:
+        OSError: it cannot be made.
+    """
+    _forget_removed()
+    for left in parent.glob(f"{prefix}*"):
+        _remove_unless_held(left, left.name.removeprefix(prefix).partition("-")[0])
+    while True:
+        # mkdtemp makes the folder with mode 0700
+        folder = Path(tempfile.mkdtemp(prefix=f"{prefix}{os.getpid()}-", dir=parent))
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        _lock(descriptor, wait=True)
+        # in between another process may have taken it for one that was left
+        with contextlib.suppress(OSError):
+            if os.path.samestat(folder.stat(), os.fstat(descriptor)):
+                _held[folder] = descriptor
+                return folder
+        os.close(descriptor)
+
+
+def _lock(descriptor: int, *, wait: bool) -> bool | None:
+    """Lock a folder; return False where another process has, None where nothing can be locked."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+    except BlockingIOError:
+        return False
+    except OSError:
+        return None
+    return True
+
+
+def _remove_unless_held(folder: Path, pid: str) -> None:
+    if pid.isdigit() and psutil.pid_exists(int(pid)):
+        return
+    with contextlib.suppress(OSError):  # it may be another user's, or be gone by now
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            locked = _lock(descriptor, wait=False)
+            if locked or (locked is None and _silent_for(folder) > _STALE_SECONDS):
+                shutil.rmtree(folder, ignore_errors=True)
+        finally:
+            os.close(descriptor)
+
+
+def _silent_for(folder: Path) -> float:
+    """Return how many seconds ago something was written there."""
+    return time.time() - max(each.stat().st_mtime for each in (folder, *folder.iterdir()))
+
+
+def _forget_removed() -> None:
+    for folder in [each for each in list(_held) if not each.exists()]:
+        with contextlib.suppress(KeyError):  # another thread was quicker
+            os.close(_held.pop(folder))
 
 
 def socket_folder(purpose: str, name: str) -> Path:

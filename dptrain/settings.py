@@ -16,7 +16,7 @@ from dptrain.result import Result
 
 
 class Settings(TypedDict, total=False):
-    """What `fit` takes beside network and data; the fields of `Experiment` and `Execution`."""
+    """The keyword arguments of `fit` that are fields of `Experiment` or `Execution`."""
 
     normalise: NormaliseName
     normalise_targets: Literal["none", "standard"]

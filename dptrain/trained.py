@@ -119,7 +119,7 @@ class TrainedNetwork:
 
         Raises:
             ShapeError: the samples do not fit the network.
-            DataError: a value is no finite number, or a column is missing.
+            DataError: a value is not a finite number, or a column is missing.
             UsageError: the network is the user's own, and its code is not at hand.
         """
         return self.in_own_units(self.computed(self._samples(x)))

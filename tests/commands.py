@@ -1,11 +1,15 @@
 """Running the real command line, and waiting for what it does without sleeping blindly."""
 
+import contextlib
 import json
+import os
+import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +24,9 @@ def command(*arguments: object) -> list[str]:
 
 
 def dptrain(*arguments: object, **settings: Any) -> subprocess.CompletedProcess[str]:
-    """Run a verb to its end."""
+    """Run a verb to its end; with settings of `subprocess.run` in a process that is not forked."""
+    if _forker is not None and not settings:
+        return _forked(_forker, [*map(str, arguments)])
     return subprocess.run(
         command(*arguments),
         capture_output=True,
@@ -30,6 +36,52 @@ def dptrain(*arguments: object, **settings: Any) -> subprocess.CompletedProcess[
         stdin=subprocess.DEVNULL,
         **settings,
     )
+
+
+def _forked(control: socket.socket, arguments: Sequence[str]) -> subprocess.CompletedProcess[str]:
+    request = json.dumps([arguments, dict(os.environ), str(Path.cwd())]).encode()
+    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+        socket.send_fds(control, [request], [out.fileno(), err.fileno()])
+        pid = int(control.recv(32))
+        try:
+            code = int(control.recv(32))
+        except TimeoutError:
+            os.kill(pid, signal.SIGKILL)
+            control.recv(32)
+            raise
+        text = [
+            os.pread(each.fileno(), os.fstat(each.fileno()).st_size, 0).decode()
+            for each in (out, err)
+        ]
+    return subprocess.CompletedProcess(arguments, code, *text)
+
+
+_forker: socket.socket | None = None
+
+
+@contextlib.contextmanager
+def forking() -> Iterator[None]:
+    """Have verbs forked in the block, by a process that is nobody's child, and so no leak."""
+    global _forker
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with ours, theirs:
+        script = Path(__file__).with_name("forking.py")
+        line = [sys.executable, "-P", str(script), str(theirs.fileno())]
+        subprocess.run(
+            ["/bin/sh", "-c", '"$@" &', "sh", *line],
+            stdin=subprocess.DEVNULL,
+            pass_fds=[theirs.fileno()],
+            check=True,
+        )
+        theirs.close()
+        ours.settimeout(DEADLINE)
+        _forker = ours
+        try:
+            yield
+        finally:
+            _forker = None
+            ours.shutdown(socket.SHUT_WR)
+            ours.recv(1)
 
 
 def result(*arguments: object) -> dict[str, Any]:

@@ -1,8 +1,10 @@
 """What every test gets: one BLAS thread, folders of the session's own, and a check for leaks."""
 
+import contextlib
 import os
 import shutil
 import signal
+import sys
 import tempfile
 import uuid
 from collections.abc import Iterator
@@ -79,6 +81,14 @@ def no_survivors(temporary_folder: Path) -> Iterator[None]:
     survivors = leaks.survivors(session, patience=3.0)
     if survivors:
         pytest.fail("processes outlived the tests:\n" + "\n".join(survivors), pytrace=False)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def forked_verbs(no_survivors: None) -> Iterator[None]:
+    """Fork what the tests run on the command line, if any of them does."""
+    commands = sys.modules.get("tests.commands")
+    with commands.forking() if commands else contextlib.nullcontext():
+        yield
 
 
 @pytest.fixture(scope="module")

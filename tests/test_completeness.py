@@ -159,10 +159,10 @@ def test_every_loss(name: str) -> None:
 def test_every_optimizer(name: str, data: Data) -> None:
     rule, job = RULES[name](), data.job(experiment(optimizer=name))
     assert name in BOOK, f"the checker's book does not know {name}"
-    scales = BOOK[name].scales(job.experiment)
-    assert tuple(scales) == rule.slots, f"the state of {name} in the checker's book"
+    book = BOOK[name](job.experiment)
+    assert tuple(book.scales) == rule.slots, f"the state of {name} in the checker's book"
     decoupled = isinstance(rule.weight_decay(0.1), DecoupledDecay)
-    assert BOOK[name].decoupled is decoupled, f"weight decay of {name} in the checker's book"
+    assert book.decoupled is decoupled, f"weight decay of {name} in the checker's book"
     missing = lacks(RULE_FIELDS, rule.__struct_fields__)
     assert not missing, f"settings of {name} that are not in RULE_FIELDS: {missing}"
 

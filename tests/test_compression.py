@@ -113,7 +113,7 @@ def test_a_regression_has_losses_only(tmp_path: Path) -> None:
     ("flags", "message"),
     [
         (("--prune", "1.5"), "prune=1.5 must be a fraction"),
-        (("--prune", "half"), "prune='half' is no list of fractions"),
+        (("--prune", "half"), "prune='half' is not a list of fractions"),
         (("--bits", "9"), "bits=9 must be 2 to 8"),
         (("--bits", "7.5"), "needs a whole number"),
         (("--out", "small.npz"), "give --prune or --bits"),

@@ -106,7 +106,7 @@ def test_the_support_vector_machine_finds_the_widest_margin(tmp_path: Path) -> N
     # support vectors (1, 0) and (-1, 0) after normalisation; the others lie further out
     x = np.array([[1.0, 0], [3, 1], [3, -1], [-1, 0], [-3, 1], [-3, -1]])
     t = np.array([1, 1, 1, 0, 0, 0])
-    outcome = trained(x, t, tmp_path / "run", loss="hinge", lr=0.5, weight_decay=1e-3, steps=4000)
+    outcome = trained(x, t, tmp_path / "run", loss="hinge", lr=0.5, weight_decay=1e-3, steps=1500)
     w = weights(outcome)[:, 0]
     scale = x.std(axis=0)
     np.testing.assert_allclose(w / [*scale, 1], [1, 0, 0], atol=0.02)
@@ -148,8 +148,6 @@ def test_the_examples(example: str, tmp_path: Path) -> None:
     assert good > (0.65 if "linear" in example else 0.92)
     examined = result("evaluate", tmp_path / "run")["splits"]["test"]
     assert (examined["r2"] if "linear" in example else examined["accuracy"]) == pytest.approx(good)
-    again = result("train", file, "--out", tmp_path / "again", "--workers", 1)
-    assert again["digest"] == found["digest"]
 
 
 def test_columns_are_found_again_by_name(tmp_path: Path) -> None:

@@ -58,7 +58,7 @@ class _Stepped:
     """
 
     def __init__(self, seed: int, purpose: Purpose, *key: int) -> None:
-        """Prepare; arguments as of `generator`."""
+        """Prepare; arguments as for `generator`."""
         self._philox: Any = generator(seed, purpose, *key).bit_generator
         self._generator = np.random.Generator(self._philox)
         self._state: Any = self._philox.state

@@ -4,8 +4,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from threadpoolctl import threadpool_limits
-
 from dptrain.arithmetic.kind import Arithmetic, arithmetic
 from dptrain.audit.history import History
 from dptrain.audit.lockstep import (
@@ -26,6 +24,7 @@ from dptrain.audit.records import (
 )
 from dptrain.audit.replay import Replay
 from dptrain.errors import DataError
+from dptrain.machine.blas import one_blas_thread
 from dptrain.own.origin import Origin
 
 # Settings that decide how far a run goes, or where something lies, and no step of it.
@@ -130,7 +129,7 @@ def bisect(
     before = records.first.step if records.first else one.end + 1
     kept = None if agree else last_common_state(one, other, before)
     begin = kept.step if kept else 0
-    with threadpool_limits(limits=1, user_api="blas"):
+    with one_blas_thread():
         states = [each.saved(kept) if kept else each.start() for each in replays]
         sides = (
             Side(one, replays[0], states[0], begin),

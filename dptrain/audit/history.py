@@ -141,6 +141,8 @@ def read_history(path: Path) -> History:
             damaged[name] = str(error)
         else:
             kept[step].append(Kept(step, name, file))
+    if not records and kept:  # there is one from the beginning on
+        damaged["metrics.jsonl"] = f"{folder.metrics}: has lost all of its records"
     end = max([0, *told, *kept])
     if not end:
         raise RunFolderError(

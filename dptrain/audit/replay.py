@@ -6,6 +6,7 @@ from itertools import pairwise
 from dptrain.audit.history import History, Kept
 from dptrain.checkpoint.checkpoint import load_checkpoint
 from dptrain.coordinator.beginning import first_state, saved_state, saved_weights
+from dptrain.errors import RunFolderError
 from dptrain.exchange.engine import State
 from dptrain.exchange.inline import InlineEngine
 from dptrain.experiment.job import Job
@@ -13,6 +14,8 @@ from dptrain.experiment.job_data import check_digest, opened_data, prepared_data
 from dptrain.experiment.moved import data_at
 from dptrain.own.origin import Origin, demand
 from dptrain.runfolder import RunFolder
+
+_FAR = 10_000
 
 
 class Replay:
@@ -23,7 +26,7 @@ class Replay:
     """
 
     def __init__(self, history: History, origin: Origin | None, data: str | None = None) -> None:
-        """Open the data and build the network.
+        """Open the data, whose bytes are compared with what was prepared; build the network.
 
         Args:
             history: of the run.
@@ -32,19 +35,27 @@ class Replay:
 
         Raises:
             DataError: the data set is gone, or has changed.
+            RunFolderError: the run tells of steps that it cannot have done.
             UsageError: the network is code that the user has not named.
         """
         experiment = history.experiment
         demand(experiment.model, origin)
         self._begun = RunFolder.open(history.path).begun
         if data is None:
-            folder = prepared_data(experiment)
+            folder = prepared_data(experiment, thorough=True)
         else:
-            experiment, folder = data_at(experiment, data)
+            experiment, folder = data_at(experiment, data, thorough=True)
         dataset = opened_data(experiment, folder)
         check_digest(experiment, dataset)
         self._phases = [(first, Job(each, dataset, origin)) for first, each in history.phases]
         self.job = self._phases[0][1]
+        known = max(job.total_steps for _, job in self._phases)
+        # many times as far as it was first told to go; it may have been given more epochs
+        if history.end > _FAR * known:
+            raise RunFolderError(
+                f"{history.path}: tells of step {history.end:,}, but its experiment ends with step "
+                f"{known:,}: a line of metrics.jsonl or a checkpoint is damaged"
+            )
 
     def job_of(self, step: int) -> Job:
         """Return the job of a step, counted from 0."""

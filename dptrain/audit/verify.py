@@ -12,8 +12,6 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from threadpoolctl import threadpool_limits
-
 from dptrain.arithmetic.digest import digest
 from dptrain.arithmetic.kind import Arithmetic, arithmetic
 from dptrain.audit.checks import Check, checks_after
@@ -21,6 +19,7 @@ from dptrain.audit.history import History
 from dptrain.audit.replay import Replay
 from dptrain.errors import CheckpointError, NonFiniteError
 from dptrain.exchange.engine import State
+from dptrain.machine.blas import one_blas_thread
 
 
 class Window(NamedTuple):
@@ -182,7 +181,7 @@ def verify(
     state: State | None = None
     at = -1
     inherited: Arithmetic | None = None
-    with threadpool_limits(limits=1, user_api="blas"):
+    with one_blas_thread():
         here = arithmetic()
         for window in picked:
             each = Verified(window, history.foreign(here, window.begin, window.end))

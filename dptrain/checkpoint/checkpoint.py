@@ -58,7 +58,7 @@ class Checkpoint:
     progress: Progress
 
 
-class _Tensor(msgspec.Struct):
+class _Tensor(msgspec.Struct, frozen=True):
     """An entry of the safetensors header, as far as it is checked here."""
 
     dtype: Literal["F32", "F64"]
@@ -78,7 +78,7 @@ class _About(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     checksum: str
 
 
-class _Version(msgspec.Struct):
+class _Version(msgspec.Struct, frozen=True):
     """The one field that every version has."""
 
     version: int

@@ -7,11 +7,19 @@ import os
 import signal
 import sys
 import threading
+import warnings
 from collections.abc import Callable, Sequence
 from types import FrameType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
-from dptrain.errors import EXIT_ERROR, EXIT_SIGINT, EXIT_USAGE, DptrainError, machine_limit
+from dptrain.errors import (
+    EXIT_ERROR,
+    EXIT_SIGINT,
+    EXIT_USAGE,
+    DamageWarning,
+    DptrainError,
+    machine_limit,
+)
 from dptrain.report.streams import give_up, lenient_streams
 
 if TYPE_CHECKING:
@@ -24,7 +32,8 @@ for _variable in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one verb, by default that of the command line; return the process's exit code."""
-    with lenient_streams():
+    with lenient_streams(), warnings.catch_warnings():
+        warnings.showwarning = _show
         return _carried_out(arguments)
 
 
@@ -50,9 +59,25 @@ def _carried_out(arguments: Sequence[str] | None) -> int:
             return _limited(error)
         words = os.strerror(error.errno or 0).lower()
         return _complain(f"cannot write to standard output: {words}", EXIT_ERROR)
-    except Exception as error:  # noqa: BLE001 - what is no limit of the machine is raised again
+    except Exception as error:  # noqa: BLE001 - what is not a limit of the machine is raised again
         return _limited(error)
     return code if isinstance(code, int) else 0
+
+
+def _show(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    """Show dptrain's own warnings as its other messages, and others as Python does."""
+    if issubclass(category, DamageWarning):
+        text = f"dptrain: warning: {message}\n"
+    else:
+        text = warnings.formatwarning(message, category, filename, lineno, line)
+    (file or sys.stderr).write(text)
 
 
 def _limited(error: Exception) -> int:

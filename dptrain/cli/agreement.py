@@ -40,7 +40,7 @@ def agreement(
     strange = next((labels[row] for row in rows if row not in set(known)), None)
     if not rows:
         return None
-    what = "no class of the run" if classes else "no number"
+    what = "not a class of the run" if classes else "not a number"
     if not known:
         return Agreement({}, f"column {column!r} is not compared: {strange!r} is {what}")
     if classes:

@@ -1,5 +1,7 @@
 """``dptrain bisect``."""
 
+from contextlib import ExitStack
+
 from dptrain.audit.bisect import bisect as bisected
 from dptrain.audit.history import read_history
 from dptrain.cli.completion import DataSet, TrainedRun
@@ -8,6 +10,7 @@ from dptrain.cli.output import print_json
 from dptrain.cli.verify import accepted
 from dptrain.errors import EXIT_CHECK_FAILED, EXIT_INCONCLUSIVE
 from dptrain.report.audit import print_bisection
+from dptrain.runfolder import unchanging
 
 
 def bisect(
@@ -21,22 +24,24 @@ def bisect(
 ) -> int:
     """Find the first step, and in it the layer and the shard, at which two runs differ.
 
-    First by what they recorded; where that differs, both are re-executed in one process, in
-    lockstep. Exits with 0 where they are the same, with 3 where they differ, with 4 where the
-    records do not tell and the data to re-execute with are gone, or where a run was computed with
-    another processor or NumPy. To find the step by the records
-    alone, train with --record-digests --log-every 1.
+    Their records are compared first; if they differ, both runs are re-executed in one process, in
+    lockstep. Exit code 0: they are the same; 3: they differ; 4: the records do not tell and the
+    data for a re-execution are gone, or a run was computed with another processor or NumPy.
+    To find the step by the records alone, train with --record-digests --log-every 1.
 
     Args:
         one: A run folder.
         other: A run folder.
-        dataset: Where the data lie that the runs were trained on, unless they are where they were.
-        code: Of a network of your own, the same for both runs.
+        dataset: Where the data are that the runs were trained on, if they have moved.
+        code: For a network of your own, the same for both runs.
         json: Print the result as one JSON object.
     """
     named = code.named() if code is not None else None
-    first, second = (accepted(read_history(each), named) for each in (one, other))
-    found = bisected(first, second, named, dataset)
+    with ExitStack() as stack:
+        for each in (one, other):
+            stack.enter_context(unchanging(each))
+        first, second = (accepted(read_history(each), named) for each in (one, other))
+        found = bisected(first, second, named, dataset)
     if json:
         print_json(found.plain())
     else:

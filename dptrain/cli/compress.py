@@ -35,8 +35,8 @@ def compress(
 ) -> int:
     """Make a run's weights smaller, and compare size and accuracy before and after.
 
-    Without --prune and --bits several are tried. Bytes are those of the file that --out writes;
-    evaluate, predict, inspect and convert take that file like a run.
+    Without --prune and --bits several settings are tried. Sizes are those of the file that --out
+    writes; evaluate, predict, inspect and convert accept that file like a run.
 
     Args:
         run: A run folder, or a model that compress or convert wrote.
@@ -44,7 +44,7 @@ def compress(
         bits: Quantise the weights to whole numbers of 2 to 8 bits, with a scale for each unit.
         out: A file to write the smallest network to, such as small.npz.
         checkpoint: The newest weights, or those with the best score.
-        dataset: Another data set than the one that the run was trained on.
+        dataset: A data set other than the one that the run was trained on.
         json: Print the result as one JSON object.
     """
     if prune is None and bits is None:
@@ -81,7 +81,7 @@ def _fractions(text: str | None) -> list[float]:
         return [] if text is None else [float(part) for part in text.split(",")]
     except ValueError:
         raise UsageError(
-            f"prune={text!r} is no list of fractions; give one such as 0.8 or 0.5,0.8,0.9"
+            f"prune={text!r} is not a list of fractions; give one such as 0.8 or 0.5,0.8,0.9"
         ) from None
 
 

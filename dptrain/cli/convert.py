@@ -42,16 +42,18 @@ def convert(
     checkpoint: Literal["last", "best"] = "last",
     json: bool = False,
 ) -> int:
-    """Write trained weights in another format, which the target's name tells.
+    """Write trained weights in another format, chosen by the target's name.
 
-    MODEL.npz is a model that evaluate, predict, inspect and compress take like a run; np.load reads
-    its arrays. PARAMS.pkl is a dict of arrays W1, b1, W2, b2 as in the programs of the book "Deep
-    Learning from Scratch", which load it with pickle; a run of a network of your own becomes a dict
-    of its params. Sources in that form, .pkl or .npz, are read without running anything in them.
-    Dense ones need --activation, convolutional ones --model. What the book lays out in another way,
-    filters, flattened images, the factor of dropout, is told. MODEL.onnx is for other programs; it
-    is run on test rows with onnxruntime, and the difference told: exit code 3 if that is more than
-    rounding. Its input is not scaled: what it takes is told, and stands in the model.
+    MODEL.npz is a model that evaluate, predict, inspect and compress accept like a run; np.load
+    reads its arrays. PARAMS.pkl is a dict of arrays W1, b1, W2, b2 as in the programs of the book
+    "Deep Learning from Scratch", which load it with pickle; a run of a network of your own becomes
+    a dict of its params. Sources in that form, .pkl or .npz, are read without running anything in
+    them.
+    Dense networks need --activation, convolutional ones --model. What the book stores in another
+    way (filters, flattened images, the factor of dropout) is converted, with a note. MODEL.onnx is
+    for other programs; it is run on test rows with onnxruntime, and the difference is printed: exit
+    code 3 if it is more than rounding. Its input is not scaled: the unit is printed, and recorded
+    in the model.
 
     Args:
         source: A run folder, a model, or a file of the book's, such as sample_weight.pkl.

@@ -39,9 +39,9 @@ def evaluate(
     Args:
         run: A run folder, or a model that compress or convert wrote.
         checkpoint: The newest weights, or those with the best score on the validation rows, or on
-            the test rows where none were held out, which then tell too much good of it.
-        dataset: Another data set than the one that the run was trained on.
-        code: Of a network of your own.
+            the test rows where none were held out, whose score is then too optimistic.
+        dataset: A data set other than the one that the run was trained on.
+        code: For a network of your own.
         json: Print the result as one JSON object.
     """
     named = code.named() if code is not None else None

@@ -34,16 +34,16 @@ def predict(
     code: CodeFlags | None = None,
     json: bool = False,
 ) -> int:
-    """Print the class and the probabilities of new samples, or what the network puts out.
+    """Print the class and the probabilities of new samples, or the network's outputs.
 
     Args:
         run: A run folder, or a model that compress or convert wrote.
         input: An .npy or .npz array, a picture, a folder of pictures, or a .csv file of features;
             one or several.
-        invert: Exchange light and dark of pictures, as where one has drawn in black on white and
-            the network has learnt from white on black.
+        invert: Exchange light and dark in pictures, for example where they are drawn in black on
+            white and the network was trained on white on black.
         checkpoint: The newest weights, or those with the best score.
-        code: Of a network of your own.
+        code: For a network of your own.
         json: Print the result as one JSON object.
     """
     files = input_files(input)

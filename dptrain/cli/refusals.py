@@ -62,7 +62,7 @@ def refusal(error: CycloptsError) -> str:
         name, what = error.argument.name, _described(error)
         typed = [each for each in error.root_input_tokens or () if _CALLED.get(each) == name]
         if error.keyword is not None or any(t.keyword is not None for t in error.argument.tokens):
-            return f"{name} stands without a value; it is: {what}"
+            return f"{name} needs a value: {what}"
         files = list(filter(os.path.exists, (error.root_input_tokens or ())[2:]))  # never raises
         where = f", not {typed[0]}" if typed else f" before {files[0]}" if files else ""
         return f"{verb} needs {name}{where}: {what}"
@@ -88,7 +88,7 @@ def _unknown_flag(verb: str, error: UnknownOptionError) -> str:
     word = (error.token.keyword or error.token.value).partition("=")[0]
     names = [name for argument in error.argument_collection for name in argument.names]
     flags = [name for name in names if name.startswith("-")]
-    plain = word.lstrip("-").upper()  # as help shows what stands without a flag
+    plain = word.lstrip("-").upper()  # as help shows what is given without a flag
     hint = meant(word, "--")  # it may have another name in other libraries
     named = [each.rstrip(",;") for each in hint.split() if each.startswith("--")]
     called = _CALLED.get(word.casefold().replace("_", "-"))
@@ -97,7 +97,7 @@ def _unknown_flag(verb: str, error: UnknownOptionError) -> str:
     elif called in flags:
         hint = f"it is called {called} here"
     elif plain in names:
-        hint = f"it stands without a flag: {program()} {verb} {plain}"
+        hint = f"it is given without a flag: {program()} {verb} {plain}"
     elif not set(named) <= set(flags):
         hint = ""
     near = suggestion(word.lstrip("-"), [each.lstrip("-") for each in flags])  # dashes are alike

@@ -24,7 +24,7 @@ def input_files(given: Sequence[Path]) -> list[Path]:
         UsageError: nothing is given.
     """
     if not given:
-        raise UsageError("--input stands without a value; name files, or a folder of pictures")
+        raise UsageError("--input needs a value; name files, or a folder of pictures")
     found: list[Path] = []
     for path in given:
         if not path.is_dir():

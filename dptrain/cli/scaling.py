@@ -10,6 +10,7 @@ from dptrain.cli.experiments import read_experiment
 from dptrain.cli.flags import ExperimentFlags, given, named_code
 from dptrain.cli.output import print_json
 from dptrain.errors import EXIT_CHECK_FAILED, UsageError
+from dptrain.experiment.exchanges import WithWorkersName
 from dptrain.experiment.override import override
 from dptrain.experiment.schema import Experiment
 from dptrain.experiment.validate import build
@@ -27,7 +28,7 @@ def scaling(
     experiment_flags: ExperimentFlags = None,
     workers: str | None = None,
     kind: Literal["strong", "weak", "both"] = "both",
-    exchange: Literal["star", "shared"] | None = None,
+    exchange: WithWorkersName | None = None,
     pin: bool = False,
     rounds: int = 3,
     out: Path | None = None,
@@ -37,7 +38,7 @@ def scaling(
 
     Every number of workers trains the same job in turn, in several rounds; the figures are medians.
     Strong scaling splits one minibatch over all workers, weak scaling gives each worker a minibatch
-    of its own. The weights are compared on the way. Exit code 3 if they differ.
+    of its own. The weights are compared as well. Exit code 3 if they differ.
 
     Args:
         experiment: An experiment.toml, or the name of an example.
@@ -83,7 +84,7 @@ def _counts(text: str | None, cores: int) -> list[int]:
         return list(range(1, cores + 1))
     parts = text.split(",")
     if not all(part.strip().isdigit() and int(part) > 0 for part in parts):
-        raise UsageError(f"workers={text!r} is no list of numbers; give one such as 1,2,4")
+        raise UsageError(f"workers={text!r} is not a list of numbers; give one such as 1,2,4")
     return sorted({int(part) for part in parts})
 
 

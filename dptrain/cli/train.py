@@ -53,17 +53,17 @@ def train(
     is for `dptrain tune`.
 
     Without arguments it trains 784-100-10 with ReLU and Adam on MNIST, with two workers; the
-    notes' two-layer net, 784-50-10 with sigmoid and SGD, is two-layer. Flags stand above
-    environment variables (DPTRAIN_LR for --lr, and so on), these above the file, the file above
-    the defaults.
+    notes' two-layer net, 784-50-10 with sigmoid and SGD, is two-layer. Flags override
+    environment variables (DPTRAIN_LR for --lr, and so on), these the file, and the file the
+    defaults.
 
     Args:
         experiment: An experiment.toml, such as that of an earlier run, or the name of an example.
         experiment_flags: What decides the numbers.
-        execution_flags: What only decides the speed.
+        execution_flags: What decides only the speed.
         out: The run folder; by default logs/TIME-MODEL.
-        resume: A run folder to continue from its last checkpoint; --dataset beside it names where
-            the same data lie now.
+        resume: A run folder to continue from its last checkpoint; --dataset says where the same
+            data are now.
         curves: Draw the curves at the end, which takes half a second; dptrain plot can do it later.
         json: Print the result as one JSON object.
     """

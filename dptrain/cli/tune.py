@@ -48,9 +48,9 @@ def tune(
 ) -> int:
     """Search for good settings of an experiment.
 
-    Every trial is a run of its own with some settings changed, ranked by the best value that a
-    measure had after any epoch. The same search comes to the same trials, however many of them
-    run at a time; with tpe, which learns from trials that have ended, for the same --side-by-side.
+    Every trial is a run of its own with some settings changed, ranked by the best value of a
+    measure after any epoch. The same search makes the same trials, however many of them run at a
+    time; with tpe, which learns from finished trials, for the same --side-by-side.
 
     Args:
         experiment: An experiment.toml, or the name of an example.
@@ -59,18 +59,18 @@ def tune(
             STOP, or a list such as sgd,adam. NAME: a setting such as lr; model.hidden, a width
             for all hidden layers or a list such as 100,50-30-20; layers.0.units; model_args.NAME.
         experiment_flags: What all trials share.
-        execution_flags: What only decides the speed; one worker for a trial unless given.
-        method: grid tries all combinations, random draws some, tpe chooses by what was good so far
+        execution_flags: What decides only the speed; by default one worker for a trial.
+        method: grid tries all combinations, random draws some, tpe chooses by the results so far
             and needs dptrain[tune]; by default grid where there are only lists of values, else
             random.
         trials: Number of trials, for random and tpe; 20 unless given.
         metric: What ranks the trials, such as validation_loss; by default the accuracy (else the
             loss) on validation rows, or test rows where there are none.
-        until: Ends the search once a trial gets there, such as "train>=.99,test>=.97".
+        until: Goals that end the search once a trial reaches them, such as "train>=.99,test>=.97".
         prune: Give up trials that are worse than the median of those before them.
         side_by_side: Trials at a time; by default so many that all cores have a worker.
         out: The folder of the search; by default logs/TIME-tune-MODEL.
-        resume: The folder of a search to go on with.
+        resume: The folder of a search to continue.
         json: Print the result as one JSON object.
     """
     shared = given(experiment_flags) if experiment_flags is not None else {}

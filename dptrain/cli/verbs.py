@@ -20,12 +20,12 @@ OVERVIEW = {
     },
     "Look": {
         "evaluate": "Print how good a run's weights are on every split.",
-        "predict": "Print the class and the probabilities of new samples, or what the network "
-        "puts out.",
+        "predict": "Print the class and the probabilities of new samples, or the network's "
+        "outputs.",
         "plot": "Draw loss and accuracy of one or several runs in one figure.",
         "inspect": "Show a run's network, its experiment and how far it has come.",
         "compress": "Make a run's weights smaller, and compare size and accuracy before and after.",
-        "convert": "Write trained weights in another format, which the target's name tells.",
+        "convert": "Write trained weights in another format, chosen by the target's name.",
     },
     "Check": {
         "gradcheck": "Check gradients: of real workers, of one process, and by numbers.",

@@ -16,6 +16,7 @@ from dptrain.cli.output import print_json
 from dptrain.errors import EXIT_CHECK_FAILED, EXIT_INCONCLUSIVE, UsageError
 from dptrain.own.origin import Named
 from dptrain.report.audit import print_verification, window_line
+from dptrain.runfolder import unchanging
 
 Whole = Annotated[int | None, Parameter(converter=whole_number)]
 
@@ -32,16 +33,16 @@ def verify(
 ) -> int:
     """Re-execute a run in one process, and compare it with what it recorded.
 
-    Every digest and loss in metrics.jsonl, and the weights and the optimizer's state in every
-    checkpoint. Exits with 0 where all is the same to the last bit, with 3 where something differs,
-    with 4 where it may do so because the run was computed with another processor or NumPy.
+    This compares every digest and loss in metrics.jsonl, and the weights and the optimizer's state
+    in every checkpoint. Exit code 0: all is the same to the last bit; 3: something differs; 4: it
+    differs, perhaps because the run was computed with another processor or NumPy.
 
     Args:
         run: A run folder.
         windows: Re-execute only so many of the windows between checkpoints, chosen at random.
-        seed: Chooses the windows; drawn, and told, unless given.
-        dataset: Where the data lie that the run was trained on, unless they are where they were.
-        code: Of a network of your own.
+        seed: Chooses the windows; by default drawn and printed.
+        dataset: Where the data are that the run was trained on, if they have moved.
+        code: For a network of your own.
         json: Print the result as one JSON object.
     """
     if windows is not None and windows < 1:
@@ -51,9 +52,10 @@ def verify(
     if windows is not None:
         _tell(f"windows   {windows}, chosen by --seed {seed}")
     named = code.named() if code is not None else None
-    history = accepted(read_history(run), named)
-    replay = Replay(history, named, dataset)
-    found = verified(history, replay, count=windows, seed=seed, tell=_tell_window)
+    with unchanging(run):
+        history = accepted(read_history(run), named)
+        replay = Replay(history, named, dataset)
+        found = verified(history, replay, count=windows, seed=seed, tell=_tell_window)
     if json:
         print_json(found.plain())
     else:

@@ -15,11 +15,11 @@ def worker(*, connect: str, key: Path, code: CodeFlags | None = None) -> int:
     Args:
         connect: The coordinator's address, such as tcp://127.0.0.1:5555.
         key: The run's key file.
-        code: Of a network of your own, which this worker imports only if you name it here.
+        code: For a network of your own, which this worker imports only if you name it here.
     """
     if not connect.startswith(("tcp://", "ipc://")):
         raise UsageError(
-            f"connect={connect!r} is no address; give the one that the run printed, such as "
+            f"connect={connect!r} is not an address; give the one that the run printed, such as "
             "tcp://127.0.0.1:5555"
         )
     origin = code.named() if code is not None else None
@@ -34,7 +34,7 @@ def _read_key(path: Path) -> bytes:
     except OSError as error:
         raise UsageError(f"cannot read the key {path}: {error.strerror}") from None
     except ValueError:
-        raise UsageError(f"{path} is no key file; name the run's worker.key") from None
+        raise UsageError(f"{path} is not a key file; name the run's worker.key") from None
     if mode & 0o077:
         raise UsageError(f"others can read the key {path}; protect it with: chmod 600 {path}")
     return secret

@@ -1,6 +1,5 @@
 """Where the coordinator can be reached: a socket file in a private folder, or a loopback port."""
 
-import contextlib
 import os
 import shutil
 from pathlib import Path
@@ -85,6 +84,5 @@ class Endpoint:
         """Unbind, and remove the socket file."""
         self._context.destroy()
         if self._folder is not None:
-            with contextlib.suppress(FileNotFoundError):
-                shutil.rmtree(self._folder)
+            shutil.rmtree(self._folder, ignore_errors=True)
             self._folder = None

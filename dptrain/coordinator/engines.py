@@ -6,8 +6,6 @@ from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 
-from threadpoolctl import threadpool_limits
-
 from dptrain.coordinator.cluster import Cluster, Setting
 from dptrain.coordinator.shared import SharedCluster
 from dptrain.coordinator.star import StarCluster
@@ -17,6 +15,7 @@ from dptrain.experiment.exchanges import ExchangeName
 from dptrain.experiment.execution import Execution, exchange_of
 from dptrain.experiment.job import Job
 from dptrain.launch.local import WORKER, Crew, Program
+from dptrain.machine.blas import one_blas_thread
 from dptrain.protocol.handshake import new_key
 
 # Is told an address that workers can connect to, before they are waited for.
@@ -64,7 +63,7 @@ def started(
         execution: settled.
         state: to begin with.
         first_step: the first that will be asked for.
-        stop: as of `Setting`; never, unless given.
+        stop: as in `Setting`; by default never.
         program: what the worker processes run.
         joined: is told the worker processes once they are ready.
 
@@ -72,7 +71,7 @@ def started(
         DptrainError: as `start_engine`; nothing that was started is left.
     """
     with ExitStack() as stack:
-        stack.enter_context(threadpool_limits(limits=1, user_api="blas"))
+        stack.enter_context(one_blas_thread())
         logs = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="dptrain-workers-")))
         crew = stack.enter_context(
             Crew.of(execution, lambda rank: logs / f"rank-{rank}.log", program)

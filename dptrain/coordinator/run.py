@@ -1,5 +1,6 @@
 """One run: settle the experiment, build the job, join the workers, train, and report."""
 
+import contextlib
 import dataclasses
 import os
 import time
@@ -7,12 +8,11 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from msgspec.structs import replace
-from threadpoolctl import threadpool_limits
 
 from dptrain.arithmetic.digest import digest
 from dptrain.arithmetic.kind import arithmetic
 from dptrain.checkpoint.atomic import atomic_write
-from dptrain.checkpoint.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from dptrain.checkpoint.checkpoint import Checkpoint, load_checkpoint, save_checkpoint, step_of
 from dptrain.coordinator.beginning import (
     description,
     first_state,
@@ -40,6 +40,7 @@ from dptrain.errors import (
     WorkersLostError,
 )
 from dptrain.exchange.engine import Engine, State
+from dptrain.exchange.needed import check_memory
 from dptrain.exchange.timeline import COORDINATOR, MOST_STEPS, Timeline
 from dptrain.experiment.doubts import doubts
 from dptrain.experiment.execution import Execution, exchange_of
@@ -50,6 +51,7 @@ from dptrain.experiment.rehearsed import rehearsed
 from dptrain.experiment.schema import Experiment, Settled
 from dptrain.experiment.settled import from_anywhere, settled_for
 from dptrain.launch.local import Crew
+from dptrain.machine.blas import one_blas_thread
 from dptrain.metrics.lines import read_metrics
 from dptrain.metrics.records import (
     ArithmeticRecord,
@@ -107,7 +109,7 @@ class Run:
     def carry_out(self) -> Outcome:
         """Train to the end or until stopped."""
         # more BLAS threads would change the last bits of float32 products
-        with ExitStack() as stack, threadpool_limits(limits=1, user_api="blas"):
+        with ExitStack() as stack, one_blas_thread():
             return self._carry_out(stack)
 
     def _carry_out(self, stack: ExitStack) -> Outcome:
@@ -115,6 +117,7 @@ class Run:
         checkpoint = load_checkpoint(folder.last) if self._resumes else None
         data = self._prepared or prepared_data(self._experiment)
         job = self._settled_job(data)
+        check_memory(job, self._execution)
         text = to_toml(job.experiment, self._execution)
         begins, beginning = "", None
         if checkpoint is None:
@@ -163,6 +166,7 @@ class Run:
             keep_checkpoints=bool(self._execution.keep_checkpoints),
             record_digests=bool(self._execution.record_digests),
             best=best,
+            owed=_owed(folder, checkpoint, progress),
             timeline=self._timeline,
         )
         startup = time.perf_counter() - self._began
@@ -245,7 +249,7 @@ class Run:
             self._timeline,
             self._expected,
         )
-        path = self._folder.path / "worker.key"
+        path = self._folder.key
 
         def bound(address: str) -> None:
             if self._execution.join:
@@ -330,6 +334,16 @@ def _best(
     return best
 
 
+def _owed(folder: RunFolder, last: Checkpoint | None, progress: Progress) -> Checkpoint | None:
+    """Return the best checkpoint so far where the run ended before it was written as such."""
+    if last is None or last.step != progress.best_step:
+        return None
+    with contextlib.suppress(CheckpointError):
+        if step_of(folder.best) == last.step:
+            return None
+    return last
+
+
 def _prolonged(job: Job, folder: RunFolder, step: int) -> ProlongedRecord | None:
     """Return what is to be recorded where steps to come have another learning rate than before."""
     if not isinstance(job.updater.schedule, Cosine):  # the only one that goes by all steps
@@ -360,6 +374,7 @@ def _last_good(folder: RunFolder) -> str:
 
 
 def _write_key(path: Path, key: bytes) -> None:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    path.unlink(missing_ok=True)  # never into what lies there: a link, a pipe, a file for all
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
     with os.fdopen(descriptor, "w") as file:
         file.write(key.hex() + "\n")

@@ -6,7 +6,6 @@ stand in `Session.run` for this one reason.
 """
 
 import time
-from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,7 +15,7 @@ from dptrain.coordinator.signals import StopSignal, stop_on_signals
 from dptrain.errors import Interrupted
 from dptrain.experiment.execution import Execution, settle_execution
 from dptrain.experiment.schema import OWN_LAYERS, Experiment
-from dptrain.launch.local import WORKER, Crew
+from dptrain.launch.local import WORKER, Crew, Program
 from dptrain.machine.cores import can_pin
 from dptrain.own.origin import Origin, demand, is_own, own_name
 from dptrain.runfolder import RunFolder
@@ -41,7 +40,7 @@ class Session:
         origin: Origin | None = None,
         begins: "Checkpoint | None" = None,
         began: float | None = None,
-        worker: Sequence[str] = WORKER,
+        worker: Program = WORKER,
     ) -> None:
         """Decide the execution; raise `UsageError` where settings exclude each other.
 
@@ -55,7 +54,7 @@ class Session:
             origin: the network of the user's own that this call has named, if any.
             begins: weights to begin with.
             began: when the user began to wait, by `time.perf_counter`; now, unless given.
-            worker: what worker processes run, as arguments of Python.
+            worker: what worker processes run, as arguments of Python, or what forks them.
         """
         self._began = time.perf_counter() if began is None else began
         demand(experiment.model, origin)

@@ -131,7 +131,7 @@ class StarCluster(Cluster):
             self._garbled(rank, error)
 
     def _garbled(self, rank: int, error: ProtocolError) -> None:
-        self._tell(Garbled(self._machine.admission.members[rank], str(error)))
+        self._tell(Garbled(self._machine.admission.members[rank], str(error), error))
 
     def _spread(self, step: int, table: int, shards: int) -> None:
         data = self._reducer.tables[table][:shards].data.cast("B")

@@ -49,9 +49,14 @@ class Trainer:
         keep_checkpoints: bool = False,
         record_digests: bool = False,
         best: Checkpoint | None = None,
+        owed: Checkpoint | None = None,
         timeline: Timeline | None = None,
     ) -> None:
-        """Bind; ``best`` is that of a run that is continued, if early stopping may restore it."""
+        """Bind; of a run that is continued there may be two checkpoints.
+
+        ``best`` is the best so far, if early stopping may restore it; ``owed`` likewise, if no file
+        holds it.
+        """
         self.job = job
         self.engine = engine
         self.total = Interval()
@@ -65,6 +70,7 @@ class Trainer:
         self._keeps = keep_checkpoints
         self._records_digests = record_digests
         self._best = best
+        self._owed = owed
         self._timeline = timeline
         self.saved = True
         self._told_of_disk = False
@@ -275,22 +281,35 @@ class Trainer:
         if not np.isfinite(state.parameters).all():
             raise NonFiniteError(f"the weights after step {self.progress.step} are not finite")
         checkpoint = self._checkpoint(state)
+        # Whenever `last` names another step as the best, `best` must be of that step: so a best
+        # epoch's `best` comes after its `last`, which needs no other file, and before the next.
+        if not best and self._owed is not None:
+            self._write([self._folder.best], self._owed)
+            if self._owed is not None:
+                return
         files = [self._folder.last]
         if self._keeps and self._epoch_is_done():
             files.insert(0, self._folder.of_epoch(checkpoint.epoch))
         if best:
-            # before `last`, so that no death leaves a `last` that names a best that is not there
-            files.insert(0, self._folder.best)
+            files.append(self._folder.best)
+            self._owed = checkpoint
             if self.job.experiment.patience is not None:
-                self._best = self._checkpoint(
-                    State(np.array(state.parameters), list(map(np.array, state.slots)))
-                )
+                self._best = self._copied()
         self._write(files, checkpoint)
+        if best and self._owed is not None:  # what the engine holds goes on changing
+            self._owed = self._best or self._copied()
+
+    def _copied(self) -> Checkpoint:
+        state = self.engine.state()
+        copies = State(np.array(state.parameters), list(map(np.array, state.slots)))
+        return self._checkpoint(copies)
 
     def _write(self, files: Sequence[Path], checkpoint: Checkpoint) -> None:
         try:
             for file in files:
                 save_checkpoint(file, checkpoint)
+                if file == self._folder.best:
+                    self._owed = None
             self.saved = True
         except RunFolderError as error:
             self.saved = False

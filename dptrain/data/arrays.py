@@ -33,7 +33,7 @@ def plain_array(given: ArrayLike, name: str) -> NDArray[Any]:
     try:
         array = np.asarray(given)
     except ValueError as error:  # lists of different lengths
-        raise DataError(f"{name} is no array: {error}") from None
+        raise DataError(f"{name} is not an array: {error}") from None
     if array.dtype.kind == "U" and not isinstance(given, np.ndarray):
         array = np.asarray(given, object)  # in which numbers among words are still numbers
     return _decoded(array, name) if array.dtype.kind != "O" else _typed(array, name)
@@ -46,7 +46,7 @@ def _decoded(array: NDArray[Any], name: str) -> NDArray[Any]:
     try:
         return np.char.decode(array, "utf-8")
     except UnicodeDecodeError:
-        raise DataError(f"{name} holds bytes that are no text in UTF-8; give text") from None
+        raise DataError(f"{name} holds bytes that are not text in UTF-8; give text") from None
 
 
 def _typed(array: NDArray[Any], name: str) -> NDArray[Any]:
@@ -113,7 +113,7 @@ def numbered(t: NDArray[Any], names: Sequence[str], what: str) -> NDArray[np.int
     numbers from 0, or one-hot rows ``(n, classes)``.
 
     Raises:
-        DataError: a label is no class.
+        DataError: a label is not a class.
     """
     if t.ndim == 2 and t.shape[1] > 1:
         if t.shape[1] != len(names) or not are_one_hot(t):
@@ -136,8 +136,8 @@ def numbered(t: NDArray[Any], names: Sequence[str], what: str) -> NDArray[np.int
     if not fits.all():
         row = int(np.argmin(fits))
         raise DataError(
-            f"{what} holds {labels[row]} in row {row} (counting from 0), which is no number of a "
-            f"class: they are 0 to {len(names) - 1}, for {_listed(names)}"
+            f"{what} holds {labels[row]} in row {row} (counting from 0), which is not a class "
+            f"number: they are 0 to {len(names) - 1}, for {_listed(names)}"
         )
     return labels.astype(np.int64)
 

@@ -35,7 +35,7 @@ def label_targets(
         task: what the targets are, where it was said.
 
     Raises:
-        DataError: words beside fractions, whole numbers that are no classes, or a label that is
+        DataError: words beside fractions, whole numbers that are not classes, or a label that is
             none of ``class_names``.
     """
     if class_names:
@@ -92,8 +92,8 @@ def _numbered(file: str, labels: Labels, lines: Lines, names: Sequence[str]) -> 
         at = labels.first(known.index(None))
         more = ", …" if len(names) > _MOST_NAMES else ""
         raise DataError(
-            f"{file}: line {lines[at]}: the label {labels[at]!r} is no class of the run, which has "
-            f"{', '.join(map(repr, names[:_MOST_NAMES]))}{more}{suggestion(labels[at], names)}"
+            f"{file}: line {lines[at]}: the label {labels[at]!r} is not a class of the run, which "
+            f"has {', '.join(map(repr, names[:_MOST_NAMES]))}{more}{suggestion(labels[at], names)}"
         )
     return labels.each(np.array(known, np.int64))
 

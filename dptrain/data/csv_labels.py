@@ -21,7 +21,7 @@ class Labels(Sequence[str]):
         texts: those that occur, in the order in which they come first.
         codes: of each row the place of its text.
         values: of each row its number, in place of codes, where there are very many fractions.
-        word: row and text of the first label among those that is no number.
+        word: row and text of the first label among those that is not a number.
     """
 
     def __init__(self, *, exact: bool = False) -> None:

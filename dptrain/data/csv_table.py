@@ -55,8 +55,8 @@ class _Read:
     """What was read of a file, which need not fit into memory.
 
     Attributes:
-        features: as of `Table`, perhaps in a file.
-        labels: as of `Table`.
+        features: as in `Table`, perhaps in a file.
+        labels: as in `Table`.
         lines: of the rows.
         weights: of the rows, float64 (rows,); None where no column holds them.
     """
@@ -312,7 +312,7 @@ def _weight(file: str, line: int, cells: list[str], columns: Columns) -> float:
     if found is None or not 0 <= found < math.inf:
         raise DataError(
             f"{file}: line {line}, column {columns.names[columns.weights]!r}: "
-            f"{repr(cell) if cell else 'an empty cell'} is no weight of a row, which is a finite "
-            "number, 0 or more"
+            f"{repr(cell) if cell else 'an empty cell'} is not a weight of a row, which is a "
+            "finite number, 0 or more"
         )
     return found

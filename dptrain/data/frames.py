@@ -30,7 +30,7 @@ class Names(NamedTuple):
 
     @property
     def form(self) -> Form | None:
-        """The same as of a table with a header."""
+        """The same, as for a table with a header."""
         return None if self.inputs is None else Form(True, self.inputs, self.label)
 
     def matched(self, x: Any, t: Any) -> tuple[Any, Any]:
@@ -40,7 +40,7 @@ class Names(NamedTuple):
 
 
 def names_of(x: Any) -> tuple[str, ...] | None:
-    """Return the names of a data frame's columns; None of all else, or where they are no text.
+    """Return the names of a data frame's columns; None of all else, or where they are not text.
 
     Raises:
         DataError: there are several columns of a name.

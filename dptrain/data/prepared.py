@@ -3,6 +3,7 @@
 import contextlib
 import hashlib
 import os
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 
 from dptrain.data.arrays import named_classes
 from dptrain.data.csv_header import Form
-from dptrain.data.folder import FORMAT_VERSION, meta_if_whole, open_folder
+from dptrain.data.folder import FORMAT_VERSION, DamagedError, open_folder, sound_meta
 from dptrain.data.needed import memory_needed
 from dptrain.data.raw import RawData, check_raw, transposed
 from dptrain.data.rounding import TARGETS
@@ -21,13 +22,17 @@ from dptrain.data.source import Choices, Source, find_source, form_of, read
 from dptrain.data.spool import Room, Rows, pieces_of
 from dptrain.data.targets import Task, are_one_hot
 from dptrain.data.writing import DtypeName, Offsets, write_folder
-from dptrain.errors import DataError, ResourceError, UsageError
+from dptrain.errors import DamageWarning, DataError, ResourceError, UsageError
 from dptrain.machine.memory import available_memory
 
 CACHE_VARIABLE = "DPTRAIN_CACHE"
 _EXACT = "exact targets"  # no class is called so, as such targets have none
 
 PLAIN = Choices()  # of whoever says nothing
+_CAUSE = (
+    "the disk or the memory is at fault, or somebody has changed it; the prepared data are made "
+    "anew, but earlier runs may have been trained on the damaged ones: dptrain verify tells"
+)
 
 
 def prepare(
@@ -37,6 +42,7 @@ def prepare(
     dtype: DtypeName,
     exact_targets: bool = False,
     offsets: Offsets = None,
+    thorough: bool = False,
 ) -> Path:
     """Return the folder of the prepared data set, made now unless the cache has it.
 
@@ -45,8 +51,9 @@ def prepare(
     ``exact_targets`` leaves them in float64. ``offsets`` are taken off the inputs before;
     ``"find"`` takes off what keeps the digits of columns that lose most of them, if there are any.
     The folder lies in the folder that DPTRAIN_CACHE names, otherwise in the user's cache folder,
-    under a name that depends on the bytes of the source. A damaged one is made anew. Raises
-    DataError when it cannot be written.
+    under a name that depends on the bytes of the source. A damaged one is made anew, with a
+    warning where its bytes have changed; ``thorough`` reads them even if nothing tells of a change.
+    Raises DataError when it cannot be written.
     """
     _check_dtype(dtype)
     source = find_source(reference)
@@ -59,7 +66,13 @@ def prepare(
     def made(offsets: Offsets) -> Path:
         centred = [] if offsets is None else [f"without {offsets}"]
         folder = cache_folder() / _digest_of(*key, *centred)[:32]
-        if meta_if_whole(folder):
+        try:
+            sound_meta(folder, thorough=thorough)
+        except DamagedError as error:
+            warnings.warn(f"{error}; {_CAUSE}", DamageWarning, stacklevel=3)
+        except DataError:
+            pass  # it is not there yet, or unfinished
+        else:
             return folder
         with _enough_memory(reference, source), Room(cache_folder()) as room:
             data = named_classes(read(source, choices, room), names)
@@ -108,13 +121,9 @@ def prepare_as_arrays(
         digest = _source_digest(source, _plain_form(source), choices)
         key = ["arrays", str(FORMAT_VERSION), digest, dtype, *[_EXACT] * exact_targets]
         key += [] if offsets is None else [f"without {offsets}"]
-        return prepare_arrays(
+        return _write_arrays(
             cache_folder() / _digest_of(*key)[:32],
-            x_train=data.x_train,
-            t_train=data.t_train,
-            x_test=data.x_test,
-            t_test=data.t_test,
-            w_train=data.w_train,
+            replace(data, class_names=(), input_names=(), notes=()),
             dtype=dtype,
             task=task,
             exact_targets=exact_targets,
@@ -164,16 +173,39 @@ def prepare_arrays(
     replaced. Raises DataError for data that cannot be trained on, or when the folder cannot be
     written.
     """
+    return _write_arrays(
+        folder,
+        RawData(x_train, t_train, x_test, t_test, w_train=w_train),
+        dtype=dtype,
+        task=task,
+        form=form,
+        outputs=outputs,
+        exact_targets=exact_targets,
+        offsets=offsets,
+    )
+
+
+def _write_arrays(
+    folder: Path,
+    given: RawData,
+    *,
+    dtype: DtypeName,
+    task: Task | None,
+    form: Form | None = None,
+    outputs: Sequence[str] = (),
+    exact_targets: bool,
+    offsets: Offsets,
+) -> Path:
     _check_dtype(dtype)
-    data = named_classes(RawData(x_train, t_train, x_test, t_test, w_train=w_train))
+    data = named_classes(given)
     check_raw(data)
     if outputs and task != "regression" and are_one_hot(data.t_train):
         data = replace(data, class_names=tuple(outputs))
-    with_test = () if x_test is None or data.t_test is None else (x_test, data.t_test)
+    parts = (data.x_train, data.t_train, data.x_test, data.t_test)
     chosen = [*data.class_names, *([] if task is None else [task])]
-    if w_train is not None:
-        chosen += ["row weights", _array_digest(w_train)]
-    digest = _digest_of(*map(_array_digest, (x_train, data.t_train, *with_test)), *chosen)
+    if data.w_train is not None:
+        chosen += ["row weights", _array_digest(data.w_train)]
+    digest = _digest_of(*(_array_digest(each) for each in parts if each is not None), *chosen)
     write_folder(
         folder,
         data,

@@ -32,12 +32,12 @@ class RawData:
 
 
 def transposed(data: RawData) -> RawData:
-    """Return images with rows and columns exchanged; DataError where samples are no images."""
+    """Return images with rows and columns exchanged; DataError where samples are not images."""
     layout = layout_of(data.x_train.shape[1:])
     if layout is None:
         raise DataError(
-            f"samples of shape {data.x_train.shape[1:]} are no images whose rows and columns could "
-            "be exchanged; leave out --transpose"
+            f"samples of shape {data.x_train.shape[1:]} are not images whose rows and columns "
+            "could be exchanged; leave out --transpose"
         )
     height, width, channels, first = layout
     axes = (0, 1, 3, 2) if first else (0, 2, 1, 3)

@@ -59,7 +59,7 @@ def relative_weights(
     The mean is that of the exact sum, so that every process comes to the same bits.
 
     Args:
-        weights: as of `checked_weights`.
+        weights: as for `checked_weights`.
         trained: which of the n rows are trained on; None for all of them.
         dtype: of the result.
 

@@ -21,7 +21,7 @@ class Targets:
     """Normalised targets.
 
     Class labels: int64 of shape (n,) and ``classes`` of at least 1. Regression: the run's dtype,
-    shape (n, k), and ``classes`` 0. ``names`` of the classes are there where they are no numbers
+    shape (n, k), and ``classes`` 0. ``names`` of the classes are there where they are not numbers
     from 0.
     """
 
@@ -83,8 +83,8 @@ def _whole(t: NDArray[Any], name: str) -> NDArray[Any]:
     if not fits.all():
         row = int(np.argwhere(~fits)[0][0])
         raise DataError(
-            f"{name} holds {t[row]} in row {row} (counting from 0), which is no class label; give "
-            "whole numbers, or --task regression"
+            f"{name} holds {t[row]} in row {row} (counting from 0), which is not a class label; "
+            "give whole numbers, or --task regression"
         )
     return t.astype(np.int64)
 

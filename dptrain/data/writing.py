@@ -1,23 +1,23 @@
 """Write the folder of a prepared data set, all of it or nothing."""
 
-import contextlib
 import errno
 import itertools
 import math
 import os
 import shutil
-import time
+import stat
+import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from dptrain.data.checksums import Mark
 from dptrain.data.class_doubts import class_doubts
 from dptrain.data.csv_header import Form
-from dptrain.data.folder import FORMAT_VERSION, META, Meta, meta_if_whole
+from dptrain.data.folder import FORMAT_VERSION, META, Meta, encoded, meta_if_sound
 from dptrain.data.inputs import normalise_inputs
 from dptrain.data.npy import npy_header
 from dptrain.data.raw import RawData, check_raw
@@ -28,13 +28,13 @@ from dptrain.data.scale import Scale
 from dptrain.data.spool import Centred, Rows
 from dptrain.data.targets import Targets, Task, normalise_targets
 from dptrain.errors import DataError
+from dptrain.scratch import held_folder
 
 DtypeName = Literal["float32", "float64"]
 # What is taken off the numbers of a sample: nothing, one each, or what saves their digits.
 Offsets = Sequence[float] | Literal["find"] | None
 
 _PREFIX = ".preparing-"
-_STALE_SECONDS = 3600
 _PIECE_BYTES = 1 << 22
 
 
@@ -82,10 +82,11 @@ def write_folder(
     if data.x_test is not None and targets.test is not None:
         inputs["x_test"] = _centred(data.x_test, found)
         outputs["t_test"] = targets.test
-    temporary = folder.with_name(f"{_PREFIX}{os.getpid()}-{os.urandom(8).hex()}")
+    temporary: Path | None = None
     try:
-        _sweep(folder.parent)
-        temporary.mkdir(parents=True)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        temporary = held_folder(_PREFIX, folder.parent)
+        temporary.chmod(stat.S_IMODE(folder.parent.stat().st_mode))  # others may share the cache
         files = {}
         for key, values in inputs.items():
             pieces = _normalised(values, scalar, key)
@@ -108,7 +109,7 @@ def write_folder(
             notes=(*data.notes, *class_doubts(names), *_other_scale(data, scale)),
             offsets=found,
         )
-        _write_synced(temporary / META, [msgspec.json.encode(meta)])
+        _write_synced(temporary / META, [encoded(meta)])
         _publish(temporary, folder, meta)
     except OSError as error:
         needed = sum(
@@ -121,7 +122,8 @@ def write_folder(
             f"there: {error.strerror or error}; {remedy}"
         ) from None
     finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        if temporary is not None:
+            shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _offsets(x: NDArray[Any], dtype: np.dtype[Any], given: Offsets) -> tuple[float, ...]:
@@ -184,22 +186,24 @@ def _normalised(values: Rows, dtype: np.dtype[Any], name: str) -> Iterator[NDArr
         yield normalise_inputs(values[first : first + rows], dtype, name=name, first_row=first)
 
 
-def _write_npy(path: Path, rows: int, pieces: Iterator[NDArray[Any]]) -> int:
-    """Write the pieces one after the other as an array of ``rows`` rows; return the file's size."""
+def _write_npy(path: Path, rows: int, pieces: Iterator[NDArray[Any]]) -> Mark:
+    """Write the pieces one after the other as an array of ``rows`` rows."""
     first = next(pieces)
     header = npy_header((rows, *first.shape[1:]), first.dtype)
     contents = (np.ascontiguousarray(piece).data for piece in itertools.chain([first], pieces))
     return _write_synced(path, itertools.chain([header], contents))
 
 
-def _write_synced(path: Path, pieces: Iterable[bytes | memoryview]) -> int:
+def _write_synced(path: Path, pieces: Iterable[bytes | memoryview]) -> Mark:
     # Not through a memory map: on a full disk that ends the process with SIGBUS.
+    checksum = 0
     with path.open("xb") as file:
         for piece in pieces:
+            checksum = zlib.crc32(piece, checksum)
             file.write(piece)
         file.flush()
         os.fsync(file.fileno())
-        return file.tell()
+        return Mark(file.tell(), checksum)
 
 
 def _publish(temporary: Path, folder: Path, meta: Meta) -> None:
@@ -211,7 +215,7 @@ def _publish(temporary: Path, folder: Path, meta: Meta) -> None:
             raise
     else:
         return
-    present = meta_if_whole(folder)
+    present = meta_if_sound(folder)
     if present is not None:
         if (present.digest, present.dtype) == (meta.digest, meta.dtype):
             return  # another process was quicker
@@ -221,14 +225,3 @@ def _publish(temporary: Path, folder: Path, meta: Meta) -> None:
     # whole files of the same contents. Moving the folder away could take away another's repair.
     for name in (*meta.files, META):
         (temporary / name).replace(folder / name)
-
-
-def _sweep(parent: Path) -> None:
-    """Remove what attempts left behind that crashed long ago."""
-    limit = time.time() - _STALE_SECONDS
-    for leftover in parent.glob(f"{_PREFIX}*"):
-        # Several processes may sweep at once.
-        with contextlib.suppress(FileNotFoundError):
-            newest = max(path.stat().st_mtime for path in (leftover, *leftover.iterdir()))
-            if newest < limit:
-                shutil.rmtree(leftover, ignore_errors=True)

@@ -38,7 +38,7 @@ _RECORD = struct.Struct(f"{len(Marks._fields)}d")
 
 
 class LossNotFinite(DptrainError):  # noqa: N818 - reported, not raised to a user
-    """A step's loss is no number.
+    """A step's loss is not a number.
 
     Attributes:
         step: which.
@@ -83,7 +83,7 @@ class LockstepRank:
             barrier: where they meet.
             rank: this one.
             ranks: how many there are.
-            alive: as of `Rank`.
+            alive: as in `Rank`.
         """
         self.job = job
         self.rank = rank

@@ -45,10 +45,10 @@ class Rank:
 
         Args:
             job: of the run.
-            versions: as of `Job.replica`; so are ``gradients`` and ``meeting``.
+            versions: as in `Job.replica`; so are ``gradients`` and ``meeting``.
             gradients: as there.
             meeting: as there.
-            sums: as of `Arrangement`.
+            sums: as in `Arrangement`.
             alive: see the class.
         """
         self.job = job

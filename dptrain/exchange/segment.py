@@ -18,6 +18,7 @@ step losses     (RING,) float64                        rank 0
 ==============  =====================================  ===========================================
 """
 
+import math
 import mmap
 from typing import Any, NamedTuple, cast
 
@@ -50,7 +51,7 @@ class _Layout:
     def region(self, shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
         """Return the next region; without memory only its size is counted."""
         dtype = np.dtype(dtype)
-        count = int(np.prod(shape, dtype=np.int64))
+        count = math.prod(shape)
         start, self.size = self.size, self.size + -(-count * dtype.itemsize // PAGE) * PAGE
         if self._memory is None:
             return np.empty((0,), dtype)

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from dptrain.arithmetic.shards import assign, edges, present_shards
 from dptrain.arithmetic.tree import remaining_additions
-from dptrain.errors import ProtocolError
+from dptrain.errors import FrameLengthError
 from dptrain.exchange.buckets import Bucket, buckets
 from dptrain.exchange.engine import State
 from dptrain.experiment.job import Job
@@ -84,13 +84,13 @@ class StarReducer:
         """Keep a rank's sums of a bucket, one frame for each root, until they are reduced.
 
         Raises:
-            ProtocolError: the frames are not what the roots need.
+            FrameLengthError: the frames are not what the roots need.
         """
         _, start, stop = self.buckets[bucket]
         size = (stop - start) * self.job.dtype.itemsize
         lengths = [len(frame) for frame in frames]
         if lengths != [size] * len(roots):
-            raise ProtocolError(
+            raise FrameLengthError(
                 f"frames of {lengths} bytes for {len(roots)} roots of {size} bytes each"
             )
         for root, frame in zip(roots, frames, strict=True):
@@ -100,12 +100,12 @@ class StarReducer:
         """Put a rank's rows ``low`` to ``high - 1`` into a table.
 
         Raises:
-            ProtocolError: the frames are not these rows.
+            FrameLengthError: the frames are not these rows.
         """
         rows = self.tables[table][low:high]
         lengths = [len(frame) for frame in frames]
         if lengths != [rows.nbytes]:
-            raise ProtocolError(f"frames of {lengths} bytes for rows of {rows.nbytes} bytes")
+            raise FrameLengthError(f"frames of {lengths} bytes for rows of {rows.nbytes} bytes")
         if low < high:
             rows[...] = np.frombuffer(frames[0], rows.dtype).reshape(rows.shape)
 

@@ -1,4 +1,4 @@
-"""Weights of classes by how rare they are."""
+"""Class weights that balance rare and frequent classes."""
 
 import numpy as np
 from msgspec.structs import replace
@@ -11,13 +11,13 @@ BALANCED = "balanced"
 
 
 def balanced(experiment: Experiment, dataset: Dataset) -> Experiment:
-    """Return an experiment with numbers where its class weights are to be balanced.
+    """Return an experiment with ``class_weights="balanced"`` replaced by numbers.
 
-    ``n / (k n_c)`` for ``n_c`` of ``n`` training rows in one of ``k`` classes, so that all classes
-    weigh the same together, and the average row 1.
+    A class with ``n_c`` of the ``n`` training rows, one of ``k`` classes, gets ``n / (k n_c)``: all
+    classes then have the same total weight, and rows a mean weight of 1.
 
     Raises:
-        UsageError: there are no classes, or no training row of one.
+        UsageError: there are no classes, or a class has no training rows.
     """
     if experiment.class_weights != BALANCED:
         return experiment

@@ -1,4 +1,4 @@
-"""Experiments whose network is the user's own code: what they may say, and who may run the code."""
+"""Experiments whose network is the user's own code: their settings, and loading the code."""
 
 import math
 from collections.abc import Mapping
@@ -23,11 +23,11 @@ DECIDED_BY_CODE: Mapping[str, object] = {
 
 
 def evaluation_rows(experiment: Experiment) -> int:
-    """Return how many rows of an evaluation, or of inputs to predict, are computed at once.
+    """Return how many rows are computed at once in evaluations and predictions.
 
-    It belongs to the experiment, so that the losses of an evaluation have the same bits whoever
-    computes which of its pieces. A network of the user's own gets no more rows than in a minibatch:
-    for as many its code has the memory.
+    The number belongs to the experiment, so that the losses of an evaluation have the same bits
+    whichever rank computes which piece. A network of the user's own gets no more rows than a
+    minibatch has, for which its code has enough memory.
     """
     own = is_own(experiment.model) and experiment.layers is None
     return min(ROWS, experiment.batch_size or ROWS) if own else ROWS
@@ -43,7 +43,7 @@ def only_for_code(experiment: Experiment) -> str:
 
 
 def settled_own(experiment: Experiment) -> dict[str, Any]:
-    """Return what is filled in where the network is the user's own.
+    """Return the settings to fill in where the network is the user's own.
 
     Raises:
         UsageError: a setting that the code decides itself, or that means nothing.
@@ -59,10 +59,10 @@ def settled_own(experiment: Experiment) -> dict[str, Any]:
 
 
 def own_input_shape(experiment: Experiment, sample_shape: tuple[int, ...]) -> tuple[int, ...]:
-    """Return in which shape the user's network gets a sample.
+    """Return the shape in which the user's network gets a sample.
 
-    As the experiment says; else flat, as most of the networks that people write take it. Arrays
-    given to the Python API keep the shape they have.
+    By default samples are flat, as most networks that people write expect. Arrays given to the
+    Python API keep their shape.
 
     Raises:
         ShapeError: samples cannot be brought into that shape.
@@ -85,11 +85,11 @@ def own_network(experiment: Experiment, dataset: Dataset, origin: Origin | None)
     Args:
         experiment: settled.
         dataset: opened.
-        origin: what the user has named or given in this very process or its parent, if anything.
+        origin: the code that the user has named or given in this process or its parent, if any.
 
     Raises:
-        UsageError: the user has not named this code, or it is not as it was.
-        OwnCodeError: the code raised.
+        UsageError: the user has not named this code, or it has changed.
+        OwnCodeError: the code raised an exception.
     """
     demand(experiment.model, origin)
     assert origin is not None

@@ -1,4 +1,4 @@
-"""What is doubtful about a data set, and about the way a network takes it."""
+"""Warnings about a data set, and about how a network takes it."""
 
 from collections.abc import Iterator
 
@@ -13,7 +13,7 @@ _DARK = 64  # grey values of pictures go further
 
 
 def data_doubts(job: Job) -> Iterator[str]:
-    """Yield a sentence for each."""
+    """Yield one sentence for each doubt."""
     if isinstance(job.network, Network):
         yield from _two_numbers(job)
         yield from _channels_first(job.network)

@@ -1,4 +1,4 @@
-"""What a run is warned of before it begins: it can be computed, but hardly what is wanted."""
+"""Warnings before a run begins, of what can be computed but is probably not intended."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -21,10 +21,10 @@ _PIECE = 1 << 12  # rows looked at together
 
 
 def doubts(job: Job) -> list[str]:
-    """Return a sentence for each.
+    """Return one sentence for each warning.
 
-    Columns that are no features, classes without rows, digits that rounding takes, batch norms
-    of single rows, and data that a network takes for something else.
+    Columns that are not features, classes without rows, digits lost by rounding, batch
+    norms over single rows, and data that a network takes for something else.
     """
     dataset = job.dataset
     return [

@@ -28,12 +28,12 @@ def evaluation_job(
 ) -> Job:
     """Return the job in which trained weights are evaluated.
 
-    Another data set is read as the run's own was: columns by their names, classes by the run's
-    numbers; all of its rows are test rows, unless it brings a test part.
+    Another data set is read as that of the run was: columns are found by name, and classes have the
+    run's numbers. All of its rows are test rows, unless it has a test part.
 
     Args:
         experiment: settled.
-        dataset: another data set than the one that was trained on.
+        dataset: a data set other than the one that was trained on.
         origin: where a network of the user's own comes from.
         class_names: of the run, empty for a regression; only for another data set.
 

@@ -2,7 +2,8 @@
 
 from typing import Literal, NamedTuple, get_args
 
-ExchangeName = Literal["inline", "star", "shared"]
+WithWorkersName = Literal["star", "shared"]
+ExchangeName = Literal["inline", WithWorkersName]
 
 
 class Exchange(NamedTuple):
@@ -32,3 +33,4 @@ STAR = Exchange("star", workers=True, sockets=True)
 SHARED = Exchange("shared", workers=True, memory=True, lockstep=True)
 EXCHANGES: dict[str, Exchange] = {each.name: each for each in (INLINE, STAR, SHARED)}
 assert tuple(EXCHANGES) == get_args(ExchangeName)
+assert tuple(n for n, each in EXCHANGES.items() if each.workers) == get_args(WithWorkersName)

@@ -1,4 +1,4 @@
-"""How an experiment is carried out, and deciding what is left open of it.
+"""How an experiment is carried out, and the defaults for what is left open.
 
 Imports no mathematics: workers wait for this.
 """
@@ -11,19 +11,18 @@ from msgspec import Meta, Struct
 from dptrain.arithmetic.shards import default_shards
 from dptrain.errors import UsageError
 from dptrain.experiment.exchanges import EXCHANGES, INLINE, SHARED, STAR, Exchange, ExchangeName
+from dptrain.experiment.names import PositiveFloat, PositiveInt
 from dptrain.machine.cores import usable_cores
 
 DEFAULT_WORKERS = 2
 LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
-Count = Annotated[int, Meta(ge=1)]
-Positive = Annotated[float, Meta(gt=0)]
 
 
 class Execution(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What only decides the speed."""
+    """The settings that decide only the speed."""
 
     workers: Annotated[
-        Count | Literal["auto"] | None,
+        PositiveInt | Literal["auto"] | None,
         Meta(description="Worker processes, 2 unless given; auto: one for each core."),
     ] = None
     exchange: Annotated[
@@ -57,15 +56,18 @@ class Execution(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         Meta(description="Write a timeline, trace.json in the run folder, for ui.perfetto.dev."),
     ] = None
     worker_timeout: Annotated[
-        Positive,
+        PositiveFloat,
         Meta(
             description="Seconds without a word after which a worker is given up, or ten times as "
             "long as such work took before."
         ),
     ] = 60.0
-    log_every: Annotated[Count, Meta(description="Steps between lines of metrics.jsonl.")] = 100
+    log_every: Annotated[PositiveInt, Meta(description="Steps between lines of metrics.jsonl.")] = (
+        100
+    )
     checkpoint_every: Annotated[
-        Count | None, Meta(description="Steps between checkpoints, beside those of the epochs.")
+        PositiveInt | None,
+        Meta(description="Steps between checkpoints, beside those of the epochs."),
     ] = None
     keep_checkpoints: Annotated[
         bool | None,
@@ -145,7 +147,7 @@ def _settled_workers(execution: Execution, shards: int | None) -> int:
 def _check_listen(listen: str) -> None:
     host, colon, port = listen.removeprefix("tcp://").rpartition(":")
     if not listen.startswith("tcp://") or not colon or not port.isdigit():
-        raise UsageError(f"listen={listen!r} is no address; give one like tcp://127.0.0.1:5555")
+        raise UsageError(f"listen={listen!r} is not an address; give one like tcp://127.0.0.1:5555")
     if not 1 <= int(port) <= 65535:
         raise UsageError(f"listen={listen!r}: the port must be 1 to 65535")
     if host not in LOOPBACK:

@@ -24,7 +24,7 @@ def read_toml(path: Path) -> dict[str, dict[str, Any]]:
     """Return the two tables of a file, not yet validated.
 
     Raises:
-        UsageError: the file cannot be read, is no TOML, or has other tables or keys.
+        UsageError: the file cannot be read, is not TOML, or has other tables or keys.
     """
     try:
         text = path.read_text(encoding="utf-8")

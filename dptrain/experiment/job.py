@@ -41,7 +41,7 @@ SPLITS = ("train", "validation", "test")
 
 
 class Job:
-    """Everything that a settled experiment says about a run.
+    """A settled experiment with its data, and everything that follows from them.
 
     Attributes:
         experiment: settled, with the scale of the targets where they are standardised.
@@ -132,11 +132,11 @@ class Job:
         return found
 
     def pieces(self, name: str) -> int:
-        """Return into how many pieces the evaluation of a split is cut."""
+        """Return the number of pieces into which the evaluation of a split is cut."""
         return -(-len(self.split(name)) // self.evaluation_rows)
 
     def r2(self, split: str, loss: float) -> float | None:
-        """Return the coefficient of determination of a split, where its mean loss tells it."""
+        """Return the coefficient of determination of a split, if it follows from the mean loss."""
         if self.dataset.classes or self.loss is None:
             return None
         error = self.loss.squared_error(loss, sum(self.dataset.target_shape))
@@ -148,7 +148,7 @@ class Job:
         return self._variances[name]
 
     def augmenter(self) -> Augmenter | None:
-        """Return what augments the samples of training steps, if anything does."""
+        """Return the augmentation of training samples, or None."""
         if not self.augmentation:
             return None
         return self.augmentation.bind(self.dataset.sample_shape, self.dtype, self.experiment.seed)
@@ -159,7 +159,7 @@ class Job:
         gradients: NDArray[Any] | None = None,
         meeting: Meeting | None = None,
     ) -> Replica | OwnReplica:
-        """Return the network bound to flat parameter vectors; arguments as of `Replica`."""
+        """Return the network bound to flat parameter vectors; arguments as for `Replica`."""
         targets = Targets(self.dataset.target_shape, self.dataset.train.target_dtype(self.dtype))
         seed = self.experiment.seed
         if isinstance(self.network, OwnNetwork):
@@ -181,7 +181,7 @@ class Job:
     def initial_parameters(self) -> NDArray[Any]:
         """Return the flat vector that the run begins with.
 
-        Only the coordinator asks for it: whatever is taken from the data is the same on all ranks.
+        Only the coordinator needs it.
         """
         flat = self.network.initial_parameters(self.experiment.seed, self.dtype)
         if isinstance(self.network, Network):
@@ -190,7 +190,7 @@ class Job:
 
     @cached_property
     def updater(self) -> Updater:
-        """What turns reduced gradients into new parameters."""
+        """What turns reduced gradients into new parameters: optimizer, schedule, clipping."""
         return Updater(
             self._rule(),
             self._schedule(),

@@ -1,4 +1,4 @@
-"""The data set of an experiment: prepared, opened as it is split, and held to its digest."""
+"""The data set of an experiment: preparing, splitting and checking its digest."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,7 +14,7 @@ from dptrain.experiment.schema import Experiment
 
 
 def opened_data(experiment: Experiment, folder: Path) -> Dataset:
-    """Return the data set that lies prepared in ``folder``, split as an experiment has it.
+    """Return the data set that lies prepared in ``folder``, split as the experiment says.
 
     Raises:
         DataError, UsageError: as `open_dataset`.
@@ -30,12 +30,16 @@ def opened_data(experiment: Experiment, folder: Path) -> Dataset:
 
 
 def prepared_data(
-    experiment: Experiment, class_names: Sequence[str] = (), *, centred: bool = True
+    experiment: Experiment,
+    class_names: Sequence[str] = (),
+    *,
+    centred: bool = True,
+    thorough: bool = False,
 ) -> Path:
-    """Return the folder of an experiment's data set, prepared now unless it was before.
+    """Return the folder of an experiment's prepared data set; prepare it if needed.
 
     ``class_names`` are those of a run whose numbering is to be kept. ``centred`` is that of
-    `offsets_for`.
+    `offsets_for`, ``thorough`` that of `prepare`.
 
     Raises:
         DataError: there is no such data set, or it was arrays in memory.
@@ -57,6 +61,7 @@ def prepared_data(
         dtype=experiment.dtype,
         exact_targets=experiment.normalise_targets != "none",
         offsets=offsets_for(experiment, centred=centred),
+        thorough=thorough,
     )
 
 

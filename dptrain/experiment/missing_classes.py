@@ -1,4 +1,4 @@
-"""Classes that a split has no rows of, so that nothing can be learnt or said of them."""
+"""Classes without rows in a split, about which nothing can be learnt or measured."""
 
 from collections.abc import Iterator, Sequence
 
@@ -11,7 +11,7 @@ _MOST = 5  # classes in one sentence
 
 
 def missing_classes(dataset: Dataset) -> Iterator[str]:
-    """Yield a sentence for a data set of one class, and for classes that a split has no rows of."""
+    """Yield a sentence for a data set with one class, and for classes without rows in a split."""
     if not dataset.classes:
         return
     names = dataset.class_names
@@ -48,7 +48,7 @@ def missing_classes(dataset: Dataset) -> Iterator[str]:
 
 
 def unused_classes(dataset: Dataset) -> str:
-    """Return a sentence on the classes that no row is of; an empty string where there are none."""
+    """Return a sentence about classes without any rows; an empty string if there are none."""
     nowhere = _listed(dataset.class_names, _everywhere(dataset) == 0) if dataset.classes else ""
     if not nowhere:
         return ""

@@ -17,6 +17,7 @@ from dptrain.nn.layernorm import LayerNorm
 from dptrain.nn.losses import LOSSES, AnyLoss
 from dptrain.nn.network import AnyLayer, Network, layers_from
 from dptrain.nn.normalise import Normalise
+from dptrain.nn.row import MOST_LAYERS
 from dptrain.own.origin import code_meant
 
 _ACTIVATIONS = [kind for kind in get_args(AnyLayer) if issubclass(kind, Activation)]
@@ -43,10 +44,11 @@ PRESETS: dict[str, dict[str, Any]] = {
 }
 SIZES = {"two-layer": (784, 50, 10)}
 LINEAR = "linear"
+_MOST_DIGITS = 18  # more do not fit in 64 bits, and Python refuses to read thousands
 
 
 def settled_model(model: str, loss: str, classes: int, targets: int) -> str:
-    """Return a model's name with all its sizes, which ``linear`` leaves to the data.
+    """Return a model's name with all its sizes; ``linear`` gets them from the data.
 
     Args:
         model: the name.
@@ -55,7 +57,7 @@ def settled_model(model: str, loss: str, classes: int, targets: int) -> str:
         targets: of a row, for regression.
 
     Raises:
-        UsageError: the name is unknown or the sizes are no sizes.
+        UsageError: the name is unknown, or the sizes are invalid.
     """
     if model != LINEAR:
         sizes(model)
@@ -66,7 +68,7 @@ def settled_model(model: str, loss: str, classes: int, targets: int) -> str:
 
 
 def preset_of(model: str) -> dict[str, Any]:
-    """Return what a model's name brings along."""
+    """Return the defaults that go with a model's name."""
     return PRESETS.get(model.partition(":")[0], {})
 
 
@@ -74,7 +76,7 @@ def sizes(model: str) -> tuple[int, ...]:
     """Return the layer sizes of a model's name, inputs first; of ``linear`` the outputs alone.
 
     Raises:
-        UsageError: the name is unknown or the sizes are no sizes.
+        UsageError: the name is unknown, or the sizes are invalid.
     """
     if model in SIZES:
         return SIZES[model]
@@ -89,7 +91,12 @@ def sizes(model: str) -> tuple[int, ...]:
             "FILE.py:NAME; of other layers are the examples, such as conv"
         )
     parts = rest.split("-")
-    are_sizes = all(p.isascii() and p.isdigit() and int(p) > 0 for p in parts)
+    are_sizes = all(p.isascii() and p.isdigit() and p.strip("0") for p in parts)
+    if (longest := max(map(len, parts))) > _MOST_DIGITS or len(parts) > MOST_LAYERS:
+        raise UsageError(
+            f"model='{model[:40]}…' has {len(parts):,} sizes, one of them of {longest:,} digits; a "
+            f"network has at most {MOST_LAYERS:,} layers, and no memory holds such a layer"
+        )
     if name == LINEAR and not (are_sizes and len(parts) == 1):
         raise UsageError(
             f"model={model!r} takes one size, that of the outputs, such as linear:1, or none: "
@@ -131,7 +138,7 @@ def build_network(experiment: Experiment, sample_shape: tuple[int, ...]) -> Netw
 
 
 def shape_of_samples(experiment: Experiment, shape: tuple[int, ...]) -> tuple[int, ...]:
-    """Return how a network of layers gets samples of a shape.
+    """Return the shape in which a network of layers gets samples.
 
     Images (1, H, W), (H, W) and (H, W, 1) are the same numbers: they become what the network takes,
     and (H, W, 1) for convolutions.
@@ -171,7 +178,7 @@ def _named_layers(experiment: Experiment, sample_shape: tuple[int, ...]) -> list
 
 
 def build_loss(experiment: Experiment) -> AnyLoss:
-    """Return the loss of a settled experiment; what it leaves out has its default."""
+    """Return the loss of a settled experiment."""
     kind = LOSSES[experiment.loss or "softmax-cross-entropy"]
     given = {name: getattr(experiment, name) for name in LOSS_FIELDS}
     own = {name: given[name] for name in kind.__struct_fields__ if given[name] is not None}

@@ -1,4 +1,4 @@
-"""Recorded data that lie in another place now: their digest decides whether it is they."""
+"""Recorded data that have moved: their digest decides whether they are the same."""
 
 from pathlib import Path
 from typing import TypeVar
@@ -15,18 +15,19 @@ from dptrain.experiment.settled import from_anywhere
 S = TypeVar("S", bound=Experiment)
 
 
-def data_at(experiment: S, dataset: str) -> tuple[S, Path]:
-    """Return a recorded experiment with its data at another place, and their prepared folder.
+def data_at(experiment: S, dataset: str, *, thorough: bool = False) -> tuple[S, Path]:
+    """Return a recorded experiment whose data are in another place, and their prepared folder.
 
     Where the experiment was trained on arrays in memory, the data set may be a file that holds the
     same arrays. Whether they are the same is for `dptrain.experiment.job.check_digest` to say.
 
     Args:
         experiment: settled.
-        dataset: where the data lie.
+        dataset: where the data are now.
+        thorough: as for `prepared_data`.
 
     Raises:
-        DataError, UsageError: there are none.
+        DataError, UsageError: there are none there.
     """
     if experiment.dataset == MEMORY:
         return experiment, prepare_as_arrays(
@@ -36,5 +37,5 @@ def data_at(experiment: S, dataset: str) -> tuple[S, Path]:
             exact_targets=experiment.normalise_targets != "none",
             offsets=offsets_for(experiment),
         )
-    data = prepared_data(replace(experiment, dataset=dataset))
+    data = prepared_data(replace(experiment, dataset=dataset), thorough=thorough)
     return replace(experiment, dataset=from_anywhere(dataset)), data

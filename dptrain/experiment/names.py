@@ -1,6 +1,12 @@
-"""The names that settings choose from. Imports nothing."""
+"""The types of settings: bounded numbers, and names to choose from."""
 
-from typing import Literal
+from typing import Annotated, Literal
+
+from msgspec import Meta
+
+PositiveInt = Annotated[int, Meta(ge=1)]
+PositiveFloat = Annotated[float, Meta(gt=0)]
+Fraction = Annotated[float, Meta(ge=0, lt=1)]
 
 ActivationName = Literal[
     "sigmoid", "relu", "tanh", "identity", "leaky-relu", "softplus", "gelu", "silu"

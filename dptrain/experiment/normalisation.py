@@ -1,4 +1,4 @@
-"""What inputs and targets are normalised by, taken from the training rows and no others."""
+"""The statistics that normalise inputs and targets, computed from the training rows only."""
 
 from typing import Any
 
@@ -48,7 +48,7 @@ def fit_normalisation(network: Network, parameters: Array, train: Split) -> None
 
 
 def shift_and_scale(train: Split, method: Method, dtype: np.dtype[Any]) -> tuple[Array, Array]:
-    """Return what to take off the inputs, and what to divide them by then, in a dtype."""
+    """Return the shift to subtract from inputs and the scale to divide them by, in a dtype."""
     with np.errstate(over="ignore", under="ignore"):  # both are looked for below
         found = input_statistics(train, dtype)
         if method == "standard":
@@ -68,7 +68,7 @@ def shift_and_scale(train: Split, method: Method, dtype: np.dtype[Any]) -> tuple
 
 
 def offsets_for(experiment: Experiment, *, centred: bool = True) -> Offsets:
-    """Return what is to be taken off the inputs before they are rounded to the run's dtype.
+    """Return the offsets to subtract from inputs before they are rounded to the run's dtype.
 
     What was taken off in the run whose experiment it is. Where inputs are normalised, and no run
     has been recorded yet, what saves the digits of their columns; the layer takes the rest of the
@@ -81,13 +81,13 @@ def offsets_for(experiment: Experiment, *, centred: bool = True) -> Offsets:
 
 
 def with_target_scale(experiment: Settled, dataset: Dataset) -> Settled:
-    """Return the experiment with what its targets are standardised by, where they are to be.
+    """Return the experiment with the mean and deviation that standardise its targets, if any.
 
     A scale that is there already stays: that of the run whose experiment it is.
 
     Raises:
         UsageError: the targets are classes.
-        DataError: they are too far apart.
+        DataError: they differ by too much.
     """
     if experiment.normalise_targets == "none" or experiment.target_scale is not None:
         return experiment

@@ -1,4 +1,4 @@
-"""Later settings over earlier ones: a file's under those of the command line."""
+"""Combining settings: those of the command line override those of a file."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -41,7 +41,7 @@ VOIDS: dict[str, tuple[str, ...]] = {
 
 
 def same(key: str, earlier: Any, later: Any) -> bool:
-    """Return whether nothing has changed; code may be named by another path to its file."""
+    """Return whether two values are the same; code may be named by another path to its file."""
     if key == "model" and isinstance(earlier, str) and is_own(earlier) and is_own(later):
         return own_name(earlier) == own_name(later)
     return bool(earlier == later)
@@ -56,7 +56,7 @@ def _is_default_decay(earlier: Mapping[str, Any]) -> bool:
 
 
 def override(earlier: Mapping[str, Any], later: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the earlier values with the later ones over them.
+    """Return the earlier values, overridden by the later ones.
 
     A later value that differs also removes what belonged to the earlier one: another optimizer
     does not inherit the first one's coefficients.

@@ -1,4 +1,4 @@
-"""Messages that advise flags of the command line, in the words of the Python API."""
+"""Messages that name flags of the command line, rewritten for the Python API."""
 
 import re
 from collections.abc import Iterator
@@ -27,7 +27,7 @@ def as_python(message: str) -> str:
 
 @contextmanager
 def in_python() -> Iterator[None]:
-    """Raise errors of dptrain with their messages in these words."""
+    """Rewrite the messages of dptrain's errors in this way."""
     try:
         yield
     except DptrainError as error:

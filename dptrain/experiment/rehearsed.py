@@ -1,4 +1,4 @@
-"""What is settled of an experiment by trying a network of the user's own: its state, and shards."""
+"""Settling the state and the shards of a network of the user's own by trying it."""
 
 from contextlib import suppress
 from typing import Any, NamedTuple
@@ -24,12 +24,12 @@ SEED = Seeds(0).evaluation
 
 
 class Rehearsed(NamedTuple):
-    """What came of it.
+    """What trying a network has shown.
 
     Attributes:
         experiment: with what was found.
         network: with its state known.
-        warnings: of what the user should know before the run.
+        warnings: sentences for the user before the run.
         whole: whether the minibatch must be one shard.
     """
 

@@ -15,22 +15,21 @@ from dptrain.data.target_scale import TargetScale
 from dptrain.experiment.names import (
     ActivationName,
     Dtype,
+    Fraction,
     InitName,
     LossName,
     NormaliseName,
     NormName,
     OptimizerName,
+    PositiveFloat,
+    PositiveInt,
     ScheduleName,
     TaskName,
 )
 
-Count = Annotated[int, Meta(ge=1)]
-Fraction = Annotated[float, Meta(ge=0, lt=1)]
-Positive = Annotated[float, Meta(gt=0)]
-
 
 class Experiment(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What decides the numbers."""
+    """The settings that decide the numbers."""
 
     model: Annotated[
         str,
@@ -66,15 +65,15 @@ class Experiment(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     dropout: Annotated[
         Fraction | None,
         Meta(
-            description="Fraction left out behind each activation of the model; in training what "
-            "stays is divided by what is left."
+            description="Fraction left out behind each activation of the model; in training the "
+            "others are divided by 1 - dropout."
         ),
     ] = None
     init: Annotated[
         InitName | None,
         Meta(
             description="Initial weights; by default what suits the activation: he for relu and "
-            "its kin, xavier for the others; normal for two-layer, zeros for linear."
+            "the like, xavier for the others; normal for two-layer, zeros for linear."
         ),
     ] = None
     init_std: Annotated[
@@ -111,7 +110,7 @@ class Experiment(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         ),
     ] = "none"
     input_shape: Annotated[
-        list[Count] | None,
+        list[PositiveInt] | None,
         Meta(description="How your own network gets a sample, such as 1,28,28; flat unless given."),
     ] = None
     layers: list[dict[str, Any]] | None = None
@@ -123,18 +122,19 @@ class Experiment(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         Meta(description="Share of each target spread over all classes, by softmax-cross-entropy."),
     ] = None
     class_weights: Annotated[
-        list[Positive] | Literal["balanced"] | None,
+        list[PositiveFloat] | Literal["balanced"] | None,
         Meta(
             description="How much each class counts, as 1,1,5, or balanced: more the rarer; for "
             "softmax-cross-entropy, whose sum is divided by the rows, not by their weights."
         ),
     ] = None
     positive_weight: Annotated[
-        Positive | None,
+        PositiveFloat | None,
         Meta(description="How much targets of 1 count, by binary-cross-entropy; 1 unless given."),
     ] = None
     huber_delta: Annotated[
-        Positive | None, Meta(description="Error from which huber is no square but a line; 1.")
+        PositiveFloat | None,
+        Meta(description="Error beyond which huber is linear instead of quadratic; 1."),
     ] = None
     dataset: Annotated[
         str,
@@ -188,7 +188,7 @@ class Experiment(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         Meta(description="Fraction held out for testing where the data has no test part."),
     ] = 0.2
     train_rows: Annotated[
-        Count | None,
+        PositiveInt | None,
         Meta(description="Train on so many of the training rows only, chosen by the seed."),
     ] = None
     augment_shift: Annotated[
@@ -207,26 +207,26 @@ class Experiment(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         ),
     ] = 0.0
     batch_size: Annotated[
-        Count | None,
+        PositiveInt | None,
         Meta(description="Rows of a global minibatch, over all workers; 100 unless given."),
     ] = None
     shards: Annotated[
-        Count | None,
+        PositiveInt | None,
         Meta(description="Parts of a minibatch, dealt to workers; 4, or more for more workers."),
     ] = None
     epochs: Annotated[
-        Count | None,
+        PositiveInt | None,
         Meta(description="Passes over the training rows; 8, or 100 for linear, unless given."),
     ] = None
     steps: Annotated[
-        Count | None, Meta(description="How many minibatches, instead of --epochs.")
+        PositiveInt | None, Meta(description="How many minibatches, instead of --epochs.")
     ] = None
     gradient: Annotated[
         Literal["backprop", "numerical"],
-        Meta(description="How it is computed; numerical, by central differences, takes very long."),
+        Meta(description="How it is computed; numerical, by central differences, is very slow."),
     ] = "backprop"
     patience: Annotated[
-        Count | None,
+        PositiveInt | None,
         Meta(
             description="Stop after so many epochs without a better validation score; the best "
             "epoch's weights are restored."
@@ -241,7 +241,7 @@ class Experiment(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         Meta(description="The update rule; adam, or sgd for two-layer and linear, unless given."),
     ] = None
     lr: Annotated[
-        Positive | None,
+        PositiveFloat | None,
         Meta(
             description="The learning rate; unless given, or brought along by the model, 0.1 for "
             "sgd, 0.01 for momentum, nesterov and adagrad, 0.0001 for lion, 0.001 for the others."
@@ -266,9 +266,9 @@ class Experiment(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         ),
     ] = None
     epsilon: Annotated[
-        Positive | None,
+        PositiveFloat | None,
         Meta(
-            description="Keeps updates from dividing by 0; unless given 1e-7 for adagrad and "
+            description="Keeps updates from dividing by 0; by default 1e-7 for adagrad and "
             "rmsprop, 1e-8 for adam and adamw."
         ),
     ] = None
@@ -291,11 +291,11 @@ class Experiment(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         list[str] | None,
         Meta(
             description="Tensors of your own network that --weight-decay and --l1 apply to, as "
-            "W1,W2; by default those with more than one axis that are no rows of biases (1, n)."
+            "W1,W2; by default those with more than one axis that are not rows of biases (1, n)."
         ),
     ] = None
     clip_norm: Annotated[
-        Positive | None,
+        PositiveFloat | None,
         Meta(description="Largest global norm of the gradient, before --l1 and --weight-decay."),
     ] = None
     schedule: Annotated[
@@ -313,29 +313,29 @@ class Experiment(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         Meta(description="What step or exponential makes of the rate each period; 0.5 and 0.95."),
     ] = None
     decay_every: Annotated[
-        Count | None, Meta(description="Steps of such a period; one epoch unless given.")
+        PositiveInt | None, Meta(description="Steps of such a period; one epoch unless given.")
     ] = None
     seed: Annotated[
         Annotated[int, Meta(ge=0)],
         Meta(
-            description="Another number draws other initial weights, orders of rows, held-out "
-            "rows, dropout and augmentation."
+            description="For initial weights, the order of rows, held-out rows, dropout and "
+            "augmentation."
         ),
     ] = 0
     dtype: Annotated[Dtype, Meta(description="Of all weights, data and gradients.")] = "float32"
 
 
 class Settled(Experiment, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """An experiment in which everything is decided: what a run uses, and records.
+    """An experiment in which every setting is decided: what a run uses and records.
 
-    What is None belongs to another kind of network, loss, optimizer or schedule.
+    Settings that are None belong to another kind of network, loss, optimizer or schedule.
     """
 
     dataset_digest: str | None
-    batch_size: Count
-    shards: Count
+    batch_size: PositiveInt
+    shards: PositiveInt
     optimizer: OptimizerName
-    lr: Positive
+    lr: PositiveFloat
     weight_decay: Annotated[float, Meta(ge=0)] = 0.0
 
     def total_steps(self, steps_per_epoch: int) -> int:
@@ -343,7 +343,7 @@ class Settled(Experiment, frozen=True, kw_only=True, forbid_unknown_fields=True)
         return self.steps or (self.epochs or 1) * steps_per_epoch
 
     def coefficient(self, name: str) -> float:
-        """Return what the optimizer, loss or schedule has of this name; 0 where it has none."""
+        """Return a coefficient of the optimizer, loss or schedule; 0 where there is none."""
         return getattr(self, name) or 0.0
 
 

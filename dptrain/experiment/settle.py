@@ -1,4 +1,4 @@
-"""Filling in what the user left open, and refusing what does not go together."""
+"""Filling in what the user left open, and refusing combinations that do not work."""
 
 from collections.abc import Mapping
 from typing import Any

@@ -1,4 +1,4 @@
-"""An experiment as it is carried out with its data: the one door for all that carry it out."""
+"""Settling an experiment with its data: the one way for everything that runs it."""
 
 from pathlib import Path
 
@@ -48,7 +48,7 @@ def settled_for(
 
 
 def from_anywhere(dataset: str) -> str:
-    """Return the name of a data set, or of the file that it is, from whatever folder."""
+    """Return a data set's name, or the absolute path of its file."""
     path = Path(dataset)
     named = dataset in PACKAGED or not path.exists()
     return dataset if named else str(path.resolve())

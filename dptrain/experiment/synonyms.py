@@ -1,4 +1,4 @@
-"""The words of other libraries for settings and values, and what there is for other wishes."""
+"""What settings and values are called in other libraries, and what dptrain has instead."""
 
 from collections.abc import Collection
 
@@ -140,13 +140,13 @@ _NO_VALUE = {
 
 
 def meant(word: str, prefix: str = "") -> str:
-    """Return what there is for a word of another library, such as ``it is called lr here``.
+    """Return a hint for a word of another library, such as ``it is called lr here``.
 
     ``""`` where the word is not known.
 
     Args:
         word: a setting or a flag.
-        prefix: ``--`` where flags are asked for.
+        prefix: ``--`` for flags, else empty.
     """
     key = word.lstrip("-").replace("-", "_").lower()
     name = _SYNONYMS.get(key)
@@ -156,10 +156,10 @@ def meant(word: str, prefix: str = "") -> str:
 
 
 def unknown_value(shown: str, setting: str, value: str, choices: Collection[str]) -> str:
-    """Return that a value of a setting is unknown, which may be meant, and which there are.
+    """Return a message for an unknown value: which one may be meant, and which there are.
 
     Args:
-        shown: the setting and the value as the user has given them.
+        shown: the setting and the value as the user gave them.
         setting: its name.
         value: perhaps a word of another library.
         choices: the known values.

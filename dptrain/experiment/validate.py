@@ -20,7 +20,7 @@ def build(schema: type[S], values: Mapping[str, Any], origin: str) -> S:
     Args:
         schema: `Experiment` or `Execution`.
         values: plain values by key; a path may be a `Path`.
-        origin: where they come from, for the messages, such as a file's path.
+        origin: where they come from, for messages, such as a file's path.
 
     Raises:
         UsageError: an unknown key, a wrong type, or a value out of range.

@@ -16,13 +16,12 @@ from dptrain.experiment.code import MEMORY
 from dptrain.experiment.exchanges import ExchangeName
 from dptrain.experiment.schema import Experiment
 from dptrain.experiment.validate import build
-from dptrain.gradcheck.checking import Check, Plan
+from dptrain.gradcheck.checking import Check, Plan, Telling
 from dptrain.gradcheck.comparison import worst_line
 from dptrain.gradcheck.distributed import Way
 from dptrain.gradcheck.report import Report
 from dptrain.gradcheck.subject import Dtype, Subject, as_given, shrunk
 from dptrain.gradcheck.verdict import Verdict
-from dptrain.gradcheck.watcher import Telling
 from dptrain.nn.network import Network
 from dptrain.own.given import Given
 from dptrain.own.origin import Origin

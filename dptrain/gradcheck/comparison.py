@@ -66,6 +66,9 @@ class Comparison(NamedTuple):
         note: a sentence, possibly empty.
         remark: what a reader should know although it passes, possibly empty.
         diagnoses: what is wrong where it fails, if that is known already, the likeliest first.
+        dtype: in which it was made; ``""`` where that is no matter, as is ``point``.
+        point: the weights at which it was made, by name.
+        curve: points ``(x, y)`` of what it has measured, for a picture.
     """
 
     name: str
@@ -76,6 +79,9 @@ class Comparison(NamedTuple):
     note: str = ""
     remark: str = ""
     diagnoses: tuple[Diagnosis, ...] = ()
+    dtype: str = ""
+    point: str = ""
+    curve: tuple[tuple[float, float], ...] = ()
 
     @property
     def compared(self) -> int:

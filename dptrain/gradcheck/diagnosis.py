@@ -1,6 +1,6 @@
 """What kind of mistake a failed comparison looks like."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Generic, NamedTuple, TypeVar
 
@@ -65,6 +65,14 @@ def weighed(
             residual = 1.0
         found.append(Diagnosis(each.kind, each.sentence, residual))
     return found
+
+
+def safely(mistakes: Iterable[Mistake[Change]]) -> Iterator[Mistake[Change]]:
+    """Yield mistakes; where one cannot be generated, for what may be broken, those before it."""
+    try:
+        yield from mistakes
+    except Exception:  # noqa: BLE001 - as of `weighed`
+        return
 
 
 def ranked(found: Iterable[Diagnosis]) -> list[Diagnosis]:

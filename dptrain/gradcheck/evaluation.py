@@ -2,23 +2,30 @@
 
 The losses of training rows are bounded like everything that the formulas give. Which answer is
 right is decided by outputs that are bounded too: where two are too near to each other to tell,
-either answer is accepted.
+either answer is accepted. Who evaluates must change nothing: what all ranks together make of the
+weights is also compared with what this process makes of them, bit by bit.
 """
 
+import tempfile
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dptrain.exchange.engine import Score
+from dptrain.exchange.engine import Score, State
+from dptrain.exchange.inline import InlineEngine
 from dptrain.experiment.job import Job
 from dptrain.gradcheck.comparison import Comparison, compare_numbers
-from dptrain.gradcheck.diagnosis import Diagnosis, times
+from dptrain.gradcheck.diagnosis import Diagnosis, Mistake, times
+from dptrain.gradcheck.distributed import Way, engine
 from dptrain.gradcheck.reference.bounded import UNITS
 from dptrain.gradcheck.reference.network import Answers, Batch, Reference
 from dptrain.gradcheck.reference.places import leaves
+from dptrain.gradcheck.taken import job_on, taken, taken_weights, write_rows
 from dptrain.gradcheck.verdict import Verdict
+from dptrain.launch.local import WORKER, Program
 from dptrain.nn.network import Network
 
 Array = NDArray[Any]
@@ -27,31 +34,17 @@ Array = NDArray[Any]
 MOST, AT_ONCE = 100_000_000, 5_000_000
 # Losses are summed in float64 by a tree, pieces first.
 SUMMED = 64 * UNITS["float64"]
+# What evaluations may do wrongly to layers that differ in training, by the kind of the layer.
+UNLIKE = {
+    "batchnorm": "batch norm does not use its running averages as it should",
+    "dropout": "dropout is active",
+}
 
 
 class Expected(NamedTuple):
-    """What an evaluation should be, and how far off it may be.
+    """What evaluating some training rows should give: the answers of every single row, its target.
 
-    Attributes:
-        loss: mean over the rows.
-        loss_bound: likewise.
-        accuracy: fraction of right answers; None where there are none.
-        accuracy_bound: half the fraction of those that are too near to tell.
-    """
-
-    loss: float
-    loss_bound: float
-    accuracy: float | None
-    accuracy_bound: float
-
-
-class Rowwise(NamedTuple):
-    """Rows of an evaluation, by the formulas.
-
-    Attributes:
-        answers: of every single row.
-        targets: labels or values of them.
-        places: which of them each row of the evaluation is, ``(n,)``.
+    ``places``: which of them each row of the evaluation is, ``(n,)``.
     """
 
     answers: Answers
@@ -64,9 +57,26 @@ class Rowwise(NamedTuple):
         found: Array = self.answers.losses[self.places]
         return found
 
+    @property
+    def loss(self) -> tuple[float, float]:
+        """The mean, and how far off it may be."""
+        top = float(np.abs(self.answers.losses).max())
+        bound = float(self.answers.loss_errors[self.places].mean()) + SUMMED * top
+        return float(self.losses.mean()), bound
 
-def by_formulas(job: Job, parameters: Array, rows: Array) -> Rowwise | None:
-    """Return what evaluating some training rows should give, row by row.
+    def accuracy(self, outputs: Array | None = None) -> tuple[float, float]:
+        """Return the fraction of right answers, and half that of those that are too near to tell.
+
+        The outputs may be others than the right ones.
+        """
+        outputs = self.answers.outputs if outputs is None else outputs
+        told = right_answers(outputs, self.answers.errors, self.targets)
+        low, high = (float(each[self.places].mean()) for each in told)
+        return (low + high) / 2, (high - low) / 2 + UNITS["float64"]
+
+
+def expected(job: Job, parameters: Array, rows: Array) -> Expected | None:
+    """Return what evaluating some training rows should give.
 
     None where there are no formulas, or too many rows for them.
 
@@ -90,24 +100,7 @@ def by_formulas(job: Job, parameters: Array, rows: Array) -> Rowwise | None:
         batch = Batch([x[own].astype(float)], [t[own]], job.experiment.seed, 0)
         reference = Reference(network, loss, batch)
         parts.append(reference.answers(parameters.astype(float), UNITS[job.dtype.name]))
-    return Rowwise(Answers(*map(np.concatenate, zip(*parts, strict=True))), t, places)
-
-
-def expected(found: Rowwise, *, classifies: bool) -> Expected:
-    """Return what all rows come to."""
-    answers, places = found.answers, found.places
-    loss, top = float(found.losses.mean()), float(np.abs(answers.losses).max())
-    bound = float(answers.loss_errors[places].mean()) + SUMMED * top
-    if not classifies:
-        return Expected(loss, bound, None, 0.0)
-    low, high = _accuracies(found, answers.outputs)
-    return Expected(loss, bound, (low + high) / 2, (high - low) / 2 + UNITS["float64"])
-
-
-def _accuracies(found: Rowwise, outputs: Array) -> tuple[float, float]:
-    """Return the lowest and the highest fraction of right answers that outputs may stand for."""
-    sure, possible = right_answers(outputs, found.answers.errors, found.targets)
-    return float(sure[found.places].mean()), float(possible[found.places].mean())
+    return Expected(Answers(*map(np.concatenate, zip(*parts, strict=True))), t, places)
 
 
 def right_answers(outputs: Array, errors: Array, t: Array) -> tuple[Array, Array]:
@@ -146,95 +139,130 @@ def check_score(
         where: as of `Comparison`.
         others: weights that may have been taken instead, by what they are.
     """
-    by_row = by_formulas(job, parameters, rows)
-    if by_row is None:
+    wanted = expected(job, parameters, rows)
+    if wanted is None:
         return None
-    wanted = expected(by_row, classifies=job.scores)
-    pairs, bounds = {"loss": (score.loss, wanted.loss)}, [wanted.loss_bound]
-    if wanted.accuracy is not None and score.accuracy is not None:
-        pairs["accuracy"] = score.accuracy, wanted.accuracy
-        bounds.append(wanted.accuracy_bound)
+    pairs, bounds = {"loss": (score.loss, wanted.loss[0])}, [wanted.loss[1]]
+    if job.scores and score.accuracy is not None:
+        accuracy, bound = wanted.accuracy()
+        pairs["accuracy"] = score.accuracy, accuracy
+        bounds.append(bound)
     found = compare_numbers("evaluation = formulas", "evaluation", where, pairs, bounds)
     if found.verdict is not Verdict.FAIL:
         return found
     for what, each in (others or {}).items():
-        by_row_there = by_formulas(job, each, rows)
-        assert by_row_there is not None
-        there = expected(by_row_there, classifies=job.scores)
-        if abs(score.loss - there.loss) <= there.loss_bound:
-            sentence = f"What is evaluated are {what}."
-            return found._replace(diagnoses=(Diagnosis("evaluated-elsewhere", sentence, 0.0),))
-    return found._replace(diagnoses=(_why(job, score, by_row, wanted),))
+        there = expected(job, each, rows)
+        if there is not None and abs(score.loss - there.loss[0]) <= there.loss[1]:
+            why = Diagnosis("evaluated-elsewhere", f"What is evaluated are {what}.", 0.0)
+            return found._replace(diagnoses=(why,))
+    return found._replace(diagnoses=(_why(job, score, wanted),))
 
 
-def _why(job: Job, score: Score, by_row: Rowwise, wanted: Expected) -> Diagnosis:
+def _why(job: Job, score: Score, wanted: Expected) -> Diagnosis:
     """Return what a wrong evaluation looks like."""
-    if abs(score.loss - wanted.loss) <= wanted.loss_bound:
-        return _miscounted(score, by_row, wanted)
-    for kind, sentence, loss in _mistakes(by_row.losses, job.evaluation_rows):
-        if abs(score.loss - loss) <= wanted.loss_bound * max(1.0, abs(loss / wanted.loss)):
-            return Diagnosis(kind, sentence, 0.0)
-    kinds = {layer.kind for _, _, layer in leaves(job.network.row)}  # type: ignore[union-attr]
-    suspects = [
-        (kind, what)
-        for kind, what in (
-            ("batchnorm", "batch norm does not use its running averages as it should"),
-            ("dropout", "dropout is active"),
-        )
-        if kind in kinds
-    ]
-    ratio = f"The loss is {times(score.loss / wanted.loss)} what it should be"
+    loss, bound = wanted.loss
+    if abs(score.loss - loss) <= bound:
+        assert score.accuracy is not None  # or nothing would be wrong
+        return _miscounted(score.accuracy, wanted)
+    for row in _losses(wanted.losses, job.evaluation_rows):
+        if abs(score.loss - row.change) <= bound * max(1.0, abs(row.change / loss)):
+            return Diagnosis(row.kind, row.sentence, 0.0)
+    network = job.network
+    assert isinstance(network, Network)  # or there were no formulas
+    kinds = {layer.kind for _, _, layer in leaves(network.row)}
+    suspects = [kind for kind in UNLIKE if kind in kinds]
+    ratio = f"The loss is {times(score.loss / loss)} what it should be"
     if not suspects:
         return Diagnosis("evaluation-scaled", f"{ratio}.", 1.0)
-    perhaps = " or ".join(what for _, what in suspects)
-    return Diagnosis(f"evaluation-{suspects[0][0]}", f"{ratio}: perhaps {perhaps}.", 0.5)
+    perhaps = " or ".join(UNLIKE[kind] for kind in suspects)
+    return Diagnosis(f"evaluation-{suspects[0]}", f"{ratio}: perhaps {perhaps}.", 0.5)
 
 
-def _miscounted(score: Score, by_row: Rowwise, wanted: Expected) -> Diagnosis:
-    found, right, bound = score.accuracy, wanted.accuracy, wanted.accuracy_bound
-    assert found is not None
-    assert right is not None  # or nothing would be wrong
+def _miscounted(found: float, wanted: Expected) -> Diagnosis:
+    right, bound = wanted.accuracy()
     if abs(found + right - 1) <= bound:
-        sentence = "1 - accuracy is reported as the accuracy."
-        return Diagnosis("accuracy-inverted", sentence, 0.0)
-    outputs = by_row.answers.outputs
-    mistakes = [("accuracy-smallest", "The smallest output is taken for the answer.", -outputs)]
+        return Diagnosis("accuracy-inverted", "1 - accuracy is reported as the accuracy.", 0.0)
+    outputs = wanted.answers.outputs
+    rows = [Mistake("smallest", "The smallest output is taken for the answer.", -outputs)]
     if outputs.shape[1] == 1:
         sentence = "Outputs are compared with 0.5, as probabilities, and not with 0."
-        mistakes.append(("accuracy-threshold", sentence, outputs - 0.5))
-    for kind, sentence, others in mistakes:
-        low, high = _accuracies(by_row, others)
-        if low - bound <= found <= high + bound:
-            return Diagnosis(kind, sentence, 0.0)
+        rows.append(Mistake("threshold", sentence, outputs - 0.5))
+    for row in rows:
+        other, room = wanted.accuracy(row.change)
+        if abs(found - other) <= room + bound:
+            return Diagnosis(f"accuracy-{row.kind}", row.sentence, 0.0)
     counted = f"counted {times(found / right)}" if right else "counted where there are none"
     sentence = f"The losses are right, but the right answers are {counted}."
     return Diagnosis("accuracy-miscounted", sentence, 0.0)
 
 
-def _mistakes(losses: Array, piece: int) -> Iterator[tuple[str, str, float]]:
-    """Yield kinds of mistakes, with a sentence, and mean losses as they would have them.
+def _losses(losses: Array, piece: int) -> Iterator[Mistake[float]]:
+    """Yield known mistakes, with the mean of the rows' losses as each would have it.
+
+    ``piece``: the rows of one piece of the evaluation.
+    """
+    n, total = len(losses), float(losses.sum())
+    pieces = np.split(losses, np.arange(piece, n, piece))
+    yield Mistake("sum-not-mean", "The loss is a sum over the rows, not their mean.", total)
+    sentence = "The loss is a mean of the pieces' means, however many rows they have."
+    yield Mistake("mean-of-means", sentence, float(np.mean([each.mean() for each in pieces])))
+    if len(pieces) > 1:
+        sentence = "The loss of every piece is divided by a full piece's rows, also the last."
+        yield Mistake("wrong-divisor", sentence, total / (len(pieces) * piece))
+    first = np.concatenate([losses[: len(each)] for each in pieces])
+    sentence = "Every piece of the evaluation takes the first rows."
+    yield Mistake("same-rows", sentence, float(first.mean()))
+    whole = losses[: n // piece * piece]
+    for rows in (n, len(whole)) if 0 < len(whole) < n else ():
+        sentence = "The last piece of the evaluation is lost."
+        yield Mistake("rows-lost", sentence, float(whole.sum()) / rows)
+    for i, each in enumerate(pieces):
+        sentence = f"Piece {i} of the evaluation is counted alone."
+        yield Mistake("rows-lost", sentence, float(each.sum()) / n)
+
+
+def check_replicas(
+    job: Job, data: Path, way: Way, state: State, *, worker: Program = WORKER
+) -> list[Comparison]:
+    """Compare evaluations by all ranks with this process and the formulas, after each of two steps.
+
+    An evaluation is cut into pieces of many rows. Where the training rows are too few to give one
+    to each rank, they are repeated until there are enough.
 
     Args:
-        losses: of the rows.
-        piece: rows of one piece of the evaluation.
+        job: settled.
+        data: folder of its prepared data.
+        way: exchange and workers, which are started anew.
+        state: to begin with.
+        worker: as of `dptrain.gradcheck.distributed.engine`.
     """
-    n = len(losses)
-    pieces = np.split(losses, np.arange(piece, n, piece))
-    means = [float(each.mean()) for each in pieces]
-    summed = "The loss is a sum over the rows, not their mean."
-    yield "sum-not-mean", summed, float(losses.sum())
-    of_means = "The loss is a mean of the pieces' means, however many rows they have."
-    yield "mean-of-means", of_means, float(np.mean(means))
-    if len(pieces) > 1:
-        full = "The loss of every piece is divided by a full piece's rows, also the last."
-        yield "wrong-divisor", full, float(losses.sum()) / (len(pieces) * piece)
-    first = np.concatenate([losses[: len(each)] for each in pieces])
-    yield "same-rows", "Every piece of the evaluation takes the first rows.", float(first.mean())
-    whole = losses[: n // piece * piece]
-    if 0 < len(whole) < n:
-        lost = "The last piece of the evaluation is lost."
-        yield "rows-lost", lost, float(whole.sum()) / n
-        yield "rows-lost", lost, float(whole.mean())
-    for i, each in enumerate(pieces):
-        alone = f"Piece {i} of the evaluation is counted alone."
-        yield "rows-lost", alone, float(each.sum()) / n
+    with tempfile.TemporaryDirectory(prefix="dptrain-replicas-") as folder:
+        known = job
+        if job.pieces("train") < way.workers:
+            data = Path(folder) / "data"
+            rows = np.arange(job.evaluation_rows * way.workers - job.evaluation_rows // 2)
+            write_rows(job, data, taken(job, rows), weights=taken_weights(job, rows))
+            job = job_on(job, data, validation=0.0, train_rows=None, patience=None)
+        rows = np.arange(len(job.dataset.train)) % len(known.dataset.train)
+        compared: list[Comparison] = []
+        others = {"weights of zero": np.zeros_like(state.parameters)}
+        with engine(job, data, way, state, worker=worker) as found:
+            for done in range(3):
+                if done:
+                    list(found.train(done - 1, done, lambda: False, 1))
+                where, weights = f"{way}, after {done} steps", np.array(found.state().parameters)
+                score, own = (
+                    found.evaluate("train"),
+                    InlineEngine(job, weights, []).evaluate("train"),
+                )
+                pairs = {"loss": (score.loss, own.loss)}
+                if score.accuracy is not None and own.accuracy is not None:
+                    pairs["accuracy"] = score.accuracy, own.accuracy
+                name = "evaluation by all ranks = by this process"
+                same = compare_numbers(name, "replicas", where, pairs)
+                right = check_score(known, score, weights, rows, where, others)
+                others["the weights of the step before"] = weights
+                if right is not None:  # it knows what is wrong where both fail
+                    same = same._replace(diagnoses=right.diagnoses)
+                compared += [same] if right is None else [same, right]
+        return compared

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from dptrain.experiment.schema import Settled
 from dptrain.gradcheck.comparison import Comparison, compare, entry, told_of
-from dptrain.gradcheck.diagnosis import Diagnosis, described, likeliest, ranked
+from dptrain.gradcheck.diagnosis import Diagnosis, Mistake, described, likeliest, ranked, weighed
 from dptrain.gradcheck.distributed import Way
 from dptrain.gradcheck.hypotheses.orders import Sighting, bounds_of, edges_of, facts, listed, orders
 from dptrain.gradcheck.probe import probe, weight_gradients
@@ -73,12 +73,6 @@ class Ledger(NamedTuple):
         """How the weights should be."""
         return self.spread(lambda order: np.full(len(order), 1 / len(order)))
 
-    @property
-    def tolerance(self) -> Array:
-        """For each weight; 0 for rows that have no part in a step."""
-        found: Array = ROUNDINGS * self.unit * self.wanted
-        return found
-
     def spread(self, of: Callable[[Array], Array]) -> Array:
         """Return what a function makes of the rows of each step, as weights."""
         found = np.zeros(self.weights.shape)
@@ -86,14 +80,19 @@ class Ledger(NamedTuple):
             found[step, order] = of(order)
         return found
 
+    def beyond(self, wanted: Array) -> float:
+        """Return the part of the weights that is not what is wanted, beyond rounding."""
+        scale = np.maximum(np.abs(wanted), self.wanted)
+        off = np.abs(self.weights - wanted)
+        left = np.where(off <= ROUNDINGS * self.unit * scale, 0, off * self.sizes)
+        return float(np.sqrt(np.sum(np.nan_to_num(left, nan=1e100) ** 2)))
+
+
+Row = Mistake[Array]
+
 
 def check_ledger(
-    experiment: Settled,
-    way: Way,
-    *,
-    weighted: bool = False,
-    worker: Program = WORKER,
-    timeout: float = 30.0,
+    experiment: Settled, way: Way, *, weighted: bool = False, worker: Program = WORKER
 ) -> list[Comparison]:
     """Compare for every step of four epochs which rows have counted, and with which weight.
 
@@ -102,19 +101,31 @@ def check_ledger(
         way: exchange and workers, which are started anew.
         weighted: whether rows have weights.
         worker: as of `dptrain.gradcheck.distributed.engine`.
-        timeout: likewise.
     """
-    ledger = seen(experiment, way, weighted=weighted, worker=worker, timeout=timeout)
-    return judged(ledger, experiment, way)
+    ledger = seen(experiment, way, weighted=weighted, worker=worker)
+    rows, once = ledger.weights.shape[1], np.zeros(ledger.weights.shape[1])
+    once[ledger.visits.train] = 1
+    times = (ledger.weights * ledger.sizes).reshape(EPOCHS, -1, rows).sum(axis=1)
+    tensors, wanted, room = [entry("rows", (rows,))], ledger.wanted, ROUNDINGS * ledger.unit
+    name = "rows counted = 1/N for the rows of the step"
+    found = [
+        compare(name, "ledger", f"{way}, step {i}", tensors, a, b, room * b)
+        for i, (a, b) in enumerate(zip(ledger.weights, wanted, strict=True))
+    ]
+    name = "rows counted in an epoch = 1"
+    found += [
+        compare(name, "ledger", f"{way}, epoch {i}", tensors, each, once, room * once)
+        for i, each in enumerate(times)
+    ]
+    if all(each.verdict is not Verdict.FAIL for each in found):
+        return found
+    diagnoses = diagnose_ledger(ledger, experiment.shards, way.workers)
+    likely = tuple(likeliest(diagnoses))
+    return told_of(found, note="" if likely else described(diagnoses), diagnoses=likely)
 
 
 def seen(
-    experiment: Settled,
-    way: Way,
-    *,
-    weighted: bool = False,
-    worker: Program = WORKER,
-    timeout: float = 30.0,
+    experiment: Settled, way: Way, *, weighted: bool = False, worker: Program = WORKER
 ) -> Ledger:
     """Return what four epochs of a probe show; arguments as of `check_ledger`.
 
@@ -131,7 +142,7 @@ def seen(
     with tempfile.TemporaryDirectory(prefix="dptrain-ledger-") as name:
         folder, x, t = Path(name) / "data", np.eye(rows), targets[:, np.newaxis]
         job = probe(folder, experiment, [], x, t, batch, plain, steps=count, epochs=None, **apart)
-        gradients = weight_gradients(job, folder, way, worker=worker, timeout=timeout)[:, :, 0]
+        gradients = weight_gradients(job, folder, way, worker=worker)[:, :, 0]
     right = visits(job.experiment, rows, has_test=False)
     orders_of = [right.minibatch(step) for step in range(count)]
     own = None if plain is None else plain / plain[right.train].mean()
@@ -139,146 +150,88 @@ def seen(
     return Ledger(counted, orders_of, targets, UNITS[experiment.dtype], right, own)
 
 
-def judged(ledger: Ledger, experiment: Settled, way: Way) -> list[Comparison]:
-    """Return a comparison for each step, and one for each epoch as a whole."""
-    rows = ledger.weights.shape[1]
-    tensors = [entry("rows", (rows,))]
-    found = [
-        compare(
-            "rows counted = 1/N for the rows of the step", "ledger", f"{way}, step {step}",
-            tensors, ledger.weights[step], ledger.wanted[step], ledger.tolerance[step],
-        )
-        for step in range(len(ledger.weights))
-    ]  # fmt: skip
-    counted = ledger.weights * ledger.sizes
-    once = np.bincount(ledger.visits.train, minlength=rows).astype(float)
-    for epoch, times in enumerate(counted.reshape(EPOCHS, -1, rows).sum(axis=1)):
-        found.append(
-            compare(
-                "rows counted in an epoch = 1", "ledger", f"{way}, epoch {epoch}",
-                tensors, times, once, ROUNDINGS * ledger.unit * once,
-            )
-        )  # fmt: skip
-    if all(each.verdict is not Verdict.FAIL for each in found):
-        return found
-    diagnoses = diagnose_ledger(ledger, experiment.shards, way.workers)
-    likely = tuple(likeliest(diagnoses))
-    note = "" if likely else described(diagnoses)
-    return told_of(found, note=note, diagnoses=likely)
-
-
 def diagnose_ledger(ledger: Ledger, shards: int, workers: int) -> list[Diagnosis]:
-    """Return what could be wrong with what was counted, the best explanation first.
-
-    Args:
-        ledger: what was seen.
-        shards: of a minibatch.
-        workers: the world size.
-    """
-    beyond = _beyond(ledger, ledger.wanted)
+    """Return what could be wrong with what was counted, the best explanation first."""
+    beyond = ledger.beyond(ledger.wanted)
     if not beyond:
         return []
-    found = [
-        Diagnosis(kind, sentence, _beyond(ledger, wanted) / beyond)
-        for kind, sentence, wanted in _mistakes(ledger, shards, workers)
-    ]
-    return ranked(found)
+    rows = [*_shares(ledger, shards, workers), *_orders(ledger, shards, workers), *_counts(ledger)]
+    return ranked(weighed(rows, lambda wanted: ledger.beyond(wanted) / beyond))
 
 
-def _mistakes(ledger: Ledger, shards: int, workers: int) -> Iterator[tuple[str, str, Array]]:
-    """Yield kinds of mistakes, with the weights that they would give."""
-    yield from _factors(ledger, workers)
-    yield from _means(ledger, shards, workers)
-    yield from _unweighed(ledger, shards, workers)
-    for order in orders(ledger.visits, bounds_of(shards, workers), shards):
-        rows = [order.minibatch(step) for step in range(len(ledger.weights))]
-        yield order.kind, order.sentence, _evenly(ledger, rows)
-    yield from _counts(ledger)
+def _shares(ledger: Ledger, shards: int, workers: int) -> Iterator[Row]:
+    """Yield mistakes in what each row counts, with the weights that rows would have."""
+    wanted, own = ledger.wanted, ledger.own
+    for kind, what, weights in (
+        ("sum-not-mean", "1 instead of 1/N: a sum instead of a mean", wanted * ledger.sizes),
+        ("divided-by-workers", "1/(W N) instead of 1/N: divided twice", wanted / workers),
+        ("multiplied-by-workers", "W/N instead of 1/N", wanted * workers),
+    ):
+        yield Mistake(kind, f"Every row counts with {what}, W = {workers}.", weights)
+    parts = [(n, of) for n, of in ((workers, "rank"), (shards, "shard")) if n > 1]
+    for n, of in parts:
+        sentence = (
+            f"Rows count with 1/({n} n) instead of 1/N, n being the rows of one of the {n} {of}s: "
+            f"a mean of the {of}s' means."
+        )
+        means = ledger.spread(partial(_mean_of_means, shards, n))
+        yield Mistake(f"mean-of-{of}s-means", sentence, means)
+    if own is None:
+        return
+    kind, sentence = "weights-ignored", "Rows count without their weights"
+    yield Mistake(kind, f"{sentence}.", ledger.spread(lambda rows: 1 / own[rows] / len(rows)))
+    for n, of in parts:
+        for part in range(n):
+            without = ledger.spread(partial(_unweighed, own, shards, n, part))
+            yield Mistake(kind, f"{sentence} in {of} {part}.", without)
 
 
-def _factors(ledger: Ledger, workers: int) -> Iterator[tuple[str, str, Array]]:
-    yield (
-        "sum-not-mean",
-        "Every row counts with 1 instead of 1/N: a sum instead of a mean.",
-        ledger.wanted * ledger.sizes,
-    )
-    if workers > 1:
-        part = f"Every row counts with 1/(W N) instead of 1/N, W = {workers}: divided twice."
-        yield "divided-by-workers", part, ledger.wanted / workers
-        times = f"Every row counts with W/N instead of 1/N, W = {workers}."
-        yield "multiplied-by-workers", times, ledger.wanted * workers
-
-
-def _means(ledger: Ledger, shards: int, workers: int) -> Iterator[tuple[str, str, Array]]:
-    for parts, of, symbol in ((workers, "ranks", "W"), (shards, "shards", "S")):
-        if parts > 1:
-            sentence = (
-                f"Rows count with 1/({symbol} n) instead of 1/N, n being the rows of one of the "
-                f"{parts} {of}: a mean of the {of}' means."
-            )
-            wanted = ledger.spread(partial(_mean_of_means, shards=shards, parts=parts))
-            yield f"mean-of-{of}-means", sentence, wanted
-
-
-def _mean_of_means(order: Array, shards: int, parts: int) -> Array:
+def _mean_of_means(shards: int, parts: int, order: Array) -> Array:
     edges = edges_of(bounds_of(shards, parts), len(order), shards)
     own = [high - low for low, high in edges]
     return np.concatenate([np.full(n, 1 / (parts * n)) for n in own if n])
 
 
-def _unweighed(ledger: Ledger, shards: int, workers: int) -> Iterator[tuple[str, str, Array]]:
-    own = ledger.own
-    if own is None:
-        return
-    sentence = "Rows count without their weights"
-    yield "weights-ignored", f"{sentence}.", ledger.spread(lambda o: 1 / own[o] / len(o))
-    for parts, of in ((workers, "rank"), (shards, "shard")):
-        for part in range(parts if parts > 1 else 0):
-
-            def without(order: Array, parts: int = parts, part: int = part) -> Array:
-                low, high = edges_of(bounds_of(shards, parts), len(order), shards)[part]
-                found = np.ones(len(order))
-                found[low:high] /= own[order[low:high]]
-                return found / len(order)
-
-            yield "weights-ignored", f"{sentence} in {of} {part}.", ledger.spread(without)
+def _unweighed(own: Array, shards: int, parts: int, part: int, order: Array) -> Array:
+    low, high = edges_of(bounds_of(shards, parts), len(order), shards)[part]
+    found = np.ones(len(order))
+    found[low:high] /= own[order[low:high]]
+    return found / len(order)
 
 
-def _evenly(ledger: Ledger, minibatches: Sequence[Array]) -> Array:
-    """Return the weights of minibatches each row of which counts with 1 / their rows."""
-    found = np.zeros(ledger.weights.shape)
-    for step, rows in enumerate(minibatches):
-        np.add.at(found[step], rows, 1 / len(rows))
-    return found
+def _orders(ledger: Ledger, shards: int, workers: int) -> Iterator[Row]:
+    """Yield mistakes in which rows are visited when, each counting with 1 / the step's rows."""
+    for order in orders(ledger.visits, bounds_of(shards, workers), shards):
+        found = np.zeros(ledger.weights.shape)
+        for step, weights in enumerate(found):
+            rows = order.minibatch(step)
+            np.add.at(weights, rows, 1 / max(len(rows), 1))
+        yield Mistake(order.kind, order.sentence, found)
 
 
-def _counts(ledger: Ledger) -> Iterator[tuple[str, str, Array]]:
+def _counts(ledger: Ledger) -> Iterator[Row]:
     """Yield what rows that count a whole number of times come to."""
     wanted = ledger.wanted
     times, one = _whole_times(ledger)
     lost = (wanted > 0) & (times == 0)
     missing = np.where(lost, 0, wanted)
-    per_epoch = ledger.visits.per_epoch
-    last = np.zeros_like(lost)
-    last[per_epoch - 1 :: per_epoch] = True
-    if np.array_equal(lost, last & (wanted > 0)):
-        yield "rows-lost", "The last, smaller minibatch of an epoch is lost.", missing
-    if lost.any():
-        rest = missing / np.maximum(missing.sum(axis=1, keepdims=True), 1 / ledger.sizes)
+    rest = missing / np.maximum(missing.sum(axis=1, keepdims=True), 1 / ledger.sizes)
+    if lost.any() and not np.allclose(rest, missing):  # or whole steps are lost
         pairs = [(int(step), int(row)) for step, row in np.argwhere(lost)]
         sentence = f"Rows are lost, and the mean is over the others: {listed(pairs)}."
-        yield "rows-lost", sentence, rest
+        yield Mistake("rows-lost", sentence, rest)
     sightings = [
         Sighting(step, np.sort(order), np.repeat(np.arange(len(n)), n))
         for step, (order, n) in enumerate(zip(ledger.orders, times, strict=True))
     ]
     for kind, sentence in facts(ledger.visits, sightings):
-        yield kind, sentence, times * one
-    yield (
-        "targets-of-other-rows",
-        "Rows have the targets of other rows: inputs and targets are shuffled apart.",
-        _with_other_targets(ledger),
-    )
+        yield Mistake(kind, sentence, times * one)
+    # with whatever target fits best
+    own = ledger.targets
+    nearest = np.round((ledger.weights * ledger.sizes * own - 1) * DENOMINATOR)
+    others = 1 + nearest.clip(0, len(own) - 1) / DENOMINATOR
+    sentence = "Rows have the targets of other rows: inputs and targets are shuffled apart."
+    yield Mistake("targets-of-other-rows", sentence, others / own * wanted)
 
 
 def _whole_times(ledger: Ledger) -> tuple[Array, Array]:
@@ -295,27 +248,3 @@ def _whole_times(ledger: Ledger) -> tuple[Array, Array]:
             one[step] = counted.min()
     times = np.round(plain / one).clip(0, MOST_OFTEN).astype(int)
     return times, one
-
-
-def _with_other_targets(ledger: Ledger) -> Array:
-    """Return weights that rows have with whatever target fits best."""
-
-    def of(step: int, order: Array) -> Array:
-        own = ledger.targets[order]
-        seen = ledger.weights[step, order] * own * len(order)
-        nearest = np.clip(np.round((seen - 1) * DENOMINATOR), 0, len(ledger.targets) - 1)
-        found: Array = (1 + nearest / DENOMINATOR) / own / len(order)
-        return found
-
-    found = np.zeros(ledger.weights.shape)
-    for step, order in enumerate(ledger.orders):
-        found[step, order] = of(step, order)
-    return found
-
-
-def _beyond(ledger: Ledger, wanted: Array) -> float:
-    """Return the part of the weights that is not what is wanted, beyond rounding."""
-    scale = np.maximum(np.abs(wanted), ledger.wanted)
-    difference = np.abs(ledger.weights - wanted)
-    left = np.where(difference <= ROUNDINGS * ledger.unit * scale, 0, difference * ledger.sizes)
-    return float(np.sqrt(np.sum(np.nan_to_num(left, nan=1e100) ** 2)))

@@ -20,7 +20,7 @@ from dptrain.experiment.exchanges import EXCHANGES
 from dptrain.experiment.job import Job
 from dptrain.gradcheck.comparison import Comparison, compare, entry, told_of
 from dptrain.gradcheck.distributed import Way, copied, engine
-from dptrain.gradcheck.states import equal_states
+from dptrain.gradcheck.runs.states import equal_states
 from dptrain.gradcheck.verdict import Verdict
 from dptrain.launch.local import WORKER, Crew, Program
 

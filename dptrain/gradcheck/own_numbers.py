@@ -6,6 +6,7 @@ Rounding of the loss and of the gradient is measured.
 
 import time
 from collections.abc import Callable, Iterator
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -18,16 +19,16 @@ from dptrain.experiment.job import Job
 from dptrain.gradcheck.analytic import Local
 from dptrain.gradcheck.comparison import Comparison, compare
 from dptrain.gradcheck.diagnosis import Diagnosis
-from dptrain.gradcheck.directions import RESOLUTION
+from dptrain.gradcheck.forensics import diagnose
 from dptrain.gradcheck.gradients import Triangle
+from dptrain.gradcheck.hypotheses import own
 from dptrain.gradcheck.hypotheses.evidence import Evidence
-from dptrain.gradcheck.oracles.kinks import Finding, Smooth, black_box
+from dptrain.gradcheck.numerical import Numbers
+from dptrain.gradcheck.oracles.complex_step import OwnComplexStep
 from dptrain.gradcheck.oracles.logarithm import labelled, lacking
 from dptrain.gradcheck.oracles.noise import measured
-from dptrain.gradcheck.oracles.own_complex import OwnComplexStep
-from dptrain.gradcheck.oracles.projections import Oracle, Slope, by_differences
-from dptrain.gradcheck.oracles.taylor import Taylor
-from dptrain.gradcheck.pointwise import Number, Numbers
+from dptrain.gradcheck.oracles.projections import RESOLUTION, Oracle, Slope, by_differences
+from dptrain.gradcheck.report import Failure
 from dptrain.gradcheck.verdict import Verdict
 
 Array = NDArray[Any]
@@ -46,14 +47,16 @@ UNTOLD = 1e-6
 # and directions alone are believed only where they are off by so many times that.
 DROWNED, FAR = 10.0, 4.0
 # Elements that the complex step compares one by one: so many numbers in all, but at least some of
-# each tensor, and no more than a few thousand.
-NUMBERS, EACH, MOST = 100_000_000, 20, 10_000
+# each tensor, and no more than a few thousand; of tensors that are wrong more, to name what is.
+NUMBERS, EACH, MOST, MOST_WRONG = 100_000_000, 20, 2_500, 10_000
 # A loss that takes longer is computed for fewer differences, which take some thirty losses each.
 SLOW = 0.03
 # Parts of what directions may be off by rounding that could be an ε in the loss.
 HIDDEN = 10
 # All elements by differences, where there are few and no complex step, at the first point.
 ELEMENTWISE = 300
+# What these numbers are trusted for in a diagnosis.
+EXACT = 1e-6
 
 
 class OwnNumbers(Numbers):
@@ -67,37 +70,54 @@ class OwnNumbers(Numbers):
         where: str,
         seed: int,
         part: int,
+        remark: str = "",
     ) -> None:
-        """Begin; ``part`` counts the points and minibatches of a check that has one seed."""
+        """Begin.
+
+        Args:
+            triangle: as of `Numbers`, as are ``parameters``, ``step``, ``where`` and ``seed``.
+            parameters: see there.
+            step: see there.
+            where: see there.
+            seed: see there.
+            part: counts the points and minibatches of a check that has one seed.
+            remark: what a reader should know of the job, possibly empty.
+        """
         super().__init__(triangle, parameters, step, where, seed)
         self._part = part
-        self._remarks: list[str] = []
+        self._remarks = [remark] if remark else []
         self._known: tuple[Array, Array] | None = None
+        self._trained = np.concatenate([np.arange(s.start, s.stop) for s in self.spans])
         self._measure()
         differences = self._differences()
-        own = OwnComplexStep(triangle.local, self.parameters, step)
-        slopes = own.agreeing([self._tries(span) for span in self.spans], differences)
-        if slopes is not None and any(self._lost(each) for each in slopes):
+        stepped = OwnComplexStep(triangle.local, self.parameters, step)
+        slopes = stepped.agreeing([self._tries(span) for span in self.spans], differences)
+        if slopes is not None and any(map(self._lost, slopes)):
             slopes = None
-        self._complex = None if slopes is None else own
         self.exact = slopes is not None
+        self._complex = stepped if self.exact else None
         self._disputed = False
+        self.oracle, self.samples = stepped.slope, 1
         if slopes is None:
-            self.oracle = differences
-            self._remarks.append(
-                "the loss cannot be computed with complex numbers: differences take their place"
-            )
-            slopes = [differences(self.direction(1, [span])) for span in self.spans]
-            erratic = any(each.error > RESOLUTION * abs(each.value) for each in slopes)
-            self._disputed = erratic and self._is_gradient(own)
-            self.few = self._seconds() > SLOW
-            self.samples = 1 if self.few else self.samples
-        else:
-            self.oracle = own.oracle()
-            self.samples = 1
+            slopes = self._without_complex_numbers(stepped, differences)
         self._account_for_epsilon(slopes)
 
-    def _is_gradient(self, own: OwnComplexStep) -> bool:
+    def _without_complex_numbers(self, stepped: OwnComplexStep, differences: Oracle) -> list[Slope]:
+        """Let differences take the place of the complex step; return theirs."""
+        self.oracle = differences
+        self._remarks.append(
+            "the loss cannot be computed with complex numbers: differences take their place"
+        )
+        slopes = [differences(self.direction(1, [span])) for span in self.spans]
+        erratic = any(each.error > RESOLUTION * abs(each.value) for each in slopes)
+        self._disputed = erratic and self._is_gradient(stepped)
+        began = time.process_time()
+        self.loss(self.parameters)
+        self.few = time.process_time() - began > SLOW
+        self.samples = 1 if self.few else Numbers.samples
+        return slopes
+
+    def _is_gradient(self, stepped: OwnComplexStep) -> bool:
         """Return whether the complex step finds the very gradient that is checked.
 
         The one is made of the loss, the other by its own code: both would hardly be wrong alike. If
@@ -105,7 +125,7 @@ class OwnNumbers(Numbers):
         """
         for span in self.spans:
             direction = self.direction(1, [span])
-            found, right = own.slopes(direction), float(self.gradient @ direction)
+            found, right = stepped.slopes(direction), float(self.gradient @ direction)
             if found is None or not abs(float(found.sum()) - right) <= UNTOLD * abs(right):
                 return False
         return True
@@ -127,34 +147,43 @@ class OwnNumbers(Numbers):
             alone[span.start + place] = 1.0
             yield alone
 
-    def _measure(self) -> None:
-        """Find out how far rounding moves the loss and the gradient."""
-        trained = np.concatenate([np.arange(span.start, span.stop) for span in self.spans])
+    def _measured(self, f: Callable[[Array], Array]) -> Array:
+        """Return how far rounding moves what a function makes of the weights."""
         moved = self.parameters.copy()
 
-        def both(x: Array) -> Array:
-            moved[trained] = x
-            found = self.triangle.local.analytic(moved, self.step)
-            return np.append(found.gradient.astype(float)[trained], found.loss)
+        def of_trained(x: Array) -> Array:
+            moved[self._trained] = x
+            return f(moved)
 
-        gradient = np.zeros(len(self.parameters))
-        found = measured(both, self.parameters[trained], self.seed)
-        gradient[trained], noise = found[:-1], found[-1]
+        return measured(of_trained, self.parameters[self._trained], self.seed)
+
+    def _measure(self) -> None:
+        """Find out how far rounding moves the loss and the gradient."""
+
+        def both(x: Array) -> Array:
+            found = self.triangle.local.analytic(x, self.step)
+            return np.append(found.gradient.astype(float), found.loss)
+
+        *gradient, noise = self._measured(both)
         size = max(1.0, abs(self.loss(self.parameters)))
         self.noise = max(LEAST_NOISE * size, DEVIATIONS * float(noise))
-        least = ROUNDING * float(np.abs(self.gradient[trained]).max(initial=0))
+        coarse = self.noise > COARSE * size
+        self.unsure = DROWNED if coarse else 1.0
         self.bounds = np.zeros(len(self.parameters))
+        least = ROUNDING * float(np.abs(self.gradient[self._trained]).max(initial=0))
         for span in self.spans:
-            self.bounds[span] = max(least, DEVIATIONS * float(gradient[span].max(initial=0))) / 2
-        self._unsure = 1.0 if self.noise <= COARSE * size else DROWNED
-        if self._unsure > 1:
-            for span in self.spans:
-                largest = float(np.abs(self.gradient[span]).max(initial=0))
-                self.bounds[span] = np.maximum(self.bounds[span], UNTOLD / 2 * largest)
+            self._allow(span, max(least, DEVIATIONS * max(gradient[span], default=0.0)))
+            if coarse:
+                self._allow(span, UNTOLD * float(np.abs(self.gradient[span]).max(initial=0)))
+        if coarse:
             self._remarks.append(
                 "the loss is rounded more than float64 would, as where code computes in float32: "
                 "numbers tell no more than that allows"
             )
+
+    def _allow(self, span: slice, room: float) -> None:
+        """Let gradient and numbers be apart by so much in a tensor."""
+        self.bounds[span] = np.maximum(self.bounds[span], room / 2)
 
     def _measure_complex_step(self) -> None:
         """Find out how far rounding moves the complex step, where each tensor is farthest off.
@@ -162,37 +191,27 @@ class OwnNumbers(Numbers):
         It has no error but rounding, and that is as large as the code makes it: ``log(1 - y)`` has
         lost what digits ``1 - y`` has, and so has its derivative.
         """
-        trained = np.concatenate([np.arange(span.start, span.stop) for span in self.spans])
         assert self._known is not None
         shards, compared = self._known
         off = np.where(compared, np.abs(shards.sum(axis=0) - self.gradient), 0.0)
-        places = [s.start + int(off[s].argmax()) for s in self.spans]
-        moved = self.parameters.copy()
+        places = np.array([s.start + int(off[s].argmax()) for s in self.spans])
 
         def derivatives(x: Array) -> Array:
-            moved[trained] = x
-            found = OwnComplexStep(self.triangle.local, moved, self.step).gradients(places)
+            found = OwnComplexStep(self.triangle.local, x, self.step).gradients(places)
             return np.full(len(places), np.nan) if found is None else found.sum(axis=0)[places]
 
-        noise = measured(derivatives, self.parameters[trained], self.seed)
-        for span, each in zip(self.spans, noise, strict=True):
-            if np.isfinite(each):
-                self.bounds[span] = np.maximum(self.bounds[span], DEVIATIONS * each / 2)
+        for span, noise in zip(self.spans, self._measured(derivatives), strict=True):
+            if np.isfinite(noise):
+                self._allow(span, DEVIATIONS * float(noise))
 
     def _differences(self) -> Oracle:
         found = by_differences(self.loss, self.parameters, self.noise)
 
         def slope(direction: Array) -> Slope:
             one = found(direction)
-            return one._replace(error=self._unsure * one.error)
+            return one._replace(error=self.unsure * one.error)
 
         return slope
-
-    def _seconds(self) -> float:
-        """Return how long the loss takes."""
-        began = time.process_time()
-        self.loss(self.parameters)
-        return time.process_time() - began
 
     def _account_for_epsilon(self, slopes: list[Slope]) -> None:
         off = [float(self.gradient @ each.direction) - each.value for each in slopes]
@@ -211,29 +230,32 @@ class OwnNumbers(Numbers):
                 "the difference is known, and accounted for"
             )
 
-    def all(self) -> Iterator[Number]:
+    def all(self) -> Iterator[Comparison]:
         """Yield all of them, those that say most first."""
-        remark = "; ".join(self._remarks)
-        along = self.projections()
-        exactly = self.complex_step(along)
-        if exactly is not None and Verdict.FAIL in (along.verdict, exactly.verdict):
-            self._measure_complex_step()
-            along = self.projections()
-            exactly = self.complex_step(along)
-        by_differences = _left_to(along, self.differences())
-        each = [c for c in (exactly, by_differences) if c is not None]
+        along, exactly = self.projections(), None
+        if self._complex is not None:
+            exactly = self._elements(self._complex, along)
+            if exactly and Verdict.FAIL in (along.verdict, exactly.verdict):
+                self._measure_complex_step()
+                along = self.projections()
+                exactly = self._elements(self._complex, along)
+        by_elements = [each for each in (exactly, self._left_to(along)) if each is not None]
         if self._disputed:
             self._remarks.append(
                 "the complex step finds the gradient, and differences do not: they are not trusted"
             )
-            remark = "; ".join(self._remarks)
-            each, along = [_doubted(c) for c in each], _doubted(along)
-        located = any(c.verdict is Verdict.FAIL for c in each)
-        for comparison in (*each, along if located else self._unlocated(along)):
-            yield Number(comparison._replace(remark=remark), evidence=self.evidence)
-        comparison, slope = self.taylor()
-        comparison = comparison if located else self._unlocated(comparison)
-        yield Number(_doubted(comparison) if self._disputed else comparison, slope, self.evidence)
+        located = any(self._settled(each).verdict is Verdict.FAIL for each in by_elements)
+        along_directions = [along, self.taylor()]
+        if not located:
+            along_directions = [self._unlocated(self._settled(each)) for each in along_directions]
+        remark = "; ".join(self._remarks)
+        for each in by_elements + along_directions:
+            yield self._settled(each)._replace(remark=remark)
+
+    def _settled(self, found: Comparison) -> Comparison:
+        """Return a comparison; where differences are not trusted, a failure proves nothing."""
+        doubted = self._disputed and found.verdict is Verdict.FAIL
+        return found._replace(verdict=Verdict.INCONCLUSIVE) if doubted else found
 
     def _unlocated(self, found: Comparison) -> Comparison:
         """Return what directions have found where no single element is known to be wrong.
@@ -242,7 +264,7 @@ class OwnNumbers(Numbers):
         """
         worst = [t.worst for t in found.tensors if t.worst is not None]
         far = any(abs(e.found - e.wanted) > FAR * e.tolerance for e in worst)
-        if found.verdict is Verdict.FAIL and self._unsure > 1 and not far:
+        if found.verdict is Verdict.FAIL and self.unsure > 1 and not far:
             return found._replace(verdict=Verdict.INCONCLUSIVE)
         names = ", ".join(t.tensor for t in found.tensors if t.failed)
         what = f"the gradient of {names}" if names else "the gradient"
@@ -252,25 +274,22 @@ class OwnNumbers(Numbers):
         )
         return found._replace(diagnoses=(Diagnosis("unlocated", sentence, 0.0),))
 
-    def findings(self, indices: Array) -> list[Finding]:
-        """Return what the loss is like along some elements."""
-        found = black_box(self.loss, self.parameters, indices, self.noise)
-        return [
-            f._replace(error=self._unsure * f.error) if isinstance(f, Smooth) else f for f in found
-        ]
+    def _left_to(self, along: Comparison) -> Comparison:
+        """Return what differences have found; directions compare the elements that they leave open.
+
+        An error in such an element is seen as one in its whole tensor is.
+        """
+        found = self.differences()
+        settled = along.verdict is Verdict.PASS and found.compared > 0
+        if settled and found.verdict is Verdict.INCONCLUSIVE:
+            return found._replace(verdict=Verdict.PASS)
+        return found
 
     def sampled(self) -> Array:
         """Return which elements differences compare: all of a few, if nothing else does."""
-        total = sum(span.stop - span.start for span in self.spans)
-        if total <= ELEMENTWISE and not self.exact and not self._part:
-            return np.concatenate([np.arange(span.start, span.stop) for span in self.spans])
+        if len(self._trained) <= ELEMENTWISE and not self.exact and not self._part:
+            return self._trained
         return super().sampled()
-
-    def kinked(self, found: Taylor, direction: Array) -> bool:  # noqa: ARG002 - as of the formulas
-        """Return whether the oracle, which crosses no kinks, finds the gradient's slope."""
-        slope = self.oracle(direction)
-        room = slope.error + 2 * float(np.abs(slope.direction) @ self.bounds)
-        return abs(slope.value - float(self.gradient @ slope.direction)) <= room
 
     def projections(self) -> Comparison:
         """Compare along random directions; kinks leave some open, where elements are compared."""
@@ -279,84 +298,79 @@ class OwnNumbers(Numbers):
             return found._replace(verdict=Verdict.PASS)
         return found
 
-    def complex_step(self, projections: Comparison) -> Comparison | None:
-        """Compare elements with the complex step, if the code can do that.
+    def _elements(self, stepped: OwnComplexStep, along: Comparison) -> Comparison | None:
+        """Compare elements with the complex step; None where the code fails on the way.
 
         Args:
-            projections: tensors that they find wrong are compared as far as can be.
+            stepped: the complex step.
+            along: the projections; tensors that they find wrong are compared as far as can be.
         """
-        own = self._complex
-        if own is None:
-            return None
-        wrong = {each.tensor for each in projections.tensors if each.failed}
-        pairs = zip(self.spans, self.tensors, strict=True)
-        chosen = self._chosen([span for span, t in pairs if t.name in wrong])
-        shards = own.gradients(chosen.tolist())
+        chosen = self._chosen({each.tensor for each in along.tensors if each.failed})
+        shards = stepped.gradients(chosen)
         if shards is None:
             return None
         compared = np.zeros(len(self.gradient), bool)
         compared[chosen] = True
         right = np.where(compared, shards.sum(axis=0), self.gradient)
         failing = chosen[np.abs(right - self.gradient)[chosen] > 2 * self.bounds[chosen]]
-        tied = own.tied(failing.tolist(), right)
+        tied = stepped.tied(failing, right)
         compared[tied] = False
         self._known = shards, compared
-        found = compare(
-            "analytic = complex step",
-            "analytic",
-            self.where,
-            self.tensors,
-            self.gradient,
-            right,
-            2 * self.bounds,
-            compared,
-        )
+        name, edge, room = "analytic = complex step", "analytic", 2 * self.bounds
+        found = compare(name, edge, self.where, self.tensors, self.gradient, right, room, compared)
         return found._replace(note=f"{len(tied)} kink" if len(tied) else "")
 
-    def _chosen(self, wrong: list[slice]) -> Array:
+    def _chosen(self, wrong: set[str]) -> Array:
         """Return which elements are compared one by one: all where that is quick.
 
         Otherwise all of wrong tensors, if they are not too many, and of the others a part at each
         point and minibatch, so that four of them compare up to four times as many.
         """
-        everything = np.concatenate([np.arange(s.start, s.stop) for s in self.spans])
         most = max(EACH * len(self.spans), min(MOST, NUMBERS // self.triangle.numbers()))
-        if len(everything) <= most:
-            return everything
+        if len(self._trained) <= most:
+            return self._trained
         random = np.random.default_rng(self.seed)
         found = []
-        for span in self.spans:
-            own = np.arange(span.start, span.stop)
-            share = MOST // len(wrong) if span in wrong else most * len(own) // len(everything)
-            turned = np.roll(random.permutation(own), -self._part * max(EACH, share))
-            found.append(turned[: max(EACH, share)])
+        for tensor, span in zip(self.tensors, self.spans, strict=True):
+            elements = np.arange(span.start, span.stop)
+            share = most * len(elements) // len(self._trained)
+            count = max(EACH, MOST_WRONG // len(wrong) if tensor.name in wrong else share)
+            found.append(np.roll(random.permutation(elements), -self._part * count)[:count])
         return np.unique(np.concatenate(found))
 
-    def evidence(self) -> Evidence:
+    def failure(self, comparison: Comparison) -> Failure:
+        """Return what a comparison that failed is put down to."""
+        if comparison.diagnoses:
+            return Failure(comparison, comparison.diagnoses)
+        e = self._evidence()
+        told = own.hypotheses(e, comparison.tensors)
+        found = diagnose(e, told, more_first=True, exact=EXACT)
+        return Failure(comparison, found, (), e.found, e.right, e.tensors)
+
+    def _evidence(self) -> Evidence:
         """Return what a diagnosis begins with where there are no formulas."""
         if self._known is None:
             wanted, compared = self.by_differences
             shards = np.where(compared, wanted, 0.0)[None]
         else:
             shards, compared = self._known
-        right = np.where(compared, shards.sum(axis=0), self.gradient)
         job = self.triangle.job
-        rows = job.rows(self.step)
-        sizes = shard_sizes(rows, job.shards) if len(shards) > 1 else (rows,)
+        count = job.rows(self.step)
+        sizes = shard_sizes(count, job.shards) if len(shards) > 1 else (count,)
         return Evidence(
             self.tensors,
             self.gradient,
-            right,
+            np.where(compared, shards.sum(axis=0), self.gradient),
             shards,
             sizes,
             ((0, len(sizes)),),
             job.batch_size,
-            rows=self._right_rows(compared),
+            rows=self._rows(compared),
             compared=compared,
             parameters=self.parameters,
         )
 
-    def _right_rows(self, compared: Array) -> Callable[[], tuple[Array, list[int]]] | None:
+    def _rows(self, compared: Array) -> Callable[[], tuple[Array, list[int]]] | None:
         """Return what computes each row's part by the complex step, if that can be."""
         if self._complex is None:
             return None
@@ -368,27 +382,11 @@ class OwnNumbers(Numbers):
         except (OwnCodeError, UsageError):
             return None
 
+        @cache
         def rows() -> tuple[Array, list[int]]:
-            own = OwnComplexStep(alone, self.parameters, self.step)
-            found = own.gradients(np.flatnonzero(compared).tolist())
+            stepped = OwnComplexStep(alone, self.parameters, self.step)
+            found = stepped.gradients(np.flatnonzero(compared))
             assert found is not None
             return found, list(range(len(found)))
 
         return rows
-
-
-def _doubted(found: Comparison) -> Comparison:
-    """Return a comparison of which a failure proves nothing."""
-    fails = found.verdict is Verdict.FAIL
-    return found._replace(verdict=Verdict.INCONCLUSIVE) if fails else found
-
-
-def _left_to(along: Comparison, found: Comparison) -> Comparison:
-    """Return what differences have found; directions compare the elements that they leave open.
-
-    An error in such an element is seen as one in its whole tensor is.
-    """
-    settled = along.verdict is Verdict.PASS and found.compared > 0
-    if settled and found.verdict is Verdict.INCONCLUSIVE:
-        return found._replace(verdict=Verdict.PASS)
-    return found

@@ -1,7 +1,8 @@
-"""What a check found: comparisons, diagnoses, and the certificate of what it could have seen."""
+"""What a check found: comparisons, diagnoses, and what follows from what."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, NamedTuple
 
 from numpy.typing import NDArray
@@ -11,24 +12,42 @@ from dptrain.gradcheck.diagnosis import Diagnosis
 from dptrain.gradcheck.verdict import Verdict, worst
 from dptrain.nn.network import Tensor
 
-# The order in which edges are named: what stands further up makes what stands below fail too.
-EDGES = (
-    "rows",
-    "beginning",
-    "analytic",
-    "distributed",
-    "reported",
-    "numerical",
-    "statistics",
-    "ledger",
-    "masks",
-    "update",
-    "plan",
-    "order",
-    "replicas",
-    "evaluation",
-    "resume",
+
+class Stage(NamedTuple):
+    """A place on the way from the data to the end of a run: the edge that a comparison blames.
+
+    Attributes:
+        edge: its name.
+        follows: edges further up that, where they have failed, explain a failure here.
+        own: further ones, where the network is code of the user's own, of which nothing else is
+            known.
+    """
+
+    edge: str
+    follows: tuple[str, ...] = ()
+    own: tuple[str, ...] = ()
+
+
+_GRADIENT = ("analytic", "distributed")
+# In the order in which they are named: what stands further up makes what stands below fail too.
+STAGES = (
+    Stage("rows"),
+    Stage("beginning"),
+    Stage("analytic"),
+    Stage("distributed", own=("analytic",)),
+    Stage("reported", own=("analytic",)),
+    Stage("numerical", _GRADIENT),
+    Stage("statistics", ("analytic",)),
+    Stage("ledger", ("analytic",)),
+    Stage("masks", ("analytic",)),
+    Stage("update", _GRADIENT),
+    Stage("plan", _GRADIENT),
+    Stage("order", _GRADIENT),
+    Stage("replicas", _GRADIENT),
+    Stage("evaluation", _GRADIENT),
+    Stage("resume", _GRADIENT),
 )
+EDGES = {stage.edge: place for place, stage in enumerate(STAGES)}
 
 
 class Failure(NamedTuple):
@@ -51,6 +70,26 @@ class Failure(NamedTuple):
     tensors: Sequence[Tensor] = ()
 
 
+# Comparisons, each with what tells why it failed.
+Found = Iterator[tuple[Comparison, Callable[[], Failure]]]
+
+
+def known(comparisons: Iterable[Comparison]) -> Found:
+    """Yield comparisons that know themselves why they fail."""
+    for comparison in comparisons:
+        yield comparison, partial(Failure, comparison, _about(comparison))
+
+
+def _about(comparison: Comparison) -> list[Diagnosis]:
+    """Return what is known of a comparison, or what its worst element alone says."""
+    if comparison.diagnoses or comparison.worst is None:
+        return list(comparison.diagnoses)
+    tensor, entry = comparison.worst
+    if tensor == "accuracy" and abs(entry.found + entry.wanted - 1) < 1e-12:
+        return [Diagnosis("accuracy-inverted", "1 - accuracy is reported as the accuracy", 0.0)]
+    return [Diagnosis(comparison.edge, comparison.note, 0.0)] if comparison.note else []
+
+
 def explained(comparison: Comparison, diagnose: Callable[[], Sequence[Diagnosis]]) -> Failure:
     """Return a comparison that failed, put down to what ``diagnose`` finds."""
     return Failure(comparison, diagnose())
@@ -63,11 +102,10 @@ class Report:
     Attributes:
         subject: what was checked, in a line.
         seed: from which it can be repeated.
+        replay: the command that does it again.
         comparisons: in the order in which they were made.
         failures: the first of every edge that failed.
-        replay: the command that does it again.
         seconds: that it took.
-        plots: points for pictures, by name.
     """
 
     subject: str
@@ -76,7 +114,6 @@ class Report:
     comparisons: list[Comparison] = field(default_factory=list)
     failures: list[Failure] = field(default_factory=list)
     seconds: float = 0.0
-    plots: dict[str, Any] = field(default_factory=dict)
 
     @property
     def verdict(self) -> Verdict:
@@ -92,4 +129,20 @@ class Report:
     def blamed(self) -> str:
         """The edge that failed first, or ``""``."""
         failed = {each.edge for each in self.comparisons if each.verdict is Verdict.FAIL}
-        return next((edge for edge in EDGES if edge in failed), next(iter(failed), ""))
+        return min(failed, key=place, default="")
+
+    def followed(self, edge: str, *, own: bool) -> bool:
+        """Return whether a failure at an edge follows from those that are known.
+
+        Args:
+            edge: that has failed.
+            own: whether the network is code of the user's own.
+        """
+        failed = {each.comparison.edge for each in self.failures}
+        stage = STAGES[EDGES[edge]]
+        return bool(failed.intersection(stage.follows + (stage.own if own else ())))
+
+
+def place(edge: str) -> int:
+    """Return where an edge stands among the stages."""
+    return EDGES[edge]

@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 
 from dptrain.experiment.job import Job
 from dptrain.gradcheck.analytic import Local
-from dptrain.gradcheck.averages import Moment, other_values
 from dptrain.gradcheck.comparison import Comparison, compare, told_of
 from dptrain.gradcheck.diagnosis import EXPLAINS, Diagnosis, Mistake, described, ranked, weighed
 from dptrain.gradcheck.distributed import Step
@@ -115,28 +114,21 @@ def diagnose_statistics(
         return []
     found = ranked(weighed(MISTAKES, lambda moving: beyond(moving) / nothing))
     likely = [each for each in found if each.residual <= EXPLAINS]
-    if likely and not likely[0].residual:
+    if likely:
         return likely
-    names, so_far = _first_wrong(seen, steps)
-    whose = other_values(job.network, so_far)
-    sentence = (
-        f"In step {so_far[-1].step.number + 1} running averages do not move towards those of "
-    )
+    names, number = _first_wrong(seen, steps)
+    sentence = f"In step {number + 1} running averages do not move towards those of "
     sentence += f"the minibatch: {names}."
-    return [*whose, *likely] or [Diagnosis("running-average", sentence, 1.0)]
+    return [Diagnosis("running-average", sentence, 1.0)]
 
 
-def _first_wrong(local: Local, steps: Sequence[Step]) -> tuple[str, list[Moment]]:
-    """Return which averages are wrong first, and the steps up to there."""
-    so_far = []
+def _first_wrong(local: Local, steps: Sequence[Step]) -> tuple[str, int]:
+    """Return which averages are wrong first, and in which step."""
     for step in steps:
-        reference = local.reference(step.number)
-        assert reference is not None
-        so_far.append(Moment(step, reference))
         pairs = zip(_averages(local.job), _beyond(local, step, Moving()), strict=True)
         if names := [tensor.name for tensor, left in pairs if left.any()]:
-            break
-    return ", ".join(names), so_far
+            return ", ".join(names), step.number
+    raise ValueError("no running average is wrong")
 
 
 def _beyond(local: Local, step: Step, moving: Moving) -> Iterator[Array]:

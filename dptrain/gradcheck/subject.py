@@ -163,6 +163,11 @@ def _trained(job: Job, parameters: Array) -> Array:
     return found if np.isfinite(found).all() else parameters.copy()
 
 
+def first_step(point: str) -> int:
+    """Return the step of the run at which weights are checked: those trained go on from there."""
+    return BURNT_IN if point == TRAINED else 0
+
+
 def is_own(job: Job) -> bool:
     """Return whether the network is the user's own, so that there are no formulas of it."""
     return not isinstance(job.network, Network)

@@ -1,12 +1,16 @@
-"""Training rows of a job, written as data sets of their own."""
+"""Training rows of a job, written as data sets of their own, and jobs on these."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from msgspec.structs import replace
 
 from dptrain.data.prepared import prepare_arrays
 from dptrain.data.targets import Task
+from dptrain.experiment.code import MEMORY
 from dptrain.experiment.job import Job
+from dptrain.experiment.job_data import opened_data
 from dptrain.gradcheck.comparison import Array
 
 Rows = tuple[Array, Array]
@@ -60,3 +64,19 @@ def write_rows(
         dtype=job.experiment.dtype,
         task=task,
     )
+
+
+def job_on(job: Job, folder: Path, **settings: Any) -> Job:
+    """Return a job like another one on rows of it that were written, with other settings."""
+    experiment = replace(
+        job.experiment,
+        dataset=MEMORY,
+        test=0.0,
+        min_improvement=0.0,
+        normalise_targets="none",  # those that are taken are standardised already
+        target_scale=None,
+        **settings,
+    )
+    dataset = opened_data(experiment, folder)
+    known = replace(experiment, dataset_digest=dataset.digest, input_scale=dataset.scale)
+    return Job(known, dataset, job.origin)

@@ -26,6 +26,7 @@ from dptrain.experiment.execution import Execution, exchange_of
 from dptrain.launch.descriptors import allow_descriptors, demand_eventfd
 from dptrain.launch.environment import worker_environment
 from dptrain.launch.nursery import Forked, Nursery
+from dptrain.launch.processes import allow_processes
 
 GRACE = 2.0
 # what a worker process runs, as arguments of Python
@@ -152,7 +153,7 @@ def pidfd_of(pid: int) -> int:
 def _process(
     log: Path, descriptors: Sequence[int], program: Program
 ) -> subprocess.Popen[bytes] | Forked:
-    """Start a process; arguments as of `Nursery.fork`."""
+    """Start a process; arguments as for `Nursery.fork`."""
     if isinstance(program, Nursery):
         forked = program.fork(log, descriptors)
         if forked is not None:
@@ -242,6 +243,7 @@ class Crew:
         """
         exchange = exchange_of(execution)
         count = execution.world_size - execution.join if exchange.workers else 0
+        allow_processes(count)
         barrier = (execution.barrier or suitable()) if exchange.memory else None
         return cls([log(rank) for rank in range(count)], barrier, program)
 

@@ -1,11 +1,13 @@
 """What a run tells about itself while it trains: one record per logged step and per epoch."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import msgspec
 
 from dptrain.arithmetic.kind import Arithmetic
+
+Count = Annotated[int, msgspec.Meta(ge=0)]
 
 
 class StepRecord(msgspec.Struct, frozen=True, tag_field="kind", tag="step"):
@@ -23,7 +25,7 @@ class StepRecord(msgspec.Struct, frozen=True, tag_field="kind", tag="step"):
         update_seconds: per step, finishing the sums and applying the optimizer.
     """
 
-    step: int
+    step: Count
     epoch: float
     loss: float | None
     lr: float | None
@@ -57,7 +59,7 @@ class EpochRecord(msgspec.Struct, frozen=True, tag_field="kind", tag="epoch"):
     """
 
     epoch: float
-    step: int
+    step: Count
     train_loss: float | None
     train_accuracy: float | None
     validation_loss: float | None
@@ -86,9 +88,9 @@ class EndRecord(msgspec.Struct, frozen=True, tag_field="kind", tag="end"):
     """
 
     epoch: float
-    step: int
+    step: Count
     best_epoch: float
-    best_step: int
+    best_step: Count
     stopped_early: bool
     digest: str
 
@@ -102,7 +104,7 @@ class DigestRecord(msgspec.Struct, frozen=True, tag_field="kind", tag="digests")
         tensors: SHA-256, in hex, of the bytes of each tensor, by name.
     """
 
-    step: int
+    step: Count
     epoch: float
     tensors: dict[str, str]
 
@@ -117,7 +119,7 @@ class ProlongedRecord(msgspec.Struct, frozen=True, tag_field="kind", tag="prolon
         steps: the experiment's, from this step on.
     """
 
-    step: int
+    step: Count
     epoch: float
     epochs: int | None
     steps: int | None
@@ -135,7 +137,7 @@ class ArithmeticRecord(msgspec.Struct, frozen=True, tag_field="kind", tag="arith
         cpu: likewise.
     """
 
-    step: int
+    step: Count
     epoch: float
     fingerprint: str
     numpy: str

@@ -1,4 +1,4 @@
-"""Activation functions whose backward passes read the output, never the input."""
+"""Activation functions whose backward pass needs only the output, not the input."""
 
 import numpy as np
 
@@ -7,7 +7,7 @@ from dptrain.nn.layer import Activation, Array, Blocks, Elementwise, Operation, 
 
 
 class KnownByOutput(Activation, frozen=True):
-    """A function of each element, whose derivative is known from its value."""
+    """An elementwise function whose derivative follows from its value."""
 
     @property
     def keeps_output(self) -> bool:

@@ -1,4 +1,4 @@
-"""Layers that hold layers, and with them the family of all layers there are."""
+"""Layers that contain layers, and the list of all layers."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -32,7 +32,7 @@ from dptrain.nn.silu import SiLU
 
 
 class Chain(Layer, frozen=True, tag="chain"):
-    """Layers in a row, as one: to be named, repeated, or held by another layer."""
+    """A sequence of layers as one layer, to be named, repeated, or used inside another layer."""
 
     layers: "Sequence[AnyLayer]"
 
@@ -45,7 +45,7 @@ class Chain(Layer, frozen=True, tag="chain"):
         return self.layers
 
     def bind(self, site: Site) -> Operation:
-        """Never called: a row of layers takes the chain's own in its place."""
+        """Never called: a network replaces the chain by its layers."""
         raise NotImplementedError
 
 
@@ -67,7 +67,7 @@ class Residual(Layer, frozen=True, tag="residual"):
         return place(self.layers, input_shape), place(self.shortcut, input_shape)
 
     def output_shape(self, input_shape: Shape) -> Shape:
-        """Return the shape on which both ways agree."""
+        """Return the shape, in which both branches must agree."""
         ends = [shape_after(row, input_shape) for row in self._rows(input_shape)]
         if ends[0] != ends[1]:
             raise ShapeError(
@@ -89,12 +89,12 @@ class Residual(Layer, frozen=True, tag="residual"):
         return tuple(n for row in rows for each in row for n in each.layer.tables(each.input_shape))
 
     def bind(self, site: Site) -> Operation:
-        """Return both ways bound to the same input."""
+        """Return both branches bound to the same input."""
         return ResidualOperation(site, *self._rows(site.input_shape))
 
 
 class ResidualOperation(Operation):
-    """Two rows over one input, and the sum of what they come to."""
+    """Two sequences of layers with the same input, and the sum of their outputs."""
 
     def __init__(self, site: Site, main: list[Placed], shortcut: list[Placed]) -> None:
         self.site = site

@@ -1,4 +1,4 @@
-"""What a layer may need to know of the pass it is bound for, beside its own buffers."""
+"""What a layer may need to know about its pass, besides its own buffers."""
 
 import time
 from collections.abc import Callable
@@ -12,7 +12,7 @@ from dptrain.arithmetic.shards import Block
 
 
 class Moment:
-    """When a pass is computed; whoever computes sets it before.
+    """When a pass is computed; to be set before each pass.
 
     Attributes:
         step: counted from 0.
@@ -26,7 +26,7 @@ class Waits:
     """How long a rank has waited for others in the middle of a step's passes.
 
     Attributes:
-        seconds: so far; whoever begins a step sets it to 0.
+        seconds: so far; to be set to 0 at the start of a step.
     """
 
     def __init__(self) -> None:
@@ -60,7 +60,7 @@ class Meeting(Protocol):
     """
 
     def rewind(self) -> None:
-        """Begin anew with the first table."""
+        """Start again with the first table."""
         ...
 
     def table(self, shards: int, columns: int) -> tuple[NDArray[np.float64], Meet]:
@@ -88,7 +88,7 @@ class Context:
     """The pass, as its layers see it.
 
     Attributes:
-        training: whether gradients are wanted, of this very minibatch.
+        training: whether gradients of this minibatch are computed.
         blocks: of this rank's shards.
         sizes: rows of every shard of the minibatch that has any, also of other ranks' shards.
         seed: of the experiment.

@@ -18,7 +18,7 @@ PIECE_BYTES = 8 << 20
 
 
 class Conv2D(Layer, frozen=True, tag="conv2d"):
-    """``y[p, q, f] = b[f] + Σ_ijc x[s p + i, s q + j, c] W[i, j, c, f]``, zeros around ``x``.
+    """``y[p, q, f] = b[f] + Σ_ijc x[s p + i, s q + j, c] W[i, j, c, f]``, with zero padding.
 
     Samples are images ``(H, W, C)``, or ``(H, W)`` with one channel; ``y`` has shape
     ``(OH, OW, filters)`` with ``OH = (H + 2 padding - KH) // stride + 1``. As everywhere in this

@@ -80,7 +80,7 @@ class DenseOperation(Operation):
 
 
 class Flatten(Layer, frozen=True, tag="flatten"):
-    """Lays out each sample as a vector."""
+    """Reshapes each sample to a vector."""
 
     def output_shape(self, input_shape: Shape) -> Shape:
         """Return one axis with as many elements as the sample has."""

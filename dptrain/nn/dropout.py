@@ -1,4 +1,4 @@
-"""Dropout: outputs that are left out at random, differently in every step."""
+"""Dropout: elements set to 0 at random, anew in every step."""
 
 from typing import Annotated
 
@@ -16,14 +16,14 @@ class Dropout(Layer, frozen=True, tag="dropout"):
     """In training each element is 0 with probability ``rate``, and otherwise ``x / (1 - rate)``.
 
     Outside of training ``y = x``: the factor keeps the expected value the same (Srivastava et al.
-    2014, "Dropout", section 10, with the factor in training). Which elements are left out depends
+    2014, "Dropout", section 10, with the factor in training). Which elements are 0 depends
     on the experiment's seed, the step, the layer and the shard alone.
     """
 
     rate: Annotated[float, Meta(ge=0, lt=1)] = 0.5
 
     def __post_init__(self) -> None:
-        """Refuse what is no probability."""
+        """Refuse what is not a probability."""
         if not 0 <= self.rate < 1:
             raise UsageError(f"a dropout rate must be at least 0 and less than 1, not {self.rate}")
 

@@ -1,4 +1,4 @@
-"""Initial weights. Biases begin at zero."""
+"""Initial weights. Biases start at zero."""
 
 import math
 from typing import Annotated, Literal
@@ -45,7 +45,7 @@ class He(Struct, frozen=True, tag="he", tag_field="init", forbid_unknown_fields=
 
 
 class Zeros(Struct, frozen=True, tag="zeros", tag_field="init", forbid_unknown_fields=True):
-    """Begins at zero."""
+    """Starts at zero."""
 
     def scale(self, fan_in: int, fan_out: int) -> float:  # noqa: ARG002 - one signature for all
         """Return 0."""
@@ -53,7 +53,7 @@ class Zeros(Struct, frozen=True, tag="zeros", tag_field="init", forbid_unknown_f
 
 
 class Ones(Struct, frozen=True, tag="ones", tag_field="init", forbid_unknown_fields=True):
-    """Begins at one."""
+    """Starts at one."""
 
     def scale(self, fan_in: int, fan_out: int) -> float:  # noqa: ARG002 - one signature for all
         """Return 0: nothing is drawn."""

@@ -1,4 +1,4 @@
-"""What a loss is: something averaged over the global minibatch, and its gradient.
+"""The base of losses: a mean over the global minibatch, and its gradient.
 
 A loss bound to the outputs and targets of one pass yields, for every shard, the *sum* of its rows'
 losses, and gradients already divided by the number of rows of the *global* minibatch. So no mean

@@ -1,5 +1,6 @@
-"""A network: layers in a row over samples of one shape, with all parameters in one flat vector."""
+"""A network: a sequence of layers for samples of one shape, all parameters in one flat vector."""
 
+import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple, get_args
 
@@ -22,10 +23,10 @@ class Tensor(NamedTuple):
         name: such as ``"dense1.W"``.
         shape: of the tensor.
         start: offset of its first element.
-        stop: offset behind its last element.
+        stop: offset after its last element.
         decays: whether weight decay applies.
         average: None for what is trained; otherwise as in `Parameter`.
-        frozen: whether it stays as it is, because the user or its layer wants it so.
+        frozen: whether it stays as it is, as the user or its layer demands.
     """
 
     name: str
@@ -51,7 +52,7 @@ class Layout:
         tensors: in the order of the flat vector, in groups that a backward pass completes together,
             the last group first.
         size: length of the flat vector.
-        tables: columns of the tables that ranks fill together in a step; see `Meeting`.
+        tables: columns of the tables that the ranks exchange in a step; see `Meeting`.
     """
 
     tensors: Sequence[Sequence[Tensor]]
@@ -68,19 +69,19 @@ class Layout:
 
 
 class Network(Layout):
-    """A description only: immutable, the same for all workers, without a single weight.
+    """The description of a network: immutable, the same for all workers, without weights.
 
     Attributes:
         layers: as given, in forward order.
-        row: the same with those of chains in their chain's place, and what each needs.
-        names: of the row, such as ``("dense1", "sigmoid1", "chain1.dense1")``.
-        shapes: of one sample before the row's first layer, between and after the last.
-        tensors: per layer of the row, its tensors in the flat vector.
-        tables: columns of the tables that ranks fill together in a step; see `Meeting`.
+        row: the same, each chain replaced by its layers, and what each needs.
+        names: of the layers in ``row``, such as ``("dense1", "sigmoid1", "chain1.dense1")``.
+        shapes: of one sample before, between and after the layers of ``row``.
+        tensors: per layer of ``row``, its tensors in the flat vector.
+        tables: columns of the tables that the ranks exchange in a step; see `Meeting`.
         size: length of the flat parameter vector.
 
     Raises:
-        UsageError: ``input_shape`` is no shape, there are no layers, none has parameters, or
+        UsageError: ``input_shape`` is not a shape, there are no layers, none has parameters, or
             ``freeze`` names none or leaves nothing to train.
         ShapeError: a layer does not fit what comes before it.
     """
@@ -91,7 +92,7 @@ class Network(Layout):
         layers: Sequence[AnyLayer],
         freeze: Sequence[str] = (),
     ) -> None:
-        """Place the layers.
+        """Check that the layers fit, and lay out their parameters.
 
         Args:
             input_shape: of one sample.
@@ -138,7 +139,7 @@ class Network(Layout):
             )
 
     def initial_parameters(self, seed: int, dtype: np.dtype[Any]) -> NDArray[Any]:
-        """Return the flat vector ``(size,)`` a run begins with, drawn in float64 and rounded."""
+        """Return initial parameters ``(size,)``, drawn in float64 and rounded."""
         flat = np.empty(self.size, dtype)
         for i, own in enumerate(self.tensors):
             for j, tensor in enumerate(own):
@@ -148,7 +149,7 @@ class Network(Layout):
         return flat
 
     def description(self) -> list[dict[str, Any]]:
-        """Return the layers as plain data, from which `layers_from` makes them again."""
+        """Return the layers as plain data, from which `layers_from` restores them."""
         # Through JSON, since `to_builtins` leaves tuples, which TOML and messages do not give back.
         found: list[dict[str, Any]] = msgspec.json.decode(msgspec.json.encode(self.layers))
         return found
@@ -185,7 +186,7 @@ def _lay_out(
         own = []
         for parameter in placed.parameters:
             name = f"{placed.name}.{parameter.name}"
-            start, offset = offset, offset + int(np.prod(parameter.shape, dtype=np.int64))
+            start, offset = offset, offset + math.prod(parameter.shape)
             own.append(
                 Tensor(
                     name,

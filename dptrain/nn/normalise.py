@@ -1,4 +1,4 @@
-"""Normalisation of the inputs, with numbers that are taken from the training rows once."""
+"""Normalisation of the inputs by statistics that are taken from the training rows once."""
 
 from typing import Literal
 
@@ -12,10 +12,10 @@ Method = Literal["standard", "minmax"]
 
 
 class Normalise(Layer, frozen=True, tag="normalise"):
-    """``y = (x - shift) / scale``, for each element of a sample by itself; a network's first layer.
+    """``y = (x - shift) / scale``, for each element of a sample; the first layer of a network.
 
-    The tensors ``shift`` and ``scale``, shaped as a sample, belong to the network and are never
-    trained: a run begins by taking them from its training rows, and from no others. ``standard``
+    The tensors ``shift`` and ``scale``, shaped as a sample, belong to the network and are not
+    trained: a run takes them from its training rows before it begins. ``standard``
     takes the mean and the (biased) standard deviation, so that every element of the training rows
     has mean 0 and variance 1; ``minmax`` the smallest value and the range, so that they lie from 0
     to 1. An element that never varies has the scale 1.

@@ -1,4 +1,4 @@
-"""A pass whose gradients are differences of losses, as the study notes first train a network."""
+"""A pass whose gradients are central differences of losses, as in the first part of the notes."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -30,7 +30,7 @@ def check(network: Network) -> None:
 class NumericalPass(Pass):
     """Central differences ``(L(w + h) - L(w - h)) / 2h`` in every parameter, h = 1e-4.
 
-    Two forward passes for each parameter: for small networks, or for patience. The weights are
+    It takes two forward passes for each parameter, so it is for small networks. The weights are
     moved in a copy, since others compute with the very same ones.
     """
 

@@ -23,7 +23,7 @@ from dptrain.nn.workspace import Workspace, aligned_empty
 
 
 class Targets(NamedTuple):
-    """What the targets of a data set look like: class labels where ``shape`` is ``()``."""
+    """The shape and kind of targets: class labels where ``shape`` is ``()``."""
 
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
@@ -33,7 +33,7 @@ class Arrangement(NamedTuple):
     """Which shards of a minibatch of ``rows`` rows a replica computes, and what for.
 
     In training there are gradients, and layers such as dropout do what they do in training. They
-    are summed over the shards as they come, unless somebody wants to see each shard's own.
+    are summed over the shards as they are computed, unless each shard's own are wanted.
     """
 
     rows: int
@@ -311,8 +311,8 @@ class Replica:
 
     Attributes:
         network: the description.
-        versions: flat vectors ``(network.size,)``; whoever updates one in place changes what is
-            computed with it.
+        versions: flat vectors ``(network.size,)``; if one is updated in place, later
+            passes compute with the new values.
     """
 
     def __init__(

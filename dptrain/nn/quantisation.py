@@ -1,4 +1,4 @@
-"""Weights as small whole numbers: symmetric quantisation, a scale for each output channel."""
+"""Weights as small integers: symmetric quantisation with a scale for each output channel."""
 
 from typing import Any, NamedTuple
 

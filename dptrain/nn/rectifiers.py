@@ -1,4 +1,4 @@
-"""Rectifiers: activation functions that let large inputs through and hold back negative ones.
+"""Rectifiers: activation functions that pass positive inputs and suppress negative ones.
 
 ReLU itself stands in `dptrain.nn.activations`. These here work out the slope along with the value,
 where it costs next to nothing, and keep it: what is left for the backward pass is one product,
@@ -52,7 +52,7 @@ class LeakyReLU(Activation, frozen=True, tag="leaky-relu"):
     negative_slope: float = 0.01
 
     def __post_init__(self) -> None:
-        """Refuse slopes for which this is no rectifier."""
+        """Refuse slopes for which this is not a rectifier."""
         if not 0 <= self.negative_slope <= 1:
             raise UsageError(f"negative_slope={self.negative_slope!r} must be from 0 to 1")
 

@@ -1,5 +1,6 @@
 """Layers one after the other: their names, their tensors, and their binding to one pass."""
 
+import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -7,9 +8,12 @@ from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
-from dptrain.errors import ShapeError
+from dptrain.errors import ShapeError, UsageError
 from dptrain.nn.calls import Call
 from dptrain.nn.layer import Blocks, Layer, Operation, Parameter, Shape, Site
+
+# So many take a quarter of a minute before the first step; more are a slip.
+MOST_LAYERS = 5000
 
 
 @runtime_checkable
@@ -42,9 +46,12 @@ def place(layers: Sequence[Layer], input_shape: Shape) -> list[Placed]:
 
     Raises:
         ShapeError: a layer does not fit what comes before it.
+        UsageError: there are too many.
     """
-    found = []
+    found: list[Placed] = []
     for name, layer in _leaves(layers):
+        if len(found) == MOST_LAYERS:
+            raise UsageError(f"a network has at most {MOST_LAYERS:,} layers, and this has more")
         try:
             found.append(Placed(name, layer, input_shape, layer.parameters(input_shape)))
             input_shape = layer.output_shape(input_shape)
@@ -60,7 +67,7 @@ def shape_after(row: Sequence[Placed], input_shape: Shape) -> Shape:
 
 def elements(parameters: Sequence[Parameter]) -> int:
     """Return how many elements tensors have together."""
-    return sum(int(np.prod(each.shape, dtype=np.int64)) for each in parameters)
+    return sum(math.prod(each.shape) for each in parameters)
 
 
 def parameters_of(row: Sequence[Placed]) -> tuple[Parameter, ...]:

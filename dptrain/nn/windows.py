@@ -100,7 +100,7 @@ def windows(image: Shape, size: Extent, stride: Extent, padding: Extent = 0) -> 
     """Return the windows over samples of a shape; ``(H, W)`` is taken as one channel.
 
     Raises:
-        ShapeError: the samples are no images, or too small for a single window.
+        ShapeError: the samples are not images, or too small for a single window.
     """
     if len(image) not in (2, 3):
         raise ShapeError(

@@ -1,8 +1,8 @@
-"""The links of an update: what happens to a chunk of the reduced gradient, one thing a link.
+"""The steps of an update, as links of a chain: each does one thing to a chunk of the gradient.
 
-A chain of them ends with a rule, or is a `Move` alone; `dptrain.optim.updater` puts it together.
-Every operation is elementwise and correctly rounded, so it does not matter how the flat vector is
-cut up.
+A chain ends with a rule, or is a single `Move`; `dptrain.optim.updater` builds it.
+Every operation is elementwise and correctly rounded, so the result does not depend on how the
+flat vector is cut.
 """
 
 from abc import abstractmethod
@@ -22,7 +22,7 @@ class Arrays(NamedTuple):
 
     Attributes:
         w: the parameters.
-        g: their gradient; used up.
+        g: their gradient; overwritten.
         slots: the rule's state.
         new_w: where the new parameters go.
         new_slots: where the new state goes.
@@ -38,12 +38,12 @@ class Arrays(NamedTuple):
 
 
 class Moment(NamedTuple):
-    """When an update happens.
+    """The step of an update, and what depends on it.
 
     Attributes:
         step: counted from 0.
         lr: the learning rate of the step.
-        clip: what the gradient is multiplied with, by its global norm.
+        clip: factor that clips the gradient by its global norm.
     """
 
     step: int
@@ -52,11 +52,11 @@ class Moment(NamedTuple):
 
 
 class Link(Struct, frozen=True):
-    """One thing that is done in an update: elementwise, and without allocating an array."""
+    """One operation of an update: elementwise, and without allocating an array."""
 
     @abstractmethod
     def update(self, arrays: Arrays, at: Moment) -> None:
-        """Change the gradient in its place, or write new parameters."""
+        """Change the gradient in place, or write new parameters."""
 
     def behind(self, arrays: Arrays) -> Arrays:
         """Return what the next link reads and writes."""
@@ -67,7 +67,7 @@ class Clip(Link, frozen=True):
     """``g ← c g`` with the factor ``c`` of the step."""
 
     def update(self, arrays: Arrays, at: Moment) -> None:
-        """Scale the gradient where it is too long."""
+        """Scale the gradient if its norm is too large."""
         if at.clip != 1.0:
             np.multiply(arrays.g, at.clip, out=arrays.g)
 
@@ -96,21 +96,21 @@ class Decay(Link, frozen=True):
 
 
 class DecoupledDecay(Link, frozen=True):
-    """``w ← w (1 - lr rate)``, past the gradient (Loshchilov and Hutter 2019)."""
+    """``w ← w (1 - lr rate)``, not through the gradient (Loshchilov and Hutter 2019)."""
 
     rate: float
 
     def update(self, arrays: Arrays, at: Moment) -> None:
-        """Write the smaller weights where the new ones go."""
+        """Write the decayed weights to ``new_w``."""
         np.multiply(arrays.w, 1 - at.lr * self.rate, out=arrays.new_w)
 
     def behind(self, arrays: Arrays) -> Arrays:
-        """Let the rule begin with the smaller weights."""
+        """Let the rule start from the decayed weights."""
         return arrays._replace(w=arrays.new_w)
 
 
 class Move(Link, frozen=True):
-    """``w ← w + rate (g - w)``: towards the value in the gradient's place, for what is not trained.
+    """``w ← w + rate (g - w)``: for tensors that are not trained; ``g`` holds their new value.
 
     The state of the rule is not touched.
     """
@@ -118,7 +118,7 @@ class Move(Link, frozen=True):
     rate: float
 
     def update(self, arrays: Arrays, at: Moment) -> None:  # noqa: ARG002 - one signature for all
-        """Move, or keep: a rate of 0 is that of what is frozen."""
+        """Move; frozen tensors have a rate of 0 and are copied."""
         if self.rate == 1:
             np.copyto(arrays.new_w, arrays.g)  # to the last bit
         elif self.rate:

@@ -1,8 +1,7 @@
 """Update rules: each a frozen description with one function over arrays.
 
-Every operation is elementwise and correctly rounded, so it does not matter how the flat vector is
-cut up. The gradient is used up: a rule may compute in its place, which saves a pass through the
-cache.
+Every operation is elementwise and correctly rounded, so the result does not depend on how the
+flat vector is cut. A rule may overwrite the gradient, which saves a pass through the cache.
 """
 
 import math
@@ -34,7 +33,7 @@ class Rule(Link, frozen=True, tag_field="optimizer", forbid_unknown_fields=True)
         return ()
 
     def weight_decay(self, rate: float) -> Link:
-        """Return the link by which weight decay ``rate`` goes with this rule."""
+        """Return the link that applies weight decay ``rate`` with this rule."""
         return Decay(rate)
 
 
@@ -114,7 +113,7 @@ class AdaGrad(Rule, frozen=True, tag="adagrad"):
 class RMSprop(Rule, frozen=True, tag="rmsprop"):
     """``h ← ρ h + (1 - ρ) g²``; ``w ← w - lr g / (√h + ε)`` (Tieleman and Hinton 2012).
 
-    The slot holds ``h / (1 - ρ)``, which takes one pass over the array less.
+    The slot holds ``h / (1 - ρ)``, which saves one pass over the array.
     """
 
     default_lr = 0.001
@@ -138,8 +137,8 @@ class Adam(Rule, frozen=True, tag="adam"):
 
     ``m ← β₁ m + (1 - β₁) g``; ``v ← β₂ v + (1 - β₂) g²``;
     ``w ← w - lr m̂ / (√v̂ + ε)`` with ``m̂ = m / (1 - β₁ᵗ)``, ``v̂ = v / (1 - β₂ᵗ)``, t from 1.
-    The slots hold ``m / (1 - β₁)`` and ``v / (1 - β₂)``, which takes two passes over the arrays
-    less; all constant factors are moved into two scalars.
+    The slots hold ``m / (1 - β₁)`` and ``v / (1 - β₂)``, which saves two passes over the
+    arrays; all constant factors are moved into two scalars.
     """
 
     default_lr = 0.001
@@ -173,7 +172,7 @@ class AdamW(Adam, frozen=True, tag="adamw"):
     default_decay = 0.01  # without any, adamw would be adam to the last bit
 
     def weight_decay(self, rate: float) -> Link:
-        """Return decay that goes past gradient and moments."""
+        """Return decoupled decay, which does not enter gradient and moments."""
         return DecoupledDecay(rate)
 
 
@@ -182,8 +181,8 @@ class Lion(Rule, frozen=True, tag="lion"):
 
     ``w ← w - lr sign(β₁ m + (1 - β₁) g)``, with weight decay as in AdamW; then
     ``m ← β₂ m + (1 - β₂) g``. Every weight moves by the learning rate, whatever the size of its
-    gradient, so it is to be smaller than Adam's, and weight decay larger. The slot holds
-    ``m / (1 - β₂)``, which takes one pass over the array less.
+    gradient, so it should be smaller than Adam's, and weight decay larger. The slot holds
+    ``m / (1 - β₂)``, which saves one pass over the array.
     """
 
     default_lr = 0.0001
@@ -196,7 +195,7 @@ class Lion(Rule, frozen=True, tag="lion"):
         return ("mean",)
 
     def weight_decay(self, rate: float) -> Link:
-        """Return decay that goes past the sign."""
+        """Return decoupled decay, which does not enter the sign."""
         return DecoupledDecay(rate)
 
     def update(self, arrays: Arrays, at: Moment) -> None:  # noqa: D102

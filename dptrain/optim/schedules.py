@@ -34,7 +34,7 @@ class Schedule(Struct, frozen=True, kw_only=True, tag_field="schedule", forbid_u
 
     @abstractmethod
     def factor(self, step: int) -> float:
-        """Return the rate over its base, ``step`` steps after the warm-up."""
+        """Return the rate divided by the base rate, ``step`` steps after the warm-up."""
 
 
 class Constant(Schedule, frozen=True, kw_only=True, tag="constant"):
@@ -52,7 +52,7 @@ class Step(Schedule, frozen=True, kw_only=True, tag="step"):
     every: Period
 
     def factor(self, step: int) -> float:
-        """Return the rate to the number of whole periods."""
+        """Return ``rate^⌊step / every⌋``."""
         return float(self.rate ** (step // self.every))
 
 
@@ -63,7 +63,7 @@ class Exponential(Schedule, frozen=True, kw_only=True, tag="exponential"):
     every: Period
 
     def factor(self, step: int) -> float:
-        """Return the rate to the number of periods."""
+        """Return ``rate^(step / every)``."""
         return float(self.rate ** (step / self.every))
 
 

@@ -3,8 +3,8 @@
 The order is: clip the reduced gradient by its global norm, add the L1 penalty's and weight decay's
 part, apply the rule. What is frozen stays as it is, and running averages move towards what stands
 in the gradient's place; neither belongs to the norm. The squared norm is summed chunk by chunk in
-float64 and over the chunks by the tree; these chunks, of `NORM_CHUNK` elements, belong to the flat
-vector alone, so it does not matter who computes which.
+float64 and over the chunks by the tree; these chunks, of `NORM_CHUNK` elements, depend on the
+flat vector alone, so it does not matter which rank computes which.
 """
 
 import math
@@ -24,7 +24,7 @@ NORM_CHUNK = 4096  # small, so that a small network can be shared out over sever
 
 
 def norm_chunks(size: int) -> int:
-    """Return of how many chunks the squared norm of a flat vector is summed."""
+    """Return the number of chunks in which the squared norm of a flat vector is summed."""
     return -(-size // NORM_CHUNK)
 
 
@@ -87,7 +87,7 @@ class Updater:
         """Return the squared norm of each chunk of a gradient ``(n,)``, in float64.
 
         The gradient is the whole flat vector, or a part of it that begins with a norm chunk, at
-        element ``first``. What is not trained counts nothing.
+        element ``first``. Tensors that are not trained count as 0.
         """
         norms: list[float] = []
         for start in range(0, len(gradient), CHUNK):
@@ -102,7 +102,7 @@ class Updater:
         return norms
 
     def clip_factor(self, squared_norms: Sequence[float]) -> float:
-        """Return what to multiply the gradient with: 1 or less; NaN for a non-finite gradient."""
+        """Return the factor that clips the gradient: 1 or less; NaN for a non-finite gradient."""
         if self.clip_norm is None:
             return 1.0
         norm = math.sqrt(tree_sum(squared_norms))
@@ -126,7 +126,7 @@ class Updater:
             start: first element.
             stop: behind the last element.
             w: flat parameters ``(size,)``.
-            g: flat reduced gradient ``(size,)``; every update uses it up.
+            g: flat reduced gradient ``(size,)``; every update overwrites it.
             slots: the rule's state, flat arrays ``(size,)``.
             new_w: where the new parameters go; may be ``w``.
             new_slots: where the new state goes; may be ``slots``.
@@ -149,7 +149,7 @@ class Updater:
         return pieces
 
     def links(self, place: int) -> list[Link]:
-        """Return what is done to an element of the flat vector, in order."""
+        """Return the operations on an element of the flat vector, in order."""
         for low, high, rate in self.moving:
             if low <= place < high:
                 return [Move(rate)]
@@ -160,7 +160,7 @@ class Updater:
         return [*chain, self.rule]
 
     def update(self, step: int, pieces: Sequence[Piece], factor: float = 1.0) -> None:
-        """Carry out the update of a step, counted from 0; ``factor`` is from `clip_factor`."""
+        """Apply the update of a step, counted from 0; ``factor`` is that of `clip_factor`."""
         at = Moment(step, self.schedule(step), factor)
         for piece in pieces:
             for link, arrays in piece.chain:

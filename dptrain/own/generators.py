@@ -13,7 +13,11 @@ from typing import Any
 
 import numpy as np
 
+from dptrain.machine.process_wide import Turns
 from dptrain.own.places import GENERATORS, holders, walk
+
+# There is one global generator, and a network in each of several threads may be drawing from it.
+DRAWING = Turns()
 
 
 class Generators:

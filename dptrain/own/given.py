@@ -12,7 +12,7 @@ from dptrain.errors import UsageError
 from dptrain.own.functions import Function, LossAndGradient, Params, PredictingFunction
 from dptrain.own.graph import decode, encode
 from dptrain.own.model import OwnModel
-from dptrain.own.origin import Origin
+from dptrain.own.origin import Named, Origin
 from dptrain.own.reading import changed, digest_of, shown
 
 
@@ -121,3 +121,16 @@ def _short(file: str | None) -> str:
     if file is None or not file.endswith(".py"):
         return "__main__.py"  # a notebook, or standard input
     return shown(Path(file))
+
+
+def origin_of(message: bytes) -> Origin | None:
+    """Return the origin that `Origin.message` tells of; None for an empty message.
+
+    Only for messages from this worker's own parent, through the pipe between them.
+    """
+    if not message:
+        return None
+    kind, content = msgspec.msgpack.decode(message)
+    if kind == "named":
+        return Named(content)
+    return Received(*content)

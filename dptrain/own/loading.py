@@ -18,7 +18,7 @@ from dptrain.arithmetic.randomness import Purpose, generator
 from dptrain.errors import UsageError, suggestion
 from dptrain.own.blame import own_code_error
 from dptrain.own.functions import Function, PredictingFunction
-from dptrain.own.generators import Generators
+from dptrain.own.generators import DRAWING, Generators
 from dptrain.own.model import OwnModel
 from dptrain.own.reading import folder_with, imported
 
@@ -43,7 +43,12 @@ def made(path: Path, name: str, arguments: Mapping[str, Any], seed: int) -> OwnM
         UsageError: there is no such name, or the arguments do not fit.
         OwnCodeError: the file, the constructor or ``initial_params`` raised.
     """
-    _seed_globally(seed)
+    with DRAWING:
+        _seed_globally(seed)
+        return OwnModel(_subject(path, name, arguments, seed), name)
+
+
+def _subject(path: Path, name: str, arguments: Mapping[str, Any], seed: int) -> Any:
     module = load(path)
     found = getattr(module, name, None)
     drawing = Generators(_modules(path, module))
@@ -52,10 +57,8 @@ def made(path: Path, name: str, arguments: Mapping[str, Any], seed: int) -> OwnM
         raise UsageError(f"{path} has no class or function {name!r}{near}")
     with drawing.seeded(seed):
         if inspect.isclass(found):
-            subject = _called(found, arguments, f"{path}: {name}")
-        else:
-            subject = _function(module, found, arguments, f"{path}: {INITIAL}")
-    return OwnModel(subject, name)
+            return _called(found, arguments, f"{path}: {name}")
+        return _function(module, found, arguments, f"{path}: {INITIAL}")
 
 
 def _modules(path: Path, module: ModuleType) -> list[dict[str, Any]]:
@@ -185,7 +188,7 @@ def _called(function: Callable[..., Any], arguments: Mapping[str, Any], what: st
             ) from None
     try:
         return function(**arguments)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise own_code_error(f"{what}(...)", error) from error
 
 

@@ -22,7 +22,7 @@ from dptrain.errors import UsageError
 from dptrain.own.blame import own_code_error
 from dptrain.own.copying import copy_of
 from dptrain.own.functions import Params
-from dptrain.own.generators import Generators
+from dptrain.own.generators import DRAWING, Generators
 from dptrain.own.state import PREFIX, Memory
 from dptrain.own.switch import Switch
 
@@ -244,11 +244,12 @@ class OwnModel:
     @contextmanager
     def _prepared(self, seed: int, *, training: bool) -> Iterator[None]:
         """Put everything that a call depends on into its place."""
-        np.random.seed(seed)  # the global generator: such networks draw from it
-        self.memory.restore()
-        self._called = True
-        with self._generators.seeded(seed), self.switch.set(training=training):
-            yield
+        with DRAWING:
+            np.random.seed(seed)  # the global generator: such networks draw from it
+            self.memory.restore()
+            self._called = True
+            with self._generators.seeded(seed), self.switch.set(training=training):
+                yield
 
     def _call(
         self,
@@ -261,7 +262,7 @@ class OwnModel:
         try:
             with self._prepared(seed, training=training):
                 return method(*arguments, **self.switch.of(what, training=training))
-        except Exception as error:
+        except (Exception, SystemExit) as error:  # sys.exit() would end the run without a word
             told = ", ".join(
                 f"{name}: {_told(each)}" for name, each in zip("xt", arguments, strict=False)
             )

@@ -1,7 +1,8 @@
 """A network of the user's own as a description: which tensors stand where in the flat vector."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,7 +11,9 @@ from numpy.typing import NDArray
 from dptrain.arithmetic.randomness import Purpose, generator
 from dptrain.errors import UsageError
 from dptrain.invocation import word
+from dptrain.machine.process_wide import ProcessWide
 from dptrain.nn.network import Layout
+from dptrain.own.generators import DRAWING
 from dptrain.own.model import OwnModel, class_numbers
 from dptrain.own.tensors import own_tensors
 
@@ -129,7 +132,8 @@ class OwnNetwork(Layout):
         """
         self.load(parameters)
         seed = Seeds(0).evaluation
-        with np.errstate(all="ignore"), drawing_kept():
+        with np.errstate(all="ignore"), DRAWING, ExitStack() as stack:
+            stack.callback(np.random.set_state, np.random.get_state())
             parts = [
                 self.model.outputs(_filled(samples[start : start + at_once], at_once), seed)
                 for start in range(0, len(samples), at_once)
@@ -154,14 +158,12 @@ def _filled(samples: NDArray[Any], rows: int) -> NDArray[Any]:
     return np.concatenate([samples, np.repeat(samples[-1:], missing, axis=0)])
 
 
-@contextmanager
-def drawing_kept() -> Iterator[None]:
-    """Leave NumPy's global generator as it was: seeding it is not the caller's affair."""
-    state = np.random.get_state()
-    try:
-        yield
-    finally:
-        np.random.set_state(state)
+def drawing_kept() -> AbstractContextManager[None]:
+    """Leave NumPy's global generator as it was before: seeding it is not the caller's affair."""
+    return _DRAWING.changed()
+
+
+_DRAWING = ProcessWide(lambda: partial(np.random.set_state, np.random.get_state()))
 
 
 class Seeds:

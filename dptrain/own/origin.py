@@ -100,7 +100,7 @@ class Origin(ABC):
 
     @abstractmethod
     def message(self) -> bytes:
-        """Return what `dptrain.own.message.origin_of` makes the origin of again, in a worker."""
+        """Return bytes of which `dptrain.own.given.origin_of` makes it in a worker."""
 
     def check(self, model: str, digest: str | None) -> None:
         """Raise `UsageError` where an experiment was recorded with other code."""

@@ -3,16 +3,15 @@
 A key and a shape are all that is known of them. Vectors are biases. So are rows ``(1, n)`` and
 columns ``(n, 1)`` that are called ``b``, ``b1``, ``fc1.bias``, ``beta`` or ``gamma``, and rows
 ``(1, n)`` right behind a matrix ``(k, n)`` that are not called ``W`` or ``weight``. A matrix
-``(n, 1)``, as of an output layer with one unit, is a weight by any other name.
+``(n, 1)``, such as that of an output layer with one unit, is a weight by any other name.
 
 The tensors of the state (`dptrain.own.state`) are not trained: what stands in their gradient's
 place takes their place.
 """
 
+import math
 import re
 from collections.abc import Mapping, Sequence
-
-import numpy as np
 
 from dptrain.errors import UsageError, suggestion
 from dptrain.nn.initializers import Zeros
@@ -56,7 +55,7 @@ def own_tensors(
     found: list[tuple[Tensor, ...]] = []
     start = 0
     for name, shape in shapes.items():
-        stop = start + int(np.prod(shape, dtype=np.int64))
+        stop = start + math.prod(shape)
         # the constructor has made the initial values; nothing is drawn here
         tensor = Tensor(name, shape, start, stop, name in weights, Zeros(), (0, 0))
         average = None if name in own else 1.0

@@ -343,19 +343,22 @@ class CoordinatorMachine:
     def _fail(self, error: DptrainError) -> Instructions:
         return [End(error)]
 
-    def _broke(self, rank: int, how: str) -> Instructions:
-        return self._fail(
-            WorkersLostError(f"rank {rank} broke the protocol: {how}{self._where(rank)}")
-        )
+    def _broke(self, rank: int, how: str, error: ProtocolError | None = None) -> Instructions:
+        lost = WorkersLostError(f"rank {rank} broke the protocol: {how}{self._where(rank)}")
+        lost.__cause__ = error
+        return self._fail(lost)
 
     def _out_of_place(self, event: Event) -> Instructions:
+        if isinstance(event, TrainAsked | EvaluationAsked):
+            # nobody would ever answer, and the shell would wait for ever
+            raise RuntimeError(f"{type(event).__name__} while {self.state.value}")
         if self.state is State.OVER or not isinstance(event, Heard | Garbled):
             return []
         rank = self.admission.rank_of(event.peer)
         if rank is None:
             return []  # a stranger: nothing it says matters
         if isinstance(event, Garbled):
-            return self._broke(rank, event.reason)
+            return self._broke(rank, event.reason, event.error)
         return self._broke(rank, f"{type(event.message).__name__} while {self.state.value}")
 
 

@@ -8,7 +8,7 @@ import enum
 from collections.abc import Callable
 from typing import Generic, NamedTuple, TypeVar
 
-from dptrain.errors import DptrainError
+from dptrain.errors import DptrainError, ProtocolError
 from dptrain.protocol.messages import Message
 from dptrain.protocol.table import Completed
 
@@ -36,10 +36,11 @@ class Heard(NamedTuple, Generic[M]):
 
 
 class Garbled(NamedTuple):
-    """Something came from a connection that is no message."""
+    """Something came from a connection that is not a message, for a reason; the error, if any."""
 
     peer: bytes
     reason: str
+    error: ProtocolError | None = None
 
 
 class Gone(NamedTuple):

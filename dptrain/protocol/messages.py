@@ -193,7 +193,7 @@ class Evaluated(Message, frozen=True):
 
 
 class NonFinite(Message, frozen=True):
-    """The loss of a step is no number; where the first infinity or NaN stood."""
+    """The loss of a step is not a number; where the first infinity or NaN stood."""
 
     step: Count
     shard: Count

@@ -126,7 +126,7 @@ class Artist:
 
 
 def draw_run(run: Path) -> None:
-    """Draw the curves of a run into its folder; errors as of `draw_curves`."""
+    """Draw the curves of a run into its folder; errors as in `draw_curves`."""
     from dptrain.metrics.lines import read_metrics
     from dptrain.report.curves import draw_curves
     from dptrain.runfolder import RunFolder

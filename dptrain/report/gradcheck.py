@@ -5,7 +5,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from dptrain.gradcheck.comparison import Comparison, Entry, TensorResult, worst_line
+from dptrain.gradcheck.comparison import LOSS, Comparison, Entry, TensorResult, worst_line
 from dptrain.gradcheck.report import Failure, Report
 from dptrain.gradcheck.verdict import Verdict, worst
 from dptrain.report.tables import print_line, print_table
@@ -31,14 +31,14 @@ class Power(NamedTuple):
 
 
 def powers(report: Report) -> list[Power]:
-    """Return the power certificate: for each kind of comparison and each tensor."""
+    """Return the power certificate: for each kind of comparison of gradients and each tensor."""
     groups: dict[tuple[str, str], list[TensorResult]] = defaultdict(list)
     for comparison in report.comparisons:
         if comparison.edge not in ("analytic", "distributed", "numerical"):
             continue
-        dtype = comparison.where.split(",")[0]
         for tensor in comparison.tensors:
-            groups[f"{comparison.name}, {dtype}", tensor.tensor].append(tensor)
+            if tensor.tensor != LOSS.name:
+                groups[f"{comparison.name}, {comparison.dtype}", tensor.tensor].append(tensor)
     found = []
     for (name, which), results in groups.items():
         medians = [r.detectable[0] for r in results if not math.isnan(r.detectable[0])]
@@ -56,15 +56,18 @@ def powers(report: Report) -> list[Power]:
 
 
 def print_report(report: Report, *, verbose: bool = False) -> None:
-    """Print what was compared, what is wrong, and the verdict.
+    """Print the verdict, what is wrong, and what was compared, what failed before all else.
 
     With ``verbose`` also what every kind of comparison could have seen in every tensor.
     """
-    rows = [
-        (*row[:-1], row[-1].upper() if row[-1] == Verdict.FAIL else row[-1])
-        for row in comparison_rows(report)
-    ]
-    print_table(f"gradcheck  {report.subject}", rows, _HEADER, COLOURS)
+    verdict, colour = report.verdict.value.upper(), COLOURS[report.verdict.value]
+    told = f"{verdict} in {report.seconds:.1f} s"
+    print_line(f"{verdict}: {report.subject}\n", colour)
+    for failure in report.failures:
+        first, *lines = [*failure_lines(failure), f"  again: {_again(report, failure)}"]
+        print_line(first, COLOURS["fail"])
+        print("\n".join(lines) + "\n")  # noqa: T201
+    print_table("", [_marked(row) for row in comparison_rows(report)], _HEADER, COLOURS)
     if verbose:
         header = ("compared", "tensor", "elements", "blind", "detectable", "at best")
         print_table(f"power: {_POWER}", power_rows(report), header)
@@ -72,18 +75,20 @@ def print_report(report: Report, *, verbose: bool = False) -> None:
         print_line(f"{power}\n")
     for remark in report.remarks:
         print_line(f"note: {remark}\n")
-    for failure in report.failures:
-        first, *lines = [*failure_lines(failure), f"  again: {_again(report, failure)}"]
-        print_line(first, COLOURS["FAIL"])
-        print("\n".join(lines) + "\n")  # noqa: T201
-    verdict = report.verdict.value.upper()
-    print_line(f"{verdict} in {report.seconds:.1f} s", COLOURS.get(verdict.lower(), ""))
+    print_line(told, colour)  # once more, where a terminal has scrolled
     print(f"again: {report.replay}")  # noqa: T201
+
+
+def _marked(row: tuple[str, ...]) -> tuple[str, ...]:
+    """Return a row of the table, with a mark if it fails."""
+    name, *cells, verdict = row
+    wrong = verdict in (Verdict.FAIL, Verdict.ERROR)
+    return (f"{'>> ' if wrong else ''}{name}", *cells, verdict.upper() if wrong else verdict)
 
 
 def power_line(report: Report) -> str | None:
     """Return the power certificate in a sentence: the weakest comparison by formulas or numbers."""
-    found = [p for p in powers(report) if _certified(p) and not math.isnan(p.detectable[0])]
+    found = [p for p in powers(report) if not math.isnan(p.detectable[0])]
     if not found:
         return None
     weakest = max(found, key=lambda p: p.detectable[0])
@@ -99,19 +104,12 @@ def power_rows(report: Report) -> list[tuple[str, ...]]:
     return [
         (p.name, p.tensor, f"{p.compared:,}", f"{p.blind:,}", *map(_small, p.detectable))
         for p in powers(report)
-        if _certified(p)
     ]
 
 
-def _certified(power: Power) -> bool:
-    """Return whether the certificate names it: losses are no gradients."""
-    return not power.name.startswith(("loss", "reported"))
-
-
 _POWER = "the smallest relative error of one element that would be seen"
-COLOURS = {"pass": "green", "kink": "green", "inconclusive": "yellow", "FAIL": "bold red"}
-COLOURS["error"] = "bold red"
-COLOURS["fail"] = COLOURS["FAIL"]
+COLOURS = {"pass": "green", "kink": "green", "inconclusive": "yellow"}
+COLOURS |= dict.fromkeys(("fail", "FAIL", "error", "ERROR"), "bold red")
 _FAR = 1e6  # tolerances: what more there is to know stands in what has failed
 _HEADER = ("comparison", "times", "elements", "largest difference", "verdict")
 
@@ -158,17 +156,21 @@ def _ratio(entry: Entry) -> float:
 
 def _again(report: Report, failure: Failure) -> str:
     """Return the command that does a failed comparison again, with the weights that it was at."""
-    where = failure.comparison.where
-    if "--point" in report.replay or " weights" not in where:
+    point = failure.comparison.point
+    if "--point" in report.replay or not point:
         return report.replay
-    point = "initial" if "initial weights" in where else "burnt-in"
-    return f"{report.replay} --point {point}"
+    return f"{report.replay} --point {point.replace(' ', '-')}"
+
+
+def does_not_hold(comparison: Comparison) -> str:
+    """Return which comparison has failed, and where."""
+    return f"{comparison.name} does not hold: {comparison.where}"
 
 
 def failure_lines(failure: Failure) -> list[str]:
     """Return what is wrong and why, line by line."""
     comparison = failure.comparison
-    lines = [f"{comparison.name} does not hold: {comparison.where}"]
+    lines = [does_not_hold(comparison)]
     if comparison.note:
         lines.append(f"  {comparison.note}")
     if (worst_element := worst_line(comparison)) is not None:

@@ -129,21 +129,16 @@ def _heat_maps(difference: Array, wanted: Array, tensors: Sequence[Tensor]) -> s
 
 def _slopes(report: Report) -> Iterator[str]:
     """Yield the Taylor test's picture: with the right gradient the rest falls with slope 2."""
-    found = report.plots.get("taylor")
+    found = [each for each in report.comparisons if each.curve]
     if not found:
         return
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(7, 4), layout="constrained")
     axes = figure.subplots()
-    for name, (points, slope) in found.items():
-        axes.loglog(
-            [h for h, _ in points],
-            [rest for _, rest in points],
-            "o-",
-            markersize=3,
-            label=f"{name}: slope {slope:.2f}",
-        )
+    for each in found:
+        axes.loglog(*zip(*each.curve, strict=True), "o-", markersize=3)
+        axes.lines[-1].set_label(f"{each.where}: {each.note}")
     axes.set_xlabel("h")
     axes.set_ylabel("|L(θ + hd) - L(θ) - h⟨g, d⟩|")
     axes.grid(visible=True, alpha=0.3)

@@ -7,7 +7,8 @@ from typing import Self, TextIO
 
 from dptrain.gradcheck.comparison import Comparison
 from dptrain.gradcheck.report import Failure
-from dptrain.report.gradcheck import failure_lines
+from dptrain.gradcheck.verdict import Verdict
+from dptrain.report.gradcheck import does_not_hold
 from dptrain.report.streams import redraws
 
 
@@ -20,6 +21,7 @@ class Progress:
         self._shown = not quiet and redraws(self._stream)
         self._began = time.monotonic()
         self._stage = ""
+        self._told: set[str] = set()
 
     def __enter__(self) -> Self:
         return self
@@ -33,17 +35,21 @@ class Progress:
         self._show("")
 
     def tell(self, comparison: Comparison) -> None:
-        """Show a comparison that is done."""
+        """Show a comparison that is done, and print at once the first of an edge that fails."""
         self._show(f"{comparison.name}: {comparison.where}")
+        if comparison.verdict is Verdict.FAIL and comparison.edge not in self._told:
+            self._told.add(comparison.edge)
+            self._print(f"FAIL: {does_not_hold(comparison)}")
 
     def failed(self, failure: Failure) -> None:
-        """Print what does not hold, and the likeliest reason."""
-        if self._quiet:
-            return
-        self._write("")
-        first = [each.sentence for each in failure.diagnoses[:1]]
-        lines = [failure_lines(failure)[0], *(f"  likely: {each}" for each in first)]
-        print("\n".join(lines), file=self._stream, flush=True)
+        """Print why what was printed last does not hold: the likeliest reason."""
+        for each in failure.diagnoses[:1]:
+            self._print(f"  likely: {each.sentence}")
+
+    def _print(self, line: str) -> None:
+        if not self._quiet:
+            self._write("")
+            print(line, file=self._stream, flush=True)
 
     def _show(self, what: str) -> None:
         seconds = int(time.monotonic() - self._began)

@@ -25,11 +25,11 @@ def print_zoo(zoo: Zoo) -> None:
         for each in zoo.caught
     ]
     print_table("zoo", rows, ("bug", "kind", "exchange", "", "edge", "named first"))
-    live = [each for each in zoo.caught if not each.bug.equivalent]
+    found, right = sum(c.killed for c in zoo.live), sum(c.right for c in zoo.live)
     print(  # noqa: T201
-        f"{sum(c.killed for c in live)} of {len(live)} bugs found ({zoo.killed:.1%}), "
-        f"{sum(c.right for c in live)} named rightly ({zoo.named:.1%} of those found); "
-        f"{len(zoo.caught) - len(live)} that change nothing: {zoo.false_alarms} false alarms; "
+        f"{found} of {len(zoo.live)} bugs found ({zoo.killed:.1%}), "
+        f"{right} named rightly ({zoo.named:.1%} of those found); "
+        f"{len(zoo.caught) - len(zoo.live)} that change nothing: {zoo.false_alarms} false alarms; "
         f"{sum(c.seconds for c in zoo.caught):.0f} s"
     )
 
@@ -46,6 +46,7 @@ def zoo_data(zoo: Zoo) -> dict[str, Any]:
                 "name": c.bug.name,
                 "kind": c.bug.kind,
                 "sentence": c.bug.sentence,
+                "seen_in": c.bug.seen_in,
                 "equivalent": c.bug.equivalent,
                 "exchange": list(c.bug.exchange),
                 "killed": c.killed,

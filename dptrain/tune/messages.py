@@ -59,7 +59,7 @@ class Ended(msgspec.Struct, frozen=True, tag=True):
         number: of the trial.
         seconds: that it took.
         finished: whether it was trained to its end.
-        exit_code: as of ``dptrain train``; other than 0 where it failed.
+        exit_code: as that of ``dptrain train``; other than 0 where it failed.
         message: why it failed.
     """
 

@@ -92,7 +92,7 @@ def _goal(text: str, part: str) -> Goal:
             if isinstance(error, UsageError):
                 raise UsageError(f"--until {text!r}: {error}") from None
     raise UsageError(
-        f"--until {text!r}: {part!r} is no goal; give goals such as "
+        f"--until {text!r}: {part!r} is not a goal; give goals such as "
         '"train>=.99,test>=.97", in quotes, since > has a meaning of its own in a shell'
     )
 

@@ -28,7 +28,7 @@ class Trial(msgspec.Struct, frozen=True, kw_only=True):
         seconds: that it took, without what came before a resumption.
         digest: of the weights at the last evaluation.
         curve: epoch and value of the metric, for every evaluation.
-        exit_code: as of ``dptrain train``, where it failed.
+        exit_code: as that of ``dptrain train``, where it failed.
         message: why it failed.
     """
 

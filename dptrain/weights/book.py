@@ -160,7 +160,9 @@ def layer_sizes(params: Mapping[str, NDArray[Any]]) -> list[int]:
     """
     for name in params:
         if not re.fullmatch("[Wb][1-9][0-9]*", name):
-            raise DataError(f"{name!r} is no parameter of a dense network; those are W1, b1, W2, …")
+            raise DataError(
+                f"{name!r} is not a parameter of a dense network; those are W1, b1, W2, …"
+            )
     count = sum(name.startswith("W") for name in params)
     sizes: list[int] = []
     for number in range(1, count + 1):

@@ -17,11 +17,10 @@ from numpy.typing import NDArray
 from dptrain.arithmetic.digest import digest
 from dptrain.checkpoint.atomic import atomic_write
 from dptrain.checkpoint.checkpoint import Checkpoint, Progress
-from dptrain.data.npz import read_arrays
+from dptrain.data.npz import npz_bytes, read_arrays
 from dptrain.errors import CheckpointError, DataError
 from dptrain.invocation import program, word
 from dptrain.nn.quantisation import Quantised
-from dptrain.weights.npz import npz_bytes
 
 VERSION = 1
 SUFFIX = ".npz"
@@ -45,7 +44,7 @@ class _About(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     parameters: Annotated[list[str], msgspec.Meta(min_length=1)]
 
 
-class _Version(msgspec.Struct):
+class _Version(msgspec.Struct, frozen=True):
     """The one field that every version has."""
 
     version: int
@@ -122,9 +121,9 @@ def load_model(path: Path) -> Checkpoint:
 def _check_names(path: Path, names: list[str]) -> None:
     if ABOUT not in names:
         raise CheckpointError(
-            f"{path}: is no model of dptrain: it has no array {ABOUT!r}; parameters such as W1, b1 "
-            f"become one with `{program()} convert {word(path)} MODEL{SUFFIX} --activation …`, or "
-            "--model FILE.toml where convolutions are among them"
+            f"{path}: is not a model of dptrain: it has no array {ABOUT!r}; parameters such as W1, "
+            f"b1 become one with `{program()} convert {word(path)} MODEL{SUFFIX} --activation …`, "
+            "or --model FILE.toml where convolutions are among them"
         )
 
 

@@ -9,12 +9,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from dptrain.checkpoint.atomic import atomic_write
-from dptrain.data.npz import read_arrays
+from dptrain.data.npz import npz_bytes, read_arrays
 from dptrain.data.pickled import PICKLES
 from dptrain.data.pickled.reading import read_pickle
 from dptrain.data.pickled.writing import pickled
 from dptrain.errors import DataError, UsageError
-from dptrain.weights.npz import npz_bytes
 
 Params = dict[str, NDArray[Any]]
 
@@ -78,7 +77,7 @@ def _suffix(path: Path) -> str:
 
 def _checked(name: str, array: NDArray[Any]) -> NDArray[Any]:
     if not _NAME.fullmatch(name):
-        raise UsageError(f"{name!r} is no name for an array; use letters, digits, _ and .")
+        raise UsageError(f"{name!r} is not a name for an array; use letters, digits, _ and .")
     if array.dtype.kind not in _NUMBERS or array.dtype.itemsize > 8 or not array.size:
         raise UsageError(f"{name} is {array.dtype} of shape {array.shape}; it must hold numbers")
     return array

@@ -103,7 +103,7 @@ class StarRank:
             job: of the run.
             connection: to the coordinator.
             listen: handles the next message, from within a pass; raises `Recalled` at the end.
-            alive: as of `Rank`.
+            alive: as in `Rank`.
         """
         self._socket = connection
         self._buckets = buckets(job.network, job.dtype.itemsize)
@@ -127,7 +127,7 @@ class StarRank:
         receive(self._socket, target, "weights")
 
     def compute(self, order: Compute) -> Trouble | None:
-        """Compute a step's gradient and send it; return where the loss is no number, if so."""
+        """Compute a step's gradient and send it; return where the loss is not a number, if so."""
         rank = self._rank
         self._meeting.order = order
         self._meeting.waits.seconds = 0.0

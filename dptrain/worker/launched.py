@@ -6,17 +6,22 @@ import json
 import os
 import signal
 import sys
+from collections.abc import Callable
 
 from dptrain.machine.cores import usable_cores
 from dptrain.machine.signals import leave_to_parent
-from dptrain.own.message import origin_of
+from dptrain.own.given import origin_of
 from dptrain.worker.shell import Connection, Inherited, WorkerShell
 
 _PR_SET_PDEATHSIG = 1
 
 
-def main() -> int:
-    """Run the worker; return its exit code."""
+def main(shell: Callable[[Connection], WorkerShell] = WorkerShell) -> int:
+    """Run the worker; return its exit code.
+
+    Args:
+        shell: makes what serves the run, once it is known which rank this is.
+    """
     leave_to_parent()  # the coordinator, which tells its workers in its own way
     _die_with_parent()
     line = sys.stdin.buffer.readline()
@@ -44,7 +49,7 @@ def main() -> int:
         inherited=inherited,
         origin=origin_of(told),
     )
-    return WorkerShell(connection).run()
+    return shell(connection).run()
 
 
 def _die_with_parent() -> None:

@@ -15,7 +15,13 @@ import numpy as np
 import zmq
 
 from dptrain.arithmetic.digest import fingerprint
-from dptrain.errors import EXIT_WORKERS_LOST, DptrainError, OwnCodeError, ProtocolError
+from dptrain.errors import (
+    EXIT_WORKERS_LOST,
+    DptrainError,
+    OwnCodeError,
+    ProtocolError,
+    machine_limit,
+)
 from dptrain.exchange.barrier import Barrier, EventBarrier, FlagBarrier, Recalled
 from dptrain.exchange.buckets import BUCKET_BYTES
 from dptrain.exchange.lockstep import LockstepRank, LossNotFinite
@@ -154,8 +160,10 @@ class WorkerShell:
 
     def _fail(self, error: Exception, *, user: bool) -> int:
         text = "" if user else traceback.format_exc()
-        words = str(error) if user else f"{type(error).__name__}: {error}"
+        limit = machine_limit(error)  # which the traceback, in the log, says no more of
+        words = str(error) if user else f"{type(error).__name__}: {limit or error}"
         self._tell_log(words if user else text)
+        text = "" if limit else text
         if isinstance(error, OwnCodeError):
             words, text = error.what, error.traceback
         self._socket.linger = FAREWELL_MS

@@ -10,9 +10,10 @@ import pytest
 from dptrain.audit.history import read_history
 from dptrain.audit.verify import chosen, windows_of
 from dptrain.checkpoint.checkpoint import Checkpoint
-from dptrain.errors import DataError, RunFolderError
+from dptrain.errors import DamageWarning, DataError, RunFolderError
 from dptrain.metrics.records import ProlongedRecord, end_of
 from tests.audit.runs import EPOCH, edit_checkpoint, edit_lines, epochs, flip_bit, resumed, verified
+from tests.data.test_checksums import rot
 from tests.sessions import run, write_dataset
 
 
@@ -293,3 +294,17 @@ def test_a_re_execution_that_diverges(copy: Path) -> None:
     assert found.first.what == "the tensors after step 1"
     problems = [check.problem for each in found.windows for check in each.checks]
     assert any("not finite" in each for each in problems), problems
+
+
+def test_data_that_were_damaged_when_a_run_was_trained(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache = tmp_path / "cache"
+    monkeypatch.setenv("DPTRAIN_CACHE", str(cache))
+    sound = epochs(data, tmp_path / "sound")
+    (folder,) = cache.iterdir()
+    rot(folder / "x_train.npy")
+    damaged = epochs(data, tmp_path / "damaged")
+    with pytest.warns(DamageWarning, match=r"x_train\.npy: its bytes are not"):
+        assert not verified(damaged).same
+    assert verified(sound).same

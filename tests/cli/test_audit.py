@@ -1,13 +1,18 @@
 """``dptrain verify`` and ``dptrain bisect`` on the command line."""
 
 import json
+import os
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from dptrain.checkpoint.checkpoint import load_checkpoint, save_checkpoint
+from dptrain.errors import RunFolderError
+from dptrain.runfolder import RunFolder, unchanging
 from tests.audit.runs import edit_checkpoint, edit_lines, epochs, flip_bit
 from tests.commands import dptrain, result
 from tests.own.nets import EXAMPLE, like_the_example
@@ -167,3 +172,45 @@ def test_data_that_have_changed(tmp_path: Path) -> None:
     assert "recorded: the loss of step 2 differs" in told
     data.unlink()
     assert "Traceback" not in failed(1, "verify", runs[0])
+
+
+def test_a_run_that_is_being_written_is_not_compared(copy: Path, run: Path) -> None:
+    with RunFolder.resume(copy):
+        told = f"process {os.getpid()} is writing into this run; wait for its end"
+        assert told in failed(1, "verify", copy)
+        assert told in failed(1, "bisect", run, copy)
+    with unchanging(copy):
+        with pytest.raises(RunFolderError, match=r"is (reading|writing into) this run"):
+            RunFolder.resume(copy)
+        assert dptrain("verify", copy).returncode == 0, "any number may read"
+    RunFolder.resume(copy).close()
+    (copy / ".lock").unlink()
+    assert dptrain("verify", copy / "experiment.toml").returncode == 0
+
+
+FAR = 2**62
+DAMAGE: dict[str, tuple[int, str]] = {
+    "emptied": (3, "metrics.jsonl: has lost all of its records"),
+    "negative": (1, "metrics.jsonl: line 2 is not a record of metrics"),
+    "far": (1, f"tells of step {FAR:,}, but its experiment ends with step 14"),
+    "far checkpoint": (1, f"tells of step {FAR:,}, but its experiment ends with step 14"),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_records_that_cannot_be(damage: str, copy: Path) -> None:
+    code, told = DAMAGE[damage]
+    if damage == "emptied":
+        (copy / "metrics.jsonl").write_text("")
+    elif damage == "far checkpoint":
+        last = copy / "checkpoints" / "last.safetensors"
+        save_checkpoint(last, replace(load_checkpoint(last), step=FAR))
+    else:
+        step = -1 if damage == "negative" else FAR
+
+        def change(line: dict[str, Any]) -> None:
+            if line.get("step") == 1:
+                line["step"] = step
+
+        edit_lines(copy, change)
+    assert told in failed(code, "verify", copy)

@@ -157,10 +157,10 @@ def damaged(tmp_path: Path, kind: str) -> Path:
 @pytest.mark.parametrize(
     "kind", ["nan", "negative label", "rows", "csv", "idx", "key", "truncated", "missing"]
 )
-def test_data(kind: str, tmp_path: Path) -> None:
+def test_data(kind: str, tmp_path: Path, refused_here: Refused) -> None:
     path = tmp_path / "nowhere.npz" if kind == "missing" else damaged(tmp_path, kind)
     run = tmp_path / "run"
-    message = refused(1, "train", "--dataset", path, "--model", "mlp:4-2", "--out", run)
+    message = refused_here(1, "train", "--dataset", path, "--model", "mlp:4-2", "--out", run)
     assert str(path) in message or "x_train" in message or "t_train" in message
     assert not run.exists()
 

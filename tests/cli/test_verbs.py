@@ -187,7 +187,7 @@ def test_off_a_terminal_there_is_a_line_per_epoch(job: tuple[object, ...], tmp_p
 def test_on_a_terminal_there_is_a_bar(job: tuple[object, ...], tmp_path: Path) -> None:
     ours, theirs = pty.openpty()
     process = subprocess.Popen(
-        command("train", *job[:-1], 300, "--out", tmp_path / "run"),
+        command("train", *job[:-1], 60, "--out", tmp_path / "run"),
         stdin=theirs,
         stdout=theirs,
         stderr=theirs,

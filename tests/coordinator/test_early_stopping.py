@@ -213,6 +213,46 @@ def test_a_best_checkpoint_that_is_not_the_best(experiment: dict[str, Any], tmp_
     assert load_checkpoint(folder.last).step == (end.best_epoch + 1) * 4
 
 
+class Obstructing(Crashing):
+    """Lets `best` not be written between two epochs, and ends the run after a third."""
+
+    def __init__(self, best: Path, begin: int, end: int, crash: int) -> None:
+        super().__init__(crash)
+        self._best, self._begin, self._end, self._done = best, begin, end, 0
+
+    def epoch(self, record: EpochRecord) -> None:
+        """Put a folder where `best` should be, or take it away."""
+        self._done += 1
+        if self._done == self._begin:
+            self._best.unlink()
+            self._best.mkdir()
+        if self._done == self._end:
+            self._best.rmdir()
+        super().epoch(record)
+
+
+@pytest.mark.parametrize("lasts", [1, 2])
+@pytest.mark.parametrize("later", [1, 2])
+def test_a_best_that_could_not_be_written_at_first(
+    lasts: int, later: int, experiment: dict[str, Any], tmp_path: Path
+) -> None:
+    whole = run(lasting(experiment), tmp_path / "whole", workers=1)
+    scores = merits(whole)
+    best = scores.index(max(scores)) + 1
+    out = tmp_path / "run"
+    file = RunFolder(out).best
+    observer = Obstructing(file, best - 1, best - 1 + lasts, best - 1 + lasts + later)
+    session = Session(
+        Experiment(**experiment), Execution(workers=1, log_every=1), observer, out=out
+    )
+    with pytest.raises(Crash), pytest.warns(RuntimeWarning, match="Is a directory"):
+        session.run(handle_signals=False)
+    if later > 1:
+        assert load_checkpoint(file).step == best * whole.job.steps_per_epoch
+    assert resumed(experiment, out).digest == whole.digest
+    assert load_checkpoint(file).step == best * whole.job.steps_per_epoch
+
+
 def test_regressions_are_judged_by_loss(tmp_path: Path) -> None:
     data = write_dataset(tmp_path / "small.npz", rows=60, regression=True)
     found = run(

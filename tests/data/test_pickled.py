@@ -128,7 +128,7 @@ def test_commands_are_named_and_not_run(protocol: int, tmp_path: Path) -> None:
         (Calls(np.dtype, "f4", False, False), "calls dtype as no array needs it"),
         (Calls(np.dtype, "O8", False, True), "dtype 'O8'; only numbers"),
         (Calls(np.dtype, "V1000000000", False, True), "dtype 'V1000000000'; only numbers"),
-        (Calls(np.dtype, "f4", False, True), "'W1' is no array of numbers"),
+        (Calls(np.dtype, "f4", False, True), "'W1' is not an array of numbers"),
         (Calls(np.ndarray, (10**15,)), "calls ndarray as no array needs it"),
         (np.array([{}], object), "dtype 'O8'; only numbers"),
         (np.array(["text"]), "dtype 'U4'; only numbers"),
@@ -140,9 +140,9 @@ def test_commands_are_named_and_not_run(protocol: int, tmp_path: Path) -> None:
         (np.zeros((2, 0)), r"asks for (__builtin__|builtins)\.bytes|a shape that is none"),
         (np.ma.masked_array([1.0]), "asks for numpy.ma"),
         (collections.OrderedDict(), r"asks for collections\.OrderedDict"),
-        ({"W": np.ones(2)}, "'W1' is no array of numbers"),
-        (None, "'W1' is no array of numbers"),
-        (b"text", "'W1' is no array of numbers"),
+        ({"W": np.ones(2)}, "'W1' is not an array of numbers"),
+        (None, "'W1' is not an array of numbers"),
+        (b"text", "'W1' is not an array of numbers"),
         (1.5, "the instruction b'G'"),
         ([np.ones(2)], "the instruction b']'"),
         (10**30, "a number of 13 bytes"),
@@ -169,7 +169,7 @@ def test_what_is_no_array_of_numbers(value: Any, words: str) -> None:
         (b"\x97.", r"the instruction b'\\x97'"),
         (b"cnumpy\nndarray\n)\x81.", r"the instruction b'\\x81'"),
         (b"NN\x93.", "a global without a name"),
-        (b"N)R.", "calls what is no function"),
+        (b"N)R.", "calls what is not a function"),
         (b"h\x07.", "takes what it has not put"),
         (b"g-1\n.", "takes what it has not put"),
         (b"}K\x01K\x02s.", "whose name is no text"),
@@ -241,7 +241,7 @@ def test_a_few_bytes_do_not_unfold_to_many() -> None:
     contents = b"B" + (8000).to_bytes(4, "little") + bytes(8000) + b"q\x01"
     begin = b"\x80\x03" + FLOAT64 + b"}X\x01\x00\x00\x00A" + contents + b"s"
     again = b"X\x01\x00\x00\x00W" + EMPTY + b"(K\x01\x8a\x02\xe8\x03\x85h\x00\x89h\x01tbs"
-    assert "'A' is no array" in refused(begin + again * 2 + b".")
+    assert "'A' is not an array" in refused(begin + again * 2 + b".")
     assert "unfolds to more than its own size" in refused(begin + again * 3 + b".")
 
 

@@ -1,10 +1,12 @@
 """The cache: made once, found again, remade when damaged, never half made."""
 
+import binascii
+import fcntl
 import json
 import os
+import stat
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -22,6 +24,7 @@ from dptrain.errors import DataError, UsageError
 
 X = np.arange(24.0).reshape(8, 3) / 7
 T = np.arange(8) % 3
+MARK = {"size": 224, "crc32": 0}
 
 
 @pytest.fixture
@@ -34,7 +37,8 @@ def source(tmp_path: Path) -> str:
 def state(folder: Path) -> dict[str, tuple[int, int]]:
     return {
         path.name: (path.stat().st_ino, path.stat().st_mtime_ns)
-        for path in (folder, *folder.iterdir())
+        for path in folder.iterdir()
+        if path.name != "sound.json"
     }
 
 
@@ -53,12 +57,16 @@ def test_the_folder_holds_plain_npy_files_and_what_they_are(source: str, cache: 
     check_contents(folder)
     meta = json.loads((folder / "meta.json").read_text())
     sizes = {path.name: path.stat().st_size for path in folder.glob("*.npy")}
-    assert meta.pop("files") == sizes
+    recorded = meta.pop("files")
+    assert {name: mark["size"] for name, mark in recorded.items()} == sizes
+    for name, mark in recorded.items():
+        assert mark["crc32"] == binascii.crc32((folder / name).read_bytes())
     assert sizes.keys() == {"x_train.npy", "t_train.npy", "x_test.npy", "t_test.npy"}
+    assert meta.pop("crc32") > 0
     digest = meta.pop("digest")
     assert len(bytes.fromhex(digest)) == 32
     assert meta == {
-        "version": 7,
+        "version": 8,
         "offsets": [],
         "name": "small",
         "source": source,
@@ -156,8 +164,9 @@ def break_header(start: bytes) -> Callable[[Path], object]:
         cut("meta.json", 20),
         set_meta(version=0),
         set_meta(extra=1),
+        set_meta(class_names=["0", "2", "1"]),
         set_meta(files={}),
-        set_meta(files={"x_train.npy": 224, "t_train.npy": 192, "../x.npy": 1}),
+        set_meta(files=dict.fromkeys(("x_train.npy", "t_train.npy", "../x.npy"), MARK)),
         break_header(b"damaged"),
         break_header(npy_header((5, 3), np.dtype(np.float32))[:100] + b"("),
         break_header(npy_header((10**9, 3), np.dtype(np.float32))),
@@ -246,18 +255,25 @@ def test_a_folder_that_cannot_be_written(
     assert str(caught.value).startswith(folder)
 
 
-def test_leftovers_of_crashed_attempts_are_swept_after_an_hour(source: str, cache: Path) -> None:
-    old, busy, fresh = (cache / f".preparing-{n}-0" for n in (1, 2, 3))
-    for folder in (old, busy, fresh):
+def test_leftovers_of_crashed_attempts_are_swept(source: str, cache: Path) -> None:
+    left, busy = (cache / f".preparing-{pid}-0" for pid in (2**30, 2**30 + 1))
+    for folder in (left, busy):
         folder.mkdir(parents=True)
         (folder / "x_train.npy").touch()
-    hours_ago = time.time() - 7200
-    for path in (old, old / "x_train.npy", busy):
-        os.utime(path, (hours_ago, hours_ago))
+    descriptor = os.open(busy, os.O_RDONLY)
+    fcntl.flock(descriptor, fcntl.LOCK_EX)
     prepare(source, dtype="float32")
-    assert not old.exists()
-    assert (busy / "x_train.npy").exists(), "a file in it was written a moment ago"
-    assert (fresh / "x_train.npy").exists()
+    os.close(descriptor)
+    assert not left.exists()
+    assert (busy / "x_train.npy").exists(), "a process that is not seen here holds it"
+
+
+def test_whoever_may_enter_the_cache_may_read_what_is_in_it(source: str, cache: Path) -> None:
+    cache.mkdir()
+    for mode in (0o755, 0o700):
+        cache.chmod(mode)
+        folder = prepare(source, dtype="float32" if mode == 0o755 else "float64")
+        assert stat.S_IMODE(folder.stat().st_mode) == mode
 
 
 def test_without_the_variable_it_is_the_users_cache_folder(

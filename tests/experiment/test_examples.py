@@ -10,6 +10,8 @@ from tests.commands import result
 
 EXAMPLES = sorted((Path(__file__).parents[2] / "examples").glob("*.toml"))
 
+# All of MNIST takes these long to evaluate: seconds, and the deep one minutes.
+FEW_IMAGES = {"augmentation", "conv", "deep-conv"}
 # two forward passes a parameter: what is left of them with a row for each worker
 SHORTER: dict[str, list[object]] = {
     "two-layer-numerical": ["--batch-size", 2, "--shards", 2],
@@ -19,7 +21,7 @@ SHORTER: dict[str, list[object]] = {
 @pytest.mark.parametrize("file", EXAMPLES, ids=[file.stem for file in EXAMPLES])
 def test_an_example(file: Path, tmp_path: Path) -> None:
     shorter = list(SHORTER.get(file.stem, []))
-    if file.stem == "deep-conv":  # all of MNIST takes it minutes to evaluate
+    if file.stem in FEW_IMAGES:
         images = np.random.default_rng(1).integers(0, 256, (120, 28, 28), np.uint8)
         np.savez(tmp_path / "few.npz", x_train=images, t_train=np.arange(120) % 10)
         shorter = ["--dataset", tmp_path / "few.npz", "--batch-size", 20]

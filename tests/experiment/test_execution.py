@@ -19,7 +19,7 @@ from dptrain.experiment.execution import Execution, settle_execution
         ({"exchange": "star", "barrier": "flags"}, "star has no barrier; leave out --barrier"),
         ({"workers": 1, "barrier": "events"}, "inline has no barrier"),
         ({"workers": 2, "join": 3}, "join=3 is more than workers=2"),
-        ({"listen": "127.0.0.1:5555"}, "is no address; give one like tcp://"),
+        ({"listen": "127.0.0.1:5555"}, "is not an address; give one like tcp://"),
         ({"listen": "tcp://127.0.0.1:0"}, "the port must be 1 to 65535"),
         ({"listen": "tcp://0.0.0.0:5555"}, "beyond this machine"),
     ],

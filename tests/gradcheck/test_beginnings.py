@@ -3,23 +3,17 @@
 import math
 from typing import Any
 
-import numpy as np
 import pytest
 
 from dptrain.exchange.inline import InlineEngine
-from dptrain.experiment.job import Job
-from dptrain.gradcheck import beginnings
 from dptrain.gradcheck.beginnings import check_beginning
-from dptrain.gradcheck.comparison import Comparison
 from dptrain.gradcheck.distributed import begin, steps
 from dptrain.gradcheck.updates.one_step import check_updates
 from dptrain.gradcheck.verdict import Verdict
-from dptrain.nn import initializers, network
-from dptrain.nn.batchnorm import BatchNorm
-from dptrain.nn.initializers import He, Xavier
 from tests.exchange.build import OPTIMIZERS, Data
 from tests.gradcheck.build import FLAT, LAYERS, experiment, weights
 from tests.gradcheck.build import data as data
+from tests.gradcheck.slips import Slip
 
 STATE, DRAWN, CONSTANT, R2 = (
     "optimizer's state of a new run = 0",
@@ -29,22 +23,23 @@ STATE, DRAWN, CONSTANT, R2 = (
 )
 
 
-def failed(job: Job) -> dict[str, Comparison]:
-    return {c.name: c for c in check_beginning(job) if c.verdict is Verdict.FAIL}
-
-
 def init(name: str, units: int = 7, **more: Any) -> dict[str, Any]:
     return {"layer": "dense", "units": units, "init": {"init": name, **more}}
 
 
+BOTH = [FLAT, init("he"), {"layer": "tanh"}, init("xavier", 3)]
+REGRESSION = {"dataset": "regression", "layers": [FLAT, init("he", 2)]}
+REGRESSION |= {"loss": "mean-squared-error"}
+
+
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_right_ones_pass(optimizer: str, data: Data) -> None:
-    layers = [FLAT, init("he"), {"layer": "relu"}, init("xavier"), init("normal", std=0.3)]
-    job = data.job(experiment(layers=[*layers, init("zeros", 3)], optimizer=optimizer))
-    names = {each.name for each in check_beginning(job)}
-    assert names - {STATE} == {DRAWN, CONSTANT}
-    assert (STATE in names) is (optimizer != "sgd")
-    assert not failed(job)
+    layers = [*BOTH[:3], init("xavier"), init("normal", std=0.3), init("zeros", 3)]
+    found = list(check_beginning(data.job(experiment(layers=layers, optimizer=optimizer))))
+    names = [STATE] * (optimizer != "sgd") + [DRAWN, CONSTANT]
+    assert [(c.name, c.verdict) for c in found] == [(name, Verdict.PASS) for name in names]
+    found = list(check_beginning(data.job(experiment(**REGRESSION))))
+    assert [(c.name, c.verdict) for c in found][-1] == (R2, Verdict.PASS)
 
 
 def test_convolutions_have_fans_of_their_windows(data: Data) -> None:
@@ -54,83 +49,49 @@ def test_convolutions_have_fans_of_their_windows(data: Data) -> None:
         FLAT,
         init("he", 3),
     ]
-    job = data.job(experiment(layers=layers))
-    found, constant = check_beginning(job)
+    found, constant = check_beginning(data.job(experiment(layers=layers)))
     assert {found.verdict, constant.verdict} == {Verdict.PASS}
     spread = [each.worst.wanted for each in found.tensors if each.worst is not None]
     assert spread[:2] == [math.sqrt(2 / 6), math.sqrt(2 / (2 * 9 + 2 * 2))]
 
 
-@pytest.mark.parametrize(
-    ("kind", "value", "said"),
-    [
-        (initializers.Zeros, 0.5, "dense1.b begins at "),
-        (initializers.Ones, 2.0, "batchnorm1.gamma begins at 2, not at 1"),
-    ],
-)
-def test_another_constant_is_named(
-    kind: Any, value: float, said: str, data: Data, monkeypatch: pytest.MonkeyPatch
+SLIPS: list[tuple[dict[str, Any], str, Slip]] = [
+    ({"layers": LAYERS}, CONSTANT,
+     Slip("nn.initializers:Zeros.scale", "return 0.0", "return 0.5", "dense1.b is ")),
+    ({"layers": LAYERS}, CONSTANT,
+     Slip("nn.initializers:draw", "np.ones(shape)", "2 * np.ones(shape)",
+          "batchnorm1.gamma is 2 instead of 1, 2 times that")),
+    ({"layers": BOTH}, DRAWN,
+     Slip("nn.initializers:He.scale", "2.0 / fan_in", "1.0 / fan_in", "dense1.W is 0.")),
+    ({"layers": BOTH}, DRAWN,
+     Slip("nn.initializers:Xavier.scale", "2.0 / (fan_in + fan_out)", "1.0 / fan_out", "dense2")),
+    ({"optimizer": "adagrad"}, STATE,
+     Slip("exchange.rank:initial_state", "np.zeros_like(parameters)", "0.1 + 0 * parameters",
+          "squares is 0.1 instead of 0.")),
+    (REGRESSION, R2,
+     Slip("experiment.job:Job._target_variance", "self.split(name)", "self.split('train')",
+          "test is ")),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("changes", "name", "slip"), SLIPS, ids=[str(each) for *_, each in SLIPS])
+def test_slips_are_named(
+    changes: dict[str, Any], name: str, slip: Slip, data: Data, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    right = initializers.draw
-
-    def drawn(init: Any, shape: Any, *others: Any) -> Any:
-        found = right(init, shape, *others)
-        return np.full(shape, value) if isinstance(init, kind) else found
-
-    monkeypatch.setattr(network, "draw", drawn)
-    found = failed(data.job(experiment(layers=LAYERS)))
-    assert found[CONSTANT].diagnoses[0].sentence.startswith(said)
-
-
-@pytest.mark.parametrize(
-    ("kind", "wrong", "said"),
-    [
-        (He, lambda fan_in, _: math.sqrt(1 / fan_in), "dense1.W has 0.7"),
-        (Xavier, lambda _, fan_out: math.sqrt(1 / fan_out), "dense2.W has "),
-    ],
-)
-def test_another_spread_is_named(
-    kind: Any, wrong: Any, said: str, data: Data, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(kind, "scale", lambda _, *fans: wrong(*fans))
-    job = data.job(experiment(layers=[FLAT, init("he"), {"layer": "tanh"}, init("xavier", 3)]))
-    (why,) = failed(job)[DRAWN].diagnoses
-    assert why.kind == "initial-weights"
-    assert why.sentence.startswith(said)
-
-
-def test_a_state_that_is_not_empty_is_named(data: Data, monkeypatch: pytest.MonkeyPatch) -> None:
-    job = data.job(experiment(optimizer="adagrad"))
-    monkeypatch.setattr(beginnings, "initial_state", lambda _: (None, [np.full(4, 0.1)]))
-    (why,) = failed(job)[STATE].diagnoses
-    assert why.sentence == "A new run's optimizer state is not 0: squares is 0.1."
-
-
-def test_the_variance_of_another_split_is_named(
-    data: Data, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    layers = [FLAT, init("he", 2)]
-    values = experiment(dataset="regression", layers=layers, loss="mean-squared-error")
-    job = data.job(values)
-    assert [c.name for c in check_beginning(job)] == [DRAWN, CONSTANT, R2]
-    assert not failed(job)
-    right = Job._target_variance
-    monkeypatch.setattr(Job, "_target_variance", lambda job, _: right(job, "train"))
-    (why,) = failed(data.job(values))[R2].diagnoses
-    assert why.sentence == "R² of test is not 1 - error / variance of its own targets."
+    slip.let_loose(monkeypatch)
+    found = check_beginning(data.job(experiment(**changes)))
+    (failed,) = [each for each in found if each.verdict is Verdict.FAIL]
+    assert failed.name == name
+    assert f": {slip.told}" in failed.diagnoses[0].sentence
 
 
 def test_running_averages_move_by_the_momentum_of_their_layer(
     data: Data, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The rate is the layer's own, and not what the network's tensors are told."""
-    right = BatchNorm.parameters
-
-    def swapped(layer: BatchNorm, *shape: Any) -> Any:
-        found = right(layer, *shape)
-        return [p if p.average is None else p._replace(average=1 - p.average) for p in found]
-
-    monkeypatch.setattr(BatchNorm, "parameters", swapped)
+    Slip("nn.batchnorm:BatchNorm.parameters", "average=rate", "average=1 - rate", "").let_loose(
+        monkeypatch
+    )
     job = data.job(experiment(layers=LAYERS))
     state = begin(job, weights(job))
     done = list(steps(InlineEngine(job, state.parameters, list(state.slots)), 0, 3))

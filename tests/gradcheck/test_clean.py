@@ -24,7 +24,7 @@ from dptrain.gradcheck.comparison import Comparison
 from dptrain.gradcheck.distributed import begin, steps
 from dptrain.gradcheck.evaluation import check_score
 from dptrain.gradcheck.gradients import Triangle
-from dptrain.gradcheck.numerical import numbers
+from dptrain.gradcheck.numerical import with_formulas
 from dptrain.gradcheck.statistics import check_statistics
 from dptrain.gradcheck.updates.one_step import check_updates
 from dptrain.gradcheck.verdict import Verdict
@@ -67,8 +67,7 @@ def compared(data: Data, described: dict[str, Any], seed: int) -> Iterator[Compa
         some = np.intersect1d(some, trained)
         number = seed // 10 % STEPS
         yield from triangle.against_complex_step(w, number, "", some)
-        for each in numbers(triangle, w, number, "", seed, 0):
-            yield each.comparison
+        yield from with_formulas(triangle, w, number, "", seed).all()
     yield from check_beginning(job)
     workers, barrier = random.randint(1, 4), random.choice(("flags", "events"))
     recorded = described | RECORDING
@@ -105,6 +104,6 @@ def test_a_taylor_test_at_a_kink_is_no_alarm(data: Data) -> None:
         }
     )  # fmt: skip
     triangle = Triangle(Local(job))
-    found = [each.comparison for each in numbers(triangle, job.initial_parameters(), 0, "", 1, 0)]
+    found = list(with_formulas(triangle, job.initial_parameters(), 0, "", 1).all())
     assert all(each.verdict is not Verdict.FAIL for each in found), found
     assert found[-1].verdict is Verdict.KINK

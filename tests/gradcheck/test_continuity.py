@@ -1,4 +1,4 @@
-"""Resuming, late ranks, evaluations by all ranks: right runs, and workers that are made wrong."""
+"""Evaluations by all ranks, and what workers do wrongly that nobody else does."""
 
 from typing import Any
 
@@ -6,8 +6,8 @@ import pytest
 
 from dptrain.exchange.engine import State
 from dptrain.experiment.job import Job
-from dptrain.gradcheck.continuity import check_replicas
 from dptrain.gradcheck.distributed import Way, begin
+from dptrain.gradcheck.evaluation import check_replicas
 from dptrain.gradcheck.ledger import check_ledger
 from dptrain.gradcheck.masks import check_masks
 from dptrain.gradcheck.verdict import Verdict
@@ -34,23 +34,27 @@ def case(data: Data, **described: Any) -> tuple[Job, Any, State]:
 
 
 @pytest.mark.parametrize("way", [*WAYS, INLINE], ids=str)
-@pytest.mark.parametrize("dataset", ["classes", "regression"])
-def test_evaluations_by_all_ranks(way: Way, dataset: str, data: Data, workers: Program) -> None:
-    layers, loss = [FLAT, dense(3)], "softmax-cross-entropy"
-    if dataset == "regression":
-        layers, loss = [FLAT, dense(2)], "mean-squared-error"
+@pytest.mark.parametrize(
+    ("dataset", "outputs", "loss"),
+    [("classes", 3, "softmax-cross-entropy"), ("regression", 2, "mean-squared-error")],
+)
+def test_evaluations_by_all_ranks(
+    dataset: str, outputs: int, loss: str, way: Way, data: Data, workers: Program
+) -> None:
+    layers = [FLAT, dense(outputs)]
     job, folder, state = case(data, dataset=dataset, layers=layers, loss=loss, dtype="float32")
     found = check_replicas(job, folder, way, state, worker=workers)
     assert [c.verdict for c in found] == [Verdict.PASS] * 6
     assert [c.where for c in found[::2]] == [f"{way}, after {k} steps" for k in range(3)]
     assert [c.edge for c in found] == ["replicas", "evaluation"] * 3
-    assert {c.compared for c in found} == {2 - (dataset == "regression")}
+    assert {c.compared for c in found} == {outputs - 1}
 
 
 @pytest.mark.parametrize("way", WAYS, ids=str)
-def test_a_rank_with_other_weights_shows(way: Way, data: Data) -> None:
+def test_workers_that_are_wrong(way: Way, data: Data) -> None:
+    """Two bugs at once: other weights in an evaluation, the first epoch's rows in all epochs."""
     worker = program(
-        "import numpy as np; from dptrain.exchange.rank import Rank; right = Rank.evaluate\n"
+        "from dptrain.exchange.rank import Rank; right = Rank.evaluate\n"
         "def evaluate(rank, split, first, last, version=0):\n"
         "    if first != 2: return right(rank, split, first, last, version)\n"
         "    weights = rank.versions[version]  # in shared memory: nobody else may write there\n"
@@ -59,28 +63,20 @@ def test_a_rank_with_other_weights_shows(way: Way, data: Data) -> None:
         "    found = right(rank, split, first, last, version)\n"
         "    weights[:] = kept\n"
         "    return found\n"
-        "Rank.evaluate = evaluate"
+        "Rank.evaluate = evaluate\n"
+        "from dptrain.experiment.job import Job; rows = Job.minibatch\n"
+        "Job.minibatch = lambda job, step: rows(job, step % job.steps_per_epoch)"
     )
     job, folder, state = case(data)
     found = check_replicas(job, folder, way, state, worker=worker)
     assert [c.verdict for c in found if c.edge == "replicas"] == [Verdict.FAIL] * 3
-
-
-@pytest.mark.parametrize("way", WAYS, ids=str)
-def test_worker_processes_that_take_the_wrong_rows(way: Way, data: Data) -> None:
-    worker = program(
-        "from dptrain.experiment.job import Job; right = Job.minibatch\n"
-        "Job.minibatch = lambda job, step: right(job, step % job.steps_per_epoch)"
-    )
-    job = case(data)[0]
     found = check_ledger(job.experiment, way, worker=worker)
-    assert [c.verdict for c in found[:3]] == [Verdict.PASS] * 3
-    assert [c.verdict for c in found[3:6]] == [Verdict.FAIL] * 3
+    assert [c.verdict for c in found[:6]] == [Verdict.PASS] * 3 + [Verdict.FAIL] * 3
     assert found[3].diagnoses[0].sentence == "Every epoch visits the rows in the same order."
 
 
 @pytest.mark.parametrize("way", WAYS, ids=str)
-def test_worker_processes_that_draw_equal_masks(way: Way, data: Data) -> None:
+def test_workers_that_draw_equal_masks(way: Way, data: Data) -> None:
     worker = program(
         "import dptrain.nn.dropout as d; right = d._draw\n"
         "d._draw = lambda context, place, shard, out: right(context, place, 0, out)"

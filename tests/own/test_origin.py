@@ -12,8 +12,7 @@ from dptrain.errors import OwnCodeError, UsageError
 from dptrain.experiment.job import Job
 from dptrain.experiment.schema import Experiment
 from dptrain.experiment.settle import settle
-from dptrain.own.given import Given
-from dptrain.own.message import origin_of
+from dptrain.own.given import Given, origin_of
 from dptrain.own.origin import Named, demand, is_own
 from tests.own.nets import EXAMPLE, FUNCTION, Net
 from tests.sessions import write_dataset

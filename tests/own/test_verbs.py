@@ -137,7 +137,6 @@ def test_augmentation_and_early_stopping(job: tuple[object, ...], tmp_path: Path
     flags = ("--augment-noise", 0.3, "--validation", 0.2, "--patience", 1, "--train-rows", 60)
     ways: list[tuple[object, ...]] = [
         ("--workers", 1),
-        ("--workers", 2),
         ("--workers", 3, "--exchange", "star"),
     ]
     found = [
@@ -159,20 +158,20 @@ def test_beginning_with_saved_weights(run: Path, job: tuple[object, ...], tmp_pa
 
 def test_a_search_over_its_arguments(job: tuple[object, ...], tmp_path: Path) -> None:
     search = tmp_path / "search"
-    params = ("--param", "model_args.hidden_size=3,5", "--param", "lr=0.1,0.3")
+    params = ("--param", "model_args.hidden_size=3,5", "--lr", 0.3)
     told = result("tune", *job[:4], "--epochs", 1, *OWN, *params, "--out", search)
     assert told["finished"]
-    trials: dict[tuple[int, float], Any] = {}
+    trials: dict[int, Any] = {}
     for line in (search / "trials.jsonl").read_text().splitlines():
         trial = json.loads(line)
-        trials[trial["parameters"]["model_args.hidden_size"], trial["parameters"]["lr"]] = trial
-    assert len(trials) == 4
+        trials[trial["parameters"]["model_args.hidden_size"]] = trial
+    assert len(trials) == 2
     alone = result(
         "train",
         *(*job[:4], "--epochs", 1, "--lr", 0.3, "--model", EXAMPLE),
         *("--model.args", SIZES.replace("7", "5"), "--workers", 2, "--out", tmp_path / "alone"),
     )
-    assert trials[5, 0.3]["digest"] == alone["digest"]
+    assert trials[5]["digest"] == alone["digest"]
     assert f"add --model {word(EXAMPLE)}" in refused("tune", "--resume", search)
     again = result("tune", "--resume", search, "--model", EXAMPLE)
     assert again["finished"]

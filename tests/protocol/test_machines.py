@@ -27,7 +27,6 @@ from dptrain.protocol.messages import (
     Plan,
     Progress,
     Ready,
-    Refused,
     Rows,
     Stop,
     Table,
@@ -345,28 +344,6 @@ def test_a_table_of_another_step_ends_the_worker() -> None:
     run = ready_run()
     (out,) = run.workers[0].handle(worker.Heard(Table(1, 3, 0)))
     assert out == worker.Exit("a table of step 3 came in step -1", expected=False)
-
-
-def test_strangers_have_no_say() -> None:
-    run = training_run()
-    for message in (
-        Gradient(1, 0, 0, [0.5], MARKS),
-        Failed(False, "x", ""),
-        NonFinite(0, 0, "l", "w"),
-    ):
-        event = events.Heard(b"stranger", message, 0.0, b"c" * 32)
-        assert run.machine.handle(event) == []
-    assert run.machine.handle(events.Garbled(b"stranger", "noise")) == []
-    late = events.Heard(b"stranger", Hello(VERSION, b"n" * 32, -1, 1, "h"), 0.0, b"c" * 32)
-    (answer,) = run.machine.handle(late)
-    assert isinstance(answer, events.Send)
-    assert isinstance(answer.message, Refused)
-
-
-def test_garbage_from_a_member_ends_the_run() -> None:
-    run = training_run()
-    with pytest.raises(WorkersLostError, match=r"rank 0 broke the protocol: noise in step 1"):
-        run.at_coordinator(run.machine.handle(events.Garbled(bytes([0]), "noise")))
 
 
 @pytest.mark.parametrize(

@@ -127,8 +127,8 @@ def test_the_verb(dataset: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("flags", "words"),
     [
-        (("--workers", "1,x"), "is no list of numbers"),
-        (("--workers", "0"), "is no list of numbers"),
+        (("--workers", "1,x"), "is not a list of numbers"),
+        (("--workers", "0"), "is not a list of numbers"),
         (("--rounds", "0"), "rounds=0 must be at least 1"),
         (("--out", "s.jpeg"), "cannot draw a picture"),
         (("--shards", "2", "--workers", "3"), "workers=3 needs at least 3 shards"),

@@ -134,5 +134,5 @@ def test_flat_images_are_turned_as_well(tmp_path: Path) -> None:
     found = open_dataset(folder, validation=0, test=0, seed=0).train.inputs
     assert found[1].tolist() == [4, 6, 5, 7]
     np.savez(tmp_path / "flat.npz", x=X.reshape(-1, 6), t=np.arange(10) % 2)
-    with pytest.raises(DataError, match=r"shape \(6,\) are no images .* leave out --transpose"):
+    with pytest.raises(DataError, match=r"shape \(6,\) are not images .* leave out --transpose"):
         prepare(str(tmp_path / "flat.npz"), Choices(transpose=True), dtype="float32")

@@ -1,4 +1,4 @@
-"""What a newcomer types first: help, names of examples, and what is no experiment."""
+"""What a newcomer types first: help, names of examples, and what is not an experiment."""
 
 import ast
 import re
@@ -152,8 +152,8 @@ def test_a_first_line_is_a_header_or_not(
         ("predict run a.png", "predict needs --input: A"),
         ("predict", "predict needs RUN: A run folder"),
         ("bisect run", "bisect needs OTHER: "),
-        ("predict run --input", "--input stands without a value; name files"),
-        ("train --epochs", "--epochs stands without a value; it is: Passes over the training rows"),
+        ("predict run --input", "--input needs a value; name files"),
+        ("train --epochs", "--epochs needs a value: Passes over the training rows"),
         ("predict run --input a --json --json", "--json is given more than once; give it once"),
         ("train a b", "train has no use for 'b'"),
     ],

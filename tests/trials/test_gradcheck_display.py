@@ -52,16 +52,17 @@ def test_the_line_fits_the_terminal(name: str, monkeypatch: pytest.MonkeyPatch) 
     assert lines[-1] == ""
 
 
-def test_a_failure_is_printed_at_once_also_into_files() -> None:
+def test_a_failure_is_printed_at_once_and_once_and_then_why_also_into_files() -> None:
     comparison = Comparison("a = b", "analytic", "here", Verdict.FAIL, ())
     failure = Failure(comparison, [Diagnosis("scaled", "W is twice what it should be", 0.0)])
     stream = io.StringIO()
-    Progress(quiet=False, stream=stream).failed(failure)
-    assert (
-        stream.getvalue() == "a = b does not hold: here\n  likely: W is twice what it should be\n"
-    )
-    Progress(quiet=True, stream=stream).failed(failure)
-    assert len(stream.getvalue().splitlines()) == 2
+    for quiet in (False, True):
+        progress = Progress(quiet=quiet, stream=stream)
+        progress.tell(comparison)
+        assert stream.getvalue() == "FAIL: a = b does not hold: here\n" or quiet
+        progress.failed(failure)
+        progress.tell(comparison)
+    assert stream.getvalue().splitlines()[1:] == ["  likely: W is twice what it should be"]
 
 
 def checked(
@@ -80,10 +81,11 @@ def test_failures_come_first_and_end_the_check_on_demand(
     code, out, err = checked(1.5, ["--fail-fast"], tmp_path, capsys)
     assert code == 3
     assert "likely: b is 1.5 times what it should be" in err
+    assert out.startswith("FAIL: ")
     rows = [line for line in out.splitlines() if line.rstrip().endswith(("pass", "FAIL"))]
-    verdicts = [row.split()[-1] for row in rows]
-    assert verdicts[0] == "FAIL"
-    assert set(verdicts[1:]) == {"pass"}
+    verdicts = [(row.lstrip().startswith(">> "), row.split()[-1]) for row in rows]
+    assert verdicts[0] == (True, "FAIL")
+    assert set(verdicts[1:]) == {(False, "pass")}
     assert "distributed = analytic" not in out  # what comes later is not done
     assert out.rstrip().splitlines()[-2].startswith("FAIL in ")
 

@@ -44,7 +44,7 @@ def test_a_script_tells_its_own_name(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(COMMAND, "scripts/dptrain")
     assert program() == "scripts/dptrain"
     refused = dptrain("evaluate", "nowhere")
-    assert refused.returncode == 1  # the variable is no setting
+    assert refused.returncode == 1  # the variable is not a setting
     assert COMMAND in (ROOT / "scripts/dptrain").read_text(encoding="utf-8")
     assert COMMAND in (ROOT / "scripts/train").read_text(encoding="utf-8")
 

@@ -161,7 +161,7 @@ def test_labels_in_any_form_are_judged_alike(t: NDArray[Any], network: TrainedNe
     [
         (
             NUMBERS + 1,
-            "t holds 3 in row .*, which is no number of a class: they are 0 to 2, for bl",
+            "t holds 3 in row .*, which is not a class number: they are 0 to 2, for bl",
         ),
         (NUMBERS + 0.5, r"t holds \d.5 in row 0"),
         (np.where(NUMBERS > 0, NUMBERS, np.nan), "t holds nan in row"),

@@ -70,17 +70,27 @@ def test_a_worker_that_is_killed_says_nothing_about_gradients(
     assert "rank-0.log" not in said
 
 
-@pytest.mark.parametrize("workers", [1, 2])
-def test_code_that_raises_keeps_the_steps_that_are_done(workers: int, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("workers", "end", "words"),
+    [
+        (1, "raise ValueError('late')", "ValueError: late"),
+        (2, "raise ValueError('late')", "ValueError: late"),
+        (1, "sys.exit(3)", "raised SystemExit: 3"),
+        (2, "sys.exit(3)", "raised SystemExit: 3"),
+    ],
+)
+def test_code_that_raises_keeps_the_steps_that_are_done(
+    workers: int, end: str, words: str, tmp_path: Path
+) -> None:
     raising = NETWORK.replace('len(calls) == 61 and "dptrain.worker" in sys.orig_argv', "FAILS")
     net, run = tmp_path / "net.py", tmp_path / "run"
     fails = 'len(calls) > 300 and os.environ.get("FAILS")'
-    net.write_text(raising.replace("FAILS", fails).replace("END", "raise ValueError('late')"))
+    net.write_text(raising.replace("FAILS", fails).replace("END", end))
     job = ("--dataset", write_dataset(tmp_path / "small.npz"), "--batch-size", 20, "--steps", 200)
     code, ways = ("--model", f"{net}:Ends"), ("--workers", workers, "--no-curves")
     late = dptrain("train", *code, *job, *ways, "--out", run, env=os.environ | {"FAILS": "1"})
     assert late.returncode == 1
-    assert "ValueError: late" in late.stderr
+    assert words in late.stderr
     (saved,) = re.findall(r"step (\d+) is saved; continue with: .*--resume", late.stderr)
     assert int(saved) % 7  # not the end of an epoch, where checkpoints are written anyway
     whole = result("train", *code, *job, *ways, "--out", tmp_path / "whole")

@@ -59,7 +59,7 @@ def test_an_archive_with_other_classes_is_refused(t: Any, found: Any, tmp_path: 
 def test_words_are_no_numbers_to_predict(tmp_path: Path) -> None:
     with pytest.raises(DptrainError, match="targets are words such as 'blue'; give numbers"):
         trained_on(tmp_path, WORDS, task="regression")
-    with pytest.raises(DataError, match="t_train holds bytes that are no text in UTF-8"):
+    with pytest.raises(DataError, match="t_train holds bytes that are not text in UTF-8"):
         trained_on(tmp_path, np.array([b"\xff", b"a", b"b"])[K])
 
 
@@ -138,7 +138,7 @@ def test_what_cannot_be_compared_is_told(
         error = found["outputs"][0][0] - 7.5
         assert (found["rmse"], found["mae"], found["r2"]) == (abs(error), abs(error), None)
         assert told.startswith("column 'label' in 1 rows: R² not defined, RMSE ")
-        assert told.endswith("; 1 not compared: 'nonsense' is no number")
+        assert told.endswith("; 1 not compared: 'nonsense' is not a number")
         t = X[:20, 0] + 1
         outputs = np.array(compared([str(each) for each in t])[0]["outputs"])[:, 0]
         found, told = compared([str(each) for each in t])
@@ -146,11 +146,11 @@ def test_what_cannot_be_compared_is_told(
         assert found["r2"] == pytest.approx(1 - np.sum((outputs - t) ** 2) / spread)
         assert "column 'label' in 20 rows: R² " in told
     else:
-        assert told == "column 'label' is not compared: '7.5' is no class of the run"
+        assert told == "column 'label' is not compared: '7.5' is not a class of the run"
         assert "right" not in found
         found, told = compared([WORDS[0], "pink", ""])
         assert told == (
-            f"{found['right']} of 1 are as column 'label' says; 1 not compared: 'pink' is no class "
-            "of the run"
+            f"{found['right']} of 1 are as column 'label' says; 1 not compared: 'pink' is not a "
+            "class of the run"
         )
     assert "right" not in compared([""] * 3)[0]

@@ -177,7 +177,7 @@ def test_classes_keep_the_numbers_of_the_run(
     np.testing.assert_array_equal(single["splits"]["test"]["confusion"][1], counts[1])
     other = [line.replace("virginica", "virginca") for line in LINES]
     words = refused("evaluate", run, "--dataset", written(tmp_path / "o.csv", other))
-    assert "line 102: the label 'virginca' is no class of the run" in words
+    assert "line 102: the label 'virginca' is not a class of the run" in words
     assert "did you mean 'virginica'" in words
 
 
@@ -189,7 +189,7 @@ def test_so_do_classes_without_names(verb: Verb, refused: Refused, tmp_path: Pat
     classes = verb("evaluate", run, "--dataset", fewer)["splits"]["test"]["classes"]
     assert [each["rows"] for each in classes] == [50, 50, 0]
     more = written(tmp_path / "3.csv", [*rows, "1,2,3,4,3"])
-    assert "the label '3' is no class of the run" in refused("evaluate", run, "--dataset", more)
+    assert "the label '3' is not a class of the run" in refused("evaluate", run, "--dataset", more)
 
 
 def test_rows_of_the_run_itself_keep_their_parts(run: Path, verb: Verb, tmp_path: Path) -> None:
@@ -223,7 +223,7 @@ def test_evaluate_refuses_what_it_cannot_match(run: Path, refused: Refused, tmp_
         "evaluate", run, "--dataset", unlabelled
     )
     assert (
-        "t_train holds 5 in row 0 (counting from 0), which is no number of a class: they are 0 to 2"
+        "t_train holds 5 in row 0 (counting from 0), which is not a class number: they are 0 to 2"
         in refused("evaluate", run, "--dataset", "mnist")
     )
     numbered = [row.replace("setosa", "0").replace("versicolor", "1") for row in LINES[1:101]]

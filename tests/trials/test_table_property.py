@@ -239,7 +239,7 @@ def test_classes_by_the_numbers_of_the_run_or_a_refusal(
         cells = [list(each) for each in later.cells]
         cells[-1][at] = stranger
         later = replace(later, cells=tuple(map(tuple, cells)))
-        with pytest.raises(DataError, match=f"the label '{stranger}' is no class of the run"):
+        with pytest.raises(DataError, match=f"the label '{stranger}' is not a class of the run"):
             read_csv(later.write(folder / "second"), *_said(table), class_names=names)
         return
     found = read_csv(later.write(folder / "second"), *_said(table), class_names=names)

@@ -114,7 +114,7 @@ def test_every_value_that_is_meant_is_one() -> None:
         ("resume run", "there is no verb 'resume'; give "),
         ("Trian", "did you mean 'train'?"),
         ("predict run /", "predict needs --input before /: "),
-        ("evaluate --run run", "it stands without a flag: "),
+        ("evaluate --run run", "it is given without a flag: "),
         ("train --e 5", "unknown option --e; see "),
         ("tune --param lr=log:1:2", "a range begins with one of uniform, loguniform"),
     ],

@@ -42,9 +42,9 @@ def test_more_is_better_or_less() -> None:
     [
         ("train", "in quotes, since >"),
         ("train>.9", "in quotes, since >"),
-        ("train>=x", "is no goal"),
+        ("train>=x", "is not a goal"),
         ("trian>=.9", "did you mean 'train"),
-        ("train>=.9,", "is no goal"),
+        ("train>=.9,", "is not a goal"),
     ],
 )
 def test_goals_that_are_none(text: str, message: str) -> None:

@@ -287,7 +287,7 @@ def test_a_killed_search_leaves_no_process_and_can_be_resumed(dataset: str, tmp_
         (("lr=uniform:1:2",), {"trials": 0}, "trials=0"),
         (("lr=1,2",), {"metric": "validation_loss"}, "give --validation 0.1"),
         (("lr=1,2",), {"until": "train>=.9,validation>=.9"}, "validation_accuracy is not measured"),
-        (("lr=1,2",), {"until": "train"}, "is no goal"),
+        (("lr=1,2",), {"until": "train"}, "is not a goal"),
     ],
 )
 def test_mistakes(

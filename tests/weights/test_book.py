@@ -49,8 +49,8 @@ def test_sizes_in_any_order_of_names() -> None:
         ({"W2": np.ones((8, 3))}, r"W2 has shape \(8, 3\), but the layer before it has 7 units"),
         ({"b2": np.ones(4)}, r"b2 has shape \(4,\), but W2 has shape \(7, 3\)"),
         ({"b2": np.ones((1, 3))}, r"b2 has shape \(1, 3\)"),
-        ({"gamma1": np.ones(7)}, "'gamma1' is no parameter of a dense network"),
-        ({"W01": np.ones(7)}, "'W01' is no parameter"),
+        ({"gamma1": np.ones(7)}, "'gamma1' is not a parameter of a dense network"),
+        ({"W01": np.ones(7)}, "'W01' is not a parameter"),
     ],
 )  # fmt: skip
 def test_other_parameters_are_refused(changes: dict[str, Any], words: str) -> None:

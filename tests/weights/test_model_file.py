@@ -99,7 +99,7 @@ def about(**changes: Any) -> Any:
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"about": None}, "is no model of dptrain: it has no array 'about'"),
+        ({"about": None}, "is not a model of dptrain: it has no array 'about'"),
         ({"about": np.zeros(3)}, "'about' is damaged"),
         ({"about": about(version=2)}, "has version 2"),
         ({"about": about(step=-1)}, "step"),

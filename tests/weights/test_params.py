@@ -52,8 +52,8 @@ def test_python_lists_and_the_exported_names(tmp_path: Path) -> None:
         ({"W1": np.array(["a"])}, "W1 is <U1"),
         ({"W1": np.zeros(2, np.longdouble)}, "must hold numbers"),
         ({"W1": np.zeros((0, 2))}, r"shape \(0, 2\)"),
-        ({"../W1": np.ones(1)}, r"'\.\./W1' is no name"),
-        ({"": np.ones(1)}, "'' is no name"),
+        ({"../W1": np.ones(1)}, r"'\.\./W1' is not a name"),
+        ({"": np.ones(1)}, "'' is not a name"),
     ],
 )
 def test_what_is_not_saved(params: Any, words: str, suffix: str, tmp_path: Path) -> None:

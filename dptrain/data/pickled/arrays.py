@@ -73,7 +73,7 @@ class Arrays:
     def named(self, module: str, name: str) -> Name:
         """Return the global of this name."""
         if (module, name) not in _NAMES:
-            raise Refused(f"asks for {module[:60]}.{name[:60]}, which is no part of an array")
+            raise Refused(f"asks for {module[:60]}.{name[:60]}, which is not a part of an array")
         return _NAMES[module, name]
 
     def called(self, function: object, arguments: object) -> object:
@@ -97,7 +97,7 @@ class Arrays:
             case Name(), _:
                 raise Refused(f"calls {function.name.lower()} as no array needs it")
             case _:
-                raise Refused("calls what is no function")
+                raise Refused("calls what is not a function")
 
     def filled(self, target: object, state: object) -> None:
         """Give a dtype or an array its state."""

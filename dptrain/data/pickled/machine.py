@@ -35,7 +35,7 @@ class Machine:
         self._memo: dict[int, Any] = {}
 
     def run(self) -> object:
-        """Follow all instructions and return what they leave; raise `Refused` at a foreign one."""
+        """Follow instructions and return their result; raise `Refused` at a foreign one."""
         for _ in range(INSTRUCTIONS):
             self.at = self._next
             code = self._take(1)

@@ -55,6 +55,6 @@ def read_pickled(data: bytes) -> dict[str, NDArray[Any]]:
     arrays: dict[str, NDArray[Any]] = {}
     for name, value in found.items():
         if not isinstance(value, Array) or value.values is None:
-            raise DataError(f"the pickle is refused: its {name[:60]!r} is no array of numbers")
+            raise DataError(f"the pickle is refused: its {name[:60]!r} is not an array of numbers")
         arrays[name] = value.values
     return arrays

@@ -5,28 +5,27 @@ and the real parts never move, so that no kink is crossed (Squire and Trapp 1998
 and Alonso 2003, "The complex-step derivative approximation"). The value at a kink itself is not
 tested: there the formula takes the side that the real part is on.
 
-It is computed on the reference's formulas. Many elements at a time: what stands before the layer
-of an element is real and computed once; the layer itself is computed for each element, and what
-stands behind it for a whole stack of them, the minibatch repeated once for each.
+It is computed on the reference's formulas, or through code of the user's own.
 """
 
-import math
-from collections.abc import Iterator, Sequence
+import warnings
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dptrain.gradcheck.reference.layers import forward, row_forward
-from dptrain.gradcheck.reference.network import Reference, leaf
-from dptrain.gradcheck.reference.places import couples_rows
-from dptrain.gradcheck.reference.tape import Node
-from dptrain.nn.dense import Dense
+from dptrain.gradcheck.analytic import Local
+from dptrain.gradcheck.oracles.projections import Oracle, Slope
+from dptrain.gradcheck.reference.network import Reference
 
 Array = NDArray[Any]
 
 STEP = 1e-200
-STACKED_ELEMENTS = 1 << 20
+# How far the derivatives by both ways may be apart, beside what the differences themselves err.
+AGREE = 1e-6
+# Differences that err by more than this part of the derivative know nothing.
+UNSURE = 1e-2
 
 
 def complex_step(reference: Reference, parameters: Array, indices: Array) -> Array:
@@ -35,106 +34,137 @@ def complex_step(reference: Reference, parameters: Array, indices: Array) -> Arr
     Args:
         reference: the formulas, of one minibatch.
         parameters: flat ``(size,)`` float64.
-        indices: places in the flat vector, ascending.
+        indices: places in the flat vector.
     """
-    if couples_rows(reference.network.row):
-        return np.array([_one(reference, parameters, i) for i in indices])
-    found = np.empty(len(indices))
-    for layer, own in _by_layer(reference, indices):
-        found[own] = _of_layer(reference, parameters, layer, indices[own])
+    moved, found = parameters.astype(complex), np.empty(len(indices))
+    for i, index in enumerate(indices):
+        moved.imag[index] = STEP
+        found[i] = _derivative(reference, moved)
+        moved.imag[index] = 0
     return found
 
 
-def directional(reference: Reference, parameters: Array, direction: Array) -> float:
-    """Return the derivative along a direction ``(size,)``."""
-    value, _ = reference.value(parameters + 1j * STEP * direction)
-    return float(value.imag / STEP)
+def by_complex_step(reference: Reference, parameters: Array) -> Oracle:
+    """Return an oracle of derivatives along directions, with no error but rounding."""
+
+    def slope(direction: Array) -> Slope:
+        return Slope(_derivative(reference, parameters + 1j * STEP * direction), 0.0, direction)
+
+    return slope
 
 
-def _one(reference: Reference, parameters: Array, index: int) -> float:
-    moved = parameters.astype(complex)
-    moved[index] += 1j * STEP
+def _derivative(reference: Reference, moved: Array) -> float:
     value, _ = reference.value(moved)
     return float(value.imag / STEP)
 
 
-def _by_layer(reference: Reference, indices: Array) -> Iterator[tuple[int, slice]]:
-    """Yield each layer of the row with those of the ascending indices that are its own."""
-    for i, tensors in enumerate(reference.network.tensors):
-        if tensors:
-            edges = np.searchsorted(indices, [tensors[0].start, tensors[-1].stop])
-            if edges[0] < edges[1]:
-                yield i, slice(int(edges[0]), int(edges[1]))
+class OwnComplexStep:
+    """Derivatives of a network of the user's own at some weights, for the rows of a step.
+
+    Nobody asked its code to be made for complex numbers. It is where the imaginary part of the loss
+    is the derivative along random directions, as differences have it: an absolute value, a
+    conjugation or a cast to real numbers in it, or weights that it has kept elsewhere too, give
+    another.
+    """
+
+    def __init__(self, local: Local, parameters: Array, step: int) -> None:
+        self._local = local
+        self._parameters = parameters
+        self._step = step
+
+    def slopes(self, direction: Array) -> Array | None:
+        """Return every shard's part of the derivative along a direction.
+
+        None where the code cannot do that.
+        """
+        return self._moved(self._parameters + 1j * STEP * direction)
+
+    def _moved(self, parameters: Array) -> Array | None:
+        try:
+            with np.errstate(all="ignore"), warnings.catch_warnings():
+                warnings.simplefilter("error", np.exceptions.ComplexWarning)
+                found = self._local.complex_losses(parameters, self._step)
+        except Exception:  # noqa: BLE001 - somebody's code, which was written for real numbers
+            return None
+        slopes: Array = found.imag / STEP
+        return slopes
+
+    def agreeing(self, tries: Sequence[Iterable[Array]], differences: Oracle) -> list[Slope] | None:
+        """Return derivatives along directions, if they are those that differences find.
+
+        Args:
+            tries: directions, for each tensor those that are tried one after the other: where
+                kinks are so near that differences tell nothing, or have not found one.
+            differences: the oracle.
+
+        Returns:
+            Along the first direction of each; None where two of a tensor disagree, where
+            differences tell nothing of any, or where the code cannot do that.
+        """
+        found, sure = [], False
+        for directions in tries:
+            wrong = 0
+            for i, direction in enumerate(directions):
+                exact = self.slope(direction)
+                if not np.isfinite(exact.value):
+                    return None
+                if i == 0:
+                    found.append(exact)
+                agrees = _agree(exact.value, differences(direction))
+                wrong += agrees is False
+                sure |= agrees is True
+                if agrees or wrong > 1:
+                    break
+            if wrong > 1:
+                return None
+        return found if sure else None
+
+    def slope(self, direction: Array) -> Slope:
+        """Return the derivative along a direction, with no error but rounding; see `Oracle`.
+
+        Where a comparison is tied, such as that of a ReLU at 0, it is that of one side. The
+        opposite direction then has another, and nothing is known.
+        """
+        ahead, back = (self.slopes(sign * direction) for sign in (1, -1))
+        if ahead is None or back is None:
+            return Slope(np.nan, 0.0, direction)
+        a, b = float(ahead.sum()), -float(back.sum())
+        return Slope(a, np.inf if _tied(a, b) else 0.0, direction)
+
+    def tied(self, indices: Array, gradient: Array) -> Array:
+        """Return of which elements the derivative is another on the other side, as of `slope`."""
+        other = self.gradients(indices, -1.0) if len(indices) else None
+        if other is None:
+            return indices[:0]
+        tied: Array = indices[_tied(gradient[indices], other.sum(axis=0)[indices])]
+        return tied
+
+    def gradients(self, indices: Array, side: float = 1.0) -> Array | None:
+        """Return every shard's part of the gradient at some elements, ``(shards, size)``, else 0.
+
+        None where the code fails on the way. Where a comparison is tied, it is that of one side,
+        and with ``side=-1`` that of the other.
+        """
+        found: Array | None = None
+        moved = self._parameters.astype(complex)
+        for index in indices:
+            moved.imag[index] = side * STEP
+            one = self._moved(moved)
+            if one is None:
+                return None
+            found = np.zeros((len(one), len(moved))) if found is None else found
+            found[:, index] = side * one
+            moved.imag[index] = 0
+        return found
 
 
-def _of_layer(reference: Reference, parameters: Array, layer: int, indices: Array) -> Array:
-    setting, weights, x = reference.begin(parameters)
-    row = reference.network.row
-    counts = [len(each.parameters) for each in row]
-    before = sum(counts[:layer])
-    own = slice(before, before + counts[layer])
-    x = row_forward(row[:layer], x, weights[:before], setting)
-    here = setting.at(layer, frozen=setting.frozen[own])
-    sizes = [len(each.value) for each in x]
-    widest = max(math.prod(shape) for shape in reference.network.shapes)
-    stack = max(1, STACKED_ELEMENTS // (sum(sizes) * widest))
-    found = []
-    for start in range(0, len(indices), stack):
-        part = indices[start : start + stack]
-        moved = _moved(reference, parameters, layer, part, x, weights[own], here)
-        stacked = setting.stacked(len(part))
-        behind = [[leaf(each.value, None) for each in shards] for shards in weights[own.stop :]]
-        y = row_forward(row[layer + 1 :], moved, behind, stacked, layer + 1)
-        found.append(_imaginary(reference, y, len(part)))
-    return np.concatenate(found)
+def _tied(a: Any, b: Any) -> Any:
+    """Return whether derivatives of both sides are not the same."""
+    return np.abs(a - b) > AGREE * np.maximum(np.abs(a), np.abs(b))
 
 
-def _moved(
-    reference: Reference,
-    parameters: Array,
-    layer: int,
-    indices: Array,
-    x: list[Node],
-    weights: Sequence[Sequence[Node]],
-    setting: Any,
-) -> list[Node]:
-    """Return a layer's outputs, stacked, with one element moved in each copy."""
-    placed = reference.network.row[layer]
-    tensors = reference.network.tensors[layer]
-    if isinstance(placed.layer, Dense):
-        outputs = forward(placed.layer, x, weights, setting)
-        return [
-            _moved_dense(each, y, tensors[0], indices) for each, y in zip(x, outputs, strict=True)
-        ]
-    copies = []
-    for index in indices:
-        tensor = next(t for t in tensors if t.start <= index < t.stop)
-        own = parameters[tensor.start : tensor.stop].astype(complex)
-        own[index - tensor.start] += 1j * STEP
-        changed = [leaf(own.reshape(tensor.shape), None) for _ in x]
-        place = tensors.index(tensor)
-        new = [changed if i == place else shards for i, shards in enumerate(weights)]
-        copies.append(forward(placed.layer, x, new, setting))
-    return [leaf(np.concatenate([copy[s].value for copy in copies]), None) for s in range(len(x))]
-
-
-def _moved_dense(x: Node, y: Node, tensor: Any, indices: Array) -> Node:
-    """Only the column of the moved weight changes: by its input, or by 1 for a bias."""
-    rows, units = y.value.shape
-    found = np.broadcast_to(y.value, (len(indices), rows, units)).astype(complex)
-    at = indices - tensor.start
-    inputs, columns = np.divmod(at, units)
-    is_weight = at < tensor.stop - tensor.start
-    columns = np.where(is_weight, columns, at - (tensor.stop - tensor.start))
-    slopes = np.where(is_weight, x.value[:, np.where(is_weight, inputs, 0)], 1.0)
-    found[np.arange(len(indices)), :, columns] += 1j * STEP * slopes.T
-    return leaf(found.reshape(-1, units), None)
-
-
-def _imaginary(reference: Reference, outputs: list[Node], copies: int) -> Array:
-    total = np.zeros(copies)
-    for s, y in enumerate(outputs):
-        losses = reference.row_losses(s, y, copies)
-        total += losses.value.imag.reshape(copies, -1).sum(axis=1)
-    found: Array = total / STEP / sum(reference.batch.sizes)
-    return found
+def _agree(exact: float, slope: Slope) -> bool | None:
+    """Return whether a derivative is that of differences; None where they do not know."""
+    if not slope.error <= UNSURE * max(abs(exact), abs(slope.value)):
+        return None
+    return abs(exact - slope.value) <= slope.error + AGREE * abs(slope.value)

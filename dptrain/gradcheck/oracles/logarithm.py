@@ -23,7 +23,7 @@ by row r's part, ``J (y_r - e_c)``; since ``Σ_c y_rc (y_r - e_c) = 0``, that is
 
 import math
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -72,6 +72,27 @@ class Labelled(NamedTuple):
     first: Array
     second: Array
 
+    def add(self, found: Iterable[tuple[Array, Array]]) -> None:
+        """Add what one row of each shard makes of the sums.
+
+        ``Q_rc / Q_rt`` is known from the losses at once, and ``1 / Q_rt`` is the sum of those.
+
+        Args:
+            found: losses ``(shards,)`` and gradients ``(shards, size)``: with the rows' own labels,
+                then by label, each to be used before the next.
+        """
+        each = iter(found)
+        own_losses, own = next(each)
+        inverse = np.zeros(len(own))
+        weighted, total = np.zeros((2, *own.shape))
+        for losses, gradients in each:
+            ratio = np.exp(own_losses - losses)
+            inverse += ratio
+            weighted += ratio[:, None] * gradients
+            total += gradients
+        self.first[:] += (inverse[:, None] * own - weighted).sum(axis=0)
+        self.second[:] += (self.classes * weighted - inverse[:, None] * total).sum(axis=0)
+
     def excess(self, epsilon: float) -> Array:
         """Return by how much the gradient of ``-log y`` exceeds that of ``-log(y + ε)``."""
         found: Array = epsilon / (1 + self.classes * epsilon) * (self.first - epsilon * self.second)
@@ -83,101 +104,28 @@ def labelled(local: Local, parameters: Array, step: int) -> Labelled | None:
 
     None where there are none, or too many, or where the code raises or finds no probabilities.
     """
-    targets, classes = _targets(local, step)
+    targets = np.concatenate(list(local.batch(step).targets))
+    classes = local.job.dataset.classes
+    if not classes and targets.size == len(targets) and np.isin(targets, (0, 1)).all():
+        classes = 2
     sizes = np.array(shard_sizes(len(targets), local.job.shards))
     if not 0 < classes * sizes.max(initial=0) <= PASSES:
         return None
-    first, second = np.zeros((2, len(parameters)))
+    found = Labelled(classes, *np.zeros((2, len(parameters))))
     starts = np.cumsum(sizes) - sizes
     try:
         for place in range(sizes.max()):
             there = np.flatnonzero(sizes > place)
-            rows = starts[there] + place
-            found = (
-                (losses[there] * sizes[there], gradients[there])
-                for losses, gradients in local.with_targets(
-                    parameters, step, _exchanged(targets, rows, classes)
-                )
-            )
+            others = [targets]
+            for label in range(classes):
+                others.append(targets.copy())
+                others[-1][starts[there] + place] = label
+            exchanged = local.with_targets(parameters, step, others)
             with np.errstate(all="ignore"):
-                _add(found, first, second)
+                found.add((losses[there] * sizes[there], g[there]) for losses, g in exchanged)
     except (OwnCodeError, UsageError):
         return None
-    if not np.isfinite(first).all() or not np.isfinite(second).all():
-        return None
-    return Labelled(classes, first, second)
-
-
-def _targets(local: Local, step: int) -> tuple[Array, int]:
-    """Return the targets of a step, and how many classes they stand for; 0 where they are none."""
-    targets = np.concatenate(list(local.batch(step).targets))
-    classes = local.job.dataset.classes
-    if classes:
-        return targets, classes
-    single = targets.size == len(targets)
-    return targets, 2 if single and np.isin(targets, (0, 1)).all() else 0
-
-
-def _exchanged(targets: Array, rows: Array, classes: int) -> Iterator[Array]:
-    """Yield the targets, and then those in which some rows have a label, for each label."""
-    yield targets
-    for label in range(classes):
-        other = targets.copy()
-        other[rows] = label
-        yield other
-
-
-def _add(found: Iterator[tuple[Array, Array]], first: Array, second: Array) -> None:
-    """Add what one row of each shard makes of the sums of `Labelled`.
-
-    ``Q_rc / Q_rt`` is known from the losses at once, and ``1 / Q_rt`` is the sum of those.
-
-    Args:
-        found: losses and gradients of the shards: with their own labels, then by label.
-        first: added to, as is ``second``.
-        second: see there.
-    """
-    own_losses, own = next(found)
-    inverse, classes = np.zeros(len(own)), 0
-    weighted, total = np.zeros_like(own, float), np.zeros_like(own, float)
-    for losses, gradients in found:
-        ratio = np.exp(own_losses - losses)
-        inverse += ratio
-        weighted += ratio[:, None] * gradients
-        total += gradients
-        classes += 1
-    first += (inverse[:, None] * own - weighted).sum(axis=0)
-    second += (classes * weighted - inverse[:, None] * total).sum(axis=0)
-
-
-class _Told(NamedTuple):
-    """What the derivative of one tensor along a random direction tells.
-
-    Attributes:
-        excess: by how much the gradient's is larger.
-        error: of it.
-        first: of `Labelled`, along the direction, as is ``second``.
-        second: see there.
-        classes: C.
-    """
-
-    excess: float
-    error: float
-    first: float
-    second: float
-    classes: int
-
-    def epsilon(self) -> tuple[float, float]:
-        """Return ε and its error."""
-        found = error = 0.0
-        for _ in range(3):
-            lever = (self.first - found * self.second) / (1 + self.classes * found)
-            if not lever:
-                return 0.0, math.inf
-            found, error = self.excess / lever, self.error / abs(lever)
-            if not 0 < found <= 2 * LARGEST:
-                return 0.0, math.inf
-        return found, error
+    return found if np.isfinite([found.first, found.second]).all() else None
 
 
 def lacking(
@@ -195,20 +143,29 @@ def lacking(
         slopes: of the loss, along a direction in each tensor.
         known: what other rows or weights have told of the same loss; 0 if nothing.
     """
-    told = [_told(others, gradient, each) for each in slopes]
-    estimates = [each.epsilon() for each in told]
-    votes = Counter(each for each in (_round(*e) for e in estimates) if each)
-    epsilon = votes.most_common(1)[0][0] if votes else _unround(estimates) or _power(estimates)
-    if not epsilon and all(abs(e - known) <= error for e, error in estimates):
+    told = [_epsilon(others, gradient, each) for each in slopes]
+    votes = Counter(each for each in (_round(*e) for e in told) if each)
+    epsilon = votes.most_common(1)[0][0] if votes else _agreed(told)
+    if not epsilon and all(abs(e - known) <= error for e, error in told):
         epsilon = known
     return Lacking(epsilon, others.excess(epsilon)) if epsilon else None
 
 
-def _told(others: Labelled, gradient: Array, slope: Slope) -> _Told:
+def _epsilon(others: Labelled, gradient: Array, slope: Slope) -> tuple[float, float]:
+    """Return the ε that the derivative of one tensor tells, and its error; infinite if none."""
     terms = gradient * slope.direction
+    excess = float(terms.sum()) - slope.value
     error = slope.error + 4 * np.finfo(float).eps * float(np.abs(terms).sum())
     first, second = (float(each @ slope.direction) for each in (others.first, others.second))
-    return _Told(float(terms.sum()) - slope.value, error, first, second, others.classes)
+    found = off = 0.0
+    for _ in range(3):
+        lever = (first - found * second) / (1 + others.classes * found)
+        if not lever:
+            return 0.0, math.inf
+        found, off = excess / lever, error / abs(lever)
+        if not 0 < found <= 2 * LARGEST:
+            return 0.0, math.inf
+    return found, off
 
 
 def _round(estimate: float, error: float) -> float:
@@ -219,25 +176,23 @@ def _round(estimate: float, error: float) -> float:
     return found if abs(estimate - found) <= error + ROUND * found else 0.0
 
 
-def _unround(estimates: Sequence[tuple[float, float]]) -> float:
-    """Return what all tensors agree upon, two at least; 0 where they do not."""
-    sure = [(e, error) for e, error in estimates if error < math.inf]
-    if len(sure) < max(2, len(estimates)):
+def _agreed(told: Sequence[tuple[float, float]]) -> float:
+    """Return what all tensors agree upon; 0 where they do not.
+
+    A number that is not round, if at least two tell it exactly; or the power of ten that all agree
+    with where they are uncertain.
+    """
+    sure = [(e, error) for e, error in told if error < math.inf]
+    if not sure:
         return 0.0
     middle = float(np.median([e for e, _ in sure]))
-    agreed = all(abs(e - middle) <= error + AGREED * middle for e, error in sure)
-    return middle if agreed and all(error <= AGREED * middle for _, error in sure) else 0.0
-
-
-def _power(estimates: Sequence[tuple[float, float]]) -> float:
-    """Return the power of ten that all agree with where they are uncertain; 0 if there is none."""
-    sure = [(e, error) for e, error in estimates if error < math.inf]
-    best, least = min(sure, key=lambda each: each[1], default=(0.0, math.inf))
-    if not best:
-        return 0.0
+    exact = all(max(abs(e - middle) - error, error) <= AGREED * middle for e, error in sure)
+    if exact and len(sure) >= max(2, len(told)):
+        return middle
+    best, least = min(sure, key=lambda each: each[1])
     found = float(10.0 ** round(math.log10(best)))
     # errors are seldom as large as they may be: what several tensors tell is no accident
     together = len(sure) >= SEVERAL and all(abs(e - found) <= NEARLY * found for e, _ in sure)
-    if not least < best and not together:
-        return 0.0
-    return found if all(abs(e - found) <= error for e, error in sure) else 0.0
+    if least < best or together:
+        return found if all(abs(e - found) <= error for e, error in sure) else 0.0
+    return 0.0

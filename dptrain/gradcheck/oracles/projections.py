@@ -15,26 +15,27 @@ alone see smaller errors in the block, and tell where an error is.
 """
 
 import math
-import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dptrain.gradcheck.oracles import complex_step
+from dptrain.gradcheck.comparison import Comparison, Entry, TensorResult
 from dptrain.gradcheck.oracles.differences import (
     FIRST,
     UNIT,
     Function,
     Noise,
+    Smooth,
+    along,
     checked,
     noise_of,
     scale,
 )
-from dptrain.gradcheck.oracles.kinks import Smooth, along
-from dptrain.gradcheck.reference.network import Reference
+from dptrain.gradcheck.verdict import Verdict, worst
+from dptrain.nn.network import Tensor
 
 Array = NDArray[Any]
 
@@ -43,6 +44,11 @@ Array = NDArray[Any]
 BLOCKS, BLOCK = 8, 64
 # Directions in which it is tried what rounding the places of points does to a function.
 ROUNDED = 2
+# The probability with which an error of the size named in the report may have gone unseen.
+MISSED = 1e-3
+# An oracle that is less certain than this, relative to a tensor's largest element or to its norm,
+# says nothing.
+RESOLUTION = 1e-3
 
 
 class Slope(NamedTuple):
@@ -63,90 +69,16 @@ class Slope(NamedTuple):
 Oracle = Callable[[Array], Slope]
 
 
-class Projection(NamedTuple):
-    """A tensor's gradient along a direction that moves this tensor, or a block of it, alone.
-
-    Attributes:
-        found: of the gradient that is checked.
-        wanted: of the oracle.
-        tolerance: how far apart they may be; infinite where the oracle knows nothing.
-        gaussian: whether the direction is of normal numbers, otherwise of signs.
-        error: the oracle's part of the tolerance.
-    """
-
-    found: float
-    wanted: float
-    tolerance: float
-    gaussian: bool
-    error: float = 0.0
-
-    @property
-    def fits(self) -> bool:
-        """Whether they agree, for all that the oracle knows; what is not finite never does."""
-        return abs(self.found - self.wanted) <= self.tolerance
-
-    @property
-    def compared(self) -> bool:
-        """Whether the oracle knows anything."""
-        return self.tolerance < math.inf
-
-
-class Projected(NamedTuple):
-    """All projections of a tensor.
-
-    Attributes:
-        span: of the tensor in the flat vector.
-        projections: one for each direction that moves all of it.
-        blocks: one for each block, in their order.
-    """
-
-    span: slice
-    projections: tuple[Projection, ...]
-    blocks: tuple[Projection, ...] = ()
-
-    @property
-    def all(self) -> tuple[Projection, ...]:
-        """Those of the whole tensor, and those of blocks."""
-        return self.projections + self.blocks
-
-    @property
-    def fits(self) -> bool:
-        """Whether all agree."""
-        return all(each.fits for each in self.all)
-
-    def missed(self, size: float) -> float:
-        """Return the probability that an error in this tensor would have gone unseen.
-
-        Blocks make it smaller for some errors, but not for all, and are not counted.
-
-        Args:
-            size: its Euclidean norm.
-        """
-        normal = (p.tolerance for p in self.projections if p.gaussian)
-        return math.prod(missed(tolerance, size) for tolerance in normal)
-
-
-def missed(tolerance: float, size: float) -> float:
-    """Return ``erf(τ / (√2 ‖e‖))``: how likely one normal direction hides an error of this norm."""
-    return math.erf(tolerance / (math.sqrt(2) * size)) if size else 1.0
-
-
-def by_complex_step(reference: Reference, parameters: Array) -> Oracle:
-    """Return an oracle whose error is that of rounding alone, which belongs into the `bounds`."""
-
-    def slope(direction: Array) -> Slope:
-        return Slope(complex_step.directional(reference, parameters, direction), 0.0, direction)
-
-    return slope
-
-
 def by_differences(f: Function, x: Array, noise: Noise) -> Oracle:
-    """Return an oracle of central differences along the direction; arguments as of `central`.
-
-    Its steps are so short that no kink shows between them, as of `kinks.black_box`.
+    """Return an oracle of differences along the direction, whose steps are shorter than kinks.
 
     The elements of ``x`` are rounded when they are moved. What is compared is the direction that
     was really gone, with the weights of the extrapolation, so that this costs no digits.
+
+    Args:
+        f: of a float64 vector; it may not keep what it is given.
+        x: where, ``(size,)``.
+        noise: as of `along`.
     """
     origin = np.array(x, float)
 
@@ -154,10 +86,6 @@ def by_differences(f: Function, x: Array, noise: Noise) -> Oracle:
         reach = scale(float(np.max(np.abs(origin[direction != 0]), initial=0.0)))
         length = float(np.max(np.abs(direction), initial=0.0)) / reach or 1.0
         unit = direction / length
-
-        def line(at: float) -> float:
-            return checked(f(origin + at * unit))
-
         random = np.random.default_rng(0)
         rounded = [unit] + [
             np.where(direction != 0, origin * random.choice((-1.0, 1.0), origin.shape), 0.0)
@@ -170,7 +98,7 @@ def by_differences(f: Function, x: Array, noise: Noise) -> Oracle:
             """Rounded places look like a rounded function; about as much as this."""
             return noise_of(noise, value) + UNIT * coarse
 
-        found = along(line, 0.0, blurred)
+        found = along(lambda at: f(origin + at * unit), 0.0, blurred)
         if not isinstance(found, Smooth):
             return Slope(0.0, math.inf, direction)
         h = found.step
@@ -180,105 +108,190 @@ def by_differences(f: Function, x: Array, noise: Noise) -> Oracle:
     return slope
 
 
-def projected(
-    spans: Sequence[slice],
+class Projection(NamedTuple):
+    """A tensor's gradient along a direction that moves this tensor, or a block of it, alone.
+
+    Attributes:
+        found: of the gradient that is checked.
+        wanted: of the oracle.
+        tolerance: how far apart they may be; infinite where the oracle knows nothing.
+        error: the oracle's part of the tolerance.
+        gaussian: whether the direction is of normal numbers and moves all of the tensor.
+        block: which elements it moves, where they are not all of the tensor's.
+    """
+
+    found: float
+    wanted: float
+    tolerance: float
+    error: float
+    gaussian: bool
+    block: slice | None
+
+    @property
+    def fits(self) -> bool:
+        """Whether they agree, for all that the oracle knows; what is not finite never does."""
+        return abs(self.found - self.wanted) <= self.tolerance
+
+    @property
+    def compared(self) -> bool:
+        """Whether the oracle knows anything."""
+        return self.tolerance < math.inf
+
+
+def compare_along_directions(
+    edge: str,
+    where: str,
+    tensors: Sequence[Tensor],
     gradient: Array,
     oracle: Oracle,
     bounds: Array,
+    seed: int,
     *,
-    gaussian: int = 2,
-    signs: int = 1,
-    blocks: Sequence[Sequence[slice]] = (),
-    seed: int | None = None,
-) -> tuple[int, list[Projected]]:
-    """Compare a gradient with an oracle along random directions, tensor by tensor.
+    few: bool = False,
+) -> Comparison:
+    """Compare a gradient with an oracle: tensor by tensor, and large ones block by block as well.
 
     Args:
-        spans: of the tensors in the flat vector.
+        edge: as of `Comparison`, as is ``where``.
+        where: see there.
+        tensors: those that are compared.
         gradient: what is checked, flat ``(size,)``.
-        oracle: `by_complex_step` or `by_differences`.
-        bounds: for each element how far gradient and oracle may be apart by rounding, ``(size,)``.
-        gaussian: directions of normal numbers for each tensor.
-        signs: directions of signs.
-        blocks: of each tensor, in the flat vector; each gets a direction of normal numbers.
-        seed: of the directions; a fresh one unless given.
-
-    Returns:
-        The seed, for the log, and what was found for each span.
+        oracle: what it is compared with.
+        bounds: for each element how far both may be apart by rounding, ``(size,)``.
+        seed: of the directions.
+        few: only one direction for each tensor, and none for blocks.
     """
-    drawn = secrets.randbits(64) if seed is None else seed
+    found = projected(tensors, gradient, oracle, bounds, seed, few=few)
+    sizes = [float(np.linalg.norm(gradient[t.start : t.stop])) for t in tensors]
+    unseen = max((_unseen(e) / s for e, s in zip(found, sizes, strict=True) if s), default=np.nan)
+    note = (
+        f"seed {seed}; an error of {unseen:.1e} of a tensor's gradient goes unseen with a "
+        f"probability of {MISSED:g}"
+    )
+    every = [projection for each in found for projection in each]
+    if left := sum(not each.compared for each in every):
+        note += f"; {left} of {len(every)} directions are not compared, kinks are too near"
+    verdicts = []
+    for tensor, each, size in zip(tensors, found, sizes, strict=True):
+        # a gradient that is 0 but for rounding, as of biases before a batch norm, has no size
+        zero = float(np.linalg.norm(bounds[tensor.start : tensor.stop]))
+        verdicts.append(_verdict(each, size if size > zero else max(sizes)))
+    wrong = [
+        part for tensor, each in zip(tensors, found, strict=True) for part in _at(tensor, each)
+    ]
+    if wrong:
+        note += f"; wrong in {', '.join(wrong)}"
+    results = tuple(map(_result, tensors, found, sizes))
+    return Comparison("analytic = projections", edge, where, worst(verdicts), results, note)
+
+
+def projected(
+    tensors: Sequence[Tensor],
+    gradient: Array,
+    oracle: Oracle,
+    bounds: Array,
+    seed: int,
+    *,
+    few: bool = False,
+) -> list[list[Projection]]:
+    """Return the projections of each tensor; arguments as of `compare_along_directions`.
+
+    Two directions of normal numbers and one of signs, and one for each block.
+    """
     found = []
-    for place, span in enumerate(spans):
-        key = np.random.SeedSequence(drawn, spawn_key=(place,))
-        rng = np.random.Generator(np.random.Philox(key))
-        size = span.stop - span.start
-        directions = [(rng.standard_normal(size), True) for _ in range(gaussian)]
-        directions += [(rng.choice((-1.0, 1.0), size), False) for _ in range(signs)]
-        each = [_one(span, gradient, oracle, bounds, *direction) for direction in directions]
-        parts = [
-            _one(b, gradient, oracle, bounds, rng.standard_normal(b.stop - b.start), True)
-            for b in (blocks[place] if blocks else ())
-        ]
-        found.append(Projected(span, tuple(each), tuple(parts)))
-    return drawn, found
+    for place, tensor in enumerate(tensors):
+        key = np.random.SeedSequence(seed, spawn_key=(place,))
+        random = np.random.Generator(np.random.Philox(key))
+        whole, size = slice(tensor.start, tensor.stop), tensor.stop - tensor.start
+        own = []
+        for block, normal in _directions(tensor, few=few):
+            span = block or whole
+            count = span.stop - span.start
+            drawn = random.standard_normal(count) if normal else random.choice((-1.0, 1.0), size)
+            direction = np.zeros(len(gradient))
+            direction[span] = drawn
+            slope = oracle(direction)
+            terms = gradient[span].astype(float) * slope.direction[span]
+            # The sum is exact but for its end; each product is rounded, and so is the direction
+            sum_ = math.fsum(terms) if np.isfinite(terms).all() else math.nan
+            allowed = float(np.abs(slope.direction[span]) @ bounds[span])
+            tolerance = allowed + slope.error + 4 * UNIT * float(np.abs(terms).sum())
+            gaussian = normal and block is None
+            own.append(Projection(sum_, slope.value, tolerance, slope.error, gaussian, block))
+        found.append(own)
+    return found
 
 
-def blocks_of(span: slice, shape: tuple[int, ...]) -> list[slice]:
+def _directions(tensor: Tensor, *, few: bool) -> Iterator[tuple[slice | None, bool]]:
+    """Yield which block each direction moves, if not all, and whether by normal numbers."""
+    yield None, True
+    if not few:
+        yield from [(None, True), (None, False)]
+        yield from ((block, True) for block in blocks_of(tensor))
+
+
+def blocks_of(tensor: Tensor) -> list[slice]:
     """Cut a tensor along its first axis into at most `BLOCKS` blocks of at least `BLOCK` elements.
-
-    Args:
-        span: of the tensor in the flat vector.
-        shape: of the tensor.
 
     Returns:
         The blocks' places in the flat vector; none where there would be a single one.
     """
-    rows = shape[0] if shape else 1
-    row = (span.stop - span.start) // max(rows, 1)
-    count = min(BLOCKS, rows, (span.stop - span.start) // BLOCK)
-    edges = [span.start + row * (rows * k // count) for k in range(count + 1)] if count > 1 else []
+    size, rows = tensor.stop - tensor.start, tensor.shape[0] if tensor.shape else 1
+    row = size // max(rows, 1)
+    count = min(BLOCKS, rows, size // BLOCK)
+    edges = (
+        [tensor.start + row * (rows * k // count) for k in range(count + 1)] if count > 1 else []
+    )
     return [slice(low, high) for low, high in pairwise(edges)]
 
 
-def _one(
-    span: slice, gradient: Array, oracle: Oracle, bounds: Array, own: Array, gaussian: bool
-) -> Projection:
-    direction = np.zeros(len(gradient))
-    direction[span] = own
-    slope = oracle(direction)
-    terms = gradient[span].astype(float) * slope.direction[span]
-    # The sum is exact but for its end; each product is rounded, and so is the direction
-    found = math.fsum(terms) if np.isfinite(terms).all() else math.nan
-    allowed = float(np.abs(slope.direction[span]) @ bounds[span])
-    rounding = 4 * UNIT * float(np.abs(terms).sum())
-    tolerance = allowed + slope.error + rounding
-    return Projection(found, slope.value, tolerance, gaussian, slope.error)
+def missed(tolerance: float, size: float) -> float:
+    """Return ``erf(τ / (√2 ‖e‖))``: how likely one normal direction hides an error of this norm."""
+    return math.erf(tolerance / (math.sqrt(2) * size)) if size else 1.0
 
 
-def sampled(
-    values: Array, spans: Sequence[slice], each: int = 4, *, seed: int | None = None
-) -> tuple[int, NDArray[np.intp]]:
-    """Choose elements to compare one by one: of each tensor the most telling, and random ones.
+def _unseen(found: Sequence[Projection]) -> float:
+    """Return the norm of an error that goes unseen with the probability `MISSED`.
 
-    Args:
-        values: flat ``(size,)``, such as a gradient.
-        spans: of the tensors.
-        each: of every tensor, how many with the largest absolute values, with the smallest other
-            than 0, and at random.
-        seed: of the random ones; a fresh one unless given.
-
-    Returns:
-        The seed, and ascending indices, none twice.
+    Blocks make it smaller for some errors, but not for all, and are not counted.
     """
-    drawn = secrets.randbits(64) if seed is None else seed
-    chosen: list[NDArray[np.intp]] = [np.empty(0, np.intp)]
-    for place, span in enumerate(spans):
-        key = np.random.SeedSequence(drawn, spawn_key=(place,))
-        rng = np.random.Generator(np.random.Philox(key))
-        size = np.abs(values[span])
-        order = np.argsort(size, kind="stable")
-        smallest = order[np.count_nonzero(size == 0) :][:each]
-        random = rng.choice(len(size), min(each, len(size)), replace=False)
-        own = np.concatenate([order[max(len(order) - each, 0) :], smallest, random])
-        chosen.append(own + span.start)
-    return drawn, np.unique(np.concatenate(chosen))
+    known = [p.tolerance for p in found if p.gaussian and p.compared]
+    if not known:
+        return np.inf
+    low, high = 0.0, max(known) * 1e6 + 1e-300
+    for _ in range(60):
+        middle = (low + high) / 2
+        hidden = math.prod(missed(tolerance, middle) for tolerance in known)
+        low, high = (middle, high) if hidden > MISSED else (low, middle)
+    return high
+
+
+def _result(tensor: Tensor, found: Sequence[Projection], size: float) -> TensorResult:
+    entries = [Entry((), p.found, p.wanted, p.tolerance) for p in found if p.compared]
+    ratios = [abs(e.found - e.wanted) / (e.tolerance or 1e-300) for e in entries]
+    top = entries[int(np.argmax(ratios))] if entries else None
+    seen = _unseen(found) / size if size else np.nan
+    failed = sum(not p.fits for p in found)
+    elements = tensor.stop - tensor.start
+    return TensorResult(tensor.name, elements, len(entries), 0, failed, top, (seen, seen))
+
+
+def _verdict(found: Sequence[Projection], size: float) -> Verdict:
+    """Return what the projections of a tensor whose gradient has a norm come to."""
+    if not all(p.fits for p in found):
+        return Verdict.FAIL
+    if not size:  # the loss is flat
+        return Verdict.PASS
+    blocks = [p.error <= RESOLUTION * size for p in found if p.block is not None]
+    whole = any(p.error <= RESOLUTION * size for p in found if p.block is None)
+    return Verdict.PASS if whole or (blocks and all(blocks)) else Verdict.INCONCLUSIVE
+
+
+def _at(tensor: Tensor, found: Sequence[Projection]) -> Iterator[str]:
+    """Yield which rows of a tensor are wrong, as slices are written, where others are right."""
+    row = (tensor.stop - tensor.start) // (tensor.shape[0] if tensor.shape else 1)
+    blocks = [p for p in found if p.block is not None]
+    for each in blocks:
+        if each.block and not each.fits and any(p.fits for p in blocks):
+            edges = ((edge - tensor.start) // row for edge in (each.block.start, each.block.stop))
+            yield f"{tensor.name}[{':'.join(map(str, edges))}]"

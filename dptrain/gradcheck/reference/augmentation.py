@@ -29,13 +29,7 @@ ROUNDINGS = 16
 
 
 class Moves(NamedTuple):
-    """How the images of a shard are moved.
-
-    Attributes:
-        down: pixels ``(rows,)``.
-        right: likewise.
-        angle: counter-clockwise, in radians ``(rows,)``.
-    """
+    """How images are moved, ``(rows,)``: in pixels, and counter-clockwise in radians."""
 
     down: Array
     right: Array
@@ -54,9 +48,19 @@ def evenly(uniform: Array, limit: int) -> Array:
     return np.floor(uniform * np.float32(2 * limit + 1)).astype(int) - limit
 
 
+def own_stream(_: int, step: int, shard: int) -> tuple[int, int]:
+    """Return the step and shard whose stream a shard has in a step, for moves or for noise."""
+    return step, shard
+
+
+def as_drawn(drawn: Any) -> Any:
+    """Return what was drawn."""
+    return drawn
+
+
 @dataclass(frozen=True)
 class Draws:
-    """What is drawn for the rows of an experiment.
+    """What is drawn for the rows of an experiment: a recipe, of which mistakes change one part.
 
     Attributes:
         seed: of the experiment.
@@ -66,6 +70,9 @@ class Draws:
         sample_shape: of a row.
         spread: makes whole numbers up to a limit of numbers from 0 to 1.
         word: of the counter, which holds the step.
+        stream: step and shard of a stream, of what it is for, a step and a shard.
+        change_moves: what is made of the moves of a shard.
+        change_noise: what is made of its noise.
     """
 
     seed: int
@@ -75,6 +82,9 @@ class Draws:
     sample_shape: tuple[int, ...]
     spread: Callable[[Array, int], Array] = evenly
     word: int = LAST_WORD
+    stream: Callable[[int, int, int], tuple[int, int]] = own_stream
+    change_moves: Callable[[Moves], Moves] = as_drawn
+    change_noise: Callable[[Array], Array] = as_drawn
 
     @property
     def anything(self) -> bool:
@@ -91,9 +101,10 @@ class Draws:
         uniform = self._at(MOVES, shard, step).random((rows, 3), dtype=np.float32)
         down, right = (self.spread(uniform[:, i], self.shift) for i in (0, 1))
         turns = self.spread(uniform[:, 2], TURNS) if self.rotate else np.zeros(rows)
-        return Moves(down, right, math.radians(self.rotate) * turns / TURNS)
+        return self.change_moves(Moves(down, right, math.radians(self.rotate) * turns / TURNS))
 
     def _at(self, what: int, shard: int, step: int) -> np.random.Generator:
+        step, shard = self.stream(what, step, shard)
         return stream_at(self.seed, step, AUGMENTATION, what, shard, word=self.word)
 
     def moves_of(self, step: int, shards: Sequence[int]) -> Moves:
@@ -108,7 +119,7 @@ class Draws:
         philox: Any = self._at(NOISE, shard, step).bit_generator
         words: Array = philox.random_raw(-(-count // 4))
         parts = words[:, np.newaxis] >> np.array([0, 16, 32, 48], np.uint64) & np.uint64(0xFFFF)
-        return quantiles()[parts.reshape(-1)[:count].astype(np.intp)].reshape(shape)
+        return self.change_noise(quantiles()[parts.reshape(-1)[:count].astype(int)].reshape(shape))
 
 
 def draws_of(experiment: Settled, sample_shape: tuple[int, ...]) -> Draws:
@@ -127,14 +138,7 @@ def quantiles() -> Array:
 
 
 def augmented(x: Array, shards: Sequence[int], step: int, draws: Draws) -> Augmented:
-    """Return what becomes of the rows of a step.
-
-    Args:
-        x: ``(rows, *sample)``, in the run's dtype.
-        shards: rows of each shard.
-        step: counted from 0.
-        draws: what is drawn.
-    """
+    """Return what becomes of a step's rows ``(rows, *sample)``, of which each shard has so many."""
     present = [(shard, n) for shard, n in enumerate(shards) if n]
     found, bound = x.astype(float), np.zeros(x.shape)
     unit = UNITS[x.dtype.name]

@@ -10,7 +10,7 @@ absolute value, compares or conjugates but by the real part.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -60,29 +60,26 @@ class Bounded:
         found = np.asarray(value)
         return self.like(found, np.zeros(found.shape))
 
+    def moved(self, move: Callable[[Array], Array]) -> "Bounded":
+        """Return an array made of the same elements; ``move`` makes it, of values and of errors."""
+        return self.like(move(self.value), None if self.error is None else move(self.error))
+
     def reshape(self, *shape: int) -> "Bounded":
         """Return the array in another shape."""
-        error = self.error
-        return self.like(self.value.reshape(shape), None if error is None else error.reshape(shape))
+        return self.moved(lambda a: a.reshape(shape))
 
     def __getitem__(self, index: Any) -> "Bounded":
-        error = self.error
-        return self.like(self.value[index], None if error is None else error[index])
-
-    def take(self, index: Array, axis: int) -> "Bounded":
-        """Return elements along an axis."""
-        error = self.error
-        return self.like(
-            self.value.take(index, axis), None if error is None else error.take(index, axis)
-        )
+        return self.moved(lambda a: a[index])
 
     @property
     def transposed(self) -> "Bounded":
         """The last two axes swapped."""
-        error = self.error
-        return self.like(
-            self.value.swapaxes(-1, -2), None if error is None else error.swapaxes(-1, -2)
-        )
+        return self.moved(lambda a: a.swapaxes(-1, -2))
+
+    def _rounded(self, value: Array, carried: Array, roundings: float = 1.0) -> "Bounded":
+        """Return a result with the error that its operands carried into it, and its own."""
+        own = roundings * self.unit * (np.abs(value) + carried)
+        return self.like(value, carried + own)
 
     def __neg__(self) -> "Bounded":
         return self.like(-self.value, self.error)
@@ -91,8 +88,7 @@ class Bounded:
         value = self.value + other.value
         if self.error is None or other.error is None:
             return self.like(value, None)
-        carried = self.error + other.error
-        return self.like(value, carried + self.unit * (np.abs(value) + carried))
+        return self._rounded(value, self.error + other.error)
 
     def __sub__(self, other: "Bounded") -> "Bounded":
         return self + (-other)
@@ -102,8 +98,7 @@ class Bounded:
         if self.error is None or other.error is None:
             return self.like(value, None)
         a, b = np.abs(self.value), np.abs(other.value)
-        carried = self.error * b + a * other.error + self.error * other.error
-        return self.like(value, carried + self.unit * (np.abs(value) + carried))
+        return self._rounded(value, self.error * b + a * other.error + self.error * other.error)
 
     def __truediv__(self, other: "Bounded") -> "Bounded":
         value = self.value / other.value
@@ -112,8 +107,7 @@ class Bounded:
         size = np.abs(other.value) - other.error
         with np.errstate(divide="ignore", invalid="ignore"):
             carried = (self.error + np.abs(value) * other.error) / size
-        carried = np.where(size > 0, carried, np.inf)
-        return self.like(value, carried + self.unit * (np.abs(value) + carried))
+        return self._rounded(value, np.where(size > 0, carried, np.inf))
 
     def __matmul__(self, other: "Bounded") -> "Bounded":
         value = self.value @ other.value
@@ -143,15 +137,14 @@ class Bounded:
         low = np.sqrt(np.maximum(self.value - self.error, 0))
         high = np.sqrt(self.value + self.error)
         carried = np.where(self.error > 0, np.maximum(value - low, high - value), 0.0)
-        return self.like(value, carried + 2 * self.unit * (value + carried))
+        return self._rounded(value, carried, 2)
 
     def exp(self) -> "Bounded":
         """Return e to the power of the elements."""
         value = np.exp(self.value)
         if self.error is None:
             return self.like(value, None)
-        carried = value * np.expm1(self.error)
-        return self.like(value, carried + FUNCTION * self.unit * (value + carried))
+        return self._rounded(value, value * np.expm1(self.error), FUNCTION)
 
     def log(self) -> "Bounded":
         """Return the natural logarithm; the real part is positive."""
@@ -160,8 +153,7 @@ class Bounded:
             return self.like(value, None)
         with np.errstate(divide="ignore", invalid="ignore"):
             carried = -np.log1p(-self.error / self.value)
-        carried = np.where(self.error < self.value, carried, np.inf)
-        return self.like(value, carried + FUNCTION * self.unit * (np.abs(value) + carried))
+        return self._rounded(value, np.where(self.error < self.value, carried, np.inf), FUNCTION)
 
     def summed_to(self, shape: tuple[int, ...]) -> "Bounded":
         """Return the sum over the axes along which an array of this shape was repeated."""

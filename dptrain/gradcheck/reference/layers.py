@@ -5,8 +5,9 @@ different ways. Every shard has weights of its own, equal in value, so that diff
 each shard's part of the gradient.
 """
 
+import math
 from collections.abc import Sequence
-from functools import singledispatch
+from functools import cache, singledispatch
 from typing import Any
 
 import numpy as np
@@ -127,14 +128,13 @@ def _(layer: LayerNorm, x: Shards, weights: Weights, setting: Setting) -> Shards
 
 @forward.register
 def _(layer: BatchNorm, x: Shards, weights: Weights, setting: Setting) -> Shards:
-    gamma, beta, running_mean, running_variance = weights
+    gamma, beta, *_ = weights
     epsilon = x[0].constant(layer.epsilon)
     if all(setting.frozen) or not setting.training:
         return [
             g * ((each - m) / (v + epsilon).sqrt()) + b
             for each, g, b, m, v in zip(x, *weights, strict=True)
         ]
-    del running_mean, running_variance
     groups = [list(range(len(x)))] if layer.sync else [[s] for s in range(len(x))]
     normal: dict[int, Node] = {}
     shares = []
@@ -185,15 +185,12 @@ def _(layer: Residual, x: Shards, weights: Weights, setting: Setting) -> Shards:
 
 @forward.register
 def _(layer: Conv2D, x: Shards, weights: Weights, setting: Setting) -> Shards:  # noqa: ARG001
-    over = windows_of(layer, x[0].shape[1:])
-    index = window_pixels(over.image[:2], over.size, over.stride, over.padding)
     found = []
     for each, w, b in zip(x, *weights, strict=True):
-        rows, channels = len(each.value), over.image[2]
-        pixels = each.reshape(rows, -1, channels).gathered(index)
-        patches = pixels.reshape(rows * len(index), index.shape[1] * channels)
+        windows, shape = _windows(layer, each)
+        patches = windows.reshape(math.prod(shape), math.prod(windows.shape[2:]))
         y = patches @ w.reshape(-1, layer.filters) + b
-        found.append(y.reshape(rows, *over.places, layer.filters))
+        found.append(y.reshape(*shape, layer.filters))
     return found
 
 
@@ -201,10 +198,10 @@ def _(layer: Conv2D, x: Shards, weights: Weights, setting: Setting) -> Shards:  
 def _(layer: MaxPool2D, x: Shards, weights: Weights, setting: Setting) -> Shards:  # noqa: ARG001
     found = []
     for each in x:
-        windows, shape = _pooled(layer, each)
+        windows, shape = _windows(layer, each)
         largest, index = windows.swapped().largest()
         setting.branched(index)
-        found.append(largest.reshape(*shape))
+        found.append(largest.reshape(*shape, -1))
     return found
 
 
@@ -212,20 +209,21 @@ def _(layer: MaxPool2D, x: Shards, weights: Weights, setting: Setting) -> Shards
 def _(layer: AvgPool2D, x: Shards, weights: Weights, setting: Setting) -> Shards:  # noqa: ARG001
     found = []
     for each in x:
-        windows, shape = _pooled(layer, each)
+        windows, shape = _windows(layer, each)
         mean = windows.sum(2) / each.constant(float(windows.shape[2]))
-        found.append(mean.reshape(*shape))
+        found.append(mean.reshape(*shape, -1))
     return found
 
 
-def _pooled(layer: MaxPool2D | AvgPool2D, x: Node) -> tuple[Node, tuple[int, ...]]:
-    """Return ``(rows, windows, elements, C)``, and the shape of the output."""
+def _windows(layer: Conv2D | MaxPool2D | AvgPool2D, x: Node) -> tuple[Node, tuple[int, ...]]:
+    """Return ``(rows, windows, elements, C)``, and the shape of the output but for its features."""
     over = windows_of(layer, x.shape[1:])
-    index = window_pixels(over.image[:2], over.size, over.stride, (0, 0))
-    rows, channels = len(x.value), over.image[2]
-    return x.reshape(rows, -1, channels).gathered(index), (rows, *over.places, channels)
+    index = window_pixels(over.image[:2], over.size, over.stride, over.padding)
+    rows = len(x.value)
+    return x.reshape(rows, -1, over.image[2]).gathered(index), (rows, *over.places)
 
 
+@cache
 def window_pixels(
     image: tuple[int, ...], size: tuple[int, ...], stride: tuple[int, ...], padding: tuple[int, ...]
 ) -> Array:

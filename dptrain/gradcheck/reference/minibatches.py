@@ -1,9 +1,8 @@
 """Which stored rows a step visits, and what they hold: written a second time, from the files.
 
-The splits and the order of an epoch are permutations by Philox, whose key comes from SeedSequence
-with the experiment's seed and a spawn key: ``(2, 0)`` for the rows held out for testing, ``(2, 1)``
-for validation, ``(2, 2)`` for ``train_rows``, and ``(1, epoch)`` for the order. Every run that was
-ever recorded depends on these numbers.
+The splits and the order of an epoch are permutations, with the keys ``(2, 0)`` for the rows held
+out for testing, ``(2, 1)`` for validation, ``(2, 2)`` for ``train_rows``, and ``(1, epoch)`` for
+the order. Every run that was ever recorded depends on these numbers.
 """
 
 from dataclasses import dataclass
@@ -113,12 +112,10 @@ def sizes(rows: int, shards: int) -> list[int]:
 
 
 class Stored:
-    """What a prepared data set holds for training.
+    """What a prepared data set holds for training, as it is stored.
 
-    Attributes:
-        x: inputs as they are stored, ``(rows, *sample)``.
-        t: targets, ``(rows,)`` or ``(rows, units)``.
-        w: weights as they were given, ``(rows,)``; None where there are none.
+    Inputs ``x`` are ``(rows, *sample)``, targets ``t`` ``(rows,)`` or ``(rows, units)``, weights
+    ``w`` ``(rows,)``, or None where there are none.
     """
 
     def __init__(

@@ -1,15 +1,16 @@
 """A network and its loss by the formulas of the reference: value, gradients, bounds."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dptrain.gradcheck.reference.bounded import Bounded, gamma
-from dptrain.gradcheck.reference.layers import row_forward
+from dptrain.gradcheck.reference.layers import row_forward, summed
 from dptrain.gradcheck.reference.losses import row_losses
-from dptrain.gradcheck.reference.places import places
+from dptrain.gradcheck.reference.places import with_tensors
 from dptrain.gradcheck.reference.setting import Setting
 from dptrain.gradcheck.reference.tape import Node, backward
 from dptrain.nn.losses import AnyLoss
@@ -165,14 +166,8 @@ class Reference:
         """Return what the first layer needs: the setting, every tensor's shards, the inputs."""
         sizes = self.batch.sizes
         frozen = tuple(t.frozen for t in self._tensors)
-        setting = Setting(
-            sizes,
-            self.batch.seed,
-            self.batch.step,
-            frozen=frozen,
-            swaps=self._swaps,
-            training=training,
-        )
+        where = Setting(sizes, self.batch.seed, self.batch.step, training=training)
+        setting = replace(where, frozen=frozen, swaps=self._swaps)
         leaves = [
             [leaf(parameters[t.start : t.stop].reshape(t.shape), unit) for _ in sizes]
             for t in self._tensors
@@ -199,44 +194,39 @@ class Reference:
         change = self._swaps.get(LOSS)
         if change is not None:
             y = change(y, self.batch)
-        total: Node | None = None
-        for shard, (outputs, targets) in enumerate(zip(y, self.batch.targets, strict=True)):
-            own = self.weighed(row_losses(self.loss, outputs, targets, setting), shard).sum(0)
-            total = own if total is None else total + own
-        assert total is not None
+        total = summed(
+            [
+                self.weighed(row_losses(self.loss, outputs, targets, setting), shard).sum(0)
+                for shard, (outputs, targets) in enumerate(zip(y, self.batch.targets, strict=True))
+            ]
+        )
         return setting, leaves, total / total.constant(float(setting.rows))
 
     def _averages(self, parameters: Array, setting: Setting, shards: Array, errors: Array) -> None:
         """Put the minibatch's statistics where running averages have theirs, as shard 0's part."""
         for place, shares in setting.statistics.items():
-            at_mean, at_variance = self._running[place]
-            mean: Bounded | None = None
-            variance: Bounded | None = None
-            for share, own_mean, own_variance, count in shares:
-                weight = own_mean.bounded.exactly(share)
-                unbiased = own_mean.bounded.exactly(count / max(count - 1, 1))
-                m, v = own_mean.bounded * weight, own_variance.bounded * unbiased * weight
+            at_mean, at_variance = batch_norms(self.network)[place]
+            means, variances = [], []
+            for share, mean, variance, count in shares:
+                weight = mean.constant(share)
                 if count == 1:  # of one value there is no variance: that of before stays
-                    v = own_mean.bounded.exactly(parameters[slice(*at_variance)]) * weight
-                mean = m if mean is None else mean + m
-                variance = v if variance is None else variance + v
-            assert mean is not None
-            assert variance is not None
-            for (start, stop), found in ((at_mean, mean), (at_variance, variance)):
+                    own = mean.constant(parameters[slice(*at_variance)])
+                else:
+                    own = variance * mean.constant(count / (count - 1))
+                means.append(mean * weight)
+                variances.append(own * weight)
+            for (start, stop), each in ((at_mean, means), (at_variance, variances)):
+                found = summed(each).bounded
                 assert found.error is not None
                 shards[0, start:stop], errors[0, start:stop] = found.value, found.error
-
-    @property
-    def _running(self) -> dict[tuple[int, ...], tuple[tuple[int, int], tuple[int, int]]]:
-        """Return where the running mean and variance of each batch norm stand, by its place."""
-        return batch_norms(self.network)
 
 
 def _joined(shards: Sequence[Node]) -> tuple[Array, Array]:
     """Return values and errors of all shards' rows."""
-    errors = [np.broadcast_to(np.asarray(s.bounded.error), s.value.shape) for s in shards]
-    return np.concatenate([s.value for s in shards]), np.nan_to_num(
-        np.concatenate(errors), nan=np.inf
+    errors = [np.broadcast_to(np.asarray(s.bounded.error), s.shape) for s in shards]
+    return (
+        np.concatenate([s.value for s in shards]),
+        np.nan_to_num(np.concatenate(errors), nan=np.inf),
     )
 
 
@@ -250,9 +240,8 @@ def batch_norms(network: Network) -> dict[tuple[int, ...], tuple[tuple[int, int]
     """Return the spans of running mean and variance of every batch norm, by its place."""
     tensors = network.all_tensors()
     found = {}
-    for place, first, count in places(network.row):
-        own = tensors[first : first + count]
-        spans = {t.name.rpartition(".")[2]: (t.start, t.stop) for t in own}
+    for place, _, _, own in with_tensors(network.row):
+        spans = {t.name.rpartition(".")[2]: (t.start, t.stop) for t in tensors[own]}
         if "variance" in spans:
             found[place] = (spans["mean"], spans["variance"])
     return found

@@ -8,40 +8,35 @@ from dptrain.nn.layer import Layer
 from dptrain.nn.network import Tensor
 from dptrain.nn.row import Placed, place
 
+Place = tuple[int, ...]
 
-def places(
-    row: Sequence[Placed], at: tuple[int, ...] = (), first: int = 0
-) -> Iterator[tuple[tuple[int, ...], int, int]]:
-    """Yield the place of every layer without layers of its own, its first tensor and their number.
+
+def with_tensors(
+    row: Sequence[Placed], at: Place = (), prefix: str = "", first: int = 0
+) -> Iterator[tuple[Place, str, Layer, slice]]:
+    """Yield every layer without layers of its own: place, name, description, and its tensors.
 
     Args:
         row: layers in a row.
         at: where the row itself stands.
+        prefix: of the names.
         first: number of tensors before it.
     """
-    for i, (_, layer, shape, parameters) in enumerate(row):
+    for i, (name, layer, shape, parameters) in enumerate(row):
         if isinstance(layer, Residual):
             begun = first
-            for way, held in enumerate((layer.layers, layer.shortcut)):
+            for way, (held, part) in enumerate(((layer.layers, ""), (layer.shortcut, "shortcut."))):
                 inner = place(held, shape)
-                yield from places(inner, (*at, i, way), begun)
+                yield from with_tensors(inner, (*at, i, way), f"{prefix}{name}.{part}", begun)
                 begun += sum(len(each.parameters) for each in inner)
         else:
-            yield (*at, i), first, len(parameters)
+            yield (*at, i), f"{prefix}{name}", layer, slice(first, first + len(parameters))
         first += len(parameters)
 
 
-def leaves(
-    row: Sequence[Placed], at: tuple[int, ...] = (), prefix: str = ""
-) -> Iterator[tuple[tuple[int, ...], str, Layer]]:
+def leaves(row: Sequence[Placed]) -> Iterator[tuple[Place, str, Layer]]:
     """Yield place, name and description of every layer without layers of its own."""
-    for i, (name, layer, shape, _) in enumerate(row):
-        if isinstance(layer, Residual):
-            for way, (held, part) in enumerate(((layer.layers, ""), (layer.shortcut, "shortcut."))):
-                inner = place(held, shape)
-                yield from leaves(inner, (*at, i, way), f"{prefix}{name}.{part}")
-        else:
-            yield (*at, i), f"{prefix}{name}", layer
+    return ((at, name, layer) for at, name, layer, _ in with_tensors(row))
 
 
 def layer_of(row: Sequence[Placed], tensor: Tensor) -> Layer:
@@ -52,11 +47,4 @@ def layer_of(row: Sequence[Placed], tensor: Tensor) -> Layer:
 
 def couples_rows(row: Sequence[Placed]) -> bool:
     """Return whether what a layer makes of a row depends on other rows of the minibatch."""
-    for _, layer, shape, _ in row:
-        if isinstance(layer, BatchNorm):
-            return True
-        if isinstance(layer, Residual):
-            held = (place(layer.layers, shape), place(layer.shortcut, shape))
-            if any(map(couples_rows, held)):
-                return True
-    return False
+    return any(isinstance(layer, BatchNorm) for _, _, layer in leaves(row))

@@ -47,40 +47,29 @@ class Node:
         return Node(self.bounded.exactly(value))
 
     def __add__(self, other: "Node") -> "Node":
-        a, b = self.shape, other.shape
-        return Node(
-            self.bounded + other.bounded,
-            (self, other),
-            lambda g: (g.summed_to(a), g.summed_to(b)),
-        )
+        a, b = self.bounded, other.bounded
+        return Node(a + b, (self, other), lambda g: (g.summed_to(a.shape), g.summed_to(b.shape)))
 
     def __sub__(self, other: "Node") -> "Node":
-        a, b = self.shape, other.shape
-        return Node(
-            self.bounded - other.bounded,
-            (self, other),
-            lambda g: (g.summed_to(a), -g.summed_to(b)),
-        )
+        a, b = self.bounded, other.bounded
+        return Node(a - b, (self, other), lambda g: (g.summed_to(a.shape), -g.summed_to(b.shape)))
 
     def __mul__(self, other: "Node") -> "Node":
         a, b = self.bounded, other.bounded
-        return Node(
-            a * b,
-            (self, other),
-            lambda g: ((g * b).summed_to(a.shape), (g * a).summed_to(b.shape)),
-        )
+
+        def pull(g: Bounded) -> Sequence[Bounded]:
+            return (g * b).summed_to(a.shape), (g * a).summed_to(b.shape)
+
+        return Node(a * b, (self, other), pull)
 
     def __truediv__(self, other: "Node") -> "Node":
         a, b = self.bounded, other.bounded
         quotient = a / b
-        return Node(
-            quotient,
-            (self, other),
-            lambda g: (
-                (g / b).summed_to(a.shape),
-                (-(g * quotient) / b).summed_to(b.shape),
-            ),
-        )
+
+        def pull(g: Bounded) -> Sequence[Bounded]:
+            return (g / b).summed_to(a.shape), (-(g * quotient) / b).summed_to(b.shape)
+
+        return Node(quotient, (self, other), pull)
 
     def __matmul__(self, other: "Node") -> "Node":
         a, b = self.bounded, other.bounded
@@ -93,7 +82,7 @@ class Node:
         kept = tuple(1 if i in axes else n for i, n in enumerate(shape))
 
         def pull(g: Bounded) -> Sequence[Bounded]:
-            return [_spread(g.reshape(*kept), shape)]
+            return [g.reshape(*kept).moved(lambda a: np.broadcast_to(a, shape))]
 
         return Node(self.bounded.sum(tuple(axes), keepdims=keepdims), (self,), pull)
 
@@ -128,19 +117,17 @@ class Node:
         Args:
             index: whole numbers of any shape, into axis 1.
         """
-        count = self.shape[1]
-        x = self.bounded
-        zeros = np.zeros_like(x.value[:, :1])
-        value = np.concatenate([x.value, zeros], axis=1)[:, index]
-        error = None
-        if x.error is not None:
-            error = np.concatenate([x.error, np.zeros(zeros.shape)], axis=1)[:, index]
-        readers = _readers(index, count)
+        readers = _readers(index, self.shape[1])
+
+        def read(a: Array) -> Array:
+            return np.concatenate([a, np.zeros_like(a[:, :1])], axis=1)[:, index]
 
         def pull(g: Bounded) -> Sequence[Bounded]:
-            return [_scattered(g, index.ndim, readers)]
+            """Return for each place of axis 1 the sum of what its readers' gradients are."""
+            samples, rest = g.shape[0], g.shape[1 + index.ndim :]
+            return [Node(g.reshape(samples, -1, *rest)).gathered(readers).bounded.sum(2)]
 
-        return Node(x.like(value, error), (self,), pull)
+        return Node(self.bounded.moved(read), (self,), pull)
 
     def at(self, index: Array) -> "Node":
         """Return along the last axis the element at ``index``, whose shape lacks that axis."""
@@ -165,15 +152,12 @@ class Node:
             doubtful = (rivals | (first & rivals.any(-1, keepdims=True))).astype(float)
         found = self._chosen(index, doubtful)
         if x.error is not None:
-            bounded = found.bounded
-            found.bounded = x.like(bounded.value, x.error.max(axis=-1))
+            found.bounded = x.like(found.value, x.error.max(axis=-1))
         return found, index
 
     def _chosen(self, index: Array, doubtful: Array) -> "Node":
         x = self.bounded
         place = index[..., np.newaxis]
-        value = np.take_along_axis(x.value, place, -1)[..., 0]
-        error = None if x.error is None else np.take_along_axis(x.error, place, -1)[..., 0]
 
         def pull(g: Bounded) -> Sequence[Bounded]:
             spread = np.zeros(x.shape, g.value.dtype)
@@ -185,7 +169,8 @@ class Node:
             size = (np.abs(g.value) + g.error)[..., np.newaxis]
             return [g.like(spread, np.maximum(unsure, doubtful * size))]
 
-        return Node(x.like(value, error), (self,), pull)
+        taken = x.moved(lambda a: np.take_along_axis(a, place, -1)[..., 0])
+        return Node(taken, (self,), pull)
 
     def function(self, value: Bounded, slope: Bounded) -> "Node":
         """Return a function of each element, given with its derivative."""
@@ -218,11 +203,6 @@ def _in_order(result: Node) -> list[Node]:
     return found
 
 
-def _spread(g: Bounded, shape: tuple[int, ...]) -> Bounded:
-    error = None if g.error is None else np.broadcast_to(g.error, shape)
-    return g.like(np.broadcast_to(g.value, shape), error)
-
-
 def _readers(index: Array, count: int) -> Array:
     """Return for each of ``count`` places who reads it, ``(count, most)``, filled up with -1."""
     flat = index.reshape(-1)
@@ -233,10 +213,3 @@ def _readers(index: Array, count: int) -> Array:
     readers = np.full((count, int(turn.max(initial=0)) + 1), -1)
     readers[read, turn] = order
     return readers
-
-
-def _scattered(g: Bounded, axes: int, readers: Array) -> Bounded:
-    """Return for each place of axis 1 the sum of what its readers' gradients are."""
-    samples, rest = g.shape[0], g.shape[1 + axes :]
-    node = Node(g.reshape(samples, -1, *rest))
-    return node.gathered(readers).bounded.sum(2)

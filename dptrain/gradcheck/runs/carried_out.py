@@ -1,7 +1,7 @@
 """Runs as ``dptrain train`` carries them out, with a run folder, real workers and checkpoints."""
 
 import signal
-from collections.abc import Sequence
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from shutil import copyfile
 from typing import Any, Literal, NamedTuple
@@ -15,8 +15,8 @@ from dptrain.experiment.schema import Experiment
 from dptrain.experiment.validate import build
 from dptrain.gradcheck.deadline import Deadline
 from dptrain.gradcheck.distributed import Way
-from dptrain.gradcheck.runs.small import Small
-from dptrain.launch.local import WORKER
+from dptrain.gradcheck.runs.course import Small
+from dptrain.launch.local import WORKER, Program
 from dptrain.metrics.records import EpochRecord
 from dptrain.own.network import drawing_kept
 from dptrain.runfolder import RunFolder
@@ -30,7 +30,7 @@ class Leg(NamedTuple):
         last: how it ends: with the last step; when it is asked to stop; or killed, after a
             checkpoint and one step more.
         stop: the steps done when it is stopped, or of the checkpoint before it is killed.
-        settings: of its execution, besides.
+        settings: of its execution, besides; every step is logged, unless they say otherwise.
     """
 
     way: Way
@@ -39,14 +39,9 @@ class Leg(NamedTuple):
     settings: tuple[tuple[str, Any], ...] = ()
 
     @property
-    def keeps(self) -> bool:
-        """Whether it keeps the checkpoints of all epochs."""
-        return ("keep_checkpoints", True) in self.settings
-
-    @property
     def execution(self) -> Execution:
-        """How it is carried out; every step is logged, unless it says otherwise."""
-        settings: dict[str, Any] = {"worker_timeout": 30.0, "log_every": 1} | dict(self.settings)
+        """How it is carried out."""
+        settings: dict[str, Any] = {"worker_timeout": 30.0, "log_every": 1, **dict(self.settings)}
         if self.last == "killed":
             settings["checkpoint_every"] = self.stop
         settings |= {"workers": self.way.workers, "exchange": self.way.exchange}
@@ -68,24 +63,14 @@ class Watcher:
 
     def __init__(self, leg: Leg, folder: RunFolder, copies: Path) -> None:
         self.stop = Deadline()
-        self._leg = leg
-        self._folder = folder
-        self._copies = copies
+        self._leg, self._folder, self._copies = leg, folder, copies
         self.told = 0
         self.begun: int | None = None
 
-    def begin(
-        self,
-        job: Job,  # noqa: ARG002 - an observer is told this, too
-        execution: Execution,  # noqa: ARG002
-        folder: Path,  # noqa: ARG002
-        first_step: int,
-    ) -> None:
+    def begin(self, job: Job, execution: Execution, folder: Path, first_step: int) -> None:
         """Note where the run begins."""
+        del job, execution, folder
         self.told = first_step
-
-    def waiting(self, address: str, key: Path, missing: int) -> None:
-        """Nobody is waited for."""
 
     def step(self, done: StepsDone) -> None:
         """End the run, where this is the step."""
@@ -96,18 +81,20 @@ class Watcher:
         if self._leg.last == "killed" and done.end > self._leg.stop:
             raise KilledError
 
-    def evaluating(self, split: str, done: int, rows: int) -> None:
-        """Nothing is shown."""
-
     def epoch(self, record: EpochRecord) -> None:
         """Keep the checkpoint that was just written."""
         copyfile(self._folder.last, evaluated(self._copies, record.step))
 
-    def note(self, message: str) -> None:
+    def waiting(self, address: str, key: Path, missing: int) -> None:
+        """Nobody is waited for."""
+
+    def evaluating(self, split: str, done: int, rows: int) -> None:
         """Nothing is shown."""
 
-    def warn(self, message: str) -> None:
-        """What is wrong will show in what the run leaves."""
+    def note(self, message: str) -> None:
+        """Nothing is shown; what is wrong will show in what the run leaves."""
+
+    warn = note
 
     def close(self) -> None:
         """Nothing is held."""
@@ -123,9 +110,7 @@ def left(copies: Path, step: int) -> Path:
     return copies / f"left-{step}.safetensors"
 
 
-def carry_out(
-    few: Small, leg: Leg, run: Path, copies: Path, worker: Sequence[str] = WORKER
-) -> Watcher:
+def carry_out(few: Small, leg: Leg, run: Path, copies: Path, worker: Program = WORKER) -> Watcher:
     """Carry out a leg of a run: begin it, or go on where its folder is there already.
 
     Args:
@@ -133,34 +118,23 @@ def carry_out(
         leg: how, and how far.
         run: the run folder.
         copies: folder for copies of its checkpoints.
-        worker: what worker processes run.
+        worker: what worker processes run, or what forks them.
 
     Raises:
         DptrainError: the run ended with an error.
     """
     folder = RunFolder(run)
     watcher = Watcher(leg, folder, copies)
-    resumed = RunFolder.resume(run) if run.exists() else None
-    try:
-        experiment: Experiment = few.job.experiment
-        if resumed is not None:
+    experiment: Experiment = few.job.experiment
+    with ExitStack() as stack:
+        known: dict[str, Any] = {"prepared": few.data, "origin": few.job.origin, "worker": worker}
+        if run.exists():
+            known["resumed"] = resumed = RunFolder.resume(run)
+            stack.callback(resumed.close)
             experiment = build(Experiment, recorded(resumed)[0], str(run))
-        session = Session(
-            experiment,
-            leg.execution,
-            watcher,
-            out=run,
-            resumed=resumed,
-            prepared=few.data,
-            origin=few.job.origin,
-            worker=worker,
-        )
+        stack.enter_context(suppress(KilledError))
+        session = Session(experiment, leg.execution, watcher, out=run, **known)
         with drawing_kept():
             session.run(stop=watcher.stop)
-    except KilledError:
-        pass
-    finally:
-        if resumed is not None:
-            resumed.close()
     copyfile(folder.last, left(copies, leg.stop))
     return watcher

@@ -1,8 +1,13 @@
-"""What a whole run should come to: computed in this process, and never written to a file."""
+"""A small experiment to be trained as a whole, and what its run should come to.
+
+That is computed in this process, and never written to a file.
+"""
 
 import hashlib
 import math
 from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -11,9 +16,28 @@ from dptrain.errors import NonFiniteError
 from dptrain.exchange.engine import Score, State
 from dptrain.exchange.inline import InlineEngine
 from dptrain.experiment.job import SPLITS, Job
+from dptrain.gradcheck.comparison import Array
 from dptrain.gradcheck.distributed import copied
-from dptrain.gradcheck.runs.lapses import Array
+from dptrain.gradcheck.runs.states import WEIGHTS
+from dptrain.gradcheck.subject import is_own
+from dptrain.gradcheck.taken import job_on, taken, taken_weights, write_rows
 from dptrain.own.network import OwnNetwork
+
+# One row is held out for validation for every so many that are trained on.
+HELD_OUT = 3
+# Learning rates, as multiples of the experiment's own, and whether the held out rows have their own
+# targets: whichever first makes a run's best weights neither the first nor the last. Steps as small
+# as usual would change no answer within a few of them.
+VARIATIONS = ((64, True), (64, False), (8, True), (1, True), (1, False))
+# A network of more parameters takes too long for all of them.
+LARGE, FEW = 50_000, 2
+
+
+class Small(NamedTuple):
+    """An experiment of a few rows, settled, with early stopping; and the folder of its data."""
+
+    job: Job
+    data: Path
 
 
 class Course:
@@ -24,29 +48,26 @@ class Course:
         end: steps of the whole run.
         losses: of every step, ``(end,)``.
         scores: of every evaluation, by the steps done, by split.
-        digests: SHA-256 of the weights after so many steps, from 0 on.
+        digests: SHA-256 of the weights and of each tensor, by name, after 0, 1, 2 … steps.
     """
 
     def __init__(self, job: Job, moments: Sequence[int]) -> None:
-        """Carry it out.
-
-        Args:
-            job: settled.
-            moments: after which steps states are kept, beside those at evaluations.
+        """Carry it out; states are kept at evaluations, and after some more numbers of steps.
 
         Raises:
             NonFiniteError: it cannot be carried out.
         """
-        self.job = job
-        self.end = job.total_steps
+        self.job, self.end = job, job.total_steps
         source = job.experiment.init_from
         self._start = copied(first_state(job, saved_weights(source) if source else None)[0])
         self.losses = np.full(self.end, np.nan)
         self.scores: dict[int, dict[str, Score]] = {}
-        self.digests: list[str] = []
+        self.digests: list[dict[str, str]] = []
         self._states: dict[int, State] = {}
         for done, engine in self._engines():
-            self.digests.append(sha256(engine.parameters))
+            tensors = job.network.views(engine.parameters)
+            arrays = {WEIGHTS: engine.parameters, **tensors}
+            self.digests.append({name: sha256(array) for name, array in arrays.items()})
             if evaluated := done and (done % job.steps_per_epoch == 0 or done == self.end):
                 self.scores[done] = {name: engine.evaluate(name) for name in SPLITS}
             if evaluated or done in moments:
@@ -90,7 +111,7 @@ class Course:
         They should come after others that were worse, and be followed by others that are worse;
         and no step should leave the weights as they are.
         """
-        if len(set(self.digests)) <= self.end:
+        if len({each[WEIGHTS] for each in self.digests}) <= self.end:
             return 0
         best, (first, *_, last) = self.best(self.end)[0], self.scores
         return 0 if best == last else 1 + (best > first)
@@ -112,3 +133,65 @@ def _merit(score: Score) -> float:
 def sha256(values: Array) -> str:
     """Return the digest of an array's bytes, in hex."""
     return hashlib.sha256(np.ascontiguousarray(values).tobytes()).hexdigest()
+
+
+def small(job: Job, folder: Path, steps: int, moments: Sequence[int]) -> tuple[Small, Course]:
+    """Return an experiment like another one, of a few of its rows, and what it should come to.
+
+    Its data go to a folder; it has so many steps; ``moments`` are as of `Course`.
+
+    Raises:
+        NonFiniteError: the experiment comes to no numbers, at whatever learning rate.
+    """
+    count = min(len(job.dataset.train), 2 * job.batch_size + max(1, job.shards - 2))
+    held_out = max(1, count // HELD_OUT)
+    settings: dict[str, Any] = {
+        "validation": held_out / (count + held_out + 1),  # one row is neither of these
+        "train_rows": count,
+        "steps": steps,
+        "epochs": None,
+        "patience": steps,
+    }
+    found: tuple[Small, Course] | None = None
+    trouble = NonFiniteError("no learning rate was tried")
+    for factor, right in VARIATIONS[: FEW if job.network.size > LARGE else None]:
+        data = folder / f"{factor} {right}"
+        settings["lr"] = job.experiment.lr * factor
+        order = np.arange(round((count + 1) / (1 - settings["validation"])))
+        few = _written(job, data, order, None, settings)
+        if not right and (held := few.dataset.validation.index) is not None:
+            few = _written(job, data, order, held, settings)
+        try:
+            course = Course(few, moments)
+        except NonFiniteError as error:
+            trouble = error
+            continue
+        if found is None or course.worth() > found[1].worth():
+            found = Small(few, data), course
+        if course.worth() == 2:
+            break
+    if found is None:
+        raise trouble
+    return found
+
+
+def _written(
+    job: Job, folder: Path, order: Array, wrong: Array | None, settings: dict[str, Any]
+) -> Job:
+    """Return a job on some rows, of which some have wrong targets."""
+    x, t = taken(job, order)
+    if wrong is not None:
+        t[wrong] = _others(job, t[wrong])
+    test, weights = taken(job, order[:HELD_OUT]), taken_weights(job, order)
+    write_rows(job, folder, (x, t), test, weights)
+    return job_on(job, folder, **settings)
+
+
+def _others(job: Job, targets: Array) -> Array:
+    """Return targets that training leads away from, as far as any can be made up."""
+    if is_own(job):  # whose loss may not take all numbers
+        return np.roll(targets, 1, axis=0)
+    if job.dataset.classes:
+        return np.asarray((targets + 1) % job.dataset.classes)
+    within = ((targets >= 0) & (targets <= 1)).all()
+    return np.asarray(1 - targets if within else -targets)

@@ -1,45 +1,49 @@
 """Whole runs, in one go and stopped and resumed, against the same steps never written to a file.
 
-Read are the checkpoints and records themselves. All of them must hold what this process computes,
-to the last bit; the first that does not tells what was lost on the way.
+Read are the checkpoints and records themselves, in the order in which they come about. All of them
+must hold what this process computes, to the last bit: the first that does not tells what was lost.
 """
 
 import tempfile
 import traceback
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
-
-import numpy as np
 
 from dptrain.checkpoint.checkpoint import load_checkpoint
 from dptrain.coordinator.beginning import saved_state
 from dptrain.errors import CheckpointError, NonFiniteError, machine_limit
 from dptrain.experiment.job import Job
-from dptrain.gradcheck.comparison import Array, Comparison, compare_numbers
+from dptrain.gradcheck.comparison import Comparison, compare_numbers
 from dptrain.gradcheck.diagnosis import EXPLAINS, Diagnosis
 from dptrain.gradcheck.distributed import Way
 from dptrain.gradcheck.report import Failure, explained
 from dptrain.gradcheck.runs.carried_out import Leg, Watcher, carry_out, evaluated, left
-from dptrain.gradcheck.runs.checkpoints import about_experiment, check_checkpoint, check_progress
-from dptrain.gradcheck.runs.course import Course
-from dptrain.gradcheck.runs.kept import read_kept, read_records
-from dptrain.gradcheck.runs.lapses import WEIGHTS, arrays_of, lapses
-from dptrain.gradcheck.runs.records import (
+from dptrain.gradcheck.runs.course import Course, Small, small
+from dptrain.gradcheck.runs.on_disk import (
     EDGE,
     Explain,
-    Pairs,
     Record,
     Told,
-    about_evaluations,
+    check_checkpoint,
+    check_digests,
+    check_progress,
     check_records,
     first_wrong,
+    read_checkpoint,
+    read_records,
 )
-from dptrain.gradcheck.runs.small import Small, small
-from dptrain.gradcheck.runs.went_on import came_to_nothing, went_on
+from dptrain.gradcheck.runs.states import (
+    OTHER_STEP,
+    Arrays,
+    arrays_of,
+    wrong_continuation,
+    wrong_state,
+)
 from dptrain.gradcheck.verdict import Verdict
-from dptrain.launch.local import WORKER
+from dptrain.launch.local import WORKER, Program
 from dptrain.runfolder import RunFolder
 
 # A run is stopped after odd numbers of steps, the first at the end of an epoch before it is
@@ -51,37 +55,30 @@ EVERY = 2
 
 
 class Moment(NamedTuple):
-    """A checkpoint that a run has left, and what it should be.
+    """A checkpoint that a run has left, and the steps after which it should hold the state.
 
-    Attributes:
-        file: where it is.
-        what: it is, for a reader.
-        step: the steps of which it should hold the state.
-        judged: those of the last evaluation before it was written.
-        leg: which call of training wrote it, from 0 on.
-        best: whether it is to hold the best weights, and not those of the moment.
+    ``judged``: the steps of the last evaluation before it was written.
     """
 
     file: Path
     what: str
+    where: str
     step: int
     judged: int
-    leg: int
-    best: bool = False
 
 
 def check_runs(
-    job: Job, ways: Sequence[Way], *, worker: Sequence[str] = WORKER
+    job: Job, ways: Sequence[Way], *, worker: Program = WORKER
 ) -> Iterator[tuple[Comparison, Callable[[], Failure]]]:
     """Compare runs of a small experiment with what they should come to.
 
     One goes through without a stop. The other is begun in one process and asked to stop; resumed
-    there, and asked to stop again; resumed with workers, and killed; and resumed with others.
+    and asked to stop again; resumed by others, and killed; and resumed.
 
     Args:
         job: settled; a few of its rows are trained on.
         ways: how the user wants to train; the workers of each leg are among them, or one fewer.
-        worker: what worker processes run, as arguments of Python.
+        worker: what worker processes run, or what forks them.
 
     Yields:
         Each comparison, with what says why it failed.
@@ -91,7 +88,7 @@ def check_runs(
             yield comparison, partial(explained, comparison, explain)
 
 
-def _compared(job: Job, ways: Sequence[Way], worker: Sequence[str], folder: Path) -> Told:
+def _compared(job: Job, ways: Sequence[Way], worker: Program, folder: Path) -> Told:
     try:
         few, course = small(job, folder / "data", END, STOPS)
     except NonFiniteError as error:
@@ -100,25 +97,29 @@ def _compared(job: Job, ways: Sequence[Way], worker: Sequence[str], folder: Path
         return
     whole = Leg(ways[0], settings=(("keep_checkpoints", True), ("log_every", EVERY)))
     runs = [
-        Run(few, course, "in one go", [whole], folder / "whole"),
-        Run(few, course, "resumed", _legs(ways), folder / "resumed"),
+        Run(few, course, name, legs, folder / name)
+        for name, legs in (("in one go", [whole]), ("resumed", _legs(ways)))
     ]
     for run in runs:
         yield from run.compared(worker)
-    # what is wrong with weights says more than digests and losses
-    for run in runs:
-        yield from run.recorded()
+    for run in runs:  # whatever else is wrong says more than a digest
+        yield from check_digests(course, run.records(), f"{run.name}, metrics.jsonl")
 
 
 def _legs(ways: Sequence[Way]) -> list[Leg]:
-    """Return how a run is carried out that is stopped: each time by others, as far as can be."""
+    """Return how a run is carried out that is stopped: each time by others, as far as can be.
+
+    Workers always resume after an odd number of steps, too: what they keep twice, for even and for
+    odd steps, begins with the second then.
+    """
     second = ways[-1]
     fewer = Way(second.exchange, max(1, second.workers - 1))
     third = next((each for each in reversed(ways) if each != second), fewer)
-    *asked, killed = STOPS
-    alone = Way("inline", 1)
+    digests = (("record_digests", True),)
+    first, again, killed = STOPS
     return [
-        *(Leg(alone, "asked", stop, (("record_digests", True),)) for stop in asked),
+        Leg(Way("inline", 1), "asked", first, digests),
+        Leg(third, "asked", again, digests),
         Leg(second, "killed", killed),
         Leg(third),
     ]
@@ -131,218 +132,164 @@ class Run:
         self, few: Small, course: Course, name: str, legs: Sequence[Leg], folder: Path
     ) -> None:
         self._few, self._course = few, course
-        self._name, self._legs = name, legs
+        self.name, self._legs = name, legs
         self._folder = RunFolder(folder)
         self._copies = folder.with_name(f"{folder.name}-copies")
 
-    def compared(self, worker: Sequence[str]) -> Told:
-        """Carry it out, and compare the checkpoints that it left."""
+    def compared(self, worker: Program) -> Told:
+        """Carry it out, and compare what it leaves; what stands first makes the rest wrong too."""
         self._copies.mkdir()
-        ended, number = None, 0
-        for number, leg in enumerate(self._legs):
+        known: list[Moment] = []
+        for leg in self._legs:
+            before = known[-1] if known else None
+            if before is not None:
+                yield self._read_back(before)
+            error = None
             try:
                 self._course.rewind()
                 done = carry_out(self._few, leg, self._folder.path, self._copies, worker)
-                yield self._beginning(number, done)
-            except Exception as error:
-                if machine_limit(error):
+            except Exception as each:
+                if machine_limit(each):
                     raise
-                ended = self._ended(number, error)
-                break
-        for moment in self._moments():
-            if moment.file.is_file() and (ended is None or self._precedes(moment, number)):
-                yield from self._checkpoint(moment)
-            elif ended is None:
-                yield self._missing(moment)
+                error = each
+            else:
+                yield self._beginning(leg, before.step if before else 0, done)
+            for moment in self._moments(leg):
+                if moment.file.is_file():
+                    yield from self._checkpoint(moment, partial(self._about_leg, before, moment))
+                elif error is None:
+                    yield _missing(moment)
+                    return
+                known.append(moment)
+            if error is not None:
+                yield self._ended(leg, before, error)
                 return
-        if ended is not None:
-            yield ended
+        where, every = f"{self.name}, metrics.jsonl", self._legs[0].execution.log_every
+        yield from check_records(self._course, self.records(), where, every)
+        for moment in known:
+            yield from self._progress(moment)
+        for moment in self._at_the_end():
+            if not moment.file.is_file():
+                yield _missing(moment)
+                return
+            yield from self._checkpoint(moment, partial(self._about_best, moment))
+            yield from self._progress(moment)
 
-    def recorded(self) -> Told:
-        """Compare what it recorded."""
-        if not self._folder.metrics.is_file():
-            return
-        every = self._legs[0].execution.log_every
-        where = f"{self._name}, metrics.jsonl"
-        yield from check_records(self._course, self._records(), where, every)
-        for moment in self._moments():
-            if moment.file.is_file():
-                kept, where = read_kept(moment.file), self._where(moment)
-                yield from check_progress(self._course, kept, moment.step, moment.judged, where)
+    def records(self) -> list[Record]:
+        """Return what it has recorded, so far."""
+        file = self._folder.metrics
+        return read_records(file) if file.is_file() else []
 
-    @staticmethod
-    def _precedes(moment: Moment, leg: int) -> bool:
-        """Return whether a checkpoint is what it is to be though that leg has failed."""
-        return moment.leg <= leg and not moment.best
-
-    def _where(self, moment: Moment) -> str:
-        return f"{self._name}, {self._legs[moment.leg].way}, {moment.what}"
-
-    def _beginning(self, number: int, done: Watcher) -> tuple[Comparison, Explain]:
-        """Compare after how many steps a leg begins with those after which it should."""
-        stopped = self._legs[number - 1].stop if number else 0
-        begun = done.told if done.begun is None else done.begun
-        pairs: Pairs = {"told": (done.told, stopped), "done": (begun, stopped)}
-        what = f"The run that was stopped after step {stopped} goes on after step {begun}."
-
-        def explain() -> list[Diagnosis]:
-            return [Diagnosis("resumed-elsewhere", what, 0.0)]
-
-        where = f"{self._name}, {self._legs[number].way}"
-        name = "first steps = those after the stop"
-        return compare_numbers(name, EDGE, where, pairs), explain
-
-    def _checkpoint(self, moment: Moment) -> Told:
-        kept, about = read_kept(moment.file), partial(self._about_state, moment)
-        where = self._where(moment)
-        return check_checkpoint(self._course, kept, moment.step, where, about)
-
-    def _records(self) -> list[Record]:
-        return read_records(self._folder.metrics)
-
-    def _moments(self) -> Iterator[Moment]:
-        """Yield the checkpoints, in the order in which they were written."""
-        course, begin = self._course, 1
-        for number, leg in enumerate(self._legs):
-            asked = leg.last == "asked"  # to stop; what would end an epoch then comes later
-            end = (leg.stop or course.end + 1) - asked
-            for step in (each for each in course.scores if begin <= each <= end):
-                file = evaluated(self._copies, step)
-                yield Moment(file, f"checkpoint after step {step}", step, step, number)
-            if leg.stop:
-                file, judged = left(self._copies, leg.stop), course.evaluated(end)
-                what = f"checkpoint after step {leg.stop}"
-                yield Moment(file, what, leg.stop, judged, number)
-            begin = end + 1
-        yield from self._at_the_end()
+    def _moments(self, leg: Leg) -> Iterator[Moment]:
+        """Yield the checkpoints of a leg, in the order in which they were written."""
+        number = self._legs.index(leg)
+        # a leg that is asked to stop leaves it to the next to end an epoch
+        ends = [(each.stop or END + 1) - (each.last == "asked") for each in self._legs]
+        begin, end = ends[number - 1] + 1 if number else 1, ends[number]
+        written = [
+            (evaluated(self._copies, n), n) for n in self._course.scores if begin <= n <= end
+        ]
+        written += [(left(self._copies, leg.stop), leg.stop)] if leg.stop else []
+        for file, step in written:
+            what, judged = f"checkpoint after step {step}", self._course.evaluated(min(step, end))
+            yield Moment(file, what, f"{self.name}, {leg.way}, {what}", step, judged)
 
     def _at_the_end(self) -> Iterator[Moment]:
-        course, leg, per = self._course, len(self._legs) - 1, self._few.job.steps_per_epoch
-        if self._legs[leg].keeps:
-            for epoch in range(1, course.end // per + 1):
-                file, step = self._folder.of_epoch(epoch), epoch * per
-                yield Moment(file, f"checkpoint of epoch {epoch}", step, step, leg)
-        best, _ = course.best(course.end)
+        leg, per, (best, _) = self._legs[-1], self._few.job.steps_per_epoch, self._course.best(END)
+        epochs = range(1, END // per + 1) if leg.execution.keep_checkpoints else ()
         what = f"checkpoint of the best weights, after step {best}"
-        yield Moment(self._folder.best, f"{what}, best.safetensors", best, best, leg, best=True)
-        file = left(self._copies, 0)
-        yield Moment(file, f"{what}, put back at the end", best, best, leg, best=True)
+        for file, name, step in (
+            *((self._folder.of_epoch(n), f"checkpoint of epoch {n}", n * per) for n in epochs),
+            (self._folder.best, f"{what}, best.safetensors", best),
+            (left(self._copies, 0), f"{what}, put back at the end", best),
+        ):
+            yield Moment(file, name, f"{self.name}, {leg.way}, {name}", step, step)
 
-    def _about_state(self, moment: Moment) -> list[Diagnosis]:
-        """Return why a checkpoint does not hold what it should."""
-        course, job, kept = self._course, self._course.job, read_kept(moment.file)
-        found = kept.arrays(job)
-        wanted = arrays_of(job, course.state(moment.step))
-        as_kept = lapses(job, found, wanted, course.states, f"In the {moment.what},")
-        if changed := about_experiment(course, kept, self._where(moment)):
-            return changed
-        if moment.best:
-            judged = about_evaluations(course, self._records()) or self._about_progress()
-            return judged or _not_kept(course, found[WEIGHTS], moment) or as_kept
-        if moment.leg and (first := self._resumed_from(moment.leg)) is not None:
-            state = course.state(first.step)
-            went = partial(went_on, job, state, first.step, moment.step, found, course.states)
-            if known := self._about_reading(first) or went():
-                return known
-            explained = as_kept[0].residual <= EXPLAINS
-            return as_kept if explained else self._about_first_step(first) + as_kept
-        if as_kept[0].residual > EXPLAINS:
-            return self._about_losses() or as_kept
-        return as_kept
+    def _checkpoint(self, moment: Moment, explain: Explain) -> Told:
+        saved = read_checkpoint(moment.file)
+        return check_checkpoint(self._course, saved, moment.step, moment.where, explain)
 
-    def _resumed_from(self, leg: int) -> Moment | None:
-        """Return the checkpoint from which a leg was resumed, the last of the one before."""
-        before = [each for each in self._moments() if each.leg == leg - 1 and not each.best]
-        return before[-1] if before and before[-1].file.is_file() else None
+    def _progress(self, moment: Moment) -> Told:
+        saved = read_checkpoint(moment.file)
+        return check_progress(self._course, saved, moment.step, moment.judged, moment.where)
 
-    def _about_reading(self, before: Moment) -> list[Diagnosis]:
-        """Return what is lost when a checkpoint that is right is read back."""
-        course, job = self._course, self._course.job
+    def _beginning(self, leg: Leg, stopped: int, done: Watcher) -> tuple[Comparison, Explain]:
+        """Compare after how many steps a leg begins with those after which it should."""
+        begun = done.told if done.begun is None else done.begun
+        what = f"The run that was stopped after step {stopped} goes on after step {begun}."
+        pairs = {"told": (done.told, stopped), "done": (begun, stopped)}
+        name, where = "first steps = those after the stop", f"{self.name}, {leg.way}"
+        compared = compare_numbers(name, EDGE, where, pairs)
+        return compared, lambda: [Diagnosis("resumed-elsewhere", what, 0.0)]
+
+    def _read_back(self, moment: Moment) -> tuple[Comparison, Explain]:
+        """Compare what a checkpoint that is right comes to when a run reads it."""
+        job = self._course.job
         try:
-            state = saved_state(job, load_checkpoint(before.file))
+            found = arrays_of(job, saved_state(job, load_checkpoint(moment.file)))
+            why = self._wrong(moment, found, f"Read back from the {moment.what}, which is right,")
         except CheckpointError as error:
-            return [Diagnosis("checkpoint-unread", str(error), 0.0)]
-        wanted = arrays_of(job, course.state(before.step))
-        where = f"Read back from the {before.what}, which is right,"
-        return lapses(job, arrays_of(job, state), wanted, course.states, where)
+            why = [Diagnosis("checkpoint-unread", str(error), 0.0)]
+        name, pairs = "states read back = in the checkpoint", {"wrong": (len(why), 0)}
+        return compare_numbers(name, EDGE, moment.where, pairs), lambda: why
 
-    def _about_progress(self) -> list[Diagnosis]:
-        """Return what is wrong with the scores so far in the first checkpoint where anything is."""
-        for moment in self._moments():
-            if moment.best:
-                break
-            kept, where = read_kept(moment.file), self._where(moment)
-            told = check_progress(self._course, kept, moment.step, moment.judged, where)
-            for comparison, explain in told:
-                if comparison.verdict is Verdict.FAIL:
-                    return explain()
-        return []
+    def _wrong(self, moment: Moment, found: Arrays, where: str) -> list[Diagnosis]:
+        course = self._course
+        wanted = arrays_of(course.job, course.state(moment.step))
+        return wrong_state(course.job, found, wanted, course.states, where)
 
-    def _about_first_step(self, before: Moment) -> list[Diagnosis]:
-        """Return how far a run was right that was resumed from a checkpoint that is."""
-        if first_wrong(self._course, self._records()) == before.step + 1:
-            what = "the loss of its first step is wrong already, so weights or rows were"
-        else:
-            what = "the loss of its first step is right, so what the optimizer does is wrong"
-        what = f"The run that was resumed after step {before.step} went another way: {what}."
-        return [Diagnosis("resumed-elsewhere", what, 1.0)]
+    def _about_leg(self, before: Moment | None, moment: Moment) -> list[Diagnosis]:
+        """Return why a checkpoint is wrong, although the one before it was right and read back."""
+        course = self._course
+        found, kind = read_checkpoint(moment.file).arrays(course.job), "run-differs"
+        what = "The run is another before any checkpoint is read"
+        if before is not None:
+            of = (course.state(before.step), before.step, moment.step, found, course.states)
+            if known := wrong_continuation(course.job, *of):
+                return known
+            kind = "resumed-elsewhere"
+            what = f"The run that was resumed after step {before.step} went another way"
+        why = self._wrong(moment, found, f"In the {moment.what},")
+        step = first_wrong(course, self.records())
+        if why[0].residual > EXPLAINS and step is not None:
+            what = f"{what}: from step {step} on its losses are."
+            return [Diagnosis(kind, what, 1.0), *why]
+        return why
 
-    def _about_losses(self) -> list[Diagnosis]:
-        step = first_wrong(self._course, self._records())
-        if step is None:
-            return []
-        what = (
-            f"The run is another before any checkpoint is read: from step {step} on its losses are."
-        )
-        return [Diagnosis("run-differs", what, 1.0)]
+    def _about_best(self, moment: Moment) -> list[Diagnosis]:
+        found = read_checkpoint(moment.file).arrays(self._course.job)
+        why = self._wrong(moment, found, f"In the {moment.what},")
+        return [replace(w, kind="best-not-kept") if w.kind == OTHER_STEP else w for w in why]
 
-    def _ended(self, number: int, error: Exception) -> tuple[Comparison, Explain]:
-        stopped = self._legs[number - 1].stop if number else 0
-        what = f"The run that was resumed after step {stopped} ended" if number else "The run ended"
-        told = [r["step"] for r in self._records()] if self._folder.metrics.is_file() else []
-        if number and max(told, default=0) <= stopped:
-            what += " before its first step was done, as no run does that begins anew"
+    def _ended(
+        self, leg: Leg, before: Moment | None, error: Exception
+    ) -> tuple[Comparison, Explain]:
+        what, course = "The run ended", self._course
+        if before is not None:
+            what = f"The run that was resumed after step {before.step} ended"
+            if max((r["step"] for r in self.records()), default=0) <= before.step:
+                what += " before its first step was done, as no run does that begins anew"
         place = traceback.extract_tb(error.__traceback__)[-1]
         reason = str(error).splitlines()[0] if str(error) else f"line {place.lineno}"
         what = f"{what}: {type(error).__name__} in {Path(place.filename).name}: {reason}"
-        if said := self._last_words():
+        # of the lines that workers printed last, the longest; the files will be gone
+        logs = [log.read_text(errors="replace") for log in self._folder.path.glob("rank-*.log")]
+        if said := max((log.strip().rpartition("\n")[2] for log in logs), key=len, default=""):
             what += f" (a rank said: {said})"
-        where = f"{self._name}, {self._legs[number].way}"
-        found = Comparison("runs come to their end", EDGE, where, Verdict.FAIL, (), what)
 
         def explain() -> list[Diagnosis]:
-            why = self._about_resuming(number, error) if number else []
+            why = []
+            if before is not None and isinstance(error, NonFiniteError):
+                last = next((each for each in course.scores if each > before.step), END)
+                of = (course.state(before.step), before.step, last, None, course.states)
+                why = wrong_continuation(course.job, *of)
             return [*why, Diagnosis("run-ended", f"{what}.", 0.0)]
 
-        return found, explain
-
-    def _about_resuming(self, number: int, error: Exception) -> list[Diagnosis]:
-        """Return why a leg that was resumed could not go on."""
-        before, course = self._resumed_from(number), self._course
-        if before is None:
-            return []
-        lost = self._about_reading(before)
-        if lost or not isinstance(error, NonFiniteError):
-            return lost
-        last = next((each for each in course.scores if each > before.step), course.end)
-        state = course.state(before.step)
-        return came_to_nothing(course.job, state, before.step, last, course.states)
-
-    def _last_words(self) -> str:
-        """Return the longest of the lines that workers printed last; the files will be gone."""
-        logs = [log.read_text(errors="replace") for log in self._folder.path.glob("rank-*.log")]
-        return max((log.strip().rpartition("\n")[2] for log in logs), key=len, default="")
-
-    def _missing(self, moment: Moment) -> tuple[Comparison, Explain]:
-        what, where = f"There is no {moment.what}.", self._where(moment)
-        found = Comparison("checkpoints are there", EDGE, where, Verdict.FAIL, (), what)
-        return found, lambda: [Diagnosis("checkpoint-missing", what, 0.0)]
+        name, where = "runs come to their end", f"{self.name}, {leg.way}"
+        return Comparison(name, EDGE, where, Verdict.FAIL, (), what), explain
 
 
-def _not_kept(course: Course, found: Array, moment: Moment) -> list[Diagnosis]:
-    """Say it where the best weights are those of another step."""
-    for step, state in course.states():
-        if np.array_equal(found, np.asarray(state.parameters, float)):
-            what = f"The {moment.what}, holds those after step {step}: the best were not kept."
-            return [Diagnosis("best-not-kept", what, 0.0)] * (step != moment.step)
-    return []
+def _missing(moment: Moment) -> tuple[Comparison, Explain]:
+    what = f"There is no {moment.what}."
+    found = Comparison("checkpoints are there", EDGE, moment.where, Verdict.FAIL, (), what)
+    return found, lambda: [Diagnosis("checkpoint-missing", what, 0.0)]

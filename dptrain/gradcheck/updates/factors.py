@@ -1,53 +1,59 @@
-"""By which factor the gradient was really multiplied before the rule, and which norm that tells.
+"""What gradient an optimizer was given, read off its state or the weights: its rule turned round.
 
-The factor is fitted to the gradient that the optimizer was given, as
-`dptrain.gradcheck.updates.applied` reads it off: one for the whole vector, or one for each part
-that is updated by itself. Of a clipped gradient it is the limit divided by the norm that was used;
-that norm is looked for among all that a mistake could make of the squares of chunks, ranks' slices
-and tensors, of this step and the one before.
+A factor between that and the gradient that should have been given is fitted to the whole vector, or
+to each part that is updated by itself. Of a clipped gradient it is the limit divided by the norm
+that was used; that norm is looked for among all that a mistake could make of the squares of chunks,
+ranks' slices and tensors, of this step and the one before. What is no factor is given to those who
+know what can go wrong with a gradient on its way.
 """
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import combinations, product
 from typing import NamedTuple
 
 import numpy as np
 
-from dptrain.experiment.job import Job
-from dptrain.gradcheck.diagnosis import times
-from dptrain.gradcheck.distributed import Step
+from dptrain.arithmetic.shards import assign, shard_sizes
+from dptrain.gradcheck.analytic import Local
+from dptrain.gradcheck.diagnosis import Diagnosis, Mistake, times
+from dptrain.gradcheck.forensics import EXACT, UNEXPLAINED, diagnose
 from dptrain.gradcheck.hypotheses.areas import MOST_NAMES, Area
+from dptrain.gradcheck.hypotheses.evidence import Evidence, Past, Recipe
 from dptrain.gradcheck.reference.bounded import UNITS
-from dptrain.gradcheck.updates.applied import Applied, applied
-from dptrain.gradcheck.updates.textbook import Array, Clipping, Slip, Textbook
+from dptrain.gradcheck.updates.course import Course
+from dptrain.gradcheck.updates.mistakes import Known, wrong_norms
+from dptrain.gradcheck.updates.textbook import Array, Given, factor_of, norm_of
 from dptrain.optim.updater import NORM_CHUNK
 
-# A factor is told from others if they differ by more than so many roundings, and a norm by more
-# than this.
-ROUNDINGS, TOLD = 64.0, 1e-10
+# Roundings between a gradient and what it is read off; and of factors that are told from others.
+READ, ROUNDINGS = 8.0, 64.0
+# Norms are told from others if they differ by more than this.
+TOLD = 1e-10
 # So many parts that all combinations of them can be tried.
 FEW = 8
 # A factor that is less sure than this tells no norm from another.
 UNSURE = 1e-4
 RACE, NORM, GRADIENT = "race", "clipped-by-another-norm", "update-factor"
+# An element is not compared where rounding takes more than this of its tensor's largest.
+BLURRED = 1e-3
 
 
-class Seen(NamedTuple):
-    """A step, with what is needed to find a factor.
+class Read(NamedTuple):
+    """The gradient that an optimizer was given in a step, as it was read off.
 
     Attributes:
-        step: of the run.
-        gradient: that it should have been given, unclipped, 0 for what is not trained.
-        averages: what running averages move towards, 0 elsewhere.
-        given: what it was given.
-        parts: each rank's part of the gradient, where it is known.
+        given: what the step should have been given.
+        found: the gradient, as it came to the penalties, ``(size,)``; 0 for what is not trained.
+        room: how far rounding can have moved it, likewise.
+        right: by what the gradient should be multiplied.
     """
 
-    step: Step
-    gradient: Array
-    averages: Array
-    given: Applied
-    parts: Array | None = None
+    given: Given
+    found: Array
+    room: Array
+    right: float
 
     def factor(self, area: Area) -> tuple[float, float]:
         """Return by what the gradient of an area was multiplied, and how sure that is.
@@ -55,252 +61,171 @@ class Seen(NamedTuple):
         NaN where it cannot be told.
         """
         own = slice(area.start, area.stop)
-        g, found = self.gradient[own], self.given.gradient[own]
-        room = np.maximum(self.given.room[own], UNITS["float64"] * np.abs(g))
+        g, found = self.given.gradient[own], self.found[own]
+        room = np.maximum(self.room[own], UNITS["float64"] * np.abs(g))
         with np.errstate(all="ignore"):
             weight = np.where(room > 0, 1 / room, 0.0)
             weight /= weight.max(initial=0) or 1.0
             a, b = g * weight, found * weight
             square = float(a @ a)
             if not square:
-                return np.nan, np.inf
+                return math.nan, math.inf
             return float(a @ b) / square, float(np.abs(a) @ (room * weight)) / square
 
-    def squares(self, areas: Sequence[Area]) -> Array:
-        """Return the squared norm of the gradient in each of some areas."""
-        g = self.gradient
-        return np.array([float(np.sum(g[a.start : a.stop] ** 2)) for a in areas])
+
+def read(run: Course, at: int) -> Read:
+    """Return the gradient that the optimizer was given in the step of this place."""
+    step, book, unit = run.steps[at], run.book, UNITS[run.job.dtype.name]
+    before, after = (np.asarray(s.parameters, float) for s in (step.before, step.after))
+    names, old, new = book.rule.scales, run.state(step.before), run.state(step.after)
+    moment = book.rule.moment or "squares"
+    kept, taken = book.rule.kept, book.rule.taken
+    if moment == "squares":
+        kept, taken = book.rule.kept2, book.rule.taken2
+    with np.errstate(all="ignore"):
+        if not names:
+            old, new = {moment: -before}, {moment: -after}
+            kept, taken = 1.0, book.rates(step.number)
+        found = (new[moment] - kept * old[moment]) / taken
+        size = (np.abs(new[moment]) + np.abs(kept * old[moment])) / abs(taken)
+        if moment in names and moment == "squares":
+            root = np.sqrt(np.maximum(found, 0))
+            # of what is far smaller than what it is read off, only the order of magnitude is known
+            size = size / np.maximum(root, np.sqrt(unit * size) + 1e-300)
+            found = np.sign(before - after) * root
+    g = np.asarray(run.gradients[at], float)
+    given = Given(step.number, before, np.where(book.trained, g, 0.0), g)
+    penalty = book.l1.gradient(given) + book.decay.gradient(given)
+    room = np.where(book.trained, READ * unit * (size + np.abs(penalty)), 0.0)
+    right = factor_of(norm_of(given.gradient), book.limit)
+    return Read(given, np.where(book.trained, found - penalty, 0.0), room, right)
 
 
-def seen(
-    job: Job, steps: Sequence[Step], gradients: Sequence[Array], partials: Mapping[int, Array]
-) -> list[Seen]:
-    """Return steps with the gradients that they were given and should have been.
-
-    Args:
-        job: settled.
-        steps: one behind the other.
-        gradients: that they should have been given, unclipped.
-        partials: every rank's part of them, by the step's number, where that is known.
-    """
-    trained = Textbook(job).trained
-    found = []
-    for step, gradient in zip(steps, gradients, strict=True):
-        g = np.asarray(gradient, float)
-        own, others = np.where(trained, g, 0.0), np.where(trained, 0.0, g)
-        parts = partials.get(step.number)
-        found.append(Seen(step, own, others, applied(job, step), parts))
-    return found
-
-
-def factor_slips(
-    job: Job, steps: Sequence[Seen], areas: Sequence[Area], slices: Sequence[Area]
-) -> Iterator[Slip]:
+def factors(run: Course, areas: Sequence[Area], slices: Sequence[Area]) -> Iterator[Known]:
     """Yield optimizers that multiply the gradient by the factors that were found.
 
     Args:
-        job: settled.
-        steps: that were seen, one behind the other.
+        run: that was seen.
         areas: that are updated one by one.
         slices: whose norms are computed one by one.
     """
-    whole = [Area("", 0, job.network.size)]
-    tensors = [Area(t.name, t.start, t.stop) for t in job.network.all_tensors() if t.trained]
+    seen = [read(run, i) for i in range(len(run.steps))]
+    whole = [Area("", 0, run.job.network.size)]
+    tensors = [Area(t.name, t.start, t.stop) for t in run.tensors if t.trained]
+    told = ROUNDINGS * UNITS[run.job.dtype.name]
     for parts in (whole, areas, tensors):
-        if len(parts) > 1 or parts is whole:
-            yield from _slip(job, steps, parts, slices)
-
-
-def _slip(
-    job: Job, steps: Sequence[Seen], parts: Sequence[Area], slices: Sequence[Area]
-) -> Iterator[Slip]:
-    told = ROUNDINGS * UNITS[job.dtype.name]
-    factors: dict[int, list[float]] = {}
-    first: int | None = None
-    for i, each in enumerate(steps):
-        right, found = right_factor(job, each), []
-        for part in parts:
-            factor, room = each.factor(part)
-            found.append(factor if abs(factor - right) > told * right + room else right)
-        factors[each.step.number] = found
-        if first is None and any(f != right for f in found):
-            first = i
-    if first is None:
-        return
-    alike = [max(own) - min(own) <= 16 * told * max(map(abs, own)) for own in factors.values()]
-    if len(parts) > 1 and all(alike):
-        return
-    before = steps[first - 1] if first else None
-    found = factors[steps[first].step.number]
-    kind, what = _Namer(job, steps[first], before, slices, parts).named(parts, found)
-    sentence = f"In step {steps[first].step.number + 1} {what}."
-    yield Slip(kind, sentence, clip=_multiplied(parts, factors))
-
-
-def right_factor(job: Job, each: Seen) -> float:
-    """Return by what the gradient should be multiplied."""
-    limit, norm = job.experiment.clip_norm, float(np.linalg.norm(each.gradient))
-    return 1.0 if limit is None or norm <= limit else limit / norm
-
-
-def _multiplied(parts: Sequence[Area], factors: dict[int, list[float]]) -> Clipping:
-    def clip(step: int, g: Array, limit: float) -> Array:  # noqa: ARG001
-        found = g.copy()
-        for part, factor in zip(parts, factors[step], strict=True):
-            found[part.start : part.stop] *= factor
-        return found
-
-    return clip
-
-
-class _Namer:
-    """Says which mistake makes factors of a step."""
-
-    def __init__(
-        self,
-        job: Job,
-        now: Seen,
-        before: Seen | None,
-        slices: Sequence[Area],
-        parts: Sequence[Area],
-    ) -> None:
-        self._limit = job.experiment.clip_norm
-        rooms = [room / abs(factor) for factor, room in map(now.factor, parts) if factor]
-        unsure = max((room for room in rooms if np.isfinite(room)), default=0.0)
-        self._told = max(TOLD, ROUNDINGS * UNITS[job.dtype.name]) + 2 * min(unsure, UNSURE)
-        self._right = right_factor(job, now)
-        self._now, self._before = now, before
-        self._slices = slices
-        self._tensors = [t for t in job.network.all_tensors() if t.trained]
-        self._norms = list(self._candidates()) if self._limit is not None else []
-
-    def named(self, parts: Sequence[Area], factors: Sequence[float]) -> tuple[str, str]:
-        """Return the kind of a mistake, and what it does."""
-        said = [self._said(f) for f in factors]
-        if len(parts) == 1:
-            kind, what = said[0]
-            return kind, f"the gradient {what}"
-        wrong = {what: kind for kind, what in said if what}
-        kinds = set(wrong.values())
-        clipped = kinds & {RACE, NORM}
-        kind = RACE if clipped and parts is self._slices else next(iter(wrong.values()))
-        words = []
-        for what in wrong:
-            own = [p for p, (_, said_of) in zip(parts, said, strict=True) if said_of == what]
-            words.append(f"{_listed(own)} {what}")
-        same = "" if kind != RACE else ", not all parts by the same: a race"
-        return kind, f"the gradient of {'; that of '.join(words)}{same}"
-
-    def _said(self, factor: float) -> tuple[str, str]:
-        """Return kind and words of one factor; no words where it is right."""
-        right = self._right
-        if factor == right:
-            return "", ""
-        for value, kind, what in (
-            (0.0, "update-skipped", "counts nothing: what belongs to it is not updated"),
-            (right**2, "clipped-twice", "is clipped twice"),
-            (2 * right, "update-applied-twice", "counts twice"),
-            (-right, "gradient-sign", "has the wrong sign"),
-        ):
-            if value != right and abs(factor - value) <= self._told * max(abs(value), 1e-3):
-                return kind, what
-        if self._limit is None or factor <= 0:
-            return GRADIENT, f"is multiplied by {factor / right:.6g}"
-        if abs(factor - 1) <= self._told:
-            return NORM, "is not clipped" + self._unclipped()
-        square = (self._limit / factor) ** 2
-        for kind, what, other in self._norms:
-            if abs(square - other) <= self._told * max(square, other):
-                return kind, what
-        norm = float(np.linalg.norm(self._now.gradient))
-        return NORM, (
-            f"is clipped by a norm that is {times(self._limit / factor / norm)} what it should be"
-        )
-
-    def _unclipped(self) -> str:
-        """Return which norm is so small that nothing is clipped, if one is."""
-        assert self._limit is not None
-        for kind, what, other in self._norms:
-            if kind == RACE and other <= self._limit**2:
-                return f", as if it {what}"
-        return ""
-
-    def _candidates(self) -> Iterator[tuple[str, str, float]]:
-        """Yield norms that a mistake could use, squared, the likelier first."""
-        g = self._now.gradient
-        total = float(g @ g)
-        yield from self._averages(total)
-        yield from self._groups()
-        chunks = [
-            Area(
-                f"elements {k} to {min(k + NORM_CHUNK, len(g)) - 1}", k, min(k + NORM_CHUNK, len(g))
+        if len(parts) == 1 and parts is not whole:
+            continue
+        found: list[list[float]] = []
+        for each in seen:
+            pairs = [each.factor(part) for part in parts]
+            right = each.right
+            found.append(
+                [f if abs(f - right) > told * right + room else right for f, room in pairs]
             )
-            for k in range(0, len(g), NORM_CHUNK)
-        ]
-        tensors = [Area(t.name, t.start, t.stop) for t in self._tensors]
-        for areas in (chunks, tensors, list(self._slices)):
-            if len(areas) > 1:
-                yield from self._without(areas, total)
-        if self._before is not None:
-            old = self._before.gradient
-            yield RACE, "is clipped by the norm of the step before", float(old @ old)
-        for rank, part in enumerate([] if self._now.parts is None else self._now.parts):
-            what = f"is clipped by the norm of rank {rank}'s part, not of the sum"
-            yield NORM, what, float(part @ part)
-        yield NORM, "is clipped by its root mean square", total / (np.count_nonzero(g) or 1)
-        yield NORM, "is clipped by its largest element", float(np.abs(g).max(initial=0)) ** 2
-        yield NORM, "is clipped by the sum of its absolute values", float(np.abs(g).sum()) ** 2
+        wrong = [any(f != s.right for f in own) for own, s in zip(found, seen, strict=True)]
+        alike = (max(own) - min(own) <= 16 * told * max(map(abs, own)) for own in found)
+        if not any(wrong) or (len(parts) > 1 and all(alike)):
+            continue
+        first = wrong.index(True)
+        kind, what = _named(run, seen[: first + 1], slices, parts, found[first])
+        by_step = dict(zip(run.numbers, found, strict=True))
 
-    def _averages(self, total: float) -> Iterator[tuple[str, str, float]]:
-        a = self._now.averages
-        if not a.any():
-            return
-        what = "is clipped by a norm in which the running averages count"
-        yield NORM, what, total + float(a @ a)
-        for n in range(1, len(self._slices)):
-            for own in combinations(self._slices, n):
-                more = sum(float(np.sum(a[s.start : s.stop] ** 2)) for s in own)
-                where = f"{what}, those in {_listed(own)}"
-                yield NORM, where, total + more
+        def clip(
+            given: Given, parts: Sequence[Area] = parts, by: Mapping[int, list[float]] = by_step
+        ) -> Array:
+            g = given.gradient.copy()
+            for part, factor in zip(parts, by[given.number], strict=True):
+                g[part.start : part.stop] *= factor
+            return g
 
-    def _groups(self) -> Iterator[tuple[str, str, float]]:
-        """Of each slice, the norm of this step, or of the one before, or none counts."""
-        if not 1 < len(self._slices) <= FEW:
-            return
-        now = self._now.squares(self._slices)
-        old = np.zeros(len(now)) if self._before is None else self._before.squares(self._slices)
-        ages = (0, 1) if self._before is None else (0, 1, 2)
-        tried = sorted(product(ages, repeat=len(now)), key=lambda each: sum(a > 0 for a in each))
-        for chosen in tried:
-            if not any(chosen) or len(now) > FEW // 2 < sum(a > 0 for a in chosen):
-                continue
-            square = sum((n, 0.0, o)[a] for a, n, o in zip(chosen, now, old, strict=True))
-            lacks = [s for s, a in zip(self._slices, chosen, strict=True) if a == 1]
-            late = [s for s, a in zip(self._slices, chosen, strict=True) if a == 2]
-            said = [f"lacks {_listed(lacks)}"] * bool(lacks)
-            said += [f"has {_listed(late)} as of the step before"] * bool(late)
-            kind = RACE if late else NORM
-            yield kind, f"is clipped by a norm that {' and '.join(said)}", square
+        sentence = f"In step {run.numbers[first] + 1} {what}."
+        yield Mistake(kind, sentence, replace(run.book, clip=clip))
 
-    def _without(self, areas: Sequence[Area], total: float) -> Iterator[tuple[str, str, float]]:
-        """Some of several areas are missing, or count twice, or stand in others' places."""
-        squares = self._now.squares(areas)
-        what = "is clipped by a norm that"
-        most = len(areas) - 1 if len(areas) <= FEW else 1
-        for n in range(1, most + 1):
-            for own in combinations(range(len(areas)), n):
-                part = float(squares[list(own)].sum())
-                names = _listed([areas[i] for i in own])
-                yield NORM, f"{what} lacks {names}", total - part
-                yield NORM, f"{what} has {names} twice", total + part
-        for lost, again in product(range(len(areas)), repeat=2):
-            if lost != again:
-                words = f"{what} has {areas[again].name} twice, and lacks {areas[lost].name}"
-                yield NORM, words, total - float(squares[lost]) + float(squares[again])
-        sums = np.concatenate([[0.0], np.cumsum(squares)])
-        for low, high in combinations(range(len(areas) + 1), 2) if len(areas) > FEW else ():
-            names = f"{areas[low].name} to {areas[high - 1].name}"
-            yield NORM, f"{what} lacks {names}", total - float(sums[high] - sums[low])
+
+def _named(
+    run: Course,
+    seen: Sequence[Read],
+    slices: Sequence[Area],
+    parts: Sequence[Area],
+    own: list[float],
+) -> tuple[str, str]:
+    """Return the kind of a mistake that makes these factors of parts, and what it does."""
+    now, limit = seen[-1], run.book.limit
+    rooms = [room / abs(factor) for factor, room in map(now.factor, parts) if factor]
+    unsure = min(max((room for room in rooms if np.isfinite(room)), default=0.0), UNSURE)
+    told = max(TOLD, ROUNDINGS * UNITS[run.job.dtype.name]) + 2 * unsure
+    norms = [*_norms(run, seen, slices)] if math.isfinite(limit) else []
+    said: dict[str, list[Area]] = {}
+    kinds: dict[str, str] = {}
+    for part, factor in zip(parts, own, strict=True):
+        if factor != now.right:
+            kind, what = _said(now, factor, limit, norms, told)
+            said.setdefault(what, []).append(part)
+            kinds[what] = kind
+    kind = next(iter(kinds.values()))
+    if len(parts) == 1:
+        return kind, f"the gradient {next(iter(said))}"
+    clipped = any(each in (RACE, NORM) for each in kinds.values())
+    words = "; that of ".join(f"{_listed(where)} {what}" for what, where in said.items())
+    if clipped and parts is slices:
+        return RACE, f"the gradient of {words}, not all parts by the same: a race"
+    return kind, f"the gradient of {words}"
+
+
+def _said(
+    now: Read, factor: float, limit: float, norms: Sequence[tuple[str, str, float]], told: float
+) -> tuple[str, str]:
+    """Return kind and words of a wrong factor."""
+    right = now.right
+    for value, kind, what in (
+        (0.0, "update-skipped", "counts nothing: what belongs to it is not updated"),
+        (right**2, "clipped-twice", "is clipped twice"),
+        (2 * right, "update-applied-twice", "counts twice"),
+        (-right, "gradient-sign", "has the wrong sign"),
+    ):
+        if value != right and abs(factor - value) <= told * max(abs(value), 1e-3):
+            return kind, what
+    if not math.isfinite(limit) or factor <= 0:
+        return GRADIENT, f"is multiplied by {factor / right:.6g}"
+    if abs(factor - 1) <= told:
+        small = (what for kind, what, square in norms if kind == RACE and square <= limit**2)
+        return NORM, ", as if it ".join(["is not clipped", *list(small)[:1]])
+    square = (limit / factor) ** 2
+    for kind, what, other in norms:
+        if abs(square - other) <= told * max(square, other):
+            return kind, what
+    ratio = times(limit / factor / norm_of(now.given.gradient))
+    return NORM, f"is clipped by a norm that is {ratio} what it should be"
+
+
+def _norms(
+    run: Course, seen: Sequence[Read], slices: Sequence[Area]
+) -> Iterator[tuple[str, str, float]]:
+    """Yield norms that a mistake could use, squared, the likelier first."""
+    given = seen[-1].given
+    g, old = given.gradient, seen[-2].given.gradient if len(seen) > 1 else None
+    what, size = "is clipped by", len(g)
+    for kind, words, norm in wrong_norms(run):
+        yield kind, f"{what} {words}", norm(given) ** 2
+    cuts = [(k, min(k + NORM_CHUNK, size)) for k in range(0, size, NORM_CHUNK)]
+    chunks = [Area(f"elements {a} to {b - 1}", a, b) for a, b in cuts]
+    tensors = [Area(t.name, t.start, t.stop) for t in run.tensors if t.trained]
+    for areas in (list(slices), chunks, tensors):
+        own = np.array([float(np.sum(g[a.start : a.stop] ** 2)) for a in areas])
+        late = [0.0 if old is None else float(np.sum(old[a.start : a.stop] ** 2)) for a in areas]
+        ways = [(NORM, "lacks {}", -own), (NORM, "has {} twice", own)]
+        if old is not None:
+            ways.insert(1, (RACE, "has {} as of the step before", np.array(late) - own))
+        for n in range(1, len(areas) if len(areas) <= FEW else 2):
+            for some, (kind, words, more) in product(combinations(range(len(areas)), n), ways):
+                names = words.format(_listed([areas[i] for i in some]))
+                square = norm_of(g) ** 2 + float(more[list(some)].sum())
+                yield kind, f"{what} a norm that {names}", square
+    if old is not None:
+        yield RACE, f"{what} the norm of the step before", norm_of(old) ** 2
+    for rank, part in enumerate(run.partials.get(given.number, ())):
+        yield NORM, f"{what} the norm of rank {rank}'s part, not of the sum", norm_of(part) ** 2
 
 
 def _listed(areas: Sequence[Area]) -> str:
@@ -308,3 +233,72 @@ def _listed(areas: Sequence[Area]) -> str:
     if len(names) > MOST_NAMES:
         return f"{', '.join(names[:MOST_NAMES])} and {len(names) - MOST_NAMES} more"
     return " and ".join(names)
+
+
+def given_gradient(run: Course, at: int, areas: Sequence[Area]) -> list[Diagnosis]:
+    """Return what is wrong with the gradient that the optimizer was given in the step of a place.
+
+    A gradient that is right where it is recorded may be wrong where it is clipped, or where an
+    optimizer has other buffers: then it takes another way.
+    """
+    now = read(run, at)
+    right = now.given.gradient
+    with np.errstate(all="ignore"):
+        found, room = now.found / now.right, now.room / now.right
+    room = room + 4 * ROUNDINGS * UNITS[run.job.dtype.name] * np.abs(right)
+    off = ~(np.abs(found - right) <= room)
+    if not off.any():
+        return []
+    known, sharp = np.zeros(len(found), bool), EXACT
+    for tensor in run.tensors:
+        own = slice(tensor.start, tensor.stop)
+        largest = float(np.abs(right[own]).max(initial=0))
+        known[own] = tensor.trained & (room[own] <= BLURRED * largest)
+        if known[own].any():
+            sharp = max(sharp, float(room[own][known[own]].max()) / largest)
+    evidence = _evidence(run, at, np.where(off, found, right), right, known, areas)
+    if (np.abs(evidence.shards.sum(axis=0) - right) > room)[known].any():
+        return []  # what it is compared with cannot be computed twice
+    return [
+        Diagnosis(each.kind, f"The gradient as the optimizer is given it: {each.sentence}.", left)
+        for each in diagnose(evidence, exact=sharp)
+        if each.kind != UNEXPLAINED
+        for left in [0.0 if each.residual < max(sharp, 1e-3) else each.residual]
+    ]
+
+
+def _evidence(
+    run: Course, at: int, found: Array, right: Array, known: Array, areas: Sequence[Area]
+) -> Evidence:
+    job, local = run.job, Local(run.job)
+    ranks = assign(job.shards, run.workers)
+    number, weights = run.steps[at].number, run.steps[at].before.parameters
+
+    def of(parameters: Array, step: int) -> Array:
+        return local.shards(parameters, step).astype(float)
+
+    def again(recipe: Recipe) -> Array:
+        if (recipe.weights is None) == (recipe.step is None):
+            raise NotImplementedError("nothing else can be computed again")
+        place = weights if recipe.weights is None else recipe.weights
+        return of(place, number if recipe.step is None else recipe.step)
+
+    past = []
+    for each in run.steps[:at]:
+        before = each.before.parameters
+        past.append(Past(np.asarray(before, float), of(before, each.number)))
+    return Evidence(
+        [t for t in run.tensors if t.trained],
+        found,
+        right,
+        of(weights, number),
+        shard_sizes(len(job.minibatch(number)), job.shards),
+        ranks,
+        job.batch_size,
+        past,
+        parts=again,
+        compared=known,
+        areas=areas,
+        step=number,
+        parameters=np.asarray(weights, float),
+    )

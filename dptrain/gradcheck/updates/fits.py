@@ -1,218 +1,218 @@
-"""Numbers fitted to a wrong update: the learning rate of each step, and factors of each tensor.
+"""Numbers fitted to a run that was seen: one, one for each step, or one for each tensor.
 
-A fit gives a mistake (`Slip`) with the numbers that were found in it. Whether it explains what was
-seen is decided as for every other mistake.
+A number that is found is named by what of the experiment it is, and gives a recipe like every other
+mistake; whether that explains what was seen is decided likewise.
 """
 
+import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dptrain.experiment.job import Job
-from dptrain.gradcheck.updates.constants import SAME, constant, named_factor
-from dptrain.gradcheck.updates.optimizers import decouples
-from dptrain.gradcheck.updates.penalty_slips import Stages
-from dptrain.gradcheck.updates.rates import learning_rate
-from dptrain.gradcheck.updates.schedule_slips import explained
-from dptrain.gradcheck.updates.textbook import (
-    BY_THE_BOOK,
-    Given,
-    Predicted,
-    Slip,
-    Textbook,
-    is_weight,
+from dptrain.gradcheck.comparison import Comparison
+from dptrain.gradcheck.diagnosis import Diagnosis, Mistake
+from dptrain.gradcheck.distributed import Way
+from dptrain.gradcheck.report import Failure
+from dptrain.gradcheck.subject import Subject
+from dptrain.gradcheck.updates.course import Course
+from dptrain.gradcheck.updates.mistakes import Known
+from dptrain.gradcheck.updates.numbers import EXACTLY, SAME, constant, named_factor
+from dptrain.gradcheck.updates.optimizers import Rule, constants_of, rule_of
+from dptrain.gradcheck.updates.rates import (
+    Rates,
+    check_rates,
+    chosen_steps,
+    scaled,
+    schedule_of,
+    values_of,
+    wrong_schedules,
 )
-from dptrain.nn.network import Tensor
+from dptrain.gradcheck.updates.rates import constants_of as schedule_constants
+from dptrain.gradcheck.updates.textbook import Recipe, spread
 
 Array = NDArray[Any]
+Make = Callable[[Array], Recipe]  # of a number for each element
 
 # Factors that are so close to each other, or to 0 or 1, are taken for equal.
 CLOSE = 0.01
 # Tensors that a sentence names one by one.
 NAMED = 4
-# Bounds of rounding within which a change may lie.
-ROUNDING = 4.0
-# Steps of Newton's method; the first is exact where the rule is linear in its gradient.
+# Steps of Newton's method; the first is exact where the change is linear in the number.
 ROUNDS = 6
 # No penalty is so many times what it should be; numbers that are garbage are.
 ABSURD = 1e6
 # Values of t beyond the last step that a bias correction may go by.
 COUNTED = 8
+# What a schedule must explain of the deviation to be named; rates from a float32 run are known to
+# about 1e-4 of it.
+EXPLAINS = 0.02
+# Steps that the constant of a schedule is fitted to.
+FEW = 200
 
 
-@dataclass(frozen=True)
-class Seen:
-    """What was seen of a run.
+def fits(run: Course) -> Iterator[Known]:
+    """Yield what numbers fitted to a run come to; each only if it is not the book's."""
+    with np.errstate(all="ignore"):
+        yield from _rates(run)
+        yield from _by_tensor(run)
+        yield from _counts(run)
 
-    Attributes:
+
+def _rates(run: Course) -> Iterator[Known]:
+    """Yield the learning rates that the steps go by, if they are not those of the book."""
+    values = run.values(replace(run.book, rates=lambda _: 1.0))
+    rates = np.array([run.factor(values, i, run.book.trained) for i in range(len(run.steps))])
+    book = values_of(run.book.rates, run.numbers)
+    if np.allclose(rates, book, rtol=1e-9, atol=0, equal_nan=True):
+        return
+    why, schedule = explained(run.job, run.workers, run.numbers, rates)
+    found = dict(zip(run.numbers, np.where(np.isfinite(rates), rates, book).tolist(), strict=True))
+    yield Mistake(why.kind, why.sentence, replace(run.book, rates=schedule or found.__getitem__))
+
+
+def explained(
+    job: Job, workers: int, numbers: Sequence[int], rates: Array
+) -> tuple[Diagnosis, Rates | None]:
+    """Return what is wrong with rates that are not the book's, and the schedule that has them.
+
+    Args:
         job: settled.
         workers: the world size.
         numbers: of the steps.
-        weights: before each, flat ``(size,)``.
-        changes: of them in each.
-        predict: what the steps do with a mistake.
+        rates: as they were found, NaN where nothing is known.
     """
+    known = np.isfinite(rates)
+    steps = [n for n, each in zip(numbers, known, strict=True) if each]
+    found, right = rates[known], schedule_of(job)
+    book = values_of(right, steps)
+    scale = float(np.linalg.norm(found - book))
+    rows: list[Mistake[Rates]] = [*wrong_schedules(job, workers)]
+    some = np.unique(np.linspace(0, len(steps) - 1, min(FEW, len(steps))).astype(int))
+    few, numbers = found[some], [steps[i] for i in some]
 
-    job: Job
-    workers: int
-    numbers: Sequence[int]
-    weights: Sequence[Array]
-    changes: Sequence[Array]
-    predict: Callable[[Slip], Sequence[Predicted]]
+    def score(rates: Rates) -> float:
+        return float(np.nan_to_num(np.linalg.norm(few - values_of(rates, numbers)), nan=np.inf))
 
-    def values(self, slip: Slip = BY_THE_BOOK) -> Array:
-        """Return predicted changes, ``(steps, size)``."""
-        return np.array([each.change.value for each in self.predict(slip)])
+    for each in schedule_constants(job):
+        rows += (Mistake(*one) for one in each.fitted(right, score))
+    whole: list[Mistake[Rates]] = [Mistake("lr-factor", "", right)]
+    corrected = [*_corrected(job, right), *rows]
+    for tried, free in ((rows, False), (whole, True), (corrected, True)):
+        best, left, factor = _closest(tried, steps, found, scale, free=free)
+        if left <= EXPLAINS:
+            times = named_factor(job, workers, factor)
+            sentence = best.sentence or f"The learning rate is {times} in every step."
+            if best.sentence and abs(factor - 1) > EXPLAINS:
+                sentence += f" And it is {times}."
+            rate = scaled(best.change, factor) if free else best.change
+            return Diagnosis(best.kind, sentence, left), rate
+    off = np.flatnonzero(np.abs(found - book) > EXACTLY * np.abs(book).max(initial=0))
+    pairs = [f"{found[i]:.6g} instead of {book[i]:.6g} in step {steps[i] + 1}" for i in off[:NAMED]]
+    what = "the learning rate"
+    if job.experiment.clip_norm is not None and job.experiment.optimizer == "sgd":
+        what = "the learning rate, or this times the factor of clipping,"
+    wrong = f"The step's length is wrong in {len(off)} of {len(steps)} steps: {what} is "
+    return Diagnosis("schedule", f"{wrong}{', '.join(pairs)}.", 0.0), None
 
-    def certainty(self) -> Array:
-        """Return one over the tolerance of each change, ``(steps, size)``."""
-        errors = np.array([each.change.error for each in self.predict(BY_THE_BOOK)], float)
-        with np.errstate(divide="ignore", over="ignore"):
-            found = 1 / errors
-        return np.where(np.isfinite(found), found, 0.0)
 
-    def first_wrong(self) -> int:
-        """Return the first step whose changes are not the book's, or one behind the last."""
+def _closest(
+    rows: Sequence[Mistake[Rates]], steps: Sequence[int], found: Array, scale: float, *, free: bool
+) -> tuple[Mistake[Rates], float, float]:
+    """Return what leaves the least of some rates, what it leaves, and its factor."""
+    best, least, by = rows[0], 1.0, 1.0
+    for each in rows:
+        values = values_of(each.change, steps)
         with np.errstate(all="ignore"):
-            off = np.abs(self.values() - self.changes) * self.certainty()
-        wrong = (~(off <= ROUNDING)).any(axis=1)
-        return next(
-            (n for n, w in zip(self.numbers, wrong, strict=True) if w), self.numbers[-1] + 1
-        )
-
-    @property
-    def tensors(self) -> list[Tensor]:
-        """All of them."""
-        return list(self.job.network.all_tensors())
+            factor = float(found @ values / (values @ values)) if free else 1.0
+            left = float(np.linalg.norm(found - factor * values)) / scale if scale else 1.0
+        if math.isfinite(left) and round(left, 6) < least:
+            best, least, by = each, round(left, 6), factor
+    return best, least, by
 
 
-def fits(seen: Seen) -> Iterator[Slip]:
-    """Yield what numbers fitted to a run come to; each only if it is not the book's."""
-    with np.errstate(all="ignore"):
-        yield from _rates(seen)
-        yield from _tensor_rates(seen)
-        yield from _penalties(seen)
-        yield from _averages(seen)
-        yield from _counted(seen)
+def _corrected(job: Job, right: Rates) -> Iterator[Mistake[Rates]]:
+    """Yield rates that lack, or have once more, what Adam's bias correction makes of them."""
+    a, b = rule_of(job).corrects, rule_of(job).corrects2
+    for letter, beta, power in (("β₁", a, 1.0), ("β₂", b, 0.5), ("β₂", b, 1.0)):
+        for by, what in ((-power, "divided"), (power, "multiplied")) if beta else ():
+            name = f"√(1 - {letter}ᵗ)" if power == 0.5 else f"1 - {letter}ᵗ"
+            rates = partial(_with_power, right, beta or 0.0, by)
+            yield Mistake("adam-correction", f"The step is {what} by {name} once more.", rates)
 
 
-def fitted(found: Array, wanted: Array, certainty: Array) -> float:
-    """Return by which factor the wanted fits best, NaN where nothing is known."""
-    a, b = found * certainty, wanted * certainty
-    known = np.isfinite(a) & np.isfinite(b)
-    a, b = a[known], b[known]
-    square = float(b @ b)
-    return float(a @ b) / square if square > 0 else np.nan
+def _with_power(right: Rates, beta: float, power: float, step: int) -> float:
+    return float(right(step) * (1 - beta ** (step + 1)) ** power)
 
 
-def _rates(seen: Seen) -> Iterator[Slip]:
-    """Yield the learning rates that the steps go by, if they are not those of the book."""
-    job = seen.job
-    trained = Textbook(job).trained
-    along = seen.values(Slip(rates=lambda _: 1.0))[:, trained]
-    certainty = seen.certainty()[:, trained]
-    rates = np.array(
-        [
-            fitted(seen.changes[i][trained], *pair)
-            for i, pair in enumerate(zip(along, certainty, strict=True))
+def _by_tensor(run: Course) -> Iterator[Known]:
+    """Yield numbers that go by tensor: of the rate, of penalties, and of running averages."""
+    book, job, e = run.book, run.job, run.job.experiment
+    ones = np.array([float(t.trained) for t in run.tensors])
+    decays = np.array([float(book.decay.often[t.start : t.stop].any()) for t in run.tensors])
+    moves = np.array([float(book.averaging[t.start : t.stop].any()) for t in run.tensors])
+
+    def penalised(which: str) -> Make:
+        penalty = getattr(book, which)
+        some = replace(penalty, coefficient=penalty.coefficient or 1.0)
+        return lambda x: replace(book, **{which: replace(some, often=x * book.trained)})
+
+    factors = _newton(run, lambda x: replace(book, factors=x), ones)
+    if factors is not None and np.ptp(own := factors[ones > 0]) > CLOSE * np.abs(own).max():
+        wrong = [
+            f"{t.name} is updated by {named_factor(job, run.workers, f)}"
+            for t, f, each in zip(run.tensors, factors, ones, strict=True)
+            if each and abs(f - 1) > EXACTLY
         ]
-    )
-    book = np.array([float(learning_rate(job, n).value) for n in seen.numbers])
-    if np.allclose(rates, book, rtol=1e-9, atol=0, equal_nan=True):
-        return
-    why, schedule = explained(job, seen.workers, seen.numbers, rates)
-    found = dict(zip(seen.numbers, np.where(np.isfinite(rates), rates, book), strict=True))
-    yield Slip(why.kind, why.sentence, rates=schedule or (lambda n: float(found[n])))
-
-
-def _tensor_rates(seen: Seen) -> Iterator[Slip]:
-    """Yield factors of the learning rate that go by tensor."""
-    book, changes, certainty = seen.values(), np.array(seen.changes), seen.certainty()
-    own = [t for t in seen.tensors if t.trained]
-    factors = [
-        fitted(*(each[:, t.start : t.stop].ravel() for each in (changes, book, certainty)))
-        for t in own
-    ]
-    wrong = [
-        (t, f) for t, f in zip(own, factors, strict=True) if np.isfinite(f) and abs(f - 1) > 1e-6
-    ]
-    if not wrong or np.ptp([f for f in factors if np.isfinite(f)]) <= CLOSE * max(
-        map(abs, factors)
-    ):
-        return
-    spread = np.ones(seen.job.network.size)
-    for t, f in wrong:
-        spread[t.start : t.stop] = f
-    each = [
-        f"{t.name} is updated by {named_factor(seen.job, seen.workers, f)}"
-        for t, f in wrong[:NAMED]
-    ]
-    yield Slip("tensor-rate", f"{_joined(each, len(wrong))}.", factors=spread)
-
-
-def _penalties(seen: Seen) -> Iterator[Slip]:
-    e = seen.job.experiment
-    by, size = Stages(seen.job), seen.job.network.size
-    decay, l1 = e.weight_decay, e.l1
-
-    def decoupled(factors: Array) -> Slip:
-        return Slip(decays=factors)
-
-    def coupled(factors: Array) -> Slip:
-        def prepares(given: Given) -> Array:
-            return by.clipped(given) + by.l1(given) + factors * (decay or 1.0) * given.weights
-
-        return Slip(prepares=prepares)
-
-    def signs(factors: Array) -> Slip:
-        def prepares(given: Given) -> Array:
-            sign = np.sign(given.weights)
-            return by.clipped(given) + by.decay(given) + factors * (l1 or 1.0) * sign
-
-        return Slip(prepares=prepares)
-
-    through = decoupled if decouples(seen.job) and decay else coupled
-    decays = np.array([t.trained and is_weight(seen.job, t) for t in seen.tensors], float)
-    for what, kind, make, coefficient in (
-        ("Weight decay", "weight-decay", through, decay),
-        ("The L1 penalty", "l1", signs, l1),
+        changed = replace(book, factors=_spread(run, factors))
+        yield Mistake("tensor-rate", f"{_joined(wrong)}.", changed)
+    for what, kind, which, coefficient in (
+        ("Weight decay", "weight-decay", "decay", e.weight_decay),
+        ("The L1 penalty", "l1", "l1", e.l1),
     ):
         wanted = decays * bool(coefficient)
         # from 0 as well: where the rule divides by the gradient's size, it may not come there
         for start in (wanted, 0 * wanted)[: 1 + bool(coefficient)]:
-            factors = _newton(seen, make, start)
+            factors = _newton(run, penalised(which), start)
             if factors is None or np.abs(factors).max(initial=0) > ABSURD:
                 continue
             whole = np.round(factors)
             # a learning rate too many is a small factor, and not 0
             room = np.where(whole == 0, SAME / 10, SAME)
             factors = np.where(np.abs(factors - whole) <= room, whole, factors)
-            if np.allclose(factors, wanted, atol=1e-6, rtol=0):
-                continue
-            sentence = _penalty(seen, what, coefficient, wanted, factors)
-            made = make(_spread(seen.tensors, size, factors))
-            yield Slip(f"{kind}-factor", sentence, prepares=made.prepares, decays=made.decays)
+            if not np.allclose(factors, wanted, atol=EXACTLY, rtol=0):
+                sentence = _penalty(run, what, coefficient, wanted, factors)
+                changed = penalised(which)(_spread(run, factors))
+                yield Mistake(f"{kind}-factor", sentence, changed)
+    taken = _newton(run, lambda x: replace(book, averaging=x * book.averaging), moves)
+    if taken is not None and not np.allclose(taken, moves, atol=1e-5, rtol=0):
+        rates = [float(book.averaging[t.start]) for t in run.tensors]
+        wrong = [
+            f"{t.name} becomes {1 - f * r:.4g} of itself and {f * r:.4g} of the minibatch's"
+            for t, f, r in zip(run.tensors, taken, rates, strict=True)
+            if r and abs(f - 1) > CLOSE
+        ]
+        right = ", ".join(sorted({f"{1 - r:.4g} and {r:.4g}" for r in rates if r}))
+        sentence = f"Running averages are mixed wrong: {_joined(wrong)}, instead of {right}."
+        changed = replace(book, averaging=_spread(run, taken) * book.averaging)
+        yield Mistake("average-momentum", sentence, changed)
 
 
-def _newton(seen: Seen, make: Callable[[Array], Slip], start: Array) -> Array | None:
-    """Return the factor of each tensor that fits best, from some; None where it runs away."""
-    changes, certainty, size = np.array(seen.changes), seen.certainty(), seen.job.network.size
+def _newton(run: Course, make: Make, start: Array) -> Array | None:
+    """Return the number of each tensor that fits best, from some; None where it runs away."""
     factors = start.copy()
     for _ in range(ROUNDS):
-        now = seen.values(make(_spread(seen.tensors, size, factors)))
+        now = run.values(make(_spread(run, factors)))
         delta = 1e-3 * np.maximum(np.abs(factors), 1)
-        slope = seen.values(make(_spread(seen.tensors, size, factors + delta))) - now
+        slope = run.values(make(_spread(run, factors + delta))) - now
         before = factors.copy()
-        for i, t in enumerate(seen.tensors):
-            if t.trained:
-                own = (
-                    each[:, t.start : t.stop].ravel() for each in (changes - now, slope, certainty)
-                )
-                step = fitted(*own)
-                factors[i] += delta[i] * step if np.isfinite(step) else 0.0
+        for i, t in enumerate(run.tensors):
+            step = run.factor(slope, ..., slice(t.start, t.stop), of=run.changes - now)
+            factors[i] += delta[i] * step if np.isfinite(step) else 0.0
         if not np.isfinite(factors).all():
             return None
         if np.allclose(factors, before, rtol=1e-9, atol=1e-12):
@@ -220,105 +220,87 @@ def _newton(seen: Seen, make: Callable[[Array], Slip], start: Array) -> Array | 
     return factors
 
 
-def _spread(tensors: Sequence[Tensor], size: int, factors: Array) -> Array:
-    found = np.zeros(size)
-    for tensor, factor in zip(tensors, factors, strict=True):
-        if tensor.trained:
-            found[tensor.start : tensor.stop] = factor
-    return found
+def _spread(run: Course, factors: Array) -> Array:
+    found = zip(run.tensors, factors, strict=True)
+    by_name = {tensor.name: float(factor) for tensor, factor in found}
+    return spread(run.tensors, run.job.network.size, lambda t: by_name[t.name])
 
 
-def _penalty(seen: Seen, what: str, coefficient: float, wanted: Array, factors: Array) -> str:
+def _penalty(run: Course, what: str, coefficient: float, wanted: Array, factors: Array) -> str:
     """Return what the factors of a penalty come to."""
-    job, workers = seen.job, seen.workers
     if not coefficient:
         size = np.median(factors[np.abs(factors) > 1e-9])
         return (
             f"{what} is applied, with a coefficient of about {size:.3g}, where there is to be none."
         )
-    own = factors[wanted > 0]
-    if len(own) and np.ptp(own) <= CLOSE * np.abs(own).max() and _all_close(factors[wanted == 0]):
-        return f"{what} is {named_factor(job, workers, float(np.mean(own)))}."
+    own, others = factors[wanted > 0], np.abs(factors[wanted == 0])
+    if len(own) and np.ptp(own) <= CLOSE * np.abs(own).max() and (others <= CLOSE).all():
+        return f"{what} is {named_factor(run.job, run.workers, float(np.mean(own)))}."
+
+    def said(right: float, factor: float) -> str:
+        if abs(factor) <= CLOSE:
+            return "is not decayed"
+        known = constant(run.job, run.workers, factor)
+        often = "" if abs(factor - 1) <= CLOSE else f" {factor:.4g} times"
+        often += f" (= {known})" if known and often else ""
+        return f"is decayed{often}" + ("" if right else ", and should not be")
+
     wrong = [
-        _decayed(job, workers, t.name, w, f)
-        for t, w, f in zip(seen.tensors, wanted, factors, strict=True)
+        f"{t.name} {said(w, f)}"
+        for t, w, f in zip(run.tensors, wanted, factors, strict=True)
         if abs(f - w) > CLOSE
     ]
-    return f"{what} is wrong: {_joined(wrong[:NAMED], len(wrong))}."
+    return f"{what} is wrong: {_joined(wrong)}."
 
 
-def _all_close(factors: Array) -> bool:
-    return bool((np.abs(factors) <= CLOSE).all())
+def _joined(parts: Sequence[str]) -> str:
+    more = f", and {len(parts) - NAMED} more" if len(parts) > NAMED else ""
+    return "; ".join(parts[:NAMED]) + more
 
 
-def _decayed(job: Job, workers: int, name: str, wanted: float, factor: float) -> str:
-    if abs(factor) <= CLOSE:
-        return f"{name} is not decayed"
-    if abs(factor - 1) <= CLOSE:
-        return f"{name} is decayed, and should not be"
-    known = constant(job, workers, factor)
-    often = f"{factor:.4g} times" + (f" (= {known})" if known else "")
-    return f"{name} is decayed {often}" + ("" if wanted else ", and should not be")
-
-
-def _joined(parts: Sequence[str], count: int) -> str:
-    more = f", and {count - len(parts)} more" if count > len(parts) else ""
-    return "; ".join(parts) + more
-
-
-def _averages(seen: Seen) -> Iterator[Slip]:
-    """Yield what running averages keep and take, if it is not what they should."""
-    book = Textbook(seen.job).averages
-    if not book.any():
-        return
-    everything = np.ones(len(book))
-    new = np.array(seen.weights) + seen.values(Slip(mixes=(0 * everything, everything)))
-    old = np.array(seen.weights)
-    kept, taken = 1 - book, book.copy()
-    wrong, rates = [], set()
-    for t in seen.tensors:
-        rate = book[t.start]
-        if not rate:
-            continue
-        own = slice(t.start, t.stop)
-        columns = np.stack([old[:, own].ravel(), new[:, own].ravel()], axis=1)
-        after = (old + np.array(seen.changes))[:, own].ravel()
-        if not np.isfinite(columns).all() or not np.isfinite(after).all():
-            continue
-        a, b = np.linalg.lstsq(columns, after, rcond=None)[0]
-        if abs(a + rate - 1) > 1e-5 or abs(b - rate) > 1e-5:
-            kept[own], taken[own] = a, b
-            rates.add(f"{1 - rate:.4g} and {rate:.4g}")
-            wrong.append(f"{t.name} becomes {a:.4g} of itself and {b:.4g} of the minibatch's")
-    if wrong:
-        some = _joined(wrong[:NAMED], len(wrong))
-        yield Slip(
-            "average-momentum",
-            f"Running averages are mixed wrong: {some}, instead of {', '.join(sorted(rates))}.",
-            mixes=(kept, taken),
-        )
-
-
-def _counted(seen: Seen) -> Iterator[Slip]:
+def _counts(run: Course) -> Iterator[Known]:
     """Yield the t of Adam's bias correction that each step goes by, if it is not the book's."""
-    if seen.job.experiment.optimizer not in ("adam", "adamw"):
+    if run.book.rule.corrects is None:
         return
-    trained = Textbook(seen.job).trained
-    certainty = seen.certainty()[:, trained]
-    changes = np.array(seen.changes)[:, trained]
-    tried = range(1, max(seen.numbers) + COUNTED)
-    left = []
-    for t in tried:
-        off = (seen.values(Slip(counts=lambda _, t=t: t))[:, trained] - changes) * certainty  # type: ignore[misc]
-        left.append(np.nan_to_num(np.square(off), nan=np.inf).sum(axis=1))
-    found = [tried[int(i)] for i in np.argmin(left, axis=0)]
-    if found == [n + 1 for n in seen.numbers]:
-        return
-    counts = dict(zip(seen.numbers, found, strict=True))
-    listed = ", ".join(map(str, found))
-    what = f"The bias correction's step t is {listed} in steps {_steps(seen.numbers)}."
-    yield Slip("adam-step", what, counts=lambda n: counts[n])
+    tried = range(1, max(run.numbers) + COUNTED)
+
+    def left(t: int) -> Array:
+        off = run.off(replace(run.book, count=lambda _: t))[:, run.book.trained]
+        return np.asarray(np.square(off).sum(axis=1))
+
+    found = [tried[int(i)] for i in np.argmin([left(t) for t in tried], axis=0)]
+    if found != [n + 1 for n in run.numbers]:
+        counts = dict(zip(run.numbers, found, strict=True))
+        listed, steps = (
+            ", ".join(map(str, each)) for each in (found, [n + 1 for n in run.numbers])
+        )
+        what = f"The bias correction's step t is {listed} in steps {steps}."
+        yield Mistake("adam-step", what, replace(run.book, count=counts.__getitem__))
 
 
-def _steps(numbers: Sequence[int]) -> str:
-    return ", ".join(str(n + 1) for n in numbers)
+def constants(run: Course) -> Iterator[Known]:
+    """Yield the rule with another value of each of its numbers, the one that explains most."""
+    book = run.book
+
+    def score(rule: Rule) -> float:
+        return float(np.linalg.norm(run.off(replace(book, rule=rule))))
+
+    for each in constants_of(book.rule):
+        for kind, sentence, rule in each.fitted(book.rule, score):
+            yield Mistake(kind, sentence, replace(book, rule=rule))
+
+
+def checked_rates(
+    subject: Subject, ways: Sequence[Way]
+) -> Iterator[tuple[Comparison, Callable[[], Failure]]]:
+    """Compare the learning rate of every step of the experiment as it was given with the book's."""
+    job, workers = subject.whole_job(), max((way.workers for way in ways), default=1)
+    found = check_rates(job)
+    yield found, lambda: Failure(found, diagnose_rates(job, workers))
+
+
+def diagnose_rates(job: Job, workers: int) -> list[Diagnosis]:
+    """Return what is wrong with the schedule that a job's updater goes by."""
+    numbers = chosen_steps(job)
+    found = values_of(job.updater.schedule, numbers)
+    return [explained(job, workers, numbers, found)[0]]

@@ -5,80 +5,45 @@ is the same to the last bit whoever computes it. The state of the optimizer is t
 kept from the first step on, so that a run that loses its state does not agree from then on.
 
 Compared is the change of the weights, not the weights: that tells how small a mistake of the update
-would have been seen.
+would have been seen. What explains a deviation is searched among the known mistakes first, then
+among fits; what comes later has more numbers that are free, and explains a little more by chance,
+so it is asked only where nothing simpler explains everything.
 """
 
-from collections.abc import Callable, Sequence
-from typing import NamedTuple
+import contextlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
-from threadpoolctl import threadpool_limits
 
 from dptrain.experiment.exchanges import EXCHANGES
 from dptrain.experiment.job import Job
 from dptrain.gradcheck.analytic import Local
 from dptrain.gradcheck.comparison import Array, Comparison, compare, told_of
-from dptrain.gradcheck.diagnosis import EXPLAINS, Diagnosis, described, ranked
+from dptrain.gradcheck.diagnosis import EXPLAINS, Diagnosis, Mistake, described, ranked, weighed
 from dptrain.gradcheck.distributed import Step
-from dptrain.gradcheck.hypotheses.areas import areas, place
+from dptrain.gradcheck.hypotheses.areas import Area, areas, place
 from dptrain.gradcheck.hypotheses.buffers import stale_buffers, unwritten
-from dptrain.gradcheck.updates.factors import factor_slips, seen
-from dptrain.gradcheck.updates.fits import Seen
-from dptrain.gradcheck.updates.given import given_gradient
-from dptrain.gradcheck.updates.optimizers import state_scales
-from dptrain.gradcheck.updates.partials import ShardGradients, partials_of
-from dptrain.gradcheck.updates.search import Left, search
-from dptrain.gradcheck.updates.slips import slips
-from dptrain.gradcheck.updates.textbook import BY_THE_BOOK, Predicted, Slip, Textbook
+from dptrain.gradcheck.updates.course import Course, course_of, room_of, size_of
+from dptrain.gradcheck.updates.factors import factors, given_gradient
+from dptrain.gradcheck.updates.fits import constants, fits
+from dptrain.gradcheck.updates.mistakes import Known, known_mistakes
+from dptrain.gradcheck.updates.numbers import EXACTLY, named_factor
+from dptrain.gradcheck.updates.rates import epoch_length, scaled
+from dptrain.gradcheck.updates.textbook import Recipe, spread
 from dptrain.gradcheck.verdict import Verdict
 
-# The run arranges the formulas otherwise: it keeps its state in another scale, moves constants into
-# one factor, and so rounds at other places, up to twice as often. Its error and the textbook's own
-# (in float64, of the same size) each lie within the bound times two.
-FACTOR = 4.0
+# What an explanation may leave, and all explanations of one sort.
+Stage = tuple[float, Callable[[], Iterable[Known]]]
 
-# What explains all but this of a deviation is not looked behind.
-EXACTLY = 1e-6
+# What leaves no more than this explains everything; right explanations lie within the tolerance of
+# rounding and leave nothing, but for numbers found by a search.
+EVERYTHING = 1e-5
 # With numbers that are free, much can be explained by half: such an explanation must leave less.
 FITTED = 1e-3
-
-# Nothing is farther outside of its tolerance than this: sums of squares stay finite.
-LIMIT = 1e100
-
-Beyond = Callable[["Course", Sequence[Predicted], Sequence[Predicted]], list[Array]]
-
-
-class Course(NamedTuple):
-    """What was seen of a run, with what each step was given.
-
-    Attributes:
-        job: of the run.
-        steps: one behind the other.
-        gradients: reduced, one for each step, flat ``(size,)``.
-        slots: the optimizer's state before the first step; None where it was new.
-    """
-
-    job: Job
-    steps: Sequence[Step]
-    gradients: Sequence[Array]
-    slots: Sequence[Array] | None
-
-    def predicted(self, slip: Slip = BY_THE_BOOK) -> list[Predicted]:
-        """Return what the steps do by the book, or with a mistake."""
-        book = Textbook(self.job, slip, self.slots)
-        with np.errstate(all="ignore"):
-            return [
-                book.step(step.number, step.before.parameters, gradient)
-                for step, gradient in zip(self.steps, self.gradients, strict=True)
-            ]
-
-    def state(self, step: Step) -> dict[str, Array]:
-        """Return a run's optimizer state after a step, in the published scale."""
-        scales = state_scales(self.job)
-        return {
-            name: np.asarray(slot, float) * scale
-            for (name, scale), slot in zip(scales.items(), step.after.slots, strict=True)
-        }
+# Elements times steps beyond which mistakes are not tried in parts of the steps or together with
+# others, which takes as long as everything else several times over.
+AFFORDABLE = 1_000_000
 
 
 def check_updates(
@@ -90,7 +55,6 @@ def check_updates(
     exchange: str = "inline",
     slots: Sequence[Array] | None = None,
     local: Local | None = None,
-    shard_gradients: ShardGradients | None = None,
     explain: bool = True,
 ) -> list[Comparison]:
     """Compare the weights and the optimizer's state after every step with the textbook's.
@@ -103,16 +67,13 @@ def check_updates(
         exchange: of the run.
         slots: the optimizer's state before the first step, where the run did not begin with it.
         local: the job in this process.
-        shard_gradients: gives every shard's part of a step's gradient, ``(shards, size)``, for the
-            diagnosis alone; by default the reference's.
         explain: whether to note what a failure looks like, which takes longer than all else.
     """
-    course = _course(job, steps, slots, local)
-    compared = _compared(course, where)
+    run = course_of(job, steps, workers, slots, local)
+    compared = _compared(run, where)
     if not explain or all(each.verdict is not Verdict.FAIL for each in compared):
         return compared
-    note = described(_diagnoses(course, workers, exchange, shard_gradients))
-    return told_of(compared, note=note)
+    return told_of(compared, note=described(_diagnoses(run, exchange)))
 
 
 def diagnose_updates(
@@ -123,261 +84,200 @@ def diagnose_updates(
     exchange: str = "inline",
     slots: Sequence[Array] | None = None,
     local: Local | None = None,
-    shard_gradients: ShardGradients | None = None,
 ) -> list[Diagnosis]:
     """Return what could be wrong with updates, the best explanation first; arguments as above.
 
     Empty where nothing deviates.
     """
-    return _diagnoses(_course(job, steps, slots, local), workers, exchange, shard_gradients)
+    return _diagnoses(course_of(job, steps, workers, slots, local), exchange)
 
 
-def _course(
-    job: Job, steps: Sequence[Step], slots: Sequence[Array] | None, local: Local | None
-) -> Course:
-    found = local or Local(job)
-    # with one thread, as ranks compute: with more, products differ in their last bits
-    with threadpool_limits(limits=1, user_api="blas"):
-        gradients = [found.analytic(s.before.parameters, s.number).gradient for s in steps]
-    return Course(job, steps, gradients, slots)
-
-
-def _change(step: Step) -> Array:
-    found: Array = np.subtract(step.after.parameters, step.before.parameters, dtype=float)
-    return found
-
-
-def _error(found: Predicted) -> Array:
-    assert found.change.error is not None
-    return np.asarray(FACTOR * found.change.error)
-
-
-def _compared(course: Course, where: str) -> list[Comparison]:
-    tensors = course.job.network.all_tensors()
-    name = course.job.experiment.optimizer
+def _compared(run: Course, where: str) -> list[Comparison]:
+    done = f"= {run.job.experiment.optimizer} by the book"
     found = []
-    for step, wanted in zip(course.steps, course.predicted(), strict=True):
-        done = f"= {name} by the book"
-        at = f"{where}, step {step.number + 1}"
-        found.append(
-            compare(
-                f"change of the weights {done}", "update", at, tensors,
-                _change(step), wanted.change.value, _error(wanted),
-            )
-        )  # fmt: skip
-        for slot, value in course.state(step).items():
-            bounded = wanted.state[slot]
-            assert bounded.error is not None
+    for step, change, wanted in zip(run.steps, run.changes, run.right, strict=True):
+        at, state = f"{where}, step {step.number + 1}", run.state(step.after)
+        pairs = [("change of the weights", change, wanted.change)]
+        pairs += [(name, state[name], wanted.state[name]) for name in state]
+        for name, value, book in pairs:
             found.append(
                 compare(
-                    f"{slot} {done}", "update", at, tensors,
-                    value, bounded.value, FACTOR * bounded.error,
+                    f"{name} {done}", "update", at, run.tensors, value, book.value, room_of(book)
                 )
-            )  # fmt: skip
+            )
     return found
 
 
-def _diagnoses(
-    course: Course, workers: int, exchange: str, shard_gradients: ShardGradients | None
-) -> list[Diagnosis]:
-    book = course.predicted()
-    weights, state = (f(course, book, book) for f in (_weights_beyond, _state_beyond))
-    if not _size([*weights, *state]):
+def _diagnoses(run: Course, exchange: str) -> list[Diagnosis]:
+    weights, state = run.deviation
+    wrong = (weights > 0) | np.any(state > 0, axis=1)
+    if not wrong.any():
         return []
-    at, wrong = _first_wrong(weights, state)
-    so_far = course.steps[: at + 1]
-    rightly = not weights[at].any()
-    if never := unwritten(course.steps[at], wrong):
+    at = int(wrong.any(axis=1).argmax())
+    rightly, so_far = not weights[at].any(), run.steps[: at + 1]
+    if never := unwritten(run.steps[at], wrong[at]):
         return never
-    if any(slot[wrong].any() for slot in course.steps[at].after.slots):
-        stale = stale_buffers(so_far, wrong, moved_rightly=rightly)
+    if any(slot[wrong[at]].any() for slot in run.steps[at].after.slots):
+        stale = stale_buffers(so_far, wrong[at], moved_rightly=rightly)
         if stale:
             return stale
-    partials = partials_of(course.job, course.steps, workers, shard_gradients)
-    mistakes = slips(course.job, workers, [s.number for s in course.steps], partials)
-    likely = ranked(_likely(course, book, mistakes))
-    if not likely or likely[0].residual > EXACTLY:
-        parts = areas(course.job, exchange, workers)
-        norms = parts if EXCHANGES[exchange].lockstep else ()
-        done = seen(course.job, course.steps, course.gradients, partials)
-        factors = list(factor_slips(course.job, done, parts, norms))
-        fitted: list[Callable[[], list[Diagnosis]]] = [
-            lambda: _likely(course, book, factors),
-            lambda: _searched(course, book, workers, mistakes),
-        ]
-        # a clipped gradient has a factor anyway; without clipping, rates are looked at first
-        for each in fitted if course.job.experiment.clip_norm is not None else reversed(fitted):
-            if not likely or likely[0].residual > EXACTLY:
-                likely = ranked([*likely, *each()])
-        if not likely or likely[0].residual > EXACTLY:
-            given = given_gradient(course.job, done[: at + 1], workers, parts)
-            likely = ranked([*likely, *given])
-        if not likely and _size(state):
-            likely = ranked(_likely(course, book, [*mistakes, *factors], of_state=True))
-    if not likely:
-        likely = stale_buffers(so_far, wrong, moved_rightly=rightly)
-    if likely:
-        return likely
-    where = place(wrong, course.job.network.all_tensors(), areas(course.job, exchange, workers))
-    return [_unexplained(course.steps[at], book[at], weights[at] > 0, where, at)]
-
-
-def _likely(
-    course: Course,
-    book: Sequence[Predicted],
-    mistakes: Sequence[Slip],
-    *,
-    of_state: bool = False,
-) -> list[Diagnosis]:
-    """Return what explains the weights, or the state where only that is wrong; best state first.
-
-    With ``of_state`` only the state is looked at: the weights are what nothing leads to.
-    """
-    beyond, scale = _deviation(course, book)
-    found: list[Diagnosis] = []
-    if of_state:
-        beyond, scale = _state_beyond, _size(_state_beyond(course, book, book))
-    elif beyond is _weights_beyond:
-        found = [*_untouched(course, book, scale), *_frozen_moved(course, book, scale)]
-    tried = []
-    for slip in mistakes:
-        wanted = course.predicted(slip)
-        left = Diagnosis(slip.kind, slip.sentence, _size(beyond(course, book, wanted)) / scale)
-        tried.append((_size(_state_beyond(course, book, wanted)), left))
-    # what explains the weights equally well may yet differ in the state
-    found += [each for _, each in sorted(tried, key=lambda pair: pair[0])]
-    return [each for each in found if each.residual <= EXPLAINS]
+    parts = areas(run.job, exchange, run.workers)
+    likely = _searched(run, at, parts, parts if EXCHANGES[exchange].lockstep else ())
+    likely = likely or stale_buffers(so_far, wrong[at], moved_rightly=rightly)
+    return likely or [_unexplained(run, at, place(wrong[at], run.tensors, parts))]
 
 
 def _searched(
-    course: Course, book: Sequence[Predicted], workers: int, mistakes: Sequence[Slip]
+    run: Course, at: int, parts: Sequence[Area], slices: Sequence[Area]
 ) -> list[Diagnosis]:
-    """Return what explains the weights, or the state, with numbers that are fitted."""
-    beyond, scale = _deviation(course, book)
+    """Return what explains a deviation, the best first.
 
-    def measure(slip: Slip) -> Left:
-        wanted = course.predicted(slip)
-        state = _size(_state_beyond(course, book, wanted))
-        left = [each / scale for each in beyond(course, book, wanted)]
-        return Left(_size(left), state, np.sum(np.square(left), axis=0))
+    Args:
+        run: that was seen.
+        at: the place of the first step that is wrong.
+        parts: that are updated one by one.
+        slices: whose norms are computed one by one.
+    """
+    rows = [*known_mistakes(run)]
+    fitted: list[Known] = []
 
-    run = Seen(
-        course.job,
-        workers,
-        [s.number for s in course.steps],
-        [np.asarray(s.before.parameters, float) for s in course.steps],
-        [_change(s) for s in course.steps],
-        course.predicted,
-    )
-    return [each for each in search(run, mistakes, measure) if each.residual <= FITTED]
+    def numbers() -> list[Known]:
+        fitted.extend(_safely(fits(run)))
+        return fitted
 
-
-def _deviation(course: Course, book: Sequence[Predicted]) -> tuple[Beyond, float]:
-    """Return what deviates, the weights or else only the state, and by how much."""
-    for beyond in (_weights_beyond, _state_beyond):
-        size = _size(beyond(course, book, book))
-        if size:
-            break
-    return beyond, size
-
-
-def _first_wrong(weights: Sequence[Array], state: Sequence[Array]) -> tuple[int, Array]:
-    """Return the first step after which anything is wrong, and which elements are."""
-    per_step = len(state) // len(weights)
-    for i, own in enumerate(weights):
-        slots = state[i * per_step : (i + 1) * per_step]
-        wrong = np.logical_or.reduce([own > 0, *(slot > 0 for slot in slots)])
-        if wrong.any():
-            return i, wrong
-    return 0, np.zeros(len(weights[0]), bool)
-
-
-def _weights_beyond(
-    course: Course, book: Sequence[Predicted], wanted: Sequence[Predicted]
-) -> list[Array]:
-    """Return by how much each change lies outside of its tolerance, for each step."""
-    return [
-        _beyond(_change(s), w.change.value, np.maximum(_error(b), _error(w)))
-        for s, b, w in zip(course.steps, book, wanted, strict=True)
+    read: Stage = (EXPLAINS, lambda: factors(run, parts, slices))
+    stages: list[Stage] = [
+        (EXPLAINS, lambda: rows),
+        (FITTED, numbers),
+        (FITTED, lambda: _in_tensors(run, [*rows, *fitted])),
     ]
+    if run.changes.size <= AFFORDABLE:
+        stages += [
+            (FITTED, lambda: _in_parts(run, at, rows)),
+            (FITTED, lambda: _with_factor(run, rows)),
+            (FITTED, lambda: constants(run)),
+        ]
+    # a clipped gradient has a factor anyway; without clipping, rates are looked at first
+    stages.insert(1 if run.job.experiment.clip_norm is not None else len(stages), read)
+    likely = ranked(each for each in _in_places(run) if each.residual <= EXPLAINS)
+    for most, stage in stages:
+        if likely and likely[0].residual <= EVERYTHING:
+            return likely
+        found = weighed(_safely(stage()), run.left)
+        likely = ranked([*likely, *(each for each in found if each.residual <= most)])
+    if not likely or likely[0].residual > EVERYTHING:
+        likely = ranked([*likely, *given_gradient(run, at, parts)])
+    return likely
 
 
-def _state_beyond(
-    course: Course, book: Sequence[Predicted], wanted: Sequence[Predicted]
-) -> list[Array]:
-    """Return the same of the optimizer's state."""
-    found = []
-    for step, own, other in zip(course.steps, book, wanted, strict=True):
-        for slot, value in course.state(step).items():
-            a, b = own.state[slot], other.state[slot]
-            assert a.error is not None
-            assert b.error is not None
-            found.append(_beyond(value, b.value, FACTOR * np.maximum(a.error, b.error)))
-    return found
+def _safely(mistakes: Iterable[Known]) -> Iterator[Known]:
+    """Yield mistakes as far as they can be made, of data and with code that may be broken."""
+    with contextlib.suppress(Exception):
+        yield from mistakes
 
 
-def _beyond(found: Array, wanted: Array, tolerance: Array) -> Array:
-    """Return by how many tolerances elements lie outside of theirs, at most 1e100."""
-    with np.errstate(all="ignore"):
-        difference = np.abs(found - wanted)
-        ratio = np.where(difference <= tolerance, 0, difference / np.maximum(tolerance, 1e-300))
-    return np.where(np.isnan(ratio), LIMIT, np.clip(ratio - 1, 0, LIMIT))
+def _only(where: str, each: Known, change: Recipe) -> Known:
+    """Return a mistake that is made in some place only."""
+    said = each.sentence
+    if not said[1:2].isupper():  # abbreviations stay as they are
+        said = said[0].lower() + said[1:]
+    return Mistake(each.kind, f"Only in {where}: {said}", change)
 
 
-def _size(parts: Sequence[Array]) -> float:
-    return float(np.sqrt(sum(float(np.sum(part * part)) for part in parts)))
+def _in_tensors(run: Course, mistakes: Sequence[Known]) -> Iterator[Known]:
+    """Yield mistakes that are made only in the tensors that deviate; rules go by element."""
+    deviates = np.any(run.deviation[0] > 0, axis=0)
+    own = [t for t in run.tensors if t.trained and deviates[t.start : t.stop].any()]
+    if not own or len(own) == sum(t.trained for t in run.tensors):
+        return
+    names = [t.name for t in own]
+    elements = spread(run.tensors, len(deviates), lambda t: t.name in names) > 0
+    for each in mistakes:
+        change = replace(each.change, elsewhere=run.book, elements=elements)
+        yield _only(", ".join(names), each, change)
 
 
-def _unexplained(step: Step, book: Predicted, which: Array, where: str, before: int) -> Diagnosis:
+def _in_parts(run: Course, at: int, mistakes: Sequence[Known]) -> Iterator[Known]:
+    """Yield every mistake in a part of the steps only."""
+    numbers, period, warm = run.numbers, epoch_length(run.job), run.job.experiment.warmup
+    parts: list[tuple[str, Callable[[int], bool]]] = [
+        ("the steps that begin an epoch", lambda n: n % period == 0),
+        ("the steps that do not begin an epoch", lambda n: n % period > 0),
+        ("the last steps of epochs", lambda n: n % period == period - 1),
+        ("all but the last steps of epochs", lambda n: n % period != period - 1),
+        ("every second step", lambda n: n % 2 == 1),
+        ("every second step", lambda n: n % 2 == 0),
+        ("the first step", lambda n: n == numbers[0]),
+        ("the steps after the first", lambda n: n > numbers[0]),
+        ("the steps behind the first epoch", lambda n: n >= period),
+        ("the warm-up", lambda n: n < warm),
+        ("the steps behind the warm-up", lambda n: n >= warm),
+    ]
+    known = {frozenset(numbers)}
+    for where, of in parts:
+        steps = frozenset(n for n in numbers if of(n))
+        # a mistake that is not made in the first wrong step does not explain it
+        if steps not in known and numbers[at] in steps:
+            known.add(steps)
+            for each in mistakes:
+                if each.change.keeps is None:
+                    yield _only(where, each, replace(each.change, elsewhere=run.book, steps=steps))
+
+
+def _with_factor(run: Course, mistakes: Sequence[Known]) -> Iterator[Known]:
+    """Yield every mistake together with another learning rate, which often comes with it."""
+    for each in mistakes:
+        factor = np.nan
+        with contextlib.suppress(Exception):  # the other mistakes are tried all the same
+            factor = run.factor(run.values(each.change), ..., run.book.trained)
+        if factor > 0 and abs(factor - 1) > EVERYTHING:  # no two mistakes that are none together
+            times = named_factor(run.job, run.workers, factor)
+            change = replace(each.change, rates=scaled(each.change.rates, factor))
+            sentence = f"{each.sentence} And the learning rate is {times}."
+            yield Mistake(each.kind, sentence, change)
+
+
+def _unexplained(run: Course, at: int, where: str) -> Diagnosis:
     """Return where and by how much the first wrong update is off.
 
     Args:
-        step: the first that is wrong.
-        book: what it should have done.
-        which: elements of the weights that are wrong, bool ``(size,)``.
-        where: anything is wrong, in words.
-        before: how many steps came before it.
+        run: that was seen.
+        at: the place of the first step that is wrong.
+        where: which elements are, in words.
     """
-    behind = f" The {before} steps before it are right." if before else ""
+    behind = f" The {at} steps before it are right." if at else ""
+    which, number = run.deviation[0][at] > 0, run.numbers[at] + 1
     if not which.any():
-        sentence = f"The optimizer's state is wrong after step {step.number + 1}, the weights are "
-        return Diagnosis("optimizer-state", f"{sentence}not: {where}.{behind}", 1.0)
-    found, wanted = _change(step)[which], book.change.value[which]
+        sentence = f"The optimizer's state is wrong after step {number}, the weights are not: "
+        return Diagnosis("optimizer-state", f"{sentence}{where}.{behind}", 1.0)
+    change = run.right[at].change
+    found, wanted = run.changes[at][which], change.value[which]
     factor = float(found @ wanted / (wanted @ wanted)) if wanted.any() else 0.0
-    off = np.abs(found - factor * wanted) <= 1e-6 * np.abs(wanted) + _error(book)[which]
-    times = f"{factor:.6g} times what it should be" if off.all() else "not what it should be"
-    sentence = f"In step {step.number + 1} the update is {times}: {where}.{behind}"
-    return Diagnosis("update", sentence, 1.0)
+    room = EXACTLY * np.abs(wanted) + room_of(change)[which]
+    same = (np.abs(found - factor * wanted) <= room).all()
+    times = f"{factor:.6g} times what it should be" if same else "not what it should be"
+    return Diagnosis("update", f"In step {number} the update is {times}: {where}.{behind}", 1.0)
 
 
-def _untouched(course: Course, book: Sequence[Predicted], scale: float) -> list[Diagnosis]:
-    """Find elements that should have changed and did not."""
-    beyond = _weights_beyond(course, book, book)
-    still = [(_change(s) == 0) & (b > 0) for s, b in zip(course.steps, beyond, strict=True)]
-    if not any(each.any() for each in still):
-        return []
-    left = _size([np.where(s, 0, b) for s, b in zip(still, beyond, strict=True)]) / scale
-    numbers = [s.number for s, each in zip(course.steps, still, strict=True) if each.any()]
-    steps = "step" + "s" * (len(numbers) > 1) + " " + ", ".join(map(str, numbers))
-    should = [np.abs(b.change.value) > _error(b) for b in book]
-    if all(np.array_equal(a, b) for a, b in zip(still, should, strict=True) if a.any()):
-        what = (
-            f"The weights are unchanged in {steps}: the update was applied to a copy, or skipped."
-        )
-        return [Diagnosis("update-to-copy", what, left)]
-    places = place(np.logical_or.reduce(still), course.job.network.all_tensors(), ())
-    what = f"A part of the weights is not updated in {steps}: {places}."
-    return [Diagnosis("update-skipped", what, left)]
-
-
-def _frozen_moved(course: Course, book: Sequence[Predicted], scale: float) -> list[Diagnosis]:
-    """Find elements that should have stayed as they are and did not."""
-    beyond = _weights_beyond(course, book, book)
-    textbook = Textbook(course.job)
-    fixed = ~textbook.trained & (textbook.averages == 0)
-    moved = np.logical_or.reduce([fixed & (each > 0) for each in beyond])
-    if not moved.any():
-        return []
-    left = _size([np.where(fixed, 0, each) for each in beyond]) / scale
-    what = f"What is frozen was changed: {place(moved, course.job.network.all_tensors(), ())}."
-    return [Diagnosis("frozen-changed", what, left)]
+def _in_places(run: Course) -> Iterator[Diagnosis]:
+    """Yield what is wrong where weights stay as they were, or where frozen ones do not."""
+    off = run.deviation[0]
+    still = (run.changes == 0) & (off > 0)
+    own = still.any(axis=1)
+    if own.any():
+        numbers = [n for n, each in zip(run.numbers, own, strict=True) if each]
+        steps = "step" + "s" * (len(numbers) > 1) + " " + ", ".join(map(str, numbers))
+        should = np.array([np.abs(each.change.value) > room_of(each.change) for each in run.right])
+        kind, what = "update-skipped", f"A part of the weights is not updated in {steps}: "
+        what += f"{place(still.any(axis=0), run.tensors, ())}."
+        trained = np.ix_(own, run.book.trained)
+        if np.array_equal(still[trained], should[trained]):
+            kind, what = "update-to-copy", f"The weights are unchanged in {steps}: the update was "
+            what += "applied to a copy, or skipped."
+        yield Diagnosis(kind, what, size_of(off[~still]) / size_of(off))
+    fixed = ~run.book.trained & (run.book.averaging == 0)
+    moved = fixed & (off > 0).any(axis=0)
+    if moved.any():
+        what = f"What is frozen was changed: {place(moved, run.tensors, ())}."
+        left = size_of(off[:, ~fixed]) / size_of(off)
+        yield Diagnosis("frozen-changed", what, left)

@@ -1,17 +1,14 @@
-"""Optimizers as the textbooks write them, with bounds of rounding, on one flat vector.
-
-Nothing is shared with `dptrain.optim`: the formulas are arranged as published, the state is kept in
-the published scale, and the learning rate is computed anew. Every number carries a bound of what
-rounding to the job's dtype can do to it (`dptrain.gradcheck.reference.bounded`).
+"""An update as a recipe: what is done from a reduced gradient to new weights and a new state.
 
 The order is that of the documented definition: clip the gradient by its global norm, add the L1
-penalty and weight decay, apply the rule.
+penalty and weight decay, apply the rule. The right step follows from the recipe of a job, with a
+bound of rounding beside every number; a mistake is a recipe of which one piece is another. Pieces
+that a mistake puts in compute with plain arrays, and are taken for exact.
 """
 
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,16 +17,12 @@ from numpy.typing import NDArray
 from dptrain.experiment.job import Job
 from dptrain.gradcheck.reference.bounded import Bounded
 from dptrain.gradcheck.reference.places import layer_of
-from dptrain.gradcheck.updates.numbers import DOUBLE, Numbers
-from dptrain.gradcheck.updates.optimizers import At, decouples, optimizer_of, state_scales
-from dptrain.gradcheck.updates.rates import learning_rate
+from dptrain.gradcheck.updates.optimizers import DOUBLE, Numbers, Rule, rule_of
+from dptrain.gradcheck.updates.rates import Rates, bounded_rate, schedule_of
 from dptrain.nn.batchnorm import BatchNorm
 from dptrain.nn.network import Network, Tensor
 
 Array = NDArray[Any]
-Clipping = Callable[[int, Array, float], Array]
-# From state, gradient, t and learning rate to what the rate multiplies; the state is updated.
-Rule = Callable[[dict[str, Array], Array, int, float], Array]
 
 
 class Given(NamedTuple):
@@ -40,78 +33,78 @@ class Given(NamedTuple):
         weights: before it.
         gradient: 0 for what is not trained.
         whole: the same with what stands in the place of the others.
-        decaying: to which the penalties apply, bool.
     """
 
     number: int
     weights: Array
     gradient: Array
     whole: Array
-    decaying: Array
 
 
 @dataclass(frozen=True, eq=False)
-class Slip:
-    """How a wrong optimizer deviates from the book; without arguments, not at all.
+class Penalty:
+    """What is added for the size of the weights: ``coefficient · often · of``.
 
     Attributes:
-        kind: of the mistake; empty for the book itself.
-        sentence: what it is.
-        sign: of the gradient, where the optimizer gets it.
-        rate: factor of the learning rate.
-        schedule: steps by which the schedule is ahead.
-        time: steps by which Adam's bias correction is ahead.
-        decay: factor of weight decay and the L1 penalty.
-        decays_all: whether they apply to every trained tensor, biases too.
-        recouples: whether weight decay goes the other way: through the moments for AdamW, past
-            them for the others.
-        clip: what makes the clipped gradient of step, gradient and limit.
-        epsilon_inside: whether ε stands under the root.
-        momentum: sign of what is kept of the velocity, or of the first moment.
-        forgets: steps before which the state is as at the start; None stands for all.
-        loses: names of the state that is; empty for all of it.
-        restarts: whether Adam's count of steps begins anew with the state.
-        times: how often the update is applied.
-        swaps_average: whether running averages keep what they should take.
-        rates: the learning rate of each step.
-        factors: of the learning rate, for each element.
-        counts: Adam's t of each step.
-        decays: factor of weight decay, for each element.
-        penalises: factor of the L1 penalty, for each element.
-        mixes: what running averages keep of themselves and take of the new, for each element.
-        prepares: what clips and adds penalties: returns the gradient that the rule gets.
-        rule: in the place of the job's.
-        descends: makes the new weights of what a step is given, direction and learning rate.
-        only: steps in which it deviates; all of them unless given.
+        coefficient: such as λ; 0 without a penalty.
+        of: what it is a multiple of: the weights, or their signs.
+        often: how often it counts for each element.
+        coupled: whether it goes through the gradient, and not past the rule.
+        rate: what it is multiplied by that goes past the rule, of the learning rate.
+        late: whether it goes by the updated weights.
     """
 
-    kind: str = ""
-    sentence: str = ""
-    sign: float = 1.0
-    rate: float = 1.0
-    schedule: int = 0
-    time: int = 0
-    decay: float = 1.0
-    decays_all: bool = False
-    recouples: bool = False
-    clip: Clipping | None = None
-    epsilon_inside: bool = False
-    momentum: float = 1.0
-    forgets: tuple[int, ...] | None = ()
-    loses: tuple[str, ...] = ()
-    restarts: bool = False
-    times: int = 1
-    swaps_average: bool = False
-    rates: Callable[[int], float] | None = None
+    coefficient: float
+    of: Callable[[Given], Array]
+    often: Array
+    coupled: bool = True
+    rate: Callable[[float], float] | None = None
+    late: bool = False
+
+    def gradient(self, given: Given) -> Array:
+        """Return what it adds to the gradient."""
+        return self.coefficient * self.coupled * self.often * self.of(given)
+
+
+@dataclass(frozen=True, eq=False)
+class Recipe:
+    """How a step is computed.
+
+    Attributes:
+        rule: what makes a direction of the gradient.
+        rates: the learning rate of each step.
+        trained: which elements the rule applies to, bool ``(size,)``.
+        averaging: how far the others move towards what stands in their gradient's place.
+        limit: of clipping.
+        l1: the L1 penalty.
+        decay: weight decay.
+        clip: makes the clipped gradient, in the place of ``g min(1, limit / norm)``.
+        clips_last: whether clipping comes behind the penalties.
+        factors: of the learning rate, for each element.
+        count: Adam's t of each step.
+        keeps: whether a step finds the state of this name that the one before has left.
+        times: how often the update is applied.
+        elsewhere: the recipe of other steps than those that follow, and of other elements.
+        steps: to which this one applies; None for all.
+        elements: likewise, bool ``(size,)``; it takes two textbooks to go by that.
+    """
+
+    rule: Rule
+    rates: Rates
+    trained: Array
+    averaging: Array
+    limit: float
+    l1: Penalty
+    decay: Penalty
+    clip: Callable[[Given], Array] | None = None
+    clips_last: bool = False
     factors: Array | None = None
-    counts: Callable[[int], int] | None = None
-    decays: Array | None = None
-    penalises: Array | None = None
-    mixes: tuple[Array, Array] | None = None
-    prepares: Callable[[Given], Array] | None = None
-    rule: Rule | None = None
-    descends: Callable[[Given, Array, float], Array] | None = None
-    only: frozenset[int] | None = None
+    count: Callable[[int], int] = lambda step: step + 1
+    keeps: Callable[[int, str], bool] | None = None
+    times: int = 1
+    elsewhere: "Recipe | None" = None
+    steps: frozenset[int] | None = None
+    elements: Array | None = None
 
 
 class Predicted(NamedTuple):
@@ -127,44 +120,33 @@ class Predicted(NamedTuple):
     state: dict[str, Bounded]
 
 
-BY_THE_BOOK = Slip()
-
-
 class Textbook:
-    """An optimizer that keeps its own state, from the first step on.
-
-    Attributes:
-        trained: which elements the rule applies to, bool ``(size,)``.
-        averages: how far the others move towards what stands in their gradient's place.
-    """
+    """An optimizer that keeps its own state, from the first step on."""
 
     def __init__(
-        self, job: Job, slip: Slip = BY_THE_BOOK, slots: Sequence[Array] | None = None
+        self,
+        job: Job,
+        recipe: Recipe | None = None,
+        slots: Sequence[Array] | None = None,
+        *,
+        bounds: bool = True,
     ) -> None:
         """Begin.
 
         Args:
             job: settled.
-            slip: how to deviate.
+            recipe: the job's own unless given.
             slots: the run's optimizer state before the first step; zero unless given.
+            bounds: whether errors are bounded.
         """
-        self._job = job
-        self._slip = self._always = slip
-        self._numbers = Numbers(job.dtype)
-        self._unit, self._tiny = self._numbers.unit, self._numbers.tiny
-        tensors = job.network.all_tensors()
-        self.trained = spread(tensors, job.network.size, lambda t: t.trained) > 0
-        self.averages = spread(tensors, job.network.size, partial(_moves, job))
-        chosen = spread(tensors, job.network.size, partial(is_weight, job)) > 0
-        self.decaying = self.trained & chosen
-        self._begun = {
-            name: self._numbers.exact(
-                np.asarray(slots[i], float) * scale if slots else self._zeros()
-            )
-            for i, (name, scale) in enumerate(state_scales(job).items())
+        self._recipe = recipe or recipe_of(job)
+        self._numbers = Numbers(job.dtype, bounds=bounds)
+        scales = rule_of(job).scales.items()
+        begun = zip(scales, slots or [np.zeros(job.network.size)] * len(scales), strict=True)
+        self._state = {
+            name: self._numbers.exact(np.asarray(slot, float) * scale)
+            for (name, scale), slot in begun
         }
-        self._state = dict(self._begun)
-        self._clock = 0
 
     def step(self, number: int, weights: Array, gradient: Array) -> Predicted:
         """Return what a step does, and keep its state.
@@ -174,128 +156,108 @@ class Textbook:
             weights: flat ``(size,)``, before it.
             gradient: reduced, flat ``(size,)``, in the place of running averages the minibatch's.
         """
-        only = self._always.only
-        self._slip = self._always if only is None or number in only else BY_THE_BOOK
-        before = after = self._numbers.exact(np.asarray(weights, float))
+        r, n = self._recipe, self._numbers
+        if r.elsewhere is not None and r.steps is not None and number not in r.steps:
+            r = r.elsewhere
+        before = after = n.exact(weights)
         whole = np.asarray(gradient, float)
-        own = np.where(self.trained, whole, 0) * self._slip.sign
-        self._forget(number)
-        for _ in range(self._slip.times):
-            given = Given(number, after.value, own, whole, self.decaying)
-            after = self._rule(given, after, self._prepared(given, after))
-        averaged = self._averaged(before, self._numbers.exact(np.asarray(gradient, float)))
-        value = np.where(self.trained, after.value, averaged.value) - before.value
-        assert after.error is not None
-        assert averaged.error is not None
-        error = np.where(self.trained, after.error + self._tiny, averaged.error)
-        return Predicted(
-            before.like(value, error), {k: self._masked(s) for k, s in self._state.items()}
-        )
+        own = np.where(r.trained, whole, 0)
+        if r.keeps is not None:
+            lost = [name for name in self._state if not r.keeps(number, name)]
+            self._state |= {name: n.exact(np.zeros(len(whole))) for name in lost}
+        for _ in range(r.times):
+            after = self._updated(r, Given(number, after.value, own, whole), after)
+        averaged = self._averaged(r, before, n.exact(whole))
+        change = chosen(r.trained, n.floored(after), averaged)
+        zeros = n.exact(np.zeros(len(whole))).error
+        state = {
+            name: chosen(r.trained, n.floored(each), each.like(each.value, zeros))
+            for name, each in self._state.items()
+        }
+        return Predicted(change.like(change.value - before.value, change.error), state)
 
-    def _zeros(self) -> Array:
-        return np.zeros(self._job.network.size)
-
-    def _masked(self, found: Bounded) -> Bounded:
-        assert found.error is not None
-        return found.like(found.value, np.where(self.trained, found.error + self._tiny, 0.0))
-
-    def _forget(self, number: int) -> None:
-        forgets = self._slip.forgets
-        if forgets is None or number in forgets:
-            lost = self._slip.loses or self._begun
-            self._state |= {name: self._numbers.exact(self._zeros()) for name in lost}
-            self._clock = number if self._slip.restarts else 0
-
-    def _prepared(self, given: Given, w: Bounded) -> Bounded:
-        """Return the gradient that the rule gets."""
-        if self._slip.prepares is not None:
-            return self._numbers.exact(self._slip.prepares(given))
-        return self._decayed(w, self._clipped(given.number, self._numbers.exact(given.gradient)))
-
-    def _clipped(self, number: int, g: Bounded) -> Bounded:
-        limit = self._job.experiment.clip_norm
-        if self._slip.clip is not None:
-            value = self._slip.clip(number, g.value, math.inf if limit is None else limit)
-            return Bounded(value, 2 * self._unit * np.abs(value), self._unit)
-        if limit is None:
-            return g
-        exact = Bounded(g.value, np.zeros(g.shape), DOUBLE)
-        norm = (exact * exact).sum(0).sqrt()
-        assert norm.error is not None
-        if norm.value + norm.error < limit:
-            return g
-        factor = exact.exactly(limit) / norm
-        return self._numbers.floored(
-            g * self._numbers.constant(factor.like(np.minimum(factor.value, 1), factor.error))
-        )
-
-    def _decayed(self, w: Bounded, g: Bounded) -> Bounded:
-        """Return the gradient with those of the penalties."""
-        e, slip = self._job.experiment, self._slip
-        if e.l1:
-            g = g + self._penalised(w, slip.penalises) * w.exactly(
-                np.sign(w.value)
-            ) * self._numbers.constant(e.l1 * slip.decay)
-        if e.weight_decay and decouples(self._job) is slip.recouples:
-            decays = self._penalised(w, slip.decays)
-            g = g + decays * w * self._numbers.constant(e.weight_decay * slip.decay)
-        return self._numbers.floored(g) if e.l1 or e.weight_decay else g
-
-    def _penalised(self, w: Bounded, factors: Array | None) -> Bounded:
-        """Return how often a penalty counts for each element."""
-        if factors is not None:
-            return w.exactly(np.where(self.trained, factors, 0.0))
-        return w.exactly((self.decaying | (self.trained & self._slip.decays_all)).astype(float))
-
-    def _rule(self, given: Given, w: Bounded, g: Bounded) -> Bounded:
-        e, slip = self._job.experiment, self._slip
-        lr = learning_rate(self._job, given.number + slip.schedule)
-        lr = lr if slip.rates is None else lr.exactly(slip.rates(given.number))
-        rate = self._numbers.constant(lr * lr.exactly(slip.rate))
-        if slip.factors is not None:
-            rate = rate * rate.exactly(slip.factors)
-        direction = self._direction(given.number, g, float(lr.value))
-        if slip.descends is not None:
-            return self._numbers.exact(slip.descends(given, direction.value, float(lr.value)))
-        descent = rate * direction
-        if e.weight_decay and decouples(self._job) is not slip.recouples:
-            decays = self._penalised(w, slip.decays)
-            descent = (
-                descent + rate * self._numbers.constant(e.weight_decay * slip.decay) * decays * w
-            )
+    def _updated(self, r: Recipe, given: Given, w: Bounded) -> Bounded:
+        """Return new weights."""
+        n, g = self._numbers, self._numbers.exact(given.gradient)
+        if not r.clips_last:
+            g = self._clipped(r, given, g)
+        penalties = [each for each in (r.l1, r.decay) if each.coefficient]
+        for each in penalties:
+            if each.coupled:
+                g = n.floored(g + n.times(each.coefficient, n.exact(each.often * each.of(given))))
+        if r.clips_last:
+            g = self._clipped(r, given._replace(gradient=g.value), g)
+        lr = float(r.rates(given.number))
+        rate = n.constant(bounded_rate(r.rates, given.number))
+        of_element = rate if r.factors is None else rate * n.exact(r.factors)
+        t = max(1, r.count(given.number))
+        descent = of_element * r.rule.direction(self._state, g, t, lr, n)
+        for each in penalties:
+            if not each.coupled:
+                at = given._replace(weights=(w - descent).value) if each.late else given
+                by = of_element if each.rate is None else n.constant(each.rate(lr))
+                descent = descent + by * n.constant(each.coefficient) * n.exact(
+                    each.often * each.of(at)
+                )
         return w - descent
 
-    def _direction(self, number: int, g: Bounded, lr: float) -> Bounded:
-        """Update the state; return what the learning rate multiplies."""
-        state, slip = self._state, self._slip
-        t = number + 1 + slip.time - self._clock if slip.counts is None else slip.counts(number)
-        if slip.rule is not None:
-            values = {name: each.value for name, each in state.items()}
-            direction = slip.rule(values, g.value, max(t, 1), lr)
-            self._state = {name: self._numbers.exact(each) for name, each in values.items()}
-            return self._numbers.exact(direction)
-        at = At(
-            self._job.experiment,
-            state,
-            max(t, 1),
-            slip.momentum,
-            self._numbers,
-            slip.epsilon_inside,
-        )
-        return optimizer_of(self._job).direction(at, g)
+    def _clipped(self, r: Recipe, given: Given, g: Bounded) -> Bounded:
+        n = self._numbers
+        if r.clip is not None:
+            return n.exact(r.clip(given))
+        if not math.isfinite(r.limit):
+            return g
+        exact = Bounded(given.gradient, np.zeros(g.shape), DOUBLE)
+        norm = (exact * exact).sum(0).sqrt()
+        assert norm.error is not None
+        if norm.value + norm.error < r.limit:
+            return g
+        factor = norm.exactly(r.limit) / norm
+        factor = factor.like(np.minimum(factor.value, 1), factor.error)
+        return n.floored(g * n.constant(factor))
 
-    def _averaged(self, w: Bounded, g: Bounded) -> Bounded:
+    def _averaged(self, r: Recipe, w: Bounded, g: Bounded) -> Bounded:
         """Return running averages after the step, and everything else as it was."""
-        rate = self.averages
-        if self._slip.swaps_average:
-            rate = np.where(rate > 0, 1 - rate, 0)
-        parts = (1 - rate, rate) if self._slip.mixes is None else self._slip.mixes
-        kept, taken = (Bounded(each, self._unit * np.abs(each), self._unit) for each in parts)
-        found = kept * w + taken * g
-        assert found.error is not None
-        moves = rate > 0
-        value = np.where(moves, found.value, w.value)
-        return w.like(value, np.where(moves, found.error + self._tiny, 0.0))
+        unit, rate = self._numbers.unit, r.averaging
+        kept, taken = (g.like(each, unit * np.abs(each)) for each in (1 - rate, rate))
+        return chosen(rate != 0, self._numbers.floored(kept * w + taken * g), w)
+
+
+def norm_of(g: Array) -> float:
+    """Return the root of the sum of squares."""
+    return float(np.sqrt(np.sum(g * g)))
+
+
+def factor_of(norm: float, limit: float) -> float:
+    """Return what a gradient of this norm is multiplied by."""
+    return min(1.0, limit / norm) if norm else 1.0
+
+
+def chosen(which: Array, found: Bounded, other: Bounded) -> Bounded:
+    """Return some elements of the one, and the rest of the other."""
+    value = np.where(which, found.value, other.value)
+    if found.error is None or other.error is None:
+        return found.like(value, None)
+    return found.like(value, np.where(which, found.error, other.error))
+
+
+def recipe_of(job: Job) -> Recipe:
+    """Return how a job's updates should be computed."""
+    e, rule, tensors = job.experiment, rule_of(job), job.network.all_tensors()
+    size = job.network.size
+    trained = spread(tensors, size, lambda t: t.trained) > 0
+    decaying = spread(tensors, size, lambda t: t.trained and _is_weight(job, t))
+    return Recipe(
+        rule,
+        schedule_of(job),
+        trained,
+        averaging=spread(tensors, size, lambda t: _moves(job, t)),
+        limit=math.inf if e.clip_norm is None else e.clip_norm,
+        l1=Penalty(e.l1, lambda given: np.sign(given.weights), decaying),
+        decay=Penalty(
+            e.weight_decay, lambda given: given.weights, decaying, coupled=not rule.decoupled
+        ),
+    )
 
 
 def spread(tensors: Sequence[Tensor], size: int, of: Callable[[Tensor], float]) -> Array:
@@ -319,7 +281,7 @@ def _moves(job: Job, tensor: Tensor) -> float:
     return 1 - layer.momentum if isinstance(layer, BatchNorm) else tensor.average or 0.0
 
 
-def is_weight(job: Job, tensor: Tensor) -> bool:
+def _is_weight(job: Job, tensor: Tensor) -> bool:
     """Return whether penalties apply, by what a tensor is and not by what the updater is told.
 
     To weights, which are called W, and not to biases, scales and shifts. In a network of the user's

@@ -1,27 +1,30 @@
-"""What a deliberate bug is: a small patch of one named place, applied at run time."""
+"""What a deliberate bug is: one row, with the piece of the real source that is exchanged."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal, NamedTuple
+
+# How many workers every habitat is run with; the texts of bugs have it as 3, and the shards as 5.
+WORLD = 3
+
+BOTH = ("shared", "star")
+SHARED, STAR = BOTH[:1], BOTH[1:]
 
 
-class Patches:
-    """Replaces attributes of modules and classes, and puts them back."""
+class Source(NamedTuple):
+    """A piece of the text of one function, and what stands there instead.
 
-    def __init__(self) -> None:
-        self._undo: list[tuple[Any, str, Any]] = []
+    Attributes:
+        where: file and function, such as ``"optim/rules.py:Adam.update"``.
+        old: what stands there, exactly once; the lines behind its first without the indentation of
+            the line in which it begins.
+        new: instead, likewise.
+        rank: of the only worker that it is exchanged in; by default in every process.
+    """
 
-    def replace(self, owner: Any, name: str, make: Callable[[Any], Any]) -> None:
-        """Replace ``owner.name`` by what ``make`` makes of it."""
-        original = owner.__dict__[name]
-        self._undo.append((owner, name, original))
-        setattr(owner, name, make(original))
-
-    def undo(self) -> None:
-        """Put everything back, the last first."""
-        while self._undo:
-            owner, name, original = self._undo.pop()
-            setattr(owner, name, original)
+    where: str
+    old: str
+    new: str
+    rank: int | None = None
 
 
 @dataclass(frozen=True)
@@ -30,23 +33,32 @@ class Bug:
 
     Attributes:
         name: such as ``"mean-of-means"``; unique.
-        kind: the class of bugs that the diagnosis is to name first, such as ``"mean-of-means"``.
-        sentence: what is wrong, and in which system it was seen.
-        patch: applies it.
-        place: the processes it is applied in: the workers, the coordinator, or, where all of them
-            share the code (as layers), all.
+        sentence: what is wrong.
+        wrong: what is exchanged in the source.
+        seen_in: where it was seen, such as ``"pytorch #25162"``; empty where nobody has told.
+        kind: the class of bugs that the diagnosis is to name first; the name unless given.
         habitat: name of the experiment in which it shows.
-        exchange: the exchanges that have the place it patches.
-        rank: the only rank it is applied to; None for all.
+        place: the processes it is let loose in: the workers, the coordinator, or, where all of them
+            share the code (as layers), all.
+        exchange: the exchanges that have the place where it is.
         equivalent: whether it changes nothing in its habitat, so that it must pass.
     """
 
     name: str
-    kind: str
     sentence: str
-    patch: Callable[[Patches], None]
-    place: Literal["worker", "coordinator", "all"] = "worker"
+    wrong: Source | tuple[Source, ...]
+    seen_in: str = ""
+    kind: str = ""
     habitat: str = "plain"
-    exchange: tuple[str, ...] = ("shared",)
-    rank: int | None = None
+    place: Literal["worker", "coordinator", "all"] = "worker"
+    exchange: tuple[str, ...] = BOTH
     equivalent: bool = False
+
+    def __post_init__(self) -> None:
+        """Take the name for the kind where none is given."""
+        object.__setattr__(self, "kind", self.kind or self.name)
+
+    @property
+    def sources(self) -> tuple[Source, ...]:
+        """Everything that is exchanged."""
+        return (self.wrong,) if isinstance(self.wrong, Source) else self.wrong

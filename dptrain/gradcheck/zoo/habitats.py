@@ -13,76 +13,51 @@ from numpy.typing import NDArray
 from dptrain.experiment.job import Job
 
 _UNEVEN: dict[str, Any] = {
-    "dataset": "iris",
-    "train_rows": 29,
-    "batch_size": 13,
-    "shards": 5,
-    "steps": 3,
-    "dtype": "float64",
-    "optimizer": "sgd",
-    "lr": 0.01,
-    "seed": 3,
+    **{"dataset": "iris", "train_rows": 29, "batch_size": 13, "shards": 5, "steps": 3},
+    **{"dtype": "float64", "optimizer": "sgd", "lr": 0.01, "seed": 3},
 }
-
-
-def _dense(units: int, std: float = 0.5) -> dict[str, Any]:
-    return {"layer": "dense", "units": units, "init": {"init": "normal", "std": std}}
 
 
 def _layer(name: str, **settings: Any) -> dict[str, Any]:
     return {"layer": name, **settings}
 
 
-_SIZES = [
-    *(_dense(11, 1e-4), _layer("tanh")),
-    *(_dense(6, 30.0), _layer("sigmoid")),
-    _dense(3, 0.7),
-]
-_RELU = [_dense(9), _layer("relu"), _dense(5), _layer("relu"), _dense(3)]
-_IMAGES = [
-    *(_layer("conv2d", filters=3, size=[5, 3], stride=[4, 3], padding=1), _layer("tanh")),
-    _layer("conv2d", filters=4, size=[2, 4], padding=[1, 0]),
-    *(_layer("maxpool2d", size=2), _layer("tanh"), _layer("avgpool2d", size=[2, 1])),
-    *(_layer("flatten"), _dense(10)),
-]
-for _each in _IMAGES:
-    if _each["layer"] == "conv2d":
-        _each["init"] = {"init": "normal", "std": 0.5}
-_NORM = [
-    *(_dense(7), _layer("batchnorm"), _layer("tanh")),
-    *(_dense(5), _layer("batchnorm"), _layer("sigmoid")),
-    _dense(3),
-]
+def _dense(units: int, std: float = 0.5) -> dict[str, Any]:
+    return _layer("dense", units=units, init={"init": "normal", "std": std})
+
+
+def _conv(filters: int, size: list[int], **settings: Any) -> dict[str, Any]:
+    init = {"init": "normal", "std": 0.5}
+    return _layer("conv2d", filters=filters, size=size, init=init, **settings)
 
 
 def _drop(rate: float) -> list[dict[str, Any]]:
-    return [
-        *(_dense(11), _layer("tanh"), _layer("dropout", rate=rate)),
-        *(_dense(7), _layer("sigmoid"), _layer("dropout", rate=rate)),
-        _dense(3),
-    ]
+    drop = _layer("dropout", rate=rate)
+    return [_dense(11), _TANH, drop, _dense(7), _SIGMOID, drop, _dense(3)]
 
 
+_TANH, _SIGMOID, _RELU, _BATCHNORM = map(_layer, ("tanh", "sigmoid", "relu", "batchnorm"))
+_SIZES = [_dense(11, 1e-4), _TANH, _dense(6, 30.0), _SIGMOID, _dense(3, 0.7)]
+_RELUS = [_dense(9), _RELU, _dense(5), _RELU, _dense(3)]
+_IMAGES = [
+    *(_conv(3, [5, 3], stride=[4, 3], padding=1), _TANH, _conv(4, [2, 4], padding=[1, 0])),
+    *(_layer("maxpool2d", size=2), _TANH, _layer("avgpool2d", size=[2, 1])),
+    *(_layer("flatten"), _dense(10)),
+]
+_NORM = [_dense(7), _BATCHNORM, _TANH, _dense(5), _BATCHNORM, _SIGMOID, _dense(3)]
 # over 8,192 parameters, so that every rank has a slice of them
-_WIDE = [_dense(130), _layer("tanh"), _dense(70, 0.1), _layer("sigmoid"), _dense(3)]
+_WIDE = [_dense(130), _TANH, _dense(70, 0.1), _SIGMOID, _dense(3)]
 _MOMENTUM = {"optimizer": "momentum", "momentum": 0.9, "weight_decay": 0.05}
 _ADAM = {
-    "optimizer": "adam",
-    "lr": 0.003,
-    "epsilon": 1e-4,
-    "weight_decay": 0.05,
-    "clip_norm": 0.1,
-    "schedule": "exponential",
-    "decay_rate": 0.7,
-    "decay_every": 2,
-    "warmup": 2,
+    **{"optimizer": "adam", "lr": 0.003, "epsilon": 1e-4, "weight_decay": 0.05, "clip_norm": 0.1},
+    **{"schedule": "exponential", "decay_rate": 0.7, "decay_every": 2, "warmup": 2},
 }
 
 HABITATS: dict[str, dict[str, Any]] = {
     "plain": _UNEVEN | {"layers": _SIZES},
-    "relu": _UNEVEN | {"layers": _RELU},
+    "relu": _UNEVEN | {"layers": _RELUS},
     # with weights at which activations are exactly 0; see `weights`
-    "relu-at-zero": _UNEVEN | {"layers": _RELU},
+    "relu-at-zero": _UNEVEN | {"layers": _RELUS},
     # MNIST's black borders make equal values in the windows of the pooling
     "images": _UNEVEN | {"dataset": "mnist", "layers": _IMAGES},
     "batchnorm": _UNEVEN | {"layers": _NORM},
@@ -93,10 +68,9 @@ HABITATS: dict[str, dict[str, Any]] = {
     # to be stopped and resumed after the first step; see `RESUMED`
     "resume": _UNEVEN | _ADAM | {"layers": _SIZES},
     # the inputs are as wide as the first hidden layer, so that one can be taken for the other
-    "same-width": _UNEVEN | {"layers": [_dense(4), _layer("tanh"), _dense(3)]},
+    "same-width": _UNEVEN | {"layers": [_dense(4), _TANH, _dense(3)]},
     "noise": _UNEVEN | {"layers": _SIZES, "augment_noise": 0.1},
-    "numerical": _UNEVEN
-    | {"gradient": "numerical", "layers": [_dense(5), _layer("tanh"), _dense(3)]},
+    "numerical": _UNEVEN | {"gradient": "numerical", "layers": [_dense(5), _TANH, _dense(3)]},
     # its loss is no number: the run must end with an error
     "overflow": _UNEVEN | {"layers": [_dense(5, 1e200), _dense(3, 1e200)]},
     # for the equivalents
@@ -113,10 +87,7 @@ RESUMED = {"resume": 1}
 
 # Habitats of the bugs between the reduced gradient and the new weights. They show in the experiment
 # itself, but not where it is changed to record the gradient, as all others do.
-AFTER_THE_REDUCE = (
-    *("momentum", "adam", "adamw", "resume"),
-    *("no-decay", "unclipped"),
-)
+AFTER_THE_REDUCE = ("momentum", "adam", "adamw", "resume", "no-decay", "unclipped")
 
 
 def weights(name: str, job: Job) -> NDArray[Any]:

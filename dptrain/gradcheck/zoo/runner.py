@@ -1,23 +1,25 @@
 """The zoo: every deliberate bug let loose, and whether it was found and named."""
 
 import time
-from collections.abc import Callable, Iterable, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 from dptrain.experiment.schema import Experiment
 from dptrain.experiment.validate import build
 from dptrain.gradcheck.checking import Check, Plan
 from dptrain.gradcheck.diagnosis import Diagnosis
 from dptrain.gradcheck.distributed import Way
+from dptrain.gradcheck.report import Report
 from dptrain.gradcheck.subject import Subject
 from dptrain.gradcheck.verdict import Verdict
-from dptrain.gradcheck.zoo.bug import Bug, Patches
+from dptrain.gradcheck.zoo.bug import WORLD, Bug
 from dptrain.gradcheck.zoo.catalogue import BUGS
 from dptrain.gradcheck.zoo.habitats import AFTER_THE_REDUCE, HABITATS, RESUMED, weights
+from dptrain.gradcheck.zoo.source import changed, given
 from dptrain.launch.local import WORKER, Program
 from dptrain.launch.nursery import Nursery, nursery
 
-WORKERS = 3
+PROGRAM = ("-m", "dptrain.gradcheck.zoo.worker")
 # What the zoo must reach: of the bugs that change anything, so many found, so many named rightly.
 KILLED, NAMED = 0.98, 0.90
 
@@ -53,29 +55,30 @@ class Zoo(NamedTuple):
     caught: Sequence[Caught]
 
     @property
+    def live(self) -> list[Caught]:
+        """What came of those that change anything."""
+        return [each for each in self.caught if not each.bug.equivalent]
+
+    @property
     def killed(self) -> float:
-        """Fraction of the bugs that change anything that were found."""
-        return _fraction(c.killed for c in self.caught if not c.bug.equivalent)
+        """Fraction of the live bugs that were found."""
+        return sum(each.killed for each in self.live) / max(1, len(self.live))
 
     @property
     def named(self) -> float:
-        """Fraction of the bugs found whose kind was named first."""
-        return _fraction(c.right for c in self.caught if c.killed and not c.bug.equivalent)
+        """Fraction of the live bugs found whose kind was named first."""
+        found = sum(each.killed for each in self.live)
+        return sum(each.right for each in self.live) / max(1, found)
 
     @property
     def false_alarms(self) -> int:
         """Bugs that change nothing, but were reported."""
-        return sum(c.killed for c in self.caught if c.bug.equivalent)
+        return sum(each.killed for each in self.caught if each.bug.equivalent)
 
     @property
     def good(self) -> bool:
         """Whether the zoo's goal is reached."""
         return self.killed >= KILLED and self.named >= NAMED and not self.false_alarms
-
-
-def _fraction(found: Iterable[bool]) -> float:
-    values = list(found)
-    return sum(values) / len(values) if values else 0.0
 
 
 def run_zoo(tell: Callable[[Caught], None], names: Sequence[str] = ()) -> Zoo:
@@ -88,40 +91,40 @@ def run_zoo(tell: Callable[[Caught], None], names: Sequence[str] = ()) -> Zoo:
     return Zoo(caught)
 
 
-def catch(bug: Bug, forks: Program | None = None) -> Caught:
-    """Check an experiment with a bug in it.
+def catch(bug: Bug, forks: Program) -> Caught:
+    """Check an experiment with a bug in it; ``forks`` its workers, or what they run.
 
-    Args:
-        bug: let loose.
-        forks: what forks its workers, if anything: they get the bug's name.
+    Raises:
+        StaleSourceError: the bug does not fit the source any more.
     """
     began = time.perf_counter()
-    subject = Subject(build(Experiment, HABITATS[bug.habitat], bug.habitat))
-    dtype = subject.experiment.dtype
-    points = {bug.habitat: weights(bug.habitat, subject.job(dtype))}
-    plan = Plan(
-        [Way(bug.exchange[0], WORKERS)],
-        dtypes=(dtype,),
-        numerical=False,
-        beyond=not bug.equivalent,
-        recorded=bug.habitat not in AFTER_THE_REDUCE,
-        program=WORKER if bug.place == "coordinator" else (*PROGRAM, bug.name),
-        first_step=RESUMED.get(bug.habitat, 0),
-        first_only=True,
-    )
-    patches = Patches()
-    if bug.place != "worker":
-        bug.patch(patches)
-    workers = forks if isinstance(forks, Nursery) else None
-    if workers is not None and bug.place != "coordinator":
-        workers = workers.given(bug.name)
-    try:
-        report = Check(subject, plan, points).run(workers)
-    finally:
-        patches.undo()
+    for rank in range(WORLD):  # a worker that cannot have the bug would fail, too
+        changed(bug.sources, rank)
+    if bug.place != "coordinator":
+        forks = forks.given(bug.name) if isinstance(forks, Nursery) else (*forks, bug.name)
+    beyond, first = not bug.equivalent, RESUMED.get(bug.habitat, 0)
+    way = Way(bug.exchange[0], WORLD)
+    with given(changed(bug.sources if bug.place != "worker" else ())):
+        report = checked(bug.habitat, way, forks, numerical=False, beyond=beyond, first_step=first)
     diagnoses = report.failures[0].diagnoses if report.failures else ()
     killed = report.verdict is Verdict.FAIL
     return Caught(bug, killed, report.blamed, diagnoses, time.perf_counter() - began)
 
 
-PROGRAM = ("-m", "dptrain.gradcheck.zoo.worker")
+def checked(habitat: str, way: Way, forks: Program, **plan: Any) -> Report:
+    """Check a habitat up to the first failure.
+
+    Args:
+        habitat: its name.
+        way: the exchange.
+        forks: the workers, or what they run.
+        plan: fields of `Plan`.
+    """
+    subject = Subject(build(Experiment, HABITATS[habitat], habitat))
+    dtype = subject.experiment.dtype
+    points = {habitat: weights(habitat, subject.job(dtype))}
+    program = forks.program if isinstance(forks, Nursery) else forks
+    recorded = habitat not in AFTER_THE_REDUCE
+    common = Plan([way], (dtype,), recorded=recorded, program=program, first_only=True)
+    workers = forks if isinstance(forks, Nursery) else None
+    return Check(subject, common._replace(**plan), points).run(workers)

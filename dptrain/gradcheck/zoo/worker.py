@@ -2,10 +2,17 @@
 
 import sys
 
-from dptrain.gradcheck.zoo.bug import Patches
 from dptrain.gradcheck.zoo.catalogue import BUGS
+from dptrain.gradcheck.zoo.source import changed, give
 from dptrain.worker.launched import main
+from dptrain.worker.shell import Connection, WorkerShell
+
+
+def infected(connection: Connection) -> WorkerShell:
+    """Let the bug loose, now that it is known which rank this is."""
+    give(changed(BUGS[sys.argv[1]].sources, connection.rank))
+    return WorkerShell(connection)
+
 
 if __name__ == "__main__":
-    BUGS[sys.argv[1]].patch(Patches())
-    sys.exit(main())
+    sys.exit(main(infected))

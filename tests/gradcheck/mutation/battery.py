@@ -12,12 +12,11 @@ from msgspec.structs import replace
 
 from dptrain.checkpoint.checkpoint import load_checkpoint
 from dptrain.errors import DptrainError
-from dptrain.exchange.engine import Engine
 from dptrain.experiment.schema import Experiment
 from dptrain.experiment.validate import build
-from dptrain.gradcheck.distributed import Way, begin, engine, steps
+from dptrain.gradcheck.distributed import Step, Way, begin, engine, steps
 from dptrain.gradcheck.runs.carried_out import Leg, carry_out
-from dptrain.gradcheck.runs.small import Small
+from dptrain.gradcheck.runs.course import Small
 from dptrain.gradcheck.subject import Subject
 from dptrain.gradcheck.zoo.habitats import HABITATS, weights
 from dptrain.launch.local import Program
@@ -73,36 +72,47 @@ def outcomes(program: Sequence[str], forks: Program) -> Iterator[tuple[Run, Told
         forks: what forks such processes.
     """
     for run in RUNS:
+        way = Way(run.exchange, 1 if run.exchange == "inline" else WORKERS)
         with np.errstate(all="ignore"):
-            yield run, _whole(run, program) if run.exchange == "whole" else _steps(run, forks)
+            whole = run.exchange == "whole"
+            yield run, _whole(run, program) if whole else carried_out(run.habitat, way, forks)[0]
 
 
-def _steps(run: Run, program: Program) -> Told:
-    subject = Subject(build(Experiment, HABITATS[run.habitat], run.habitat))
+def carried_out(habitat: str, way: Way, worker: Program, first: int = 0) -> tuple[Told, list[Step]]:
+    """Carry out a habitat's steps, and tell what they come to.
+
+    Args:
+        habitat: its name.
+        way: the exchange.
+        worker: what worker processes run, or what forks them.
+        first: the first step; the optimizer's state before it is arbitrary, unless that is 0.
+    """
+    subject = Subject(build(Experiment, HABITATS[habitat], habitat))
     dtype = subject.experiment.dtype
     job = subject.job(dtype)
-    state = begin(job, weights(run.habitat, job))
-    way = Way(run.exchange, 1 if run.exchange == "inline" else WORKERS)
-    with engine(job, subject.data(dtype), way, state, worker=program, timeout=5.0) as found:
-        return _told(found)
-
-
-def _told(found: Engine) -> Told:
-    told, figures = hashlib.sha256(), []
+    state = begin(job, weights(habitat, job))
+    for slot in state.slots:
+        slot += first
+    found: list[Step] = []
+    digest, figures = hashlib.sha256(), []
     try:
-        for step in steps(found, 0, STEPS):
-            told.update(f"{step.loss!r}".encode())
-            figures.append(step.loss)
-            for each in (step.after.parameters, *step.after.slots):
-                told.update(each.tobytes())
-                figures.append(float(np.abs(each).sum()))
-        for split in ("train", "test"):
-            scored = found.evaluate(split)
-            told.update(repr(scored).encode())
-            figures += (each for each in scored if each is not None)
+        with engine(
+            job, subject.data(dtype), way, state, first, worker=worker, timeout=5.0
+        ) as running:
+            for step in steps(running, first, STEPS):
+                found.append(step)
+                digest.update(f"{step.loss!r}".encode())
+                figures.append(step.loss)
+                for each in (step.after.parameters, *step.after.slots):
+                    digest.update(each.tobytes())
+                    figures.append(float(np.abs(each).sum()))
+            for split in ("train", "test"):
+                scored = running.evaluate(split)
+                digest.update(repr(scored).encode())
+                figures += (each for each in scored if each is not None)
     except DptrainError as error:
-        return Told(f"{type(error).__name__}: {error}")
-    return Told(told.hexdigest(), tuple(figures))
+        return Told(f"{type(error).__name__}: {error}"), found
+    return Told(digest.hexdigest(), tuple(figures)), found
 
 
 def _whole(run: Run, program: Sequence[str]) -> Told:

@@ -20,21 +20,19 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from functools import partial
+from itertools import groupby
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from dptrain.experiment.schema import Experiment
-from dptrain.experiment.validate import build
-from dptrain.gradcheck.checking import Check, Plan
 from dptrain.gradcheck.distributed import Way
-from dptrain.gradcheck.subject import Subject
+from dptrain.gradcheck.report import Report
 from dptrain.gradcheck.verdict import Verdict
-from dptrain.gradcheck.zoo.habitats import AFTER_THE_REDUCE, HABITATS, weights
+from dptrain.gradcheck.zoo.runner import checked
 from dptrain.launch.nursery import nursery
 from tests.gradcheck.mutation.battery import WORKERS, Run, Told, outcomes
 from tests.gradcheck.mutation.judge import right
 from tests.gradcheck.mutation.mutants import Mutant, described, infect, mutants
-from tests.gradcheck.mutation.traced import traced
+from tests.gradcheck.mutation.worker import traced
 
 PROGRAM = ("-m", "tests.gradcheck.mutation.worker")
 LONGEST = 120  # seconds for one mutant
@@ -43,16 +41,9 @@ LONGEST = 120  # seconds for one mutant
 class Fate(NamedTuple):
     """What came of a mutant.
 
-    Attributes:
-        mutant: its name.
-        change: what it changes.
-        fate: ``"equivalent"``, ``"rounding"`` where only last digits differ, ``"crash"``,
-            ``"hang"``, ``"found"`` or ``"missed"``.
-        run: of the battery that it changes first.
-        kind: of the mistake that the checker names first.
-        sentence: likewise.
-        named: whether that is right.
-        seconds: that it took.
+    The fate is ``"equivalent"``, ``"rounding"`` where only last digits differ, ``"crash"``,
+    ``"hang"``, ``"found"`` or ``"missed"``; ``run`` is what it changes first of the battery, and
+    kind and sentence are of the mistake that the checker names first, rightly if ``named``.
     """
 
     mutant: str
@@ -83,47 +74,29 @@ def fate(mutant: Mutant, wanted: dict[Run, Told]) -> Fate:
     infect(mutant)
     program = (*PROGRAM, str(mutant))
     with nursery(program) as forks:
-        changed = None
         try:
             for run, came in outcomes(program, forks):
                 if came.digest != wanted[run].digest:
-                    changed = run
-                    break
+                    told = told._replace(run=f"{run.habitat}, {run.exchange}")
+                    if "Error: " in came.digest:
+                        return told._replace(fate="crash", sentence=came.digest)
+                    if came.rounded_as(wanted[run]):
+                        return told._replace(fate="rounding")
+                    way = Way("star" if run.exchange == "star" else "shared", WORKERS)
+                    return _judged(told, mutant, checked(run.habitat, way, forks))
         except Exception as error:  # noqa: BLE001 - whatever a mutant does, it is told
             return told._replace(fate="crash", sentence=f"{type(error).__name__}: {error}")
-        if changed is None:
-            return told
-        told = told._replace(run=f"{changed.habitat}, {changed.exchange}")
-        if "Error: " in came.digest:
-            return told._replace(fate="crash", sentence=came.digest)
-        if came.rounded_as(wanted[changed]):
-            return told._replace(fate="rounding")
-        return _checked(told, changed, program, forks)
+    return told
 
 
-def _checked(told: Fate, run: Run, program: tuple[str, ...], forks: Any) -> Fate:
-    name = run.habitat
-    subject = Subject(build(Experiment, HABITATS[name], name))
-    dtype = subject.experiment.dtype
-    plan = Plan(
-        [Way("star" if run.exchange == "star" else "shared", WORKERS)],
-        dtypes=(dtype,),
-        recorded=name not in AFTER_THE_REDUCE,
-        program=program,
-        first_only=True,
-    )
-    try:
-        points = {name: weights(name, subject.job(dtype))}
-        report = Check(subject, plan, points).run(forks)
-    except Exception as error:  # noqa: BLE001 - whatever a mutant does, it is told
-        return told._replace(fate="crash", sentence=f"{type(error).__name__}: {error}")
+def _judged(told: Fate, mutant: Mutant, report: Report) -> Fate:
     if report.verdict is not Verdict.FAIL:
         return told._replace(fate="missed", sentence=report.verdict.name)
     found = [each for failure in report.failures for each in failure.diagnoses]
     if not found:
         return told._replace(fate="found")
     kind, sentence = found[0].kind, found[0].sentence
-    named = right(Mutant.named(told.mutant), kind, sentence)
+    named = right(mutant, kind, sentence)
     return told._replace(fate="found", kind=kind, sentence=sentence, named=named)
 
 
@@ -178,13 +151,11 @@ def main() -> int:
     drawn = random.Random(seed)
     everything = mutants(run)
     # one of a function first, whatever its length, so that long functions do not fill the sample
-    by_function: dict[tuple[str, str], list[Mutant]] = {}
-    for each in everything:
-        by_function.setdefault(each[:2], []).append(each)
+    by_function = [list(own) for _, own in groupby(everything, lambda each: each[:2])]
     fates: Counter[str] = Counter()
     named = judged = 0
     while judged < count:
-        mutant = drawn.choice(by_function[drawn.choice(list(by_function))])
+        mutant = drawn.choice(drawn.choice(by_function))
         told = Fate(str(mutant), described(mutant), "hang")
         found = apart(partial(fate, mutant, wanted), told)
         print(json.dumps(found._asdict(), ensure_ascii=False), flush=True)  # noqa: T201

@@ -1,33 +1,33 @@
 """Random networks, all correct: a seed names one."""
 
+from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from tests.gradcheck.own.data import INPUTS, OUTPUTS
-from tests.gradcheck.own.images import Convolution, LoopConvolution, MaxPool
 from tests.gradcheck.own.layers import (
     Abs,
     Affine,
     Array,
     BatchNorm,
+    BinaryCrossEntropy,
     Clip,
+    Convolution,
     Dropout,
+    Hinge,
     Layer,
     LeakyRelu,
+    LoopConvolution,
+    Loss,
+    MaxPool,
     Relu,
     Sigmoid,
     Single,
+    SoftmaxCrossEntropy,
     Softplus,
+    SquaredError,
     Tanh,
     TopK,
-)
-from tests.gradcheck.own.losses import (
-    BinaryCrossEntropy,
-    Hinge,
-    Loss,
-    SoftmaxCrossEntropy,
-    SquaredError,
 )
 from tests.gradcheck.own.networks import (
     AsFunction,
@@ -39,7 +39,29 @@ from tests.gradcheck.own.networks import (
     WithKeyword,
 )
 
+ROWS, CLASSES = 70, 3
+# Shapes of a sample; "sparse" images are 0 for the most part, as scanned digits are.
+INPUTS: dict[str, tuple[int, ...]] = {
+    "tiny": (2,), "small": (5,), "middle": (30,), "wide": (200,),
+    "image": (2, 4, 5), "sparse": (1, 5, 5),
+}  # fmt: skip
+OUTPUTS = {"classes": CLASSES, "binary": 1, "numbers": 2}
 ACTIVATIONS = (Relu, Relu, LeakyRelu, Sigmoid, Tanh, Abs, Clip, Softplus)
+
+
+@cache
+def rows(inputs: str, targets: str) -> tuple[Array, Array]:
+    """Return inputs ``(70, *shape)`` and class numbers ``(70,)``, or numbers ``(70, outputs)``."""
+    random = np.random.default_rng(11)
+    shape = (ROWS, *INPUTS[inputs])
+    x = random.standard_normal(shape)
+    if inputs == "sparse":
+        x = np.where(random.random(shape) < 0.25, random.integers(0, 256, shape) / 255, 0.0)
+    if targets == "classes":
+        return x, np.arange(ROWS) % CLASSES
+    if targets == "binary":
+        return x, (np.arange(ROWS) % 2)[:, None] * 1.0
+    return x, random.standard_normal((ROWS, OUTPUTS[targets]))
 
 
 class Drawn(NamedTuple):
@@ -49,7 +71,7 @@ class Drawn(NamedTuple):
         network: the object, with ``gradients(x, t, training)``.
         given: what a user gives: the network, or a function.
         params: of a function.
-        data: kinds of inputs and targets; see `tests.gradcheck.own.data`.
+        data: kinds of inputs and targets, of `rows`.
         settings: of the experiment.
     """
 
@@ -60,25 +82,11 @@ class Drawn(NamedTuple):
     settings: dict[str, Any]
 
     @property
-    def traits(self) -> list[str]:
-        """What the network is made of, to group what is found by."""
-        network = self.network
-        found = [type(self.given).__name__, *self.data]
-        found += [f"{name}={value}" for name, value in self.settings.items()]
-        if isinstance(network, Net):
-            found += [type(each).__name__ for each in network.layers]
-            found += ["named"] * network.named
-            found += ["not training"] * (not getattr(network, "training", True))
-            found += [f"penalty {network.penalty}"] * bool(network.penalty)
-        else:
-            found.append(network.activation)
-        epsilon = getattr(network.last, "epsilon", 0)
-        found += [type(network.last).__name__, *[f"log(y + {epsilon:g})"] * bool(epsilon)]
-        sizes = [each.size for each in network.params.values()]
-        found.append(f"{sum(sizes)} parameters")
-        found.append("scales " + " ".join(f"{np.std(p):.1g}" for p in network.params.values()))
-        found += ["float32 params"] * (network.params[min(network.params)].dtype == np.float32)
-        return found
+    def traits(self) -> str:
+        """What the network is made of."""
+        layers = getattr(self.network, "layers", [])
+        kinds = [type(each).__name__ for each in (self.given, *layers, self.network.last)]
+        return ", ".join([*kinds, *self.data, str(self.settings)])
 
 
 class Drawing:

@@ -1,6 +1,6 @@
 """What `gradcheck` says of a network by what this process does alone.
 
-``python -m tests.gradcheck.own.harness SEED [BUG]`` does one again and prints every comparison.
+``python -m tests.gradcheck.own.harness SEED [SLIP]`` does one again and prints every comparison.
 """
 
 import sys
@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from functools import cache
 from itertools import groupby
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from msgspec.structs import replace
@@ -20,17 +20,15 @@ from dptrain.errors import UsageError
 from dptrain.experiment.code import MEMORY
 from dptrain.experiment.schema import Experiment
 from dptrain.experiment.validate import build
-from dptrain.gradcheck.alone import Alone, first_step
+from dptrain.gradcheck.alone import Alone
 from dptrain.gradcheck.analytic import Local
 from dptrain.gradcheck.comparison import Comparison, worst_line
-from dptrain.gradcheck.report import Report
-from dptrain.gradcheck.subject import Dtype, Subject, shrunk
-from dptrain.gradcheck.verdict import Verdict
+from dptrain.gradcheck.subject import Dtype, Subject, first_step, shrunk
+from dptrain.gradcheck.verdict import Verdict, worst
 from dptrain.own.given import Given
-from tests.gradcheck.own.bugs import BUGS, planted
-from tests.gradcheck.own.data import rows
-from tests.gradcheck.own.draw import Drawn, network
+from tests.gradcheck.own.draw import Drawn, network, rows
 from tests.gradcheck.own.layers import Array
+from tests.gradcheck.own.slips import SLIPS, planted
 
 DTYPES: tuple[Dtype, ...] = ("float64", "float32")
 # A bug must change some tensor by more than this part of its largest element, and by more than what
@@ -65,7 +63,7 @@ class Prepared:
 
 def compared(subject: Subject, points: Mapping[str, Array]) -> Iterator[Comparison]:
     """Yield what is compared of the first minibatch of each point, in both dtypes."""
-    alone = Alone(subject, points, 1, Report("", subject.seed, ""))
+    alone = Alone(subject, points, 1)
     with threadpool_limits(limits=1, user_api="blas"):
         for dtype in DTYPES:
             for point in points:
@@ -78,59 +76,56 @@ class Judged(NamedTuple):
     """What was found of one network.
 
     Attributes:
-        seed: of the network.
-        bug: that was planted, or ``""``.
-        traits: of the network.
+        what: its seed, the slip that was planted, if any, and what it is made of.
         comparisons: all of them.
         refused: what was said instead, of a network that cannot be checked.
     """
 
-    seed: int
-    bug: str
-    traits: list[str]
+    what: str
     comparisons: list[Comparison]
     refused: str = ""
 
     @property
     def verdict(self) -> Verdict:
-        return Verdict.FAIL if self.refused else Report("", 0, "", self.comparisons).verdict
-
-    def of(self, verdict: Verdict) -> list[Comparison]:
-        return [each for each in self.comparisons if each.verdict is verdict]
+        return Verdict.FAIL if self.refused else worst(c.verdict for c in self.comparisons)
 
     def __str__(self) -> str:
-        first = f"{self.seed} {self.bug}: {self.verdict.value}; {', '.join(self.traits)}"
-        lines = (
-            f"    {each.name} ({each.where}): {each.note} {worst_line(each) or ''}"
-            for each in self.of(self.verdict)
+        return "\n".join(
+            [
+                f"{self.what}: {self.verdict.value} {self.refused}",
+                *(
+                    f"    {c.name} ({c.where}): {c.note} {worst_line(c) or ''}"
+                    for c in self.comparisons
+                    if c.verdict is self.verdict
+                ),
+            ]
         )
-        return "\n".join([first, *[f"    refused: {self.refused}"] * bool(self.refused), *lines])
 
 
 def clean(seed: int, prepared: Prepared) -> Judged:
     """Check the network of a seed."""
     drawn = network(seed)
     subject = prepared.subject(drawn, seed)
-    return Judged(seed, "", drawn.traits, list(compared(subject, subject.points())))
+    return Judged(f"{seed}; {drawn.traits}", list(compared(subject, subject.points())))
 
 
-def with_bug(seed: int, prepared: Prepared, name: str = "") -> Judged | None:
-    """Check the network of a seed with a bug; None if the seed's bug changes nothing there.
+def with_slip(seed: int, prepared: Prepared, name: str = "") -> Judged | None:
+    """Check the network of a seed with a slip; None if the seed's slip changes nothing there.
 
     Args:
-        seed: of network and bug.
+        seed: of network and slip.
         prepared: data.
-        name: of the bug; drawn unless given.
+        name: of the slip; drawn unless given.
     """
     drawn = network(seed)
-    bug = planted(drawn.network, np.random.default_rng((seed, 1)), name)
-    if bug is None:
+    slip = planted(drawn.network, np.random.default_rng((seed, 1)), name)
+    if slip is None:
         return None
-    subject = prepared.subject(drawn, seed)
+    subject, what = prepared.subject(drawn, seed), f"{seed} {slip}; {drawn.traits}"
     try:
         points = subject.points()
     except UsageError as error:  # such as of what a call leaves to the next
-        return Judged(seed, bug, drawn.traits, [], str(error))
+        return Judged(what, [], str(error))
     right = prepared.subject(network(seed), seed)
     if not visible(subject, right, points):
         return None
@@ -139,7 +134,7 @@ def with_bug(seed: int, prepared: Prepared, name: str = "") -> Judged | None:
         found.append(each)
         if each.verdict is Verdict.FAIL:  # which nothing can change any more
             break
-    return Judged(seed, bug, drawn.traits, found)
+    return Judged(what, found)
 
 
 def visible(subject: Subject, right: Subject, points: Mapping[str, Array]) -> bool:
@@ -160,12 +155,12 @@ def visible(subject: Subject, right: Subject, points: Mapping[str, Array]) -> bo
     return False
 
 
-def main(seed: int, bug: str = "") -> None:
+def main(seed: int, slip: str = "") -> None:
     with tempfile.TemporaryDirectory() as folder:
         prepared = Prepared(Path(folder))
-        found: Any = with_bug(seed, prepared, bug) if bug else clean(seed, prepared)
+        found = with_slip(seed, prepared, slip) if slip else clean(seed, prepared)
         if found is None:
-            print("this bug changes nothing there; bugs:", ", ".join(BUGS))  # noqa: T201
+            print("this slip changes nothing there; slips:", ", ".join(SLIPS))  # noqa: T201
             return
         for each in found.comparisons:
             print(each.verdict.value, each.name, each.where, each.note, worst_line(each))  # noqa: T201

@@ -5,8 +5,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tests.gradcheck.own.layers import Array, Layer, Moded
-from tests.gradcheck.own.losses import Loss
+from tests.gradcheck.own.layers import Array, Layer, Loss, Moded
 
 
 class Penalty(NamedTuple):
@@ -32,7 +31,7 @@ class Net:
         value: the loss that belongs to the last gradient.
     """
 
-    def __init__(self, layers: Sequence[Layer], loss: Loss, named: bool) -> None:
+    def __init__(self, layers: Sequence[Layer], loss: Loss, named: bool = False) -> None:
         self.layers = list(layers)
         self.last = loss
         self.named = named
@@ -120,12 +119,7 @@ class WithAttribute(Net):
 
 
 class TwoLayers:
-    """Written by hand: two matrices with an activation between them.
-
-    Attributes:
-        activation: by name, one of ``"relu"``, ``"tanh"`` and ``"sigmoid"``.
-        last: the loss.
-    """
+    """Written by hand: two matrices with ``"relu"``, ``"tanh"`` or ``"sigmoid"`` between them."""
 
     def __init__(self, params: dict[str, Array], activation: str, loss: Loss) -> None:
         self.params = params
@@ -155,12 +149,8 @@ class TwoLayers:
         self.value = self.last.forward(h @ self.params["W2"] + self.params["b2"], t)
         dy = self.last.backward()
         dz = dy @ self.params["W2"].T * self.slope(h)
-        return {
-            "W1": x.reshape(len(x), -1).T @ dz,
-            "b1": dz.sum(axis=0),
-            "W2": h.T @ dy,
-            "b2": dy.sum(axis=0),
-        }
+        dW1 = x.reshape(len(x), -1).T @ dz
+        return {"W1": dW1, "b1": dz.sum(axis=0), "W2": h.T @ dy, "b2": dy.sum(axis=0)}
 
     def gradient(self, x: Array, t: Array) -> dict[str, Array]:
         return self.gradients(x, t, True)

@@ -1,36 +1,20 @@
 """Whole runs, resumed and not: right ones, and such as lose something on the way."""
 
-import dataclasses
-from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from msgspec.structs import replace
 
-from dptrain.arithmetic.digest import digest
-from dptrain.checkpoint import checkpoint
-from dptrain.checkpoint.checkpoint import load_checkpoint
-from dptrain.coordinator import beginning, run
-from dptrain.coordinator.engines import ENGINES
-from dptrain.coordinator.progress import Progress
-from dptrain.coordinator.run import Run
-from dptrain.coordinator.shared import SharedCluster
-from dptrain.coordinator.trainer import Trainer
-from dptrain.exchange.engine import Alive, State, unheard
-from dptrain.exchange.inline import InlineEngine
 from dptrain.gradcheck.comparison import Comparison
 from dptrain.gradcheck.diagnosis import Diagnosis
 from dptrain.gradcheck.distributed import Way
-from dptrain.gradcheck.runs import whole as whole_runs
 from dptrain.gradcheck.runs.whole import check_runs
 from dptrain.gradcheck.verdict import Verdict
-from dptrain.metrics.writer import MetricsWriter
-from dptrain.trained import flat_parameters
+from dptrain.launch.local import Program
 from tests.exchange.build import Data, experiments
 from tests.gradcheck.build import data as data
+from tests.gradcheck.slips import Slip
 from tests.gradcheck.test_continuity import INLINE, case, program
 
 Patch = pytest.MonkeyPatch
@@ -46,9 +30,11 @@ def first_failure(job: Any, ways: list[Way], **keywords: Any) -> tuple[Compariso
 
 
 @pytest.mark.parametrize("ways", [[Way("shared", 3)], [SHARED, Way("star", 3)]], ids=str)
-def test_right_runs(ways: list[Way], data: Data, capfd: pytest.CaptureFixture[str]) -> None:
+def test_right_runs(
+    ways: list[Way], data: Data, workers: Program, capfd: pytest.CaptureFixture[str]
+) -> None:
     job = case(data, schedule="cosine", clip_norm=0.1)[0]
-    found = [each for each, _ in check_runs(job, ways)]
+    found = [each for each, _ in check_runs(job, ways, worker=workers)]
     assert {each.verdict for each in found} == {Verdict.PASS}
     assert {each.edge for each in found} == {"resume"}
     assert all(each.compared for each in found)
@@ -70,196 +56,66 @@ def test_no_false_alarm(data: Data, draws: st.DataObject) -> None:
         assert [each.name for each in found] == ["whole runs"]
 
 
-def state_lost(patch: Patch) -> None:
-    right = beginning.saved_state
-
-    def saved(job: Any, kept: Any) -> State:
-        state = right(job, kept)
-        return State(state.parameters, [0 * slot for slot in state.slots])
-
-    patch.setattr(run, "saved_state", saved)
-    patch.setattr(whole_runs, "saved_state", saved)
-
-
-def biases_lost(patch: Patch) -> None:
-    def flat(network: Any, dtype: Any, kept: Any) -> Any:
-        found = flat_parameters(network, dtype, kept)
-        for tensor in network.all_tensors():
-            if len(tensor.shape) == 1:
-                found[tensor.start : tensor.stop] = 0
-        return found
-
-    patch.setattr(beginning, "flat_parameters", flat)
-
-
-def changed_checkpoint(change: Callable[[Trainer, Any], dict[str, Any]]) -> Callable[..., None]:
-    def patched(patch: Patch) -> None:
-        right = Trainer._checkpoint
-
-        def kept(self: Trainer, state: State) -> Any:
-            found = right(self, state)
-            return dataclasses.replace(found, **change(self, found))
-
-        patch.setattr(Trainer, "_checkpoint", kept)
-
-    return patched
-
-
-def exchanged(_: Trainer, found: Any) -> dict[str, Any]:
-    mean, squares = found.optimizer.values()
-    return {"optimizer": {"mean": squares, "squares": mean}}
-
-
-def rounded(patch: Patch) -> None:
-    named = checkpoint._named
-
-    def narrow(kept: Any) -> Any:
-        return {
-            name: array.astype("f4") if name.startswith("optimizer/") else array
-            for name, array in named(kept).items()
-        }
-
-    patch.setattr(checkpoint, "_named", narrow)
-
-
-def best_is_live(patch: Patch) -> None:
-    right = Trainer._save
-
-    def save(self: Trainer, *, best: bool) -> None:
-        right(self, best=best)
-        if best:
-            self._best = self._checkpoint(self.engine.state())
-
-    patch.setattr(Trainer, "_save", save)
+TRAINER, RUN, BEGINNING = "coordinator.trainer:Trainer", "coordinator.run", "coordinator.beginning"
+SLIPS = [
+    Slip(f"{BEGINNING}:saved_state", "np.array(saved)", "0 * saved",
+         "state-lost: Read back from the checkpoint after step 3, which is right, the optimizer's "
+         "mean and squares are zero."),
+    Slip("trained:flat_parameters", ".reshape(-1)", ".reshape(-1) * (len(tensor.shape) > 1)",
+         "tensor-lost: Read back from the checkpoint after step 3, which is right, dense1.b"),
+    Slip(f"{TRAINER}._checkpoint", "zip(names, state.slots", "zip(names, state.slots[::-1]",
+         "state-exchanged: In the checkpoint after step 3, the optimizer's mean and squares"),
+    Slip("checkpoint.checkpoint:_named", "_SLOT + name: array", "_SLOT + name: array.astype('f4')",
+         "checkpoint-rounded: In the checkpoint after step 3, the optimizer's mean and squares"),
+    Slip(f"{TRAINER}._save", "State(np.array(state.parameters), list(map(np.array, state.slots)))",
+         "state", "best-not-kept: In the checkpoint of the best weights, after step "),
+    Slip(f"{TRAINER}._save", "if best:", "if best and not self._folder.best.exists():",
+         "run-ended: The run ended: AssertionError"),
+    Slip(f"{TRAINER}._write", "for file in files", "for file in files[len(files) > 1:]",
+         "checkpoint-missing: There is no checkpoint "),
+    Slip(f"{TRAINER}._write", "in files", "in files[files[0].exists() and len(files) > 1:]",
+         "best-not-kept: In the checkpoint of the best weights, after step 6, best.safetensors, "),
+    Slip(f"{RUN}:Run._carry_out", "load_checkpoint(folder.last) if self._resumes else None",
+         "load_checkpoint(folder.best if folder.best.exists() else folder.last) "
+         "if self._resumes else None",
+         "resumed-elsewhere: The run that was stopped after step 5 goes on after step 3."),
+    Slip("metrics.writer:MetricsWriter.truncate_after", "record.step <= step and", "",
+         "records-repeated: There is a record too many of step 9"),
+    Slip(f"{RUN}:Run._settle", "return settled", "return replace(settled, seed=3 + self._resumes)",
+         "experiment-changed: The experiment has changed, to seed=4 instead of 3: "),
+    Slip("coordinator.progress:Progress.of", '_number(plain.get("best"), -math.inf)', "-math.inf",
+         "progress-wrong: best after step 3 is None instead of "),
+    Slip(f"{TRAINER}._checkpoint", "digest(state.parameters)", "digest(state.slots[0])",
+         "digest-of-other: What is kept as the digest after step 3 is the digest of mean"),
+    Slip(f"{TRAINER}._checkpoint", "step=self.progress.step,", "step=self.progress.step + 1,",
+         "step-miscounted: step after step 3 is 4 instead of 3: "),
+    Slip(f"{TRAINER}._evaluated", "evaluate(split, alive)", "evaluate('train', alive)",
+         "scores-exchanged: What is kept as validation_loss after step 3 is train_loss"),
+    Slip(f"{TRAINER}._close_epoch", "scores = {split: self._evaluated(split) for split in SPLITS}",
+         "now = {split: self._evaluated(split) for split in SPLITS}; "
+         "scores, self._old = getattr(self, '_old', now), now",
+         "evaluated-elsewhere: What is kept as train_loss after step 6 is train_loss after"),
+    Slip(f"{TRAINER}._record", "self._metrics.write(record)",
+         "isinstance(record, EpochRecord) and self._metrics.write(record)",
+         "records-lost: There is no record of step 1"),
+    Slip(f"{RUN}:Run._engine", "key = new_key()", "key = new_key(); 1 // (first_step != 3)",
+         "run-ended: The run that was resumed after step 3 ended before its first step was done"),
+]  # fmt: skip
+WITH_WORKERS = [
+    Slip("coordinator.shared:SharedCluster._measured", "(end - 1) % RING", "begin % RING",
+         "loss-of-other-step: What is kept as the loss after step 6 is the loss after step 5: "),
+    Slip("coordinator.shared:SharedCluster.__init__", "self._began % 2", "0",
+         "resumed-elsewhere: The run that was resumed after step 3 went on with everything zero."),
+]  # fmt: skip
 
 
-def best_only_once(patch: Patch) -> None:
-    right = Trainer._write
-
-    def write(self: Trainer, files: Any, kept: Any) -> None:
-        best = self._folder.best
-        right(self, [each for each in files if each != best or not best.exists()], kept)
-
-    patch.setattr(Trainer, "_write", write)
-
-
-def resumed_from_best(patch: Patch) -> None:
-    def load(path: Path) -> Any:
-        best = path.with_name("best.safetensors")
-        return load_checkpoint(best if best.exists() else path)
-
-    patch.setattr(run, "load_checkpoint", load)
-
-
-def steps_again(patch: Patch) -> None:
-    patch.setattr(MetricsWriter, "truncate_after", lambda *_: None)
-
-
-def other_seed(patch: Patch) -> None:
-    right = Run._settle
-
-    def settle(self: Run, dataset: Any) -> Any:
-        found = right(self, dataset)
-        return replace(found, seed=found.seed + self._resumes)
-
-    patch.setattr(Run, "_settle", settle)
-
-
-def patience_forgotten(patch: Patch) -> None:
-    right = Progress.of
-
-    def of(step: int, plain: Any) -> Progress:
-        return right(step, plain | {"waited": 0, "best": None})
-
-    patch.setattr(Progress, "of", of)
-
-
-def other_digest(_: Trainer, found: Any) -> dict[str, Any]:
-    return {"digest": digest(found.optimizer["mean"])}
-
-
-class Behind(InlineEngine):
-    """Evaluates the weights before the last step."""
-
-    def _step(self, step: int) -> Any:
-        self.before = self.parameters.copy()
-        return super()._step(step)
-
-    def evaluate(self, split: str, alive: Alive = unheard) -> Any:
-        """Evaluate those."""
-        now = self.parameters.copy()
-        self.parameters[:] = self.before
-        found = super().evaluate(split, alive)
-        self.parameters[:] = now
-        return found
-
-
-def evaluated_before(patch: Patch) -> None:
-    def engine(_: Any, setting: Any, state: State, __: Any) -> InlineEngine:
-        return Behind(setting.job, state.parameters, state.slots)
-
-    patch.setitem(ENGINES, "inline", engine)
-
-
-def cannot_go_on(patch: Patch) -> None:
-    right = Run._engine
-
-    def engine(self: Run, stack: Any, job: Any, data: Any, state: State, first: int) -> Any:
-        if first:
-            raise RuntimeError(f"nothing to go on with after {first}")
-        return right(self, stack, job, data, state, first)
-
-    patch.setattr(Run, "_engine", engine)
-
-
-MISTAKES: dict[str, tuple[Callable[[Patch], None], str, str]] = {
-    "state lost": (state_lost, "state-lost", "Read back from the checkpoint after step 3, which"),
-    "biases lost": (biases_lost, "tensor-lost", "dense2.b are zero"),
-    "exchanged": (
-        changed_checkpoint(exchanged), "state-exchanged", "In the checkpoint after step "
-    ),
-    "rounded": (rounded, "checkpoint-rounded", "mean and squares are rounded to float32"),
-    "best is live": (best_is_live, "best-not-kept", "put back at the end, holds those after"),
-    "best only once": (best_only_once, "best-not-kept", "best.safetensors, holds those after"),
-    "resumed from best": (
-        resumed_from_best, "resumed-elsewhere", "stopped after step 5 goes on after step 3"
-    ),
-    "steps again": (steps_again, "records-repeated", "more than one record of step 9"),
-    "other seed": (other_seed, "experiment-changed", "seed=4 instead of 3"),
-    "patience forgotten": (patience_forgotten, "progress-wrong", "best is nan instead of "),
-    "other digest": (changed_checkpoint(other_digest), "digest-of-other", "is that of mean after"),
-    "one too many": (
-        changed_checkpoint(lambda t, _: {"step": t.progress.step + 1}), "step-miscounted",
-        "instead of ",
-    ),
-    "evaluated before": (evaluated_before, "evaluated-elsewhere", "is of the weights after step"),
-    "cannot go on": (cannot_go_on, "run-ended", "nothing to go on with after 3"),
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("name", MISTAKES)
-def test_mistakes_are_named(name: str, data: Data, monkeypatch: Patch) -> None:
-    mistake, kind, text = MISTAKES[name]
-    job = case(data)[0]
-    mistake(monkeypatch)
-    found, diagnoses = first_failure(job, [INLINE])
+@pytest.mark.parametrize("slip", [*SLIPS, *WITH_WORKERS], ids=str)
+def test_slips_are_named(slip: Slip, data: Data, workers: Program, monkeypatch: Patch) -> None:
+    job, ways = case(data)[0], [SHARED if slip in WITH_WORKERS else INLINE]
+    slip.let_loose(monkeypatch)
+    found, diagnoses = first_failure(job, ways, worker=workers)
     assert found.edge == "resume"
-    assert diagnoses[0].kind == kind
-    assert text in diagnoses[0].sentence
-
-
-def test_losses_of_other_steps(data: Data, monkeypatch: Patch) -> None:
-    right = SharedCluster._measured
-
-    def measured(self: Any, plan: Any, seconds: float, every: int) -> Any:
-        found = right(self, plan, seconds, every)
-        losses = self._segment.step_losses
-        return [each._replace(loss=float(losses[each.begin])) for each in found]
-
-    monkeypatch.setattr(SharedCluster, "_measured", measured)
-    found, diagnoses = first_failure(case(data)[0], [SHARED])
-    assert found.where == "in one go, metrics.jsonl"
-    assert diagnoses[0].kind == "loss-of-other-step"
+    assert f"{diagnoses[0].kind}: {diagnoses[0].sentence}".startswith(slip.told)
 
 
 def test_a_worker_that_counts_its_steps_anew(data: Data) -> None:
@@ -274,7 +130,7 @@ def test_a_worker_that_counts_its_steps_anew(data: Data) -> None:
         "Job.minibatch = lambda job, step: rows(job, step - (first or [0])[0])"
     )
     found, diagnoses = first_failure(case(data)[0], [SHARED], worker=worker)
-    assert found.where == "resumed, shared, 2 workers, checkpoint after step 6"
+    assert found.where == "resumed, shared, 1 worker, checkpoint after step 5"
     assert diagnoses[0].kind == "step-miscounted"
     assert diagnoses[0].sentence.endswith("from the first again where it chooses its rows.")
 

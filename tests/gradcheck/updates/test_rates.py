@@ -2,18 +2,25 @@
 
 import math
 from collections.abc import Callable
+from decimal import Decimal, localcontext
 from typing import Any
 
 import numpy as np
 import pytest
 
-from dptrain.experiment.job import Job
 from dptrain.experiment.schema import Experiment
 from dptrain.gradcheck.subject import as_given, shrunk
-from dptrain.gradcheck.updates.constants import constant
-from dptrain.gradcheck.updates.rates import STEPS, check_rates, chosen_steps
-from dptrain.gradcheck.updates.schedule_forms import book_form, wrong_schedules
-from dptrain.gradcheck.updates.schedule_slips import EXPLAINS, diagnose_rates, explained
+from dptrain.gradcheck.updates.fits import EXPLAINS, diagnose_rates, explained
+from dptrain.gradcheck.updates.numbers import constant
+from dptrain.gradcheck.updates.rates import (
+    STEPS,
+    check_rates,
+    chosen_steps,
+    learning_rate,
+    schedule_of,
+    values_of,
+    wrong_schedules,
+)
 from dptrain.gradcheck.verdict import Verdict
 from tests.exchange.build import Data
 from tests.gradcheck.build import data as data
@@ -40,38 +47,33 @@ def test_right_schedules_pass(described: dict[str, Any], data: Data) -> None:
         assert found.edge == "update"
 
 
-@pytest.mark.parametrize("described", SCHEDULES)
-def test_forms_by_the_book_are_the_run_s_schedule(described: dict[str, Any], data: Data) -> None:
-    job = data.job(experiment(**described, steps=43))
-    form = book_form(job)
-    steps = range(60)
-    assert [form(n) for n in steps] == pytest.approx([job.updater.schedule(n) for n in steps])
+def test_powers_with_fifty_digits_lie_within_their_bounds(data: Data) -> None:
+    job = data.job(experiment(**SCHEDULES[6], steps=4300))
+    e = job.experiment
+    with localcontext() as context:
+        context.prec = 50
+        for step in range(7, 4300, 61):
+            exact = Decimal(e.lr) * Decimal(e.decay_rate or 1) ** (Decimal(step - 7) / 6)
+            found = learning_rate(job, step)
+            assert found.error is not None
+            assert abs(Decimal(float(found.value)) - exact) <= Decimal(float(found.error))
 
 
 @pytest.mark.parametrize("described", SCHEDULES)
 def test_every_wrong_schedule_is_told_from_all_others(
     described: dict[str, Any], data: Data
 ) -> None:
-    job = data.job(experiment(**described, steps=43))
-    steps = range(44)
-    book = values(book_form(job), steps)
-    known: list[np.ndarray[Any, Any]] = [book]
-    for wrong in wrong_schedules(job, WORKERS):
-        rates = values(wrong.rate, steps)
+    job, steps = data.job(experiment(**described, steps=43)), range(44)
+    known = [values_of(schedule_of(job), steps)]
+    for kind, sentence, wrong in wrong_schedules(job, WORKERS):
+        rates = values_of(wrong, steps)
         if not np.isfinite(rates).all() or any(np.allclose(rates, each) for each in known):
             continue  # the same as one before, in this experiment
         known.append(rates)
         found, schedule = explained(job, WORKERS, steps, rates)
-        assert (found.kind, found.sentence) == (wrong.kind, wrong.sentence)
+        assert (found.kind, found.sentence) == (kind, sentence)
         assert schedule is not None
-        assert values(schedule, steps) == pytest.approx(rates)
-
-
-def values(rate: Callable[[int], float], steps: Any) -> Any:
-    try:
-        return np.array([rate(n) for n in steps], float)
-    except (OverflowError, ZeroDivisionError, ValueError, TypeError):
-        return np.array([math.nan])
+        assert values_of(schedule, steps) == pytest.approx(rates)
 
 
 @pytest.mark.parametrize(
@@ -82,16 +84,16 @@ def values(rate: Callable[[int], float], steps: Any) -> Any:
         (2, lambda lr, n: lr(min(n, 20)), "wrong in 23 of 44 steps: the learning rate"),
         (6, lambda lr, n: lr(n) * 0.9 ** max(0, (n - 7) / 6), "factor of the decay is 0.72, not"),
         (3, lambda _, n: 0.0125 * (n + 1) if n < 7 else 0.05 * (1 + math.cos(math.pi * min(
-            1, (n - 7) / 31))), "The cosine's length is 31 steps, not 36"),
+            1, (n - 7) / 31))), "The cosine's length is 31, not 36"),
         (2, lambda _, n: 0.04 * (1 - n / 43), "The cosine is a straight line. And it is 0.4 times"),
     ],
 )  # fmt: skip
 def test_numbers_are_found_that_no_mistake_has(
-    described: int, change: Any, sentence: str, data: Data
+    described: int, change: Callable[..., float], sentence: str, data: Data
 ) -> None:
     job = data.job(experiment(**SCHEDULES[described], steps=43))
     right = job.updater.schedule
-    job.updater.schedule = lambda step: change(right, step)  # type: ignore[assignment]
+    setattr(job.updater, "schedule", lambda step: change(right, step))  # noqa: B010 - of another type
     assert check_rates(job).verdict is Verdict.FAIL
     (found,) = diagnose_rates(job, WORKERS)
     assert sentence in found.sentence
@@ -103,7 +105,7 @@ def test_a_schedule_that_ends_too_early_shows_though_no_step_is_trained(data: Da
     wrong = data.job(experiment(schedule="cosine", steps=99_999))
     job.updater.schedule = wrong.updater.schedule
     assert check_rates(job).verdict is Verdict.FAIL
-    assert "one step too few" in diagnose_rates(job, WORKERS)[0].sentence
+    assert "99999 (= one step less)" in diagnose_rates(job, WORKERS)[0].sentence
 
 
 def test_of_a_long_run_the_ends_are_compared_and_some_between(data: Data) -> None:
@@ -115,22 +117,15 @@ def test_of_a_long_run_the_ends_are_compared_and_some_between(data: Data) -> Non
 
 def test_the_experiment_as_it_was_given() -> None:
     settings = {"dataset": "iris", "batch_size": 200, "epochs": 4}
-    small = Experiment(dataset="iris", **_fields(shrunk(settings, 120)))
+    small = Experiment(**{"dataset": "iris"} | shrunk(settings, 120))
     found = as_given(small, settings, 120)
     assert small.steps is not None
-    assert small.epochs is None
     assert (found.steps, found.epochs, found.train_rows, found.shards) == (None, 4, None, None)
     assert found.batch_size == 120
     assert as_given(small, {}, 120).batch_size is None
 
 
-def _fields(settings: dict[str, Any]) -> dict[str, Any]:
-    return {k: v for k, v in settings.items() if k != "dataset"}
-
-
 def test_constants_of_an_experiment_are_recognised(data: Data) -> None:
-    job: Job = data.job(experiment(optimizer="momentum", momentum=0.8))
-    assert constant(job, WORKERS, 1 / 3) == "1 / 3 workers"
-    assert constant(job, WORKERS, 0.2) == "(1 - μ)"
-    assert constant(job, WORKERS, 13.0) == "the 13 rows of a minibatch"
-    assert constant(job, WORKERS, 0.37) == ""
+    job = data.job(experiment(optimizer="momentum", momentum=0.8))
+    for factor, name in ((1 / 3, "1 / 3 workers"), (0.2, "1 - μ"), (0.37, "")):
+        assert constant(job, WORKERS, factor) == name

@@ -1,0 +1,75 @@
+"""A bug as programmers make it: one function of the real source, with a piece of text exchanged."""
+
+import importlib
+import inspect
+import sys
+import textwrap
+from typing import Any, NamedTuple
+
+import pytest
+
+import dptrain.coordinator.run
+import dptrain.experiment.job  # noqa: F401 - or what is first imported while a slip is loose keeps it
+
+
+class Slip(NamedTuple):
+    """A bug, and what it must be put down to.
+
+    Attributes:
+        where: module and function, such as ``"data.dataset:Split.gather"``.
+        old: the text that is exchanged, where it first stands in the function.
+        new: what stands there instead.
+        told: how kind and sentence of the diagnosis begin, with ``": "`` between them.
+    """
+
+    where: str
+    old: str
+    new: str
+    told: str
+
+    def __str__(self) -> str:
+        return f"{self.where} {self.new}"
+
+    def let_loose(self, patch: pytest.MonkeyPatch) -> None:
+        """Put the function in place of the right one, wherever that has been imported."""
+        module, _, name = self.where.partition(":")
+        owner: Any = importlib.import_module(f"dptrain.{module}")
+        *classes, function = name.split(".")
+        for each in classes:
+            owner = getattr(owner, each)
+        right = inspect.getattr_static(owner, function)
+        plain = getattr(right, "__func__", right)
+        source = textwrap.dedent(inspect.getsource(plain))
+        assert self.old in source, self
+        source = source.replace("super()", f"super({''.join(classes)}, self)")
+        names: dict[str, Any] = {}
+        code = compile(source.replace(self.old, self.new, 1), str(self), "exec")
+        exec(code, plain.__globals__, names)  # noqa: S102 - our own
+        ours: list[Any] = [module for n, module in sys.modules.items() if n.startswith("dptrain.")]
+        owners = [owner] if classes else ours
+        for each in owners:
+            if vars(each).get(function) is right:
+                patch.setattr(each, function, names[function])
+
+
+ORDER, MINIBATCH = "data.sampling:epoch_order", "experiment.job:Job.minibatch"
+SPLIT, SOME = "data.dataset:_hold_out", "data.dataset:_some"
+# In which rows are visited when: the rows of one process tell them, and what real workers count.
+VISITS = [
+    Slip(ORDER, "epoch)", "0)", "same-order: Every epoch visits the rows in the same order."),
+    Slip(ORDER, "epoch)", "epoch % 2)", "same-order: The order of the rows comes again after 2 ep"),
+    Slip(ORDER, "epoch)", "epoch + 1)", "order-of-another-epoch: "),
+    Slip(ORDER, "generator(seed, Purpose.SHUFFLE, epoch).permutation(rows)", "np.arange(rows)",
+         "not-shuffled: "),
+    Slip(ORDER, "(seed,", "(seed + 1,",
+         "order-of-another-seed: The rows are shuffled with the seed 4 instead of 3."),
+    Slip(ORDER, "permutation(rows)", "integers(rows, size=rows)",
+         "drawn-with-replacement: Rows are drawn with replacement: of "),
+    Slip(MINIBATCH, "divmod(step,", "divmod(step + 1,",
+         "rows-of-another-step: Every step visits the rows of the step after it."),
+    Slip(MINIBATCH, "position * self.batch_size",
+         "min(position * self.batch_size, len(self._order[1]) - self.batch_size)",
+         "minibatch-filled-up: The last minibatch of an epoch is filled up with rows before it."),
+    Slip(SPLIT, "np.sort(rows[order[count:]])", "rows", "held-out-rows-trained: "),
+    Slip(SOME, "np.sort(rows[order[:count]])", "rows", "rows-outside-training: "),
+]  # fmt: skip
