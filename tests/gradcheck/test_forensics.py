@@ -111,6 +111,8 @@ IN_A_RUN = [
      "stale-weights: the gradient is computed with the weights of the step before in bucket 1"),
     (NOW.sum(axis=0) + THEN.sum(axis=0), "not-reset: the gradient is added to that of"),
     (NOW.sum(axis=0) - NOW[1] + THEN[1], "race: rank 1's part (shard 1) is that of the step"),
+    (np.where(PLACE < 20, 0.3 * NOW[0], 0.7 * NOW[2]),
+     "shard-weights: elements 0 to 19, bucket 0, in dense1.W (20 of 35): the shards count (0.3, "),
     (np.roll(WEIGHTS, 7),
      "race: elements 7 to 39 hold the weights, from its element 0 on; elements 0 to 6 hold"),
 ]  # fmt: skip
