@@ -1,8 +1,9 @@
 """What a wrong gradient is put down to.
 
 Every known mistake predicts the gradient that it would lead to, for all whom it may hit; those
-that leave least unexplained come first: of the whole vector, or of the wrong elements alone. Then
-numbers are fitted. Where nothing fits, it is said where the gradient is wrong, and no more.
+that leave least unexplained come first: of the whole vector, of the wrong elements alone, or of
+each part into which the exchange cuts it. Then numbers are fitted. Where nothing fits, it is said
+where the gradient is wrong, and no more.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -139,20 +140,40 @@ def diagnose(
     tables: list[Table] = [*TABLES]
     tables.insert(0 if more_first else len(tables), lambda _: more)
     everything = np.ones(evidence.found.shape, bool)
-    whole = Part(evidence, everything, exact)
-    wrong = Part(evidence, evidence.wrong if evidence.wrong.any() else everything, exact)
+    off = evidence.wrong if evidence.wrong.any() else everything
+    whole, wrong = (Part(evidence, which, exact) for which in (everything, off))
+    areas = [Part(evidence, which, exact) for which in _by_area(evidence, off)]
     for each in _hypotheses(tables, evidence):
-        for part in [whole] if each.placed else [whole, wrong]:
+        for part in [whole] if each.placed else [whole, wrong, *areas]:
             part.consider([each])
     if not whole.explained:
         whole.consider(_hypotheses(FITS[-1:], whole.evidence))
     if whole.explained:
         return whole.diagnoses[:most]
-    wrong.consider(_hypotheses(FITS, wrong.evidence))
-    if not wrong.explained:
+    for part in (wrong, *areas):
+        part.consider(_hypotheses(FITS, part.evidence))
+    apart = bool(areas) and not wrong.explained and all(part.explained for part in areas)
+    located = _each_by_itself(areas) if apart else wrong.located()
+    if not wrong.explained and not apart:
         whole.consider(_hypotheses([of_other_places], evidence))
-    found = ranked([*wrong.located(), *whole.diagnoses])
+    found = ranked([*located, *whole.diagnoses])
     return found[:most] or [_unexplained(evidence)]
+
+
+def _by_area(e: Evidence, wrong: Array) -> Iterator[Array]:
+    """Yield what is wrong in each part into which the exchange cuts the vector, if in several."""
+    own = [area for area in e.areas if wrong[area.start : area.stop].any()]
+    for area in own if len(own) > 1 else ():
+        which = np.zeros(wrong.shape, bool)
+        which[area.start : area.stop] = wrong[area.start : area.stop]
+        yield which
+
+
+def _each_by_itself(parts: Sequence[Part]) -> list[Diagnosis]:
+    """Return what is wrong in each of several parts, as one diagnosis."""
+    first, *others = (part.located()[0] for part in parts)
+    said = "; ".join(each.sentence for each in (first, *others))
+    return [Diagnosis(first.kind, said, max(each.residual for each in (first, *others)))]
 
 
 def _hypotheses(tables: Iterable[Table], e: Evidence) -> Iterator[Hypothesis]:

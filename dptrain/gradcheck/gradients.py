@@ -116,15 +116,9 @@ class Triangle:
     def _with_formulas(
         self, what: str, edge: str, where: str, found: Array, expected: Gradient
     ) -> Comparison:
-        return compare(
-            f"{what} = formulas",
-            edge,
-            where,
-            self.tensors,
-            found.astype(float),
-            expected.total,
-            self._rounding * expected.bound + self.coarse(expected),
-        )
+        room = self._rounding * expected.bound + self.coarse(expected)
+        name, plain = f"{what} = formulas", found.astype(float)
+        return compare(name, edge, where, self.tensors, plain, expected.total, room)
 
     def coarse(self, expected: Gradient) -> Array | float:
         """Return what a gradient by differences may be off by beside rounding; otherwise 0."""
@@ -145,34 +139,20 @@ class Triangle:
         wanted[indices] = complex_step(reference, parameters.astype(float), indices)
         compared = np.zeros(len(found), bool)
         compared[indices] = True
-        yield compare(
-            "analytic = complex step",
-            "analytic",
-            where,
-            self.tensors,
-            found,
-            wanted,
-            2 * expected.bound + self.coarse(expected),
-            compared,
-        )
+        room = 2 * expected.bound + self.coarse(expected)
+        name, edge = "analytic = complex step", "analytic"
+        yield compare(name, edge, where, self.tensors, found, wanted, room, compared)
 
     def against_processes(self, step: Step, where: str) -> Iterator[Comparison]:
         """Compare what workers came to with this process, bit by bit, and with the formulas."""
         own = self.local.analytic(step.before.parameters, step.number)
         found = gradient_of(step)
-        same = compare(
-            "distributed = analytic",
-            "distributed",
-            where,
-            self.tensors,
-            found,
-            own.gradient,
-            0.0,
-        )
+        name, edge = "distributed = analytic", "distributed"
+        same = compare(name, edge, where, self.tensors, found, own.gradient, 0.0)
         yield same
         expected = self.expected(step.before.parameters, step.number)
         if expected is not None:
-            edge = "analytic" if same.verdict is Verdict.PASS else "distributed"
+            edge = "analytic" if same.verdict is Verdict.PASS else edge
             yield self._with_formulas("distributed", edge, where, found, expected)
         yield _losses("reported loss = loss", "reported", where, step.loss, own.loss, 0.0)
 
@@ -203,7 +183,6 @@ class Triangle:
         reference = self.reference(number)
         if reference is None:
             return Failure(comparison, ())
-        weights: tuple[float, ...] = ()
         if comparison.edge == "analytic":
             evidence = self._evidence(reference, found, parameters)
             diagnoses = self._of_one_process(reference, evidence, parameters)
@@ -214,10 +193,17 @@ class Triangle:
                 run = [*before, step]
                 diagnoses = stale_buffers(run, evidence.wrong, moved_rightly=False)
             diagnoses = diagnoses or self._of_workers(reference, evidence)
-        counts = least_squares(evidence, evidence.shards)
-        if counts is not None and evidence.residual(counts @ evidence.shards) < 1e-6:
-            weights = tuple(map(float, counts))
-        return Failure(comparison, diagnoses, weights, evidence.found, evidence.right, self.tensors)
+        weights = least_squares(evidence, evidence.shards)
+        if weights is None or evidence.residual(weights @ evidence.shards) >= 1e-6:
+            weights = np.empty(0)
+        return Failure(
+            comparison,
+            diagnoses,
+            tuple(map(float, weights)) if evidence.wrong.any() else (),
+            evidence.found,
+            evidence.right,
+            self.tensors,
+        )
 
     def _of_one_process(
         self, reference: Reference, evidence: Evidence, parameters: Array

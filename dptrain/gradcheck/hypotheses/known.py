@@ -284,10 +284,8 @@ def of_layers(reference: Reference, ranks: Any, per_epoch: int) -> Rows:
     for kind, sentence, change in mistakes_of_loss(reference.loss):
         swaps = Recipe(swaps={LOSS: change})
         yield Known(Mistake(kind, f"{reference.loss.kind}: {sentence}", swaps))
-    step = reference.batch.step
     row = list(leaves(reference.network.row))
-    names = {place: name for place, name, _ in row}
-    run = Run(ranks, per_epoch, range(step), names)
+    run = Run(ranks, per_epoch, range(reference.batch.step))
     where = [(name, layer, [place]) for place, name, layer in reversed(row)]
     for each in dict.fromkeys(layer.kind for _, _, layer in row):
         alike = [(place, layer) for place, _, layer in row if layer.kind == each]

@@ -1,6 +1,6 @@
 """Wrong masks of dropout: of other streams of random numbers, and scaled otherwise."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -11,13 +11,7 @@ from dptrain.gradcheck.diagnosis import Mistake
 from dptrain.gradcheck.reference.layers import Shards, Weights, forward
 from dptrain.gradcheck.reference.mistakes import Forward, backwards, instead, multiplied
 from dptrain.gradcheck.reference.setting import Setting
-from dptrain.gradcheck.reference.streams import (
-    AUGMENTATION,
-    DROPOUT,
-    LAST_WORD,
-    SHUFFLE,
-    stream_at,
-)
+from dptrain.gradcheck.reference.streams import DROPOUT, LAST_WORD, stream_at
 from dptrain.nn.dropout import Dropout
 
 Array = NDArray[Any]
@@ -34,7 +28,6 @@ class Stream(NamedTuple):
         step: whose it is.
         place: of the layer.
         shard: whose it is.
-        purpose: of the random numbers.
         word: of the counter, in which the step stands.
     """
 
@@ -42,12 +35,11 @@ class Stream(NamedTuple):
     step: int
     place: tuple[int, ...]
     shard: int
-    purpose: int = DROPOUT
     word: int = LAST_WORD
 
     def uniform(self, shape: tuple[int, ...]) -> Array:
         """Return numbers from 0 to 1, float32."""
-        key = (self.purpose, *self.place, self.shard)
+        key = (DROPOUT, *self.place, self.shard)
         found = stream_at(self.seed, self.step, *key, word=self.word)
         return found.random(shape, dtype=np.float32)
 
@@ -87,13 +79,11 @@ class Run(NamedTuple):
         ranks: each rank's range of shards.
         per_epoch: its steps in an epoch.
         steps: others, whose masks a step may draw by mistake.
-        layers: names of the network's layers, by their place.
     """
 
     ranks: Sequence[tuple[int, int]]
     per_epoch: int
     steps: Sequence[int] = (0,)
-    layers: Mapping[tuple[int, ...], str] = {}
 
 
 def wrong_masks(run: Run) -> Iterator[Mistake[Mask]]:
@@ -126,18 +116,11 @@ def wrong_masks(run: Run) -> Iterator[Mistake[Mask]]:
         (STREAM, "the shards are counted within their block",
          lambda s, sizes: s._replace(shard=s.shard - list(sizes).index(sizes[s.shard]))),
         (STREAM, "the layer is missing in the key of its masks", _with(place=())),
-        (STREAM, "only the innermost layer is in the key of its masks",
-         lambda s, _: s._replace(place=s.place[-1:])),
         (STREAM, "layer and shard have changed places in the key of its masks",
          lambda s, _: s._replace(place=(s.shard, *s.place[:-1]), shard=s.place[-1])),
         (STREAM, "the seed is missing in the key of its masks", _with(seed=0)),
-        (STREAM, "the seed is one more", lambda s, _: s._replace(seed=s.seed + 1)),
         *((STREAM, f"the step is in word {word} of the counter: masks of steps overlap",
            _with(word=word)) for word in range(LAST_WORD)),
-        *((STREAM, f"its masks are drawn from the stream of {name}", _with(purpose=purpose))
-          for name, purpose in (("shuffling", SHUFFLE), ("augmentation", AUGMENTATION))),
-        *((STREAM, f"its masks are drawn as those of {name}", _with(place=place))
-          for place, name in run.layers.items()),
     ]  # fmt: skip
     for kind, sentence, stream in streams:
         yield Mistake(kind, sentence, Mask(stream))

@@ -23,7 +23,6 @@ from dptrain.nn.convolution import Conv2D
 from dptrain.nn.cross_entropy import SoftmaxCrossEntropy
 from dptrain.nn.dense import Dense
 from dptrain.nn.layer import Activation, Layer
-from dptrain.nn.layernorm import LayerNorm
 from dptrain.nn.loss import Loss
 from dptrain.nn.pooling import AvgPool2D, MaxPool2D
 from dptrain.nn.rectifiers import LeakyReLU
@@ -35,7 +34,6 @@ Moments = tuple[Node, Node]
 
 SLOPE, MEANS = "activation-derivative", "batchnorm-mean-of-means"
 SUMS = "batchnorm-backward-local"
-CONSTANT = "the statistics are taken as constants"
 
 
 def instead(value: Node, derivative: Node) -> Node:
@@ -192,20 +190,8 @@ def mistakes_of(layer: Layer, ranks: Ranges) -> Iterator[Mistake[Forward]]:
             if type(other) is not type(layer):
                 sentence = f"it is computed as {other.kind}: the network was not built anew"
                 yield Mistake("network-not-rebuilt", sentence, _another(other))
-    if isinstance(layer, LayerNorm):
-        yield Mistake(SLOPE, CONSTANT, _constant_moments_of_rows)
     if isinstance(layer, BatchNorm) and layer.sync:
         yield from _of_batch_norm(ranks)
-
-
-def _constant_moments_of_rows(layer: LayerNorm, x: Shards, weights: Weights, _: Any) -> Shards:
-    found = []
-    for each, gamma, beta in zip(x, *weights, strict=True):
-        mean = each.constant(each.value.mean(axis=-1, keepdims=True))
-        variance = each.value.var(axis=-1, keepdims=True)
-        deviation = each.constant(np.sqrt(variance + layer.epsilon))
-        found.append(gamma * ((each - mean) / deviation) + beta)
-    return found
 
 
 def _of_batch_norm(ranks: Ranges) -> Iterator[Mistake[Forward]]:
@@ -216,7 +202,7 @@ def _of_batch_norm(ranks: Ranges) -> Iterator[Mistake[Forward]]:
     ):
         yield Mistake("batchnorm-mode", f"it normalises by {what}", _in_mode(running=running))
     fixed = _normal(lambda x: [(_fixed(m), _fixed(v)) for m, v in [_moments(x)] * len(x)])
-    yield Mistake(SLOPE, CONSTANT, fixed)
+    yield Mistake(SLOPE, "the statistics are taken as constants", fixed)
     everything = [(0, 10**9)]
     sentence = "all shards count alike in mean and variance, whatever their rows"
     alike = _normal(lambda x: _by_formula(x, _counted_alike(x), everything))
