@@ -312,6 +312,8 @@ def load_run(
         names = checkpoint.progress.get("class_names")
         classes = tuple(str(names).split("\n")) if names else ()
         built = _built(experiment, checkpoint, len(classes))
+        if classes and isinstance(built, Network):
+            build_loss(experiment).check(built.output_shape, len(classes), ())
     except DptrainError as error:
         raise CheckpointError(f"{file}: {error}") from None
     if isinstance(built, OwnNetwork) and network is not None:
