@@ -355,6 +355,8 @@ def flat_parameters(network: Layout, dtype: np.dtype[Any], checkpoint: Checkpoin
     flat = np.empty(network.size, dtype)
     for tensor in tensors:
         flat[tensor.start : tensor.stop] = checkpoint.tensors[tensor.name].reshape(-1)
+        if not np.isfinite(flat[tensor.start : tensor.stop]).all():
+            raise CheckpointError(f"the checkpoint's {tensor.name} holds an infinity or NaN")
     return flat
 
 
