@@ -257,7 +257,12 @@ class Run:
                 _write_key(path, key)
                 self._observer.waiting(address, path, self._execution.join)
 
-        return start_engine(stack, setting, state, bound)
+        try:
+            return start_engine(stack, setting, state, bound)
+        except WorkersLostError as error:
+            again = "the run stands where it stood" if self._resumes else "no step was done"
+            error.args = (f"{error}\n{again}; the same command tries again",)
+            raise
 
     def _trained(self, trainer: Trainer) -> bool:
         try:

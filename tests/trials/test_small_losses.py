@@ -11,13 +11,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import dptrain as package
 from dptrain.checkpoint.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from dptrain.data.prepared import prepare
-from dptrain.errors import CheckpointError
+from dptrain.errors import CheckpointError, Interrupted
 from dptrain.runfolder import RunFolder
 from dptrain.trained import load_run
 from tests.audit.runs import epochs, resumed
-from tests.commands import command, dptrain, finish, steps_logged, wait_until, workers_of
+from tests.commands import command, dptrain, finish, start, steps_logged, wait_until, workers_of
 from tests.sessions import write_dataset
 
 
@@ -105,3 +106,30 @@ def test_too_few_open_files_say_nothing_of_the_cache(
     with pytest.raises(OSError, match="Too many open files"):
         prepare(str(data), dtype="float32")
     assert sorted(folder.iterdir()) == before
+
+
+def test_killed_in_its_first_second_it_can_be_begun_again(data: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    job = ("train", "--dataset", data, "--model", "mlp:20-7-3", "--no-curves", "--out", run)
+    process = start(*job, "--epochs", 100_000)
+    wait_until(lambda: (run / "rank-1.log").exists(), process)
+    process.kill()
+    finish(process)
+    assert not (run / "checkpoints" / "last.safetensors").exists()
+    assert dptrain("train", "--resume", run).returncode == 1
+    done = dptrain(*job, "--steps", 9)
+    assert done.returncode == 0, done.stderr
+    assert dptrain("verify", run).returncode == 0
+
+
+def test_stopped_while_it_joins_fit_raises_what_ctrl_c_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stopped(*_: object, **__: object) -> None:
+        raise Interrupted("stopped")
+
+    monkeypatch.setattr("dptrain.coordinator.run.start_engine", stopped)
+    x = np.random.default_rng(0).standard_normal((30, 4))
+    network = package.Network((4,), [package.Dense(2)])
+    with pytest.raises(KeyboardInterrupt, match="stopped before the first step"):
+        package.fit(network, (x, np.arange(30) % 2), out=tmp_path / "run", progress=False)
