@@ -44,7 +44,9 @@ def factors(e: Evidence) -> Rows:
     nominal = max(e.ranks[-1][1], count)
     padded = nominal * max(e.sizes)
     if not e.found[e.scale > 0].any():
-        yield Known(Mistake("reset-early", "{} is zero everywhere", times(0.0)))
+        yield Known(
+            Mistake("reset-early", "{} is zero everywhere, or no update is applied", times(0.0))
+        )
     of_rank = [e.rows_of_ranks[rank] for rank in e.owners]
     for what, parts, rows in (
         ("rank", present, of_rank),

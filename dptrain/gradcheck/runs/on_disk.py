@@ -22,6 +22,7 @@ from dptrain.gradcheck.comparison import Comparison, compare, compare_numbers
 from dptrain.gradcheck.diagnosis import Diagnosis
 from dptrain.gradcheck.runs.course import Course, sha256
 from dptrain.gradcheck.runs.states import WEIGHTS, Array, arrays_of, listed
+from dptrain.gradcheck.updates.rates import learning_rate
 
 Record = dict[str, Any]
 # What is kept of which step, such as ``"loss"`` and 3, and its value.
@@ -41,6 +42,7 @@ LOSS = ("loss-of-other-step", "loss-recorded", "loss-recorded")
 SCORE = ("evaluated-elsewhere", "scores-exchanged", "evaluation-recorded")
 DIGEST = ("digest-of-other", "digest-of-other", "digest-wrong")
 COUNT, PROGRESS = ("step-miscounted",) * 3, ("progress-wrong",) * 3
+MOMENT = ("record-wrong",) * 3
 _DTYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2"}
 _SLOT = "optimizer/"
 
@@ -157,11 +159,29 @@ def check_records(
     right: Pages = {page: value for page, value in known.items() if page[1] in logged}
     name = "recorded losses = this process's"
     yield _pages(name, where, told, right, LOSS, lambda _: known.items())
+    yield from _moments_of(course, found, where)
     records = {r["step"]: r for r in found if r["kind"] == "epoch"}
     name = "recorded evaluations = this process's"
     for step, scores in course.scores.items():
         told, right = _of(step, records.get(step, {})), _of(step, _values(scores))
         yield _pages(name, where, told, right, SCORE, partial(_scores, course))
+
+
+def _moments_of(course: Course, found: Sequence[Record], where: str) -> Told:
+    """Compare the epochs and learning rates that records of steps and evaluations tell."""
+    told, right = {}, {}
+    for r in (each for each in found if each["kind"] in ("step", "epoch")):
+        page = f"the epoch in the record of {r['kind']}", r["step"]
+        told[page], right[page] = r["epoch"], r["step"] / course.job.steps_per_epoch
+        page = f"the learning rate in the record of {r['kind']}", r["step"]
+        rate = learning_rate(course.job, r["step"] - 1)
+        told[page], right[page] = r["lr"], float(rate.value)
+        if abs(r["lr"] - right[page]) <= float(
+            np.asarray(rate.error)
+        ):  # powers and cosines round here and there
+            right[page] = r["lr"]
+    name = "recorded epochs and learning rates = the book's"
+    yield _pages(name, where, told, right, MOMENT)
 
 
 def check_digests(course: Course, found: Sequence[Record], where: str) -> Told:
