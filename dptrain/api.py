@@ -22,7 +22,7 @@ from dptrain.coordinator.session import Session
 from dptrain.data.arrays import plain_array
 from dptrain.data.frames import Names
 from dptrain.data.prepared import prepare_arrays
-from dptrain.errors import ResourceError, UsageError, machine_limit
+from dptrain.errors import Interrupted, ResourceError, UsageError, machine_limit
 from dptrain.experiment.code import MEMORY
 from dptrain.experiment.execution import Execution
 from dptrain.experiment.job import plain_job
@@ -343,6 +343,8 @@ def _trained(
             outcome = session.run()
     except MemoryError as error:
         raise ResourceError(machine_limit(error)) from error
+    except Interrupted:
+        raise KeyboardInterrupt("stopped before the first step") from None
     if isinstance(outcome.job.network, OwnNetwork):
         outcome.job.network.load(outcome.parameters)
     if not outcome.finished:

@@ -7,6 +7,7 @@ Messages name the value, where it came from and what to do.
 import difflib
 import errno
 import os
+import re
 from collections.abc import Iterable
 from typing import Self
 
@@ -22,9 +23,15 @@ EXIT_SIGTERM = 143
 
 
 class DptrainError(Exception):
-    """The base of every error that dptrain raises on purpose."""
+    """The base of every error that dptrain raises on purpose.
+
+    Its message may quote files and workers: control characters in it are made visible.
+    """
 
     exit_code = EXIT_ERROR
+
+    def __str__(self) -> str:
+        return printable(super().__str__())
 
 
 class UsageError(DptrainError, ValueError):
@@ -126,6 +133,14 @@ class Interrupted(DptrainError, RuntimeError):  # noqa: N818 - not an error: the
 
 class DamageWarning(UserWarning):
     """Something on the disk is not what was written there; the run goes on without it."""
+
+
+def printable(text: str) -> str:
+    """Return a text with control characters, but tabs and line ends, written out as their codes."""
+    return _CONTROLS.sub(lambda found: f"\\x{ord(found[0]):02x}", text)
+
+
+_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
 def suggestion(word: str, choices: Iterable[str]) -> str:

@@ -19,6 +19,10 @@ DEFAULT_PARENT = Path("logs")
 _EXPERIMENT = "experiment.toml"
 _CHECKPOINTS = "checkpoints"
 _LOCK = ".lock"
+_METRICS = "metrics.jsonl"
+_BEGUN = "initial.safetensors"
+_KEY = "worker.key"
+_LEFT = re.compile(r"rank-\d+\.log|\..+\.tmp")
 _KEPT = re.compile(r"epoch-(\d{4,})\.safetensors")
 _SLUG_LIMIT = 80
 
@@ -50,9 +54,21 @@ class RunFolder:
 
     @classmethod
     def create_at(cls, path: Path) -> Self:
-        """Make the run folder exactly here. Raises RunFolderError unless it is new or empty."""
-        make_empty(path)
-        return cls(path)._prepared()
+        """Make the run folder exactly here, in place of a run that was killed before it had saved.
+
+        Raises RunFolderError unless it is new or empty, or such a run is all that it holds.
+        """
+        if not _was_never_saved(path):
+            make_empty(path)
+        run = cls(path)._prepared()
+        if _was_never_saved(path):  # still, now that nobody else can begin there
+            for left in path.iterdir():
+                if _LEFT.fullmatch(left.name) or left in (run.metrics, run.begun, run.key):
+                    left.unlink(missing_ok=True)
+        elif not _is_empty(path):
+            run.close()
+            make_empty(path)
+        return run
 
     @classmethod
     def open(cls, path: Path) -> Self:
@@ -92,12 +108,12 @@ class RunFolder:
     @property
     def begun(self) -> Path:
         """The weights that a run began with, where they were not drawn."""
-        return self.path / "initial.safetensors"
+        return self.path / _BEGUN
 
     @property
     def metrics(self) -> Path:
         """A line per logged step and per epoch."""
-        return self.path / "metrics.jsonl"
+        return self.path / _METRICS
 
     @property
     def trace(self) -> Path:
@@ -112,7 +128,7 @@ class RunFolder:
     @property
     def key(self) -> Path:
         """The key for workers that are started by hand, while there is a use for it."""
-        return self.path / "worker.key"
+        return self.path / _KEY
 
     @property
     def last(self) -> Path:
@@ -156,7 +172,7 @@ class RunFolder:
         raise RunFolderError(
             f"{self.path}: has no checkpoint {wanted.relative_to(self.path)}{there}; the run was "
             f"stopped before it wrote one: start it anew with `{program()} train "
-            f"{word(self.experiment)}`"
+            f"{word(self.experiment)}`, in the same folder with `--out {word(self.path)}`"
         )
 
     def discard_unless_begun(self) -> None:
@@ -319,6 +335,20 @@ def _is_empty(folder: Path) -> bool:
         entry.name == _LOCK or (entry == checkpoints and not any(checkpoints.iterdir()))
         for entry in folder.iterdir()
     )
+
+
+def _was_never_saved(folder: Path) -> bool:
+    """Tell whether nothing is there but what a run leaves that was killed before it saved a step.
+
+    The lock tells that a run's coordinator has made the folder, and not its owner.
+    """
+    with contextlib.suppress(OSError):
+        names = {entry.name for entry in folder.iterdir()}
+        ours = {_LOCK, _CHECKPOINTS, _EXPERIMENT, _METRICS, _BEGUN, _KEY}
+        strange = [each for each in names - ours if not _LEFT.fullmatch(each)]
+        saved = list((folder / _CHECKPOINTS).glob("[!.]*"))
+        return _LOCK in names and not strange and not saved
+    return False
 
 
 def _is_run(folder: Path) -> bool:

@@ -312,6 +312,8 @@ def load_run(
         names = checkpoint.progress.get("class_names")
         classes = tuple(str(names).split("\n")) if names else ()
         built = _built(experiment, checkpoint, len(classes))
+        if classes and isinstance(built, Network):
+            build_loss(experiment).check(built.output_shape, len(classes), ())
     except DptrainError as error:
         raise CheckpointError(f"{file}: {error}") from None
     if isinstance(built, OwnNetwork) and network is not None:
@@ -353,6 +355,8 @@ def flat_parameters(network: Layout, dtype: np.dtype[Any], checkpoint: Checkpoin
     flat = np.empty(network.size, dtype)
     for tensor in tensors:
         flat[tensor.start : tensor.stop] = checkpoint.tensors[tensor.name].reshape(-1)
+        if not np.isfinite(flat[tensor.start : tensor.stop]).all():
+            raise CheckpointError(f"the checkpoint's {tensor.name} holds an infinity or NaN")
     return flat
 
 

@@ -19,6 +19,7 @@ from dptrain.errors import (
     DamageWarning,
     DptrainError,
     machine_limit,
+    printable,
 )
 from dptrain.report.streams import give_up, lenient_streams
 
@@ -111,7 +112,7 @@ def _end(_number: int, _frame: FrameType | None) -> None:
 
 
 def _complain(message: str, code: int) -> int:
-    print(f"dptrain: {message}", file=sys.stderr)  # noqa: T201 - the command line's own output
+    print(f"dptrain: {printable(message)}", file=sys.stderr)  # noqa: T201 - the command line's own output
     return code
 
 

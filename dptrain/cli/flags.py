@@ -123,6 +123,8 @@ def json_object(hint: Any, tokens: tuple[Token, ...]) -> dict[str, Any]:  # noqa
         found = json.loads(tokens[0].value)
     except json.JSONDecodeError as error:
         raise ValueError(f"it is no JSON: {error}") from None
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
     if not isinstance(found, dict):
         raise ValueError("needs a JSON object, such as '{\"hidden_size\": 50}'")
     if _has_null(found):

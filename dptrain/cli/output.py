@@ -9,11 +9,12 @@ from contextlib import contextmanager
 from typing import Any
 
 from dptrain.data.rescaling import ScaleWarning
+from dptrain.errors import printable
 
 
 def note(text: str) -> None:
     """Print on standard error what was assumed, or is doubtful."""
-    print(f"dptrain: note: {text}", file=sys.stderr)  # noqa: T201 - the command line's own output
+    print(f"dptrain: note: {printable(text)}", file=sys.stderr)  # noqa: T201 - the command line's own output
 
 
 @contextmanager

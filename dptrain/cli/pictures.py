@@ -1,5 +1,6 @@
 """Pictures as samples for a network: upright, with its background, size and channels."""
 
+import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 
 PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".pgm", ".tif", ".tiff", ".webp")
 SIXTEEN_BITS = 65535
+MOST_PIXELS = 100_000_000  # unpacked in colours they take 400 MB
 _FLAT = 16  # grey values between which there is hardly a drawing
 _OTHER = 128  # grey values between the borders of pictures and of what was trained on
 _STRETCHED = 1.25  # ratio of width to height that changes no more unseen
@@ -43,7 +45,7 @@ class Reader:
             DataError: samples have no form that a picture has, or this one has no known range.
             OSError, ValueError: it cannot be read.
         """
-        from PIL import Image, ImageOps  # cost 30 ms, and only pictures need them
+        from PIL import ImageOps  # cost 30 ms, and only pictures need them
 
         layout = layout_of(self.shape)
         if layout is None:
@@ -51,7 +53,7 @@ class Reader:
                 f"{path}: a picture does not fit samples of shape {self.shape}; they must be of "
                 "shape (H, W), (H, W, 3), (3, H, W), or flat with as many numbers as a square has"
             )
-        with Image.open(path) as opened:
+        with _opened(path) as opened:
             upright = ImageOps.exif_transpose(opened)
             picture = self._opaque(path, _eight_bits(path, upright), layout)
         self._check_form(path, picture, layout)
@@ -112,6 +114,26 @@ class Reader:
         self.notes.append(
             f"{path}: its border is {light}, that of the training images {other}; {remedy}"
         )
+
+
+def _opened(path: Path) -> "Image":
+    """Open a picture, of which no pixel is unpacked yet; refuse one of very many."""
+    from PIL import Image
+
+    with warnings.catch_warnings():  # the limit below is lower
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        try:
+            found: Image.Image = Image.open(path)
+        except Image.DecompressionBombError as error:
+            raise DataError(f"{path}: has too many pixels: {error}") from None
+    pixels = found.width * found.height
+    if pixels > MOST_PIXELS:
+        found.close()
+        raise DataError(
+            f"{path}: has {found.width:,} x {found.height:,} pixels, more than {MOST_PIXELS:,}; "
+            "make it smaller"
+        )
+    return found
 
 
 def _on(picture: "Image", grey: int) -> "Image":

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from dptrain.cli.pictures import PICTURES, Reader
 from dptrain.data.csv_table import Table, read_samples_csv
+from dptrain.data.npy import DAMAGE, read_npy_header
 from dptrain.data.npz import read_inputs
 from dptrain.data.source import TABLE_ENDINGS
 from dptrain.errors import DataError, UsageError
@@ -78,15 +79,27 @@ def read_samples(path: Path, reader: Reader) -> NDArray[Any]:
     suffix = path.suffix.lower()
     try:
         if suffix == ".npy":
-            return np.asarray(np.load(path, allow_pickle=False))
+            return _array(path)
         if suffix == ".npz":
             name, found = read_inputs(path)
             reader.notes.append(f"{path}: its array {name!r} is predicted from")
             return found
         if is_picture(path):
             return reader.read(path)
-    except (OSError, ValueError, EOFError, UnicodeDecodeError) as error:
+    except (OSError, EOFError, UnicodeDecodeError, *DAMAGE) as error:
         if isinstance(error, DataError):
             raise
         raise DataError(f"{path}: cannot be read: {error}") from None
     raise DataError(f"{path}: input must be .npy, .npz, .csv or a picture such as .png")
+
+
+def _array(path: Path) -> NDArray[Any]:
+    """Return the array in a file, once its header declares no more than the file holds."""
+    with path.open("rb") as file:
+        shape, dtype = read_npy_header(file)
+        declared, held = math.prod(shape) * dtype.itemsize, path.stat().st_size - file.tell()
+    if declared > held and not dtype.hasobject:  # NumPy tells what to do about objects
+        raise DataError(
+            f"{path}: truncated: shape {shape} takes {declared:,} bytes, the file holds {held:,}"
+        )
+    return np.asarray(np.load(path, allow_pickle=False))

@@ -155,6 +155,11 @@ def saved_state(job: Job, checkpoint: Checkpoint) -> State:
                 f"the checkpoint has no optimizer state {name!r} for {job.experiment.optimizer}; "
                 "it can be evaluated, but not resumed"
             )
+        if not np.isfinite(saved).all():
+            raise CheckpointError(
+                f"the checkpoint's optimizer state {name!r} holds an infinity or NaN; it can be "
+                "evaluated, but not resumed"
+            )
         slots.append(np.array(saved))
     return State(parameters, slots)
 

@@ -1,6 +1,6 @@
 """The engine that carries out a job in the way that its execution says: one starter for all."""
 
-import tempfile
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
@@ -17,6 +17,7 @@ from dptrain.experiment.job import Job
 from dptrain.launch.local import WORKER, Crew, Program
 from dptrain.machine.blas import one_blas_thread
 from dptrain.protocol.handshake import new_key
+from dptrain.scratch import scratch_folder
 
 # Is told an address that workers can connect to, before they are waited for.
 Bound = Callable[[str], None]
@@ -72,7 +73,8 @@ def started(
     """
     with ExitStack() as stack:
         stack.enter_context(one_blas_thread())
-        logs = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="dptrain-workers-")))
+        logs = scratch_folder("workers")
+        stack.callback(shutil.rmtree, logs, ignore_errors=True)
         crew = stack.enter_context(
             Crew.of(execution, lambda rank: logs / f"rank-{rank}.log", program)
         )

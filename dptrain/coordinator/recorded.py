@@ -1,11 +1,12 @@
 """What a run was, from its last checkpoint; and what may be changed when it goes on."""
 
+import contextlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from dptrain.checkpoint.checkpoint import load_checkpoint
-from dptrain.errors import UsageError
+from dptrain.checkpoint.checkpoint import Checkpoint, load_checkpoint
+from dptrain.errors import CheckpointError, UsageError
 from dptrain.experiment.balance import BALANCED
 from dptrain.experiment.code import MEMORY
 from dptrain.experiment.files import parse_toml
@@ -20,9 +21,26 @@ from dptrain.runfolder import RunFolder
 RESUMABLE = {"epochs", "steps", "patience"}
 
 
+def last_checkpoint(folder: RunFolder) -> Checkpoint:
+    """Return the checkpoint that a run goes on from.
+
+    Raises:
+        RunFolderError, CheckpointError: there is none, or it is damaged; the message tells how the
+            run can go on from its best one.
+    """
+    try:
+        return load_checkpoint(folder.existing_checkpoint("last"))
+    except CheckpointError as error:
+        with contextlib.suppress(CheckpointError):
+            best = load_checkpoint(folder.best)
+            way = f"cp {word(folder.best)} {word(folder.last)}"
+            error.args = (f"{error}; to go on from the best one, of step {best.step}: {way}",)
+        raise
+
+
 def recorded(folder: RunFolder) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return a run's experiment and execution, as its last checkpoint recorded them."""
-    checkpoint = load_checkpoint(folder.existing_checkpoint("last"))
+    checkpoint = last_checkpoint(folder)
     tables = parse_toml(checkpoint.experiment, str(folder.last))
     return tables["experiment"], tables["execution"]
 

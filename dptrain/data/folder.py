@@ -21,7 +21,7 @@ from dptrain.data.csv_header import Form
 from dptrain.data.npy import DAMAGE
 from dptrain.data.rounding import Rounded
 from dptrain.data.scale import Scale
-from dptrain.errors import DataError
+from dptrain.errors import DataError, machine_limit
 
 FORMAT_VERSION = 8
 META = "meta.json"
@@ -73,7 +73,8 @@ def open_folder(folder: Path) -> tuple[Meta, dict[str, NDArray[Any]]]:
     """Return the meta data and the memory-mapped arrays by name (``"x_train"`` ...).
 
     Raises DataError when files are missing, have another size than recorded or are no .npy. Their
-    contents are not compared; see ``sound_meta``.
+    contents are not compared; see ``sound_meta``. Raises OSError where the machine has too little
+    of something.
     """
     try:
         meta = msgspec.json.decode((folder / META).read_bytes(), type=Meta)
@@ -84,6 +85,8 @@ def open_folder(folder: Path) -> tuple[Meta, dict[str, NDArray[Any]]]:
             for name in meta.files
         }
     except (OSError, *DAMAGE, msgspec.MsgspecError) as error:
+        if machine_limit(error):  # such as of open files: it tells nothing of the folder
+            raise
         raise _not_intact(folder, error) from None
     return meta, arrays
 
@@ -111,6 +114,8 @@ def sound_meta(folder: Path, *, thorough: bool = False) -> Meta:
     try:
         damaged = damaged_file(folder, meta.files, thorough=thorough)
     except OSError as error:
+        if machine_limit(error):
+            raise
         raise _not_intact(folder, error) from None
     if damaged is not None:
         raise DamagedError(f"{folder / damaged}: its bytes are not those that were written")

@@ -45,6 +45,14 @@ def read_idx(path: Path) -> NDArray[Any]:
     return values.astype(dtype.newbyteorder("="), copy=False)
 
 
+def declared_bytes(path: Path) -> int:
+    """Return how many bytes of values a file declares, as far as its size allows; as `read_idx`."""
+    with opened(path) as (stream, gzipped):
+        dtype, shape = _header(path, stream)
+        limit = path.stat().st_size * (DEFLATE_LIMIT if gzipped else 1)
+        return min(math.prod(shape) * dtype.itemsize, limit)
+
+
 def _header(path: Path, stream: "io.BufferedReader[Any]") -> tuple[np.dtype[Any], tuple[int, ...]]:
     magic = stream.read(4)
     if len(magic) < 4:

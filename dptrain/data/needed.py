@@ -3,8 +3,10 @@
 import contextlib
 from pathlib import Path
 
+from dptrain.data.idx import declared_bytes
 from dptrain.data.source import Kind, Source
 from dptrain.data.spool import IN_MEMORY
+from dptrain.errors import DataError
 
 _SAMPLE = 1 << 16
 # For its label, and what that becomes.
@@ -13,11 +15,13 @@ _BYTES_A_ROW = 15
 
 def memory_needed(source: Source) -> int:
     """Return how many bytes it takes at the least; of damaged files, which are told of later, 0."""
-    with contextlib.suppress(OSError, EOFError):
+    with contextlib.suppress(OSError, EOFError, DataError):
         if source.kind is Kind.CSV:
             return sum(map(_of_csv, source.files))
         if source.kind is Kind.NPZ:
             return sum(map(_of_archive, source.files))
+        if source.kind in (Kind.IDX, Kind.EMBEDDED):
+            return sum(map(declared_bytes, source.files))
         return sum(path.stat().st_size for path in source.files)
     return 0
 

@@ -112,6 +112,8 @@ def _find_path(reference: str, path: Path) -> Source:
     if path.is_file() and is_idx_name(path):
         known = data_set_name(path) or path.resolve().parent.name
         return Source(known, Kind.IDX, find_idx_files(path))
+    if path.exists() and not path.is_file():  # reading a pipe would wait for its other end
+        raise DataError(f"{reference}: is neither a file nor a folder; {_UNDERSTOOD}")
     if not path.exists():
         near = suggestion(path.name, [*PACKAGED, *_siblings(path)])
         raise DataError(f"no data set or file {reference!r}; {_UNDERSTOOD}{near}")

@@ -58,7 +58,8 @@ class SharedMemory:
             if error.errno not in (errno.ENOSPC, errno.ENOMEM, errno.EFBIG, errno.EINVAL):
                 raise
             reason = os.strerror(error.errno).lower()
-            raise _too_little(what, size, f"the system refuses: {reason}") from None
+            limit = "; raise the limit of file sizes (ulimit -f)" * (error.errno == errno.EFBIG)
+            raise _too_little(what, size, f"the system refuses: {reason}{limit}") from None
         if self.nameless:  # nobody can take the pages away again
             fcntl.fcntl(
                 self.descriptor,

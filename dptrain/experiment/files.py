@@ -11,6 +11,7 @@ import tomli_w
 from dptrain.errors import UsageError, suggestion
 from dptrain.experiment.execution import Execution
 from dptrain.experiment.schema import Experiment
+from dptrain.experiment.toml_limits import MOST_BYTES, check_toml
 
 TABLES = ("experiment", "execution")
 
@@ -27,7 +28,8 @@ def read_toml(path: Path) -> dict[str, dict[str, Any]]:
         UsageError: the file cannot be read, is not TOML, or has other tables or keys.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        with path.open(encoding="utf-8") as file:
+            text = file.read(MOST_BYTES + 1)
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
         raise UsageError(f"cannot read the experiment {path}: {reason}") from None
@@ -36,9 +38,10 @@ def read_toml(path: Path) -> dict[str, dict[str, Any]]:
 
 def parse_toml(text: str, origin: str) -> dict[str, dict[str, Any]]:
     """Return the two tables of TOML text; ``origin`` names it in messages."""
+    check_toml(text, origin)
     try:
         document = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except ValueError as error:  # of an integer of thousands of digits, no TOMLDecodeError
         raise UsageError(f"{origin} is not valid TOML: {error}") from None
     for key, value in document.items():
         if key not in TABLES:

@@ -16,7 +16,7 @@ from dptrain.experiment.code import MEMORY
 from dptrain.experiment.exchanges import ExchangeName
 from dptrain.experiment.schema import Experiment
 from dptrain.experiment.validate import build
-from dptrain.gradcheck.checking import Check, Plan, Telling
+from dptrain.gradcheck.checking import Check, Plan, Watcher
 from dptrain.gradcheck.comparison import worst_line
 from dptrain.gradcheck.distributed import Way
 from dptrain.gradcheck.report import Report
@@ -78,7 +78,7 @@ def check(
         given = as_given(experiment, settings, rows)
         subject = Subject(experiment, origin, seed, folders, given)
         replay = f"check(…, check_seed={seed})"
-        return Check(subject, Plan(ways), subject.points(), Telling(tell), replay).run()
+        return Check(subject, Plan(ways), subject.points(), Watcher(tell), replay).run()
     finally:
         shutil.rmtree(folder)
 

@@ -6,7 +6,7 @@ import traceback
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any
 
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
@@ -17,16 +17,15 @@ from dptrain.gradcheck.comparison import Comparison
 from dptrain.gradcheck.diagnosis import Diagnosis
 from dptrain.gradcheck.distributed import Way
 from dptrain.gradcheck.observers import Observer, Plan, observers
-from dptrain.gradcheck.report import Failure, Report, place
+from dptrain.gradcheck.report import FOLLOWS, Failure, Report, place
 from dptrain.gradcheck.subject import Subject
 from dptrain.gradcheck.verdict import Verdict
 from dptrain.launch.local import Program
 from dptrain.launch.nursery import Nursery, nursery
 from dptrain.own.network import OwnNetwork
 
-__all__ = ["Check", "Plan", "Telling", "Watcher"]
+__all__ = ["Check", "Plan", "Watcher"]
 
-FOLLOWS = Diagnosis("follows", "this follows from what failed before", 0.0)
 SAYS_NOTHING = (
     ", which says nothing about the gradients; check again, and where memory was short with a "
     "smaller --workers or --batch-size"
@@ -36,30 +35,22 @@ _CHECKER = Path(__file__).parent
 Array = NDArray[Any]
 
 
-class Watcher(Protocol):
-    """Is told of a check while it goes on."""
+class Watcher:
+    """Is told of a check while it goes on; this one passes comparisons on, and nothing else."""
+
+    def __init__(self, tell: Callable[[Comparison], None] = lambda _: None) -> None:
+        """Bind; ``tell`` is given every comparison as it is made."""
+        self._tell = tell
 
     def stage(self, number: int, count: int) -> None:
         """An observer begins, the ``number``th, from 1, of ``count``."""
 
     def tell(self, comparison: Comparison) -> None:
         """A comparison is made."""
+        self._tell(comparison)
 
     def failed(self, failure: Failure) -> None:
         """The first comparison of an edge has failed, and it is known why."""
-
-
-class Telling:
-    """Tells of comparisons alone."""
-
-    def __init__(self, tell: Callable[[Comparison], None] = lambda _: None) -> None:
-        self.tell = tell
-
-    def stage(self, number: int, count: int) -> None:
-        """Nothing is told."""
-
-    def failed(self, failure: Failure) -> None:
-        """Nothing is told."""
 
 
 class Check:
@@ -89,7 +80,7 @@ class Check:
         self.subject = subject
         self.plan = plan
         self._points = points
-        self._watcher = watcher or Telling()
+        self._watcher = watcher or Watcher()
         self.report = Report(_line(subject), subject.seed, replay)
 
     def run(self, workers: Nursery | None = None) -> Report:
@@ -171,10 +162,11 @@ class Check:
         """Note what an observer has raised: a difference, or a fault of the checker's own."""
         after = self.report.comparisons[-1].where if self.report.comparisons else "at the start"
         where, edge = f"after {after}", observer.edge
-        message, raised = str(error), _raised_at(error)
+        message = str(error)
         if not isinstance(error, DptrainError):
-            message = f"{type(error).__name__} in {raised.name}, line {raised.line}: {error}"
-            if raised.of_the_check:
+            file, line = _raised_at(error)
+            message = f"{type(error).__name__} in {file.name}, line {line}: {error}"
+            if _CHECKER in file.parents:
                 message = f"{message}: a fault of dptrain's checker, not of what is checked"
                 broke = Comparison("the check goes on", edge, where, Verdict.ERROR, (), message)
                 self._note(broke)
@@ -186,21 +178,13 @@ class Check:
             self._failed(Failure(comparison, [Diagnosis(kind, message, 0.0)]))
 
 
-class _Place(NamedTuple):
-    """Where an error was raised, libraries left out."""
-
-    name: str
-    line: int
-    of_the_check: bool
-
-
-def _raised_at(error: Exception) -> _Place:
+def _raised_at(error: Exception) -> tuple[Path, int]:
+    """Return where an error was raised, libraries left out: a file and its line."""
     libraries = tuple(map(sysconfig.get_path, ("stdlib", "purelib", "platlib")))
     frames = traceback.extract_tb(error.__traceback__)
     ours = str(_CHECKER.parent)
     own = [f for f in frames if f.filename.startswith(ours) or not f.filename.startswith(libraries)]
-    path = Path(own[-1].filename)
-    return _Place(path.name, own[-1].lineno or 0, _CHECKER in path.parents)
+    return Path(own[-1].filename), own[-1].lineno or 0
 
 
 def _line(subject: Subject) -> str:

@@ -72,16 +72,10 @@ class OwnNumbers(Numbers):
         part: int,
         remark: str = "",
     ) -> None:
-        """Begin.
+        """Begin, as of `Numbers`.
 
-        Args:
-            triangle: as of `Numbers`, as are ``parameters``, ``step``, ``where`` and ``seed``.
-            parameters: see there.
-            step: see there.
-            where: see there.
-            seed: see there.
-            part: counts the points and minibatches of a check that has one seed.
-            remark: what a reader should know of the job, possibly empty.
+        ``part`` counts the points and minibatches of a check that has one seed; ``remark`` is what
+        a reader should know of the job, possibly empty.
         """
         super().__init__(triangle, parameters, step, where, seed)
         self._part = part

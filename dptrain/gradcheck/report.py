@@ -50,6 +50,9 @@ STAGES = (
 EDGES = {stage.edge: place for place, stage in enumerate(STAGES)}
 
 
+FOLLOWS = Diagnosis("follows", "this follows from what failed before", 0.0)
+
+
 class Failure(NamedTuple):
     """A comparison that failed, and what it is put down to.
 

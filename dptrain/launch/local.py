@@ -96,20 +96,27 @@ class LocalWorker:
 
     def ended(self) -> bool:
         """Return whether the process has ended; it is not reaped, so its pid stays its own."""
-        flags = os.WEXITED | os.WNOHANG | os.WNOWAIT
-        return os.waitid(os.P_PID, self.pid, flags) is not None
+        try:
+            return self._state(os.WEXITED | os.WNOHANG) is not None
+        except ChildProcessError:
+            return True
 
     def stopped(self) -> bool:
         """Return whether the process is stopped, as by SIGSTOP."""
-        flags = os.WSTOPPED | os.WNOHANG | os.WNOWAIT
-        return os.waitid(os.P_PID, self.pid, flags) is not None
+        try:
+            return self._state(os.WSTOPPED | os.WNOHANG) is not None
+        except ChildProcessError:
+            return False
 
     def how(self) -> tuple[str, bool]:
         """Return how the process ended, and whether SIGKILL ended it.
 
         In words that end a sentence which begins with its rank.
         """
-        found = os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOWAIT)
+        try:
+            found = self._state(os.WEXITED)
+        except ChildProcessError:
+            return f"(pid {self.pid}) ended, and nothing tells how (SIGCHLD is ignored?)", False
         if found is None or found.si_code == os.CLD_EXITED:
             code = 0 if found is None else found.si_status
             return f"(pid {self.pid}) ended with exit code {code}", False
@@ -117,6 +124,14 @@ class LocalWorker:
         killed = name == "SIGKILL"
         hint = f" ({_suspect()}?)" if killed else ""
         return f"(pid {self.pid}) was killed by {name}{hint}", killed
+
+    def _state(self, flags: int) -> os.waitid_result | None:
+        """Return what has happened to the process, which is not reaped.
+
+        Raises ChildProcessError once it has ended where the system reaps children at once, as it
+        does for processes that were started with SIGCHLD ignored, or somebody else has done so.
+        """
+        return os.waitid(os.P_PID, self.pid, flags | os.WNOWAIT)
 
     def signal_group(self, number: int) -> None:
         """Send a signal to the worker and whatever it has started."""

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from dptrain.gradcheck.comparison import LOSS, Comparison, Entry, TensorResult, worst_line
-from dptrain.gradcheck.report import Failure, Report
+from dptrain.gradcheck.report import FOLLOWS, Failure, Report
 from dptrain.gradcheck.verdict import Verdict, worst
 from dptrain.report.tables import print_line, print_table
 
@@ -185,6 +185,9 @@ def failure_lines(failure: Failure) -> list[str]:
             f"  shards count {', '.join(f'{round(w, 9):.4g}' for w in failure.weights)} times"
         )
     for i, each in enumerate(failure.diagnoses):
+        if each == FOLLOWS:
+            lines.append(f"  {each.sentence}")
+            continue
         what = "likely" if i == 0 else "or"
         lines.append(f"  {what}: {each.sentence} ({each.kind}, unexplained {each.residual:.1e})")
     return lines

@@ -5,6 +5,7 @@ import sys
 import time
 from typing import Self, TextIO
 
+from dptrain.gradcheck.checking import Watcher
 from dptrain.gradcheck.comparison import Comparison
 from dptrain.gradcheck.report import Failure
 from dptrain.gradcheck.verdict import Verdict
@@ -12,10 +13,11 @@ from dptrain.report.gradcheck import does_not_hold
 from dptrain.report.streams import redraws
 
 
-class Progress:
+class Progress(Watcher):
     """Shows on a terminal what is being compared, and prints every failure as it comes."""
 
     def __init__(self, *, quiet: bool, stream: TextIO | None = None) -> None:
+        super().__init__()
         self._stream = stream or sys.stderr
         self._quiet = quiet
         self._shown = not quiet and redraws(self._stream)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
 from dptrain.coordinator.observer import Observer
+from dptrain.errors import printable
 from dptrain.experiment.execution import Execution
 from dptrain.invocation import program, word
 from dptrain.machine.cores import crowding
@@ -121,6 +122,7 @@ class LineObserver:
 
     def _print(self, text: str) -> None:
         self._printed = time.monotonic()
+        text = printable(text)
         print(text, file=self._stream, flush=True)
 
 
@@ -170,6 +172,7 @@ class TerminalObserver(LineObserver):
             self._bar = None
 
     def _print(self, text: str) -> None:
+        text = printable(text)
         if self._bar is None:
             super()._print(text)
         else:

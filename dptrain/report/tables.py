@@ -7,6 +7,7 @@ from typing import Any
 
 from dptrain.coordinator.outcome import Outcome
 from dptrain.coordinator.recorded import command_on
+from dptrain.errors import printable
 from dptrain.metrics.records import EndRecord
 from dptrain.report.figures import epoch_text, loss_text, rate_text, seconds_text
 from dptrain.report.hints import hint
@@ -38,6 +39,7 @@ def print_table(
     from rich.table import Table
     from rich.text import Text
 
+    rows = [tuple(map(printable, row)) for row in rows]  # names come from files
     console = Console(markup=False, highlight=False)
     if console.is_terminal:
         for name in spare:

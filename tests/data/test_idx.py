@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 
-from dptrain.data.idx import read_idx
-from dptrain.errors import DataError
+from dptrain.data import prepared
+from dptrain.data.idx import declared_bytes, read_idx
+from dptrain.errors import DataError, ResourceError
 from tests.data.damage import damaged
 
 CODES = {"u1": 0x08, "i1": 0x09, "i2": 0x0B, "i4": 0x0C, "f4": 0x0D, "f8": 0x0E}
@@ -116,3 +117,29 @@ def test_any_damage_raises_data_error_or_nothing(
     path.write_bytes(data.draw(damaged(original)))
     with contextlib.suppress(DataError):
         read_idx(path)
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_what_a_file_declares_is_known_before_it_is_unpacked(packed: bool, tmp_path: Path) -> None:
+    path, values = tmp_path / "values", np.zeros((1000, 7, 5), np.uint8)
+    content = idx_bytes(values)
+    path.write_bytes(gzip.compress(content) if packed else content)
+    assert declared_bytes(path) == values.nbytes
+    lying = content[:4] + struct.pack(">3I", 2**31, 2**31, 2**31)
+    path.write_bytes(gzip.compress(lying) if packed else lying)
+    size = path.stat().st_size
+    assert declared_bytes(path) == size * (1032 if packed else 1)
+
+
+def test_too_little_memory_for_what_is_packed_is_told_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, values in (
+        ("images-idx3", np.zeros((3000, 20, 20))),
+        ("labels-idx1", np.arange(3000)),
+    ):
+        content = idx_bytes(values.astype(np.uint8))
+        (tmp_path / f"train-{name}-ubyte.gz").write_bytes(gzip.compress(content))
+    monkeypatch.setattr(prepared, "available_memory", lambda: 1_000_000)
+    with pytest.raises(ResourceError, match="reading it takes 1 MB of memory or more, but 1 MB"):
+        prepared.prepare(str(tmp_path), dtype="float32")

@@ -1,15 +1,10 @@
 """A bug as programmers make it: one function of the real source, with a piece of text exchanged."""
 
-import importlib
-import inspect
-import sys
-import textwrap
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import pytest
 
-import dptrain.coordinator.run
-import dptrain.experiment.job  # noqa: F401 - or what is first imported while a slip is loose keeps it
+from dptrain.gradcheck.zoo.source import compiled, function_at, text_of
 
 
 class Slip(NamedTuple):
@@ -31,25 +26,13 @@ class Slip(NamedTuple):
         return f"{self.where} {self.new}"
 
     def let_loose(self, patch: pytest.MonkeyPatch) -> None:
-        """Put the function in place of the right one, wherever that has been imported."""
+        """Give the function the wrong code, wherever it has been imported."""
         module, _, name = self.where.partition(":")
-        owner: Any = importlib.import_module(f"dptrain.{module}")
-        *classes, function = name.split(".")
-        for each in classes:
-            owner = getattr(owner, each)
-        right = inspect.getattr_static(owner, function)
-        plain = getattr(right, "__func__", right)
-        source = textwrap.dedent(inspect.getsource(plain))
-        assert self.old in source, self
-        source = source.replace("super()", f"super({''.join(classes)}, self)")
-        names: dict[str, Any] = {}
-        code = compile(source.replace(self.old, self.new, 1), str(self), "exec")
-        exec(code, plain.__globals__, names)  # noqa: S102 - our own
-        ours: list[Any] = [module for n, module in sys.modules.items() if n.startswith("dptrain.")]
-        owners = [owner] if classes else ours
-        for each in owners:
-            if vars(each).get(function) is right:
-                patch.setattr(each, function, names[function])
+        function = function_at(f"{module.replace('.', '/')}.py:{name}")
+        text = text_of(function)
+        assert self.old in text, self
+        code = compiled(function, text.replace(self.old, self.new, 1))
+        patch.setattr(function, "__code__", code)
 
 
 ORDER, MINIBATCH = "data.sampling:epoch_order", "experiment.job:Job.minibatch"

@@ -121,6 +121,41 @@ def test_a_folder_given_with_out_must_be_new_or_empty() -> None:
         assert Path(stranger).exists()
 
 
+LEFT = ("experiment.toml", "rank-0.log", "rank-11.log", "metrics.jsonl", "worker.key")
+
+
+def test_a_run_that_was_killed_before_it_saved_gives_its_folder_to_the_next() -> None:
+    run = Path("run")
+    RunFolder.create_at(run).close()
+    for name in (*LEFT, ".experiment.toml.17.tmp", "checkpoints/.last.safetensors.17.tmp"):
+        (run / name).write_text("old")
+    RunFolder.create_at(run).close()
+    assert {each.name for each in run.iterdir()} == {".lock", "checkpoints", "experiment.toml"}
+    with (
+        RunFolder.create_at(run),
+        pytest.raises(RunFolderError, match=f"process {os.getpid()} is writing into this run"),
+    ):
+        RunFolder.create_at(run)
+
+
+@pytest.mark.parametrize("kept", ["checkpoints/best.safetensors", "notes.txt", "rank-x.log"])
+def test_whatever_else_is_there_stays(kept: str) -> None:
+    run = Path("run")
+    RunFolder.create_at(run).close()
+    for name in (*LEFT, kept):
+        (run / name).write_text("old")
+    with pytest.raises(RunFolderError, match=r"is not empty, .* choose another folder with --out"):
+        RunFolder.create_at(run)
+    assert all((run / name).read_text() == "old" for name in (*LEFT, kept))
+
+
+def test_an_experiment_without_a_run_is_its_owners() -> None:
+    Path("mine").mkdir()
+    Path("mine/experiment.toml").write_text("[experiment]")
+    with pytest.raises(RunFolderError, match="is not empty"):
+        RunFolder.create_at(Path("mine"))
+
+
 def test_a_strangers_folder_is_left_as_it_was() -> None:
     Path("mine").mkdir()
     Path("mine/thesis.txt").write_text("three years")

@@ -97,21 +97,15 @@ def _in_block(each: Seen, shards: int) -> list[int]:
     return [s - next(o for o in range(*b) if rows[o] == rows[s]) for b in bounds for s in range(*b)]
 
 
-BY_PLACE = "augmentation-by-local-shard"
+REPEATED, BY_PLACE = "augmentation-repeated", "augmentation-by-local-shard"
 STREAMS: tuple[tuple[str, str, Places, Stream], ...] = (
-    ("augmentation-repeated", "Every step draws the {} of step 0.", _rank, lambda _, s, __: (0, s)),
-    (
-        "augmentation-repeated", "Every step draws the {} of the step before.", _rank,
-        lambda step, s, _: (max(step - 1, 0), s),
-    ),
-    (
-        "augmentation-repeated", "Every step draws the {} of the step after it.", _rank,
-        lambda step, s, _: (step + 1, s),
-    ),
-    (
-        "augmentation-equal-shards", "Streams of {} are those of shard 0, for every shard.", _rank,
-        lambda step, _, __: (step, 0),
-    ),
+    (REPEATED, "Every step draws the {} of step 0.", _rank, lambda _, s, __: (0, s)),
+    (REPEATED, "Every step draws the {} of the step before.", _rank,
+     lambda step, s, _: (max(step - 1, 0), s)),
+    (REPEATED, "Every step draws the {} of the step after it.", _rank,
+     lambda step, s, _: (step + 1, s)),
+    ("augmentation-equal-shards", "Streams of {} are those of shard 0, for every shard.", _rank,
+     lambda step, _, __: (step, 0)),
     *(
         (BY_PLACE, f"Streams of {{}} are chosen by {what}.", at, lambda step, s, at: (step, at[s]))
         for what, at in (

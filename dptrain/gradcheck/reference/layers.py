@@ -8,7 +8,7 @@ each shard's part of the gradient.
 import math
 from collections.abc import Sequence
 from functools import cache, singledispatch
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 from dptrain.gradcheck.reference import elementwise as e
 from dptrain.gradcheck.reference.setting import Setting
 from dptrain.gradcheck.reference.tape import Node
-from dptrain.gradcheck.reference.windows import windows_of
 from dptrain.nn.activations import ReLU
 from dptrain.nn.batchnorm import BatchNorm
 from dptrain.nn.composite import Residual
@@ -33,6 +32,8 @@ from dptrain.nn.row import Placed, place
 Array = NDArray[Any]
 Shards = list[Node]
 Weights = Sequence[Sequence[Node]]  # by tensor, then by shard
+Pair = tuple[int, int]
+Windowed = Conv2D | MaxPool2D | AvgPool2D
 
 
 def row_forward(
@@ -136,30 +137,22 @@ def _(layer: BatchNorm, x: Shards, weights: Weights, setting: Setting) -> Shards
             for each, g, b, m, v in zip(x, *weights, strict=True)
         ]
     groups = [list(range(len(x)))] if layer.sync else [[s] for s in range(len(x))]
-    normal: dict[int, Node] = {}
+    normal: list[Node] = []
     shares = []
     for group in groups:
-        means, variances, count = moments([x[s] for s in group], epsilon, normal, group)
+        own = [x[s] for s in group]
+        axes = tuple(range(len(own[0].shape) - 1))
+        count = sum(each.value[..., 0].size for each in own)
+        n = epsilon.constant(float(count))
+        mean = summed([each.sum(axes) for each in own]) / n
+        centred = [each - mean for each in own]
+        variance = summed([(each * each).sum(axes) for each in centred]) / n
+        deviation = (variance + epsilon).sqrt()
+        normal += [each / deviation for each in centred]
         rows = sum(setting.sizes[s] for s in group)
-        shares.append((rows / setting.rows, means, variances, count))
+        shares.append((rows / setting.rows, mean, variance, count))
     setting.statistics[setting.place] = shares
-    return [g * normal[s] + b for s, (g, b) in enumerate(zip(gamma, beta, strict=True))]
-
-
-def moments(
-    x: Shards, epsilon: Node, normal: dict[int, Node], group: Sequence[int]
-) -> tuple[Node, Node, int]:
-    """Normalise shards with the statistics of all their rows; return mean, variance and count."""
-    axes = tuple(range(len(x[0].shape) - 1))
-    count = sum(each.value[..., 0].size for each in x)
-    n = epsilon.constant(float(count))
-    mean = summed([each.sum(axes) for each in x]) / n
-    centred = [each - mean for each in x]
-    variance = summed([(each * each).sum(axes) for each in centred]) / n
-    deviation = (variance + epsilon).sqrt()
-    for s, each in zip(group, centred, strict=True):
-        normal[s] = each / deviation
-    return mean, variance, count
+    return [g * each + b for each, g, b in zip(normal, gamma, beta, strict=True)]
 
 
 def summed(terms: Sequence[Node]) -> Node:
@@ -215,24 +208,53 @@ def _(layer: AvgPool2D, x: Shards, weights: Weights, setting: Setting) -> Shards
     return found
 
 
-def _windows(layer: Conv2D | MaxPool2D | AvgPool2D, x: Node) -> tuple[Node, tuple[int, ...]]:
+def _windows(layer: Windowed, x: Node) -> tuple[Node, tuple[int, ...]]:
     """Return ``(rows, windows, elements, C)``, and the shape of the output but for its features."""
     over = windows_of(layer, x.shape[1:])
-    index = window_pixels(over.image[:2], over.size, over.stride, over.padding)
     rows = len(x.value)
-    return x.reshape(rows, -1, over.image[2]).gathered(index), (rows, *over.places)
+    return x.reshape(rows, -1, over.image[2]).gathered(_pixels(over)), (rows, *over.places)
+
+
+class Windows(NamedTuple):
+    """Windows over an image, made of what a layer is told alone; pairs are (vertical, horizontal).
+
+    Attributes:
+        image: ``(H, W, C)``.
+        size: of a window.
+        stride: from one to the next.
+        padding: zeros on every side.
+        places: how many windows there are.
+    """
+
+    image: tuple[int, int, int]
+    size: Pair
+    stride: Pair
+    padding: Pair
+    places: Pair
+
+
+def windows_of(layer: Windowed, shape: tuple[int, ...]) -> Windows:
+    """Return the windows over samples ``(H, W)`` or ``(H, W, C)``."""
+    height, width, channels = (*shape, 1)[:3]
+    size, stride = _pair(layer.size), _pair(layer.size if layer.stride is None else layer.stride)
+    padding = _pair(layer.padding) if isinstance(layer, Conv2D) else (0, 0)
+    places = (
+        (height + 2 * padding[0] - size[0]) // stride[0] + 1,
+        (width + 2 * padding[1] - size[1]) // stride[1] + 1,
+    )
+    return Windows((height, width, channels), size, stride, padding, places)
+
+
+def _pair(value: int | Pair) -> Pair:
+    return (value, value) if isinstance(value, int) else value
 
 
 @cache
-def window_pixels(
-    image: tuple[int, ...], size: tuple[int, ...], stride: tuple[int, ...], padding: tuple[int, ...]
-) -> Array:
+def _pixels(over: Windows) -> Array:
     """Return ``(windows, elements)``: which pixel each element of each window reads, -1 outside."""
-    (height, width), found = image, []
-    for top in range(-padding[0], height + padding[0] - size[0] + 1, stride[0]):
-        for left in range(-padding[1], width + padding[1] - size[1] + 1, stride[1]):
-            cells = [(top + i, left + j) for i in range(size[0]) for j in range(size[1])]
-            found.append(
-                [r * width + c if 0 <= r < height and 0 <= c < width else -1 for r, c in cells]
-            )
-    return np.array(found)
+    (height, width, _), (down, across), (above, left) = over.image, over.stride, over.padding
+    found = []
+    for p, q, i, j in np.ndindex(*over.places, *over.size):
+        r, c = p * down + i - above, q * across + j - left
+        found.append(r * width + c if 0 <= r < height and 0 <= c < width else -1)
+    return np.array(found).reshape(math.prod(over.places), -1)

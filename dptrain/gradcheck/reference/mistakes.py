@@ -14,10 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dptrain.gradcheck.diagnosis import Mistake
-from dptrain.gradcheck.reference.layers import Shards, Weights, forward, summed
+from dptrain.gradcheck.reference.layers import Shards, Weights, forward, summed, windows_of
 from dptrain.gradcheck.reference.setting import Setting
 from dptrain.gradcheck.reference.tape import Node
-from dptrain.gradcheck.reference.windows import windows_of
 from dptrain.nn.activations import Identity, ReLU, Sigmoid, Tanh
 from dptrain.nn.batchnorm import BatchNorm
 from dptrain.nn.convolution import Conv2D

@@ -131,19 +131,27 @@ def check_progress(course: Course, saved: Saved, step: int, judged: int, where: 
     yield _pages(name, f"{where}, read back", read, right, PROGRESS)
 
 
-def check_records(course: Course, found: Sequence[Record], where: str, every: int) -> Told:
+def check_records(
+    course: Course, found: Sequence[Record], where: str, every: int, digested: int
+) -> Told:
     """Compare a run's records of steps and evaluations with what they should say.
 
-    There is a record of the first step, and of one in ``every``.
+    There is a record of the first step, and of one in ``every``; of digests up to some step.
     """
     logged = [n for n in range(1, course.end + 1) if n == 1 or n % every == 0]
     kinds = {"step": logged, "epoch": [*course.scores], "end": [course.end]}
+    kinds["digests"] = [*range(1, digested + 1)]
     once = [f"{kind} {step}" for kind, steps in kinds.items() for step in steps]
     times = Counter(f"{r['kind']} {r['step']}" for r in found if r["kind"] in kinds)
     pairs = {each: (times[each], 1) for each in once}
     pairs |= {each: (number, 0) for each, number in times.items() if each not in pairs}
     compared = compare_numbers("records of steps and evaluations = one", EDGE, where, pairs)
     yield compared, partial(_about_times, pairs, where)
+    per = course.job.steps_per_epoch
+    counted = {(f"{r['kind']}'s epoch", r["step"]): r["epoch"] for r in found if r["kind"] in kinds}
+    epochs = {page: page[1] / per for page in counted}
+    if counted:
+        yield _pages("epochs in records = steps / those of one", where, counted, epochs, COUNT)
     told: Pages = {("the loss", r["step"]): r["loss"] for r in found if r["kind"] == "step"}
     known = {("the loss", n): float(each) for n, each in enumerate(course.losses, 1)}
     right: Pages = {page: value for page, value in known.items() if page[1] in logged}
@@ -167,7 +175,8 @@ def check_digests(course: Course, found: Sequence[Record], where: str) -> Told:
             page = f"the digest of {name}{which}", step
             told[page], right[page] = digest, course.digests[min(step, course.end)].get(name)
     name = "recorded digests = those of the weights"
-    yield _pages(name, where, told, right, DIGEST, partial(_digests, course))
+    if right:
+        yield _pages(name, where, told, right, DIGEST, partial(_digests, course))
 
 
 def _of(step: int, values: Mapping[str, Any]) -> Pages:

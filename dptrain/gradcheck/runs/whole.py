@@ -165,7 +165,10 @@ class Run:
                 yield self._ended(leg, before, error)
                 return
         where, every = f"{self.name}, metrics.jsonl", self._legs[0].execution.log_every
-        yield from check_records(self._course, self.records(), where, every)
+        digested = max(
+            leg.stop for leg in self._legs if leg.execution.record_digests or not leg.stop
+        )
+        yield from check_records(self._course, self.records(), where, every, digested)
         for moment in known:
             yield from self._progress(moment)
         for moment in self._at_the_end():

@@ -235,8 +235,8 @@ def _listed(areas: Sequence[Area]) -> str:
     return " and ".join(names)
 
 
-def given_gradient(run: Course, at: int, areas: Sequence[Area]) -> list[Diagnosis]:
-    """Return what is wrong with the gradient that the optimizer was given in the step of a place.
+def given_gradient(run: Course, at: int, areas: Sequence[Area]) -> Iterator[Diagnosis]:
+    """Yield what is wrong with the gradient that the optimizer was given in the step of a place.
 
     A gradient that is right where it is recorded may be wrong where it is clipped, or where an
     optimizer has other buffers: then it takes another way.
@@ -248,7 +248,7 @@ def given_gradient(run: Course, at: int, areas: Sequence[Area]) -> list[Diagnosi
     room = room + 4 * ROUNDINGS * UNITS[run.job.dtype.name] * np.abs(right)
     off = ~(np.abs(found - right) <= room)
     if not off.any():
-        return []
+        return
     known, sharp = np.zeros(len(found), bool), EXACT
     for tensor in run.tensors:
         own = slice(tensor.start, tensor.stop)
@@ -258,13 +258,12 @@ def given_gradient(run: Course, at: int, areas: Sequence[Area]) -> list[Diagnosi
             sharp = max(sharp, float(room[own][known[own]].max()) / largest)
     evidence = _evidence(run, at, np.where(off, found, right), right, known, areas)
     if (np.abs(evidence.shards.sum(axis=0) - right) > room)[known].any():
-        return []  # what it is compared with cannot be computed twice
-    return [
-        Diagnosis(each.kind, f"The gradient as the optimizer is given it: {each.sentence}.", left)
-        for each in diagnose(evidence, exact=sharp)
-        if each.kind != UNEXPLAINED
-        for left in [0.0 if each.residual < max(sharp, 1e-3) else each.residual]
-    ]
+        return  # what it is compared with cannot be computed twice
+    for each in diagnose(evidence, exact=sharp):
+        if each.kind != UNEXPLAINED:
+            what = f"The gradient as the optimizer is given it: {each.sentence}."
+            left = 0.0 if each.residual < max(sharp, 1e-3) else each.residual
+            yield Diagnosis(each.kind, what, left)
 
 
 def _evidence(

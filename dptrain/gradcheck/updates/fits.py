@@ -51,7 +51,7 @@ COUNTED = 8
 # What a schedule must explain of the deviation to be named; rates from a float32 run are known to
 # about 1e-4 of it.
 EXPLAINS = 0.02
-# Steps that the constant of a schedule is fitted to.
+# Steps with wrong rates that are looked at, and so many of all.
 FEW = 200
 
 
@@ -86,17 +86,16 @@ def explained(
         numbers: of the steps.
         rates: as they were found, NaN where nothing is known.
     """
-    known = np.isfinite(rates)
-    steps = [n for n, each in zip(numbers, known, strict=True) if each]
-    found, right = rates[known], schedule_of(job)
-    book = values_of(right, steps)
-    scale = float(np.linalg.norm(found - book))
+    right = schedule_of(job)
+    off = ~np.isclose(rates, values_of(right, numbers), rtol=EXACTLY, atol=0)
+    known, wrong = np.flatnonzero(np.isfinite(rates)), np.flatnonzero(np.isfinite(rates) & off)
+    some = np.union1d(_evenly(known), _evenly(wrong))
+    steps, found = [numbers[i] for i in some], rates[some]
+    scale = float(np.linalg.norm(found - values_of(right, steps)))
     rows: list[Mistake[Rates]] = [*wrong_schedules(job, workers)]
-    some = np.unique(np.linspace(0, len(steps) - 1, min(FEW, len(steps))).astype(int))
-    few, numbers = found[some], [steps[i] for i in some]
 
     def score(rates: Rates) -> float:
-        return float(np.nan_to_num(np.linalg.norm(few - values_of(rates, numbers)), nan=np.inf))
+        return float(np.nan_to_num(np.linalg.norm(found - values_of(rates, steps)), nan=np.inf))
 
     for each in schedule_constants(job):
         rows += (Mistake(*one) for one in each.fitted(right, score))
@@ -111,13 +110,21 @@ def explained(
                 sentence += f" And it is {times}."
             rate = scaled(best.change, factor) if free else best.change
             return Diagnosis(best.kind, sentence, left), rate
-    off = np.flatnonzero(np.abs(found - book) > EXACTLY * np.abs(book).max(initial=0))
-    pairs = [f"{found[i]:.6g} instead of {book[i]:.6g} in step {steps[i] + 1}" for i in off[:NAMED]]
+    pairs = [
+        f"{rates[i]:.6g} instead of {right(numbers[i]):.6g} in step {numbers[i] + 1}"
+        for i in wrong[:NAMED]
+    ]
     what = "the learning rate"
     if job.experiment.clip_norm is not None and job.experiment.optimizer == "sgd":
         what = "the learning rate, or this times the factor of clipping,"
-    wrong = f"The step's length is wrong in {len(off)} of {len(steps)} steps: {what} is "
-    return Diagnosis("schedule", f"{wrong}{', '.join(pairs)}.", 0.0), None
+    said = f"The step's length is wrong in {len(wrong)} of {len(known)} steps: {what} is "
+    return Diagnosis("schedule", f"{said}{', '.join(pairs)}.", 0.0), None
+
+
+def _evenly(places: Array) -> Array:
+    """Return as many of some places as are looked at, evenly chosen."""
+    chosen = np.linspace(0, len(places) - 1, min(FEW, len(places))).astype(int)
+    return np.asarray(places[chosen])
 
 
 def _closest(

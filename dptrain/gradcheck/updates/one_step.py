@@ -13,6 +13,7 @@ so it is asked only where nothing simpler explains everything.
 import contextlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
+from typing import TypeVar
 
 import numpy as np
 
@@ -33,6 +34,7 @@ from dptrain.gradcheck.updates.rates import epoch_length, scaled
 from dptrain.gradcheck.updates.textbook import Recipe, spread
 from dptrain.gradcheck.verdict import Verdict
 
+Found = TypeVar("Found")
 # What an explanation may leave, and all explanations of one sort.
 Stage = tuple[float, Callable[[], Iterable[Known]]]
 
@@ -166,14 +168,14 @@ def _searched(
         found = weighed(_safely(stage()), run.left)
         likely = ranked([*likely, *(each for each in found if each.residual <= most)])
     if not likely or likely[0].residual > EVERYTHING:
-        likely = ranked([*likely, *given_gradient(run, at, parts)])
+        likely = ranked([*likely, *_safely(given_gradient(run, at, parts))])
     return likely
 
 
-def _safely(mistakes: Iterable[Known]) -> Iterator[Known]:
-    """Yield mistakes as far as they can be made, of data and with code that may be broken."""
+def _safely(found: Iterable[Found]) -> Iterator[Found]:
+    """Yield what can be found, with code and data that may be broken."""
     with contextlib.suppress(Exception):
-        yield from mistakes
+        yield from found
 
 
 def _only(where: str, each: Known, change: Recipe) -> Known:

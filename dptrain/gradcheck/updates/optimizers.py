@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from dptrain.experiment.job import Job
 from dptrain.experiment.schema import Settled
 from dptrain.gradcheck.reference.bounded import UNITS, Bounded
-from dptrain.gradcheck.updates.numbers import Constant, rest, same
+from dptrain.gradcheck.updates.numbers import Constant, Of, rest, same
 
 Array = NDArray[Any]
 Row = tuple[str, str, dict[str, Any]]  # a kind, a sentence, and what is otherwise
@@ -236,33 +236,36 @@ def rule_of(job: Job) -> Rule:
 
 def constants_of(rule: Rule) -> list[Constant]:
     """Return the numbers of a rule that may be others by mistake."""
-    what, (first, second) = _moment_of(rule), rule.letters
+    what, (first, second), found = _moment_of(rule), rule.letters, list[Constant]()
     near_1: Any = (-6.0, 0.0, lambda z: 1 - 10**z)
     powers: Any = (-16.0, 1.0, lambda z: 10**z)
+
+    def wrong(kind: str, words: str, right: float, search: Any = near_1, **fields: Of) -> None:
+        found.append(Constant(kind, words, right, fields, *search))
+
     k, k2 = rule.kept, rule.kept2
-    rows: list[tuple[bool, str, str, float, Any, Any]] = [
-        (rule.corrects is not None, "adam-correction",
-         "What the first moment's bias is corrected with", k, {"corrects": same}, near_1),
-        (rule.corrects2 is not None, "adam-correction",
-         "What the second moment's bias is corrected with", k2, {"corrects2": same}, near_1),
-        (rule.of_m == k, "momentum", first, k, {"kept": same, "of_m": same}, near_1),
-        (bool(rule.moment), "moment-kept", f"What the {what} keeps of itself", k, {"kept": same},
-         near_1),
-        (bool(rule.moment), "moment-taken", f"What the {what} takes of the gradient", rule.taken,
-         {"taken": same}, ()),
-        (rule.taken != 1, "moment-kept", first, k, {"kept": same, "taken": rest}
-         | ({"corrects": same} if rule.corrects else {}), near_1),
-        (rule.of_old > 0, "sign", "β₁, as the step has it,", rule.of_old,
-         {"of_old": same, "of_g": rest}, near_1),
-        (rule.squares, "squares-kept", "What the squares' mean keeps of itself", k2,
-         {"kept2": same}, near_1),
-        (rule.squares, "squares-taken", "What the squares' mean takes of a square", rule.taken2,
-         {"taken2": same}, ()),
-        (rule.taken2 != 1, "squares-kept", second, k2, {"kept2": same, "taken2": rest}
-         | ({"corrects2": same} if rule.corrects2 else {}), near_1),
-        (rule.squares, "epsilon", "ε", rule.epsilon, {"epsilon": same}, powers),
-    ]  # fmt: skip
-    return [Constant(*row[1:5], *row[5]) for row in rows if row[0]]
+    if rule.corrects is not None:
+        wrong("adam-correction", "What the first moment's bias is corrected with", k, corrects=same)
+        wrong("adam-correction", "What the second's is corrected with", k2, corrects2=same)
+        wrong("moment-kept", first, k, kept=same, taken=rest, corrects=same)
+        wrong("squares-kept", second, k2, kept2=same, taken2=rest, corrects2=same)
+    elif rule.squares and k2 != 1:
+        wrong("squares-kept", second, k2, kept2=same, taken2=rest)
+    if rule.moment:
+        wrong("moment-kept", f"What the {what} keeps of itself", k, kept=same)
+        wrong("moment-taken", f"What the {what} takes of the gradient", rule.taken, (), taken=same)
+    if rule.of_m == k:
+        wrong("moment-kept", first, k, kept=same, of_m=same)
+    if rule.signed:
+        wrong("moment-kept", first, k, kept=same, taken=rest)
+        step = "β₁, as the step has it,"
+        wrong("moment-in-step", step, rule.of_old, of_old=same, of_g=rest)
+    if rule.squares:
+        squares = f"What the squares' {'sum' if k2 == 1 else 'mean'}"
+        wrong("squares-kept", f"{squares} keeps of itself", k2, kept2=same)
+        wrong("squares-taken", f"{squares} takes of a square", rule.taken2, (), taken2=same)
+        wrong("epsilon", "ε", rule.epsilon, powers, epsilon=same)
+    return found
 
 
 def _moment_of(rule: Rule) -> str:

@@ -235,10 +235,13 @@ def wrong_schedules(job: Job, workers: int) -> Iterator[Mistake[Rates]]:
     yield Mistake("lr-missing", after, alone)
     yield Mistake("ascends", "The weights move up the gradient, not down.", scaled(book, -1))
     rows = [*_shifted(job, book)]
-    rows += [("schedule-shape", what, {"shape": of}) for what, of in _SHAPES.get(book.kind, ())]
+    shapes = [("schedule-shape", what, {"shape": of}) for what, of in _SHAPES.get(book.kind, ())]
+    constants: list[Row] = []
     for constant in constants_of(job):
         others = constant.others(book, _numbers(job, constant.right))
-        rows += ((kind, sentence, vars(changed)) for kind, sentence, changed in others)
+        constants += ((kind, sentence, vars(changed)) for kind, sentence, changed in others)
+    # some of both are the same in short runs: then the likelier is named
+    rows += [*shapes, *constants] if book.kind == "cosine" else [*constants, *shapes]
     for kind, (what, _) in KINDS.items():
         sentence = f"The schedule is {what}, not {KINDS[book.kind][0]}."
         rows.append(("schedule-kind", sentence, vars(schedule_of(job, kind))))

@@ -44,15 +44,18 @@ def _named(where: str) -> Any:
 
 
 def text_of(function: FunctionType) -> str:
-    """Return a function's text, within its class if it has one."""
-    text = textwrap.dedent(inspect.getsource(function))
-    for name in reversed(function.__qualname__.split(".")[:-1]):
-        text = f"class {name}:\n" + textwrap.indent(text, "    ")
-    return text
+    """Return a function's text, without indentation."""
+    return textwrap.dedent(inspect.getsource(function))
 
 
 def compiled(function: FunctionType, source: str | ast.Module) -> CodeType:
-    """Return the code of a function whose text is another, given as `text_of`, or as its tree."""
+    """Return the code of a function whose text is another, given as `text_of`.
+
+    Or as the tree of a module, in which it stands by its qualified name.
+    """
+    if isinstance(source, str):
+        for name in reversed(function.__qualname__.split(".")[:-1]):
+            source = f"class {name}:\n" + textwrap.indent(source, "    ")
     waiting = [compile(source, function.__code__.co_filename, "exec")]
     while waiting:
         code = waiting.pop()

@@ -34,7 +34,8 @@ def test_noise_is_normal_and_never_the_same() -> None:
 
 def test_quantiles_are_those_of_the_normal_distribution() -> None:
     found = quantiles()
-    assert (found.dtype, found.shape) == (np.float32, (2**16,))
+    assert found.dtype == np.float32
+    assert found.shape == (2**16,)
     np.testing.assert_array_equal(found, -found[::-1])
     below = [math.erfc(-float(z) / math.sqrt(2)) / 2 for z in found[::1000]]
     np.testing.assert_allclose(below, (np.arange(2**16)[::1000] + 0.5) / 2**16, atol=2e-5)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import dptrain.gradcheck.reference as reference
-from dptrain.gradcheck.reference.windows import windows_of
+from dptrain.gradcheck.reference.layers import windows_of
 from dptrain.nn.convolution import Conv2D
 from dptrain.nn.pooling import AvgPool2D, MaxPool2D
 

@@ -1,4 +1,4 @@
-"""Updates against the book: the book against published formulas, runs and whole experiments."""
+"""Updates against the book: the book against published formulas, and real runs against the book."""
 
 from decimal import Decimal, localcontext
 from typing import Any
