@@ -118,7 +118,6 @@ def diagnose(
     *,
     more_first: bool = False,
     exact: float = EXACT,
-    most: int = MOST,
 ) -> list[Diagnosis]:
     """Return the kinds of mistakes that explain a gradient best, the best first.
 
@@ -131,7 +130,6 @@ def diagnose(
         more: what else it may be.
         more_first: whether that comes first among equals.
         exact: see above.
-        most: diagnoses that are returned.
     """
     if _swallowed(evidence):
         return [Diagnosis("nan-swallowed", "what is no number was replaced by a number", 0.0)]
@@ -149,7 +147,7 @@ def diagnose(
     if not whole.explained:
         whole.consider(_hypotheses(FITS[-1:], whole.evidence))
     if whole.explained:
-        return whole.diagnoses[:most]
+        return whole.diagnoses[:MOST]
     for part in (wrong, *areas):
         part.consider(_hypotheses(FITS, part.evidence))
     apart = bool(areas) and not wrong.explained and all(part.explained for part in areas)
@@ -157,7 +155,7 @@ def diagnose(
     if not wrong.explained and not apart:
         whole.consider(_hypotheses([of_other_places], evidence))
     found = ranked([*located, *whole.diagnoses])
-    return found[:most] or [_unexplained(evidence)]
+    return found[:MOST] or [_unexplained(evidence)]
 
 
 def _by_area(e: Evidence, wrong: Array) -> Iterator[Array]:

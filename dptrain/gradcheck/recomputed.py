@@ -9,6 +9,7 @@ from dptrain.gradcheck.analytic import Local
 from dptrain.gradcheck.hypotheses.evidence import Recipe
 from dptrain.gradcheck.reference.bounded import UNITS
 from dptrain.gradcheck.reference.network import Batch, Reference
+from dptrain.gradcheck.taken import taken, taken_weights
 
 Array = NDArray[Any]
 
@@ -77,11 +78,8 @@ class Recomputed:
             x, t, w = (_joined(each) for each in (batch.inputs, batch.targets, batch.weights))
             return self._apart(x, t, w), list(range(len(x)))
         order = np.arange(len(train), dtype=np.intp)
-        x, t = train.take(order, self._job.dtype)
-        w = None
-        if train.weights is not None:
-            w = np.empty(len(order), train.weights.dtype)
-            train.gather_weights(order, w)
+        x, t = taken(self._job, order)
+        w = taken_weights(self._job, order)
         return self._apart(x.astype(float), t, w), self._job.minibatch(self._number).tolist()
 
     def labelled(self) -> tuple[Array, Array]:

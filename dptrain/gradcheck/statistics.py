@@ -5,7 +5,7 @@ float64 and with a bound of rounding; the workers combine moments of shards.
 """
 
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,40 +29,20 @@ Array = NDArray[Any]
 FACTOR = 4.0
 
 
-class Moving(NamedTuple):
-    """How running averages move in a step; as they should, but for what is given.
+# How running averages move in a step: as they should; not at all; keeping the part that they should
+# take; towards variances that are divided by n, not by n - 1, or those of each shard by itself.
+Moving = Literal["rightly", "not at all", "swapped", "biased", "apart"]
 
-    Attributes:
-        apart: whether every shard has statistics of its own, which are averaged.
-        swapped: whether an average keeps the part that it should take.
-        still: whether it does not move.
-        biased: whether variances are divided by n, not by n - 1.
-    """
-
-    apart: bool = False
-    swapped: bool = False
-    still: bool = False
-    biased: bool = False
-
-
-MISTAKES = (
-    Mistake("average-not-updated", "Running averages are not updated.", Moving(still=True)),
-    Mistake(
-        "average-momentum-swapped",
-        "Running averages keep what they should take: momentum and 1 - momentum swapped.",
-        Moving(swapped=True),
-    ),
-    Mistake(
-        "running-variance",
-        "The running variance takes the biased one: divided by n, not by n - 1.",
-        Moving(biased=True),
-    ),
-    Mistake(
-        "batchnorm-local",
-        "Every shard has statistics of its own, and their averages are taken.",
-        Moving(apart=True),
-    ),
-)
+MISTAKES: Sequence[Mistake[Moving]] = (
+    Mistake("average-not-updated", "Running averages are not updated.", "not at all"),
+    Mistake("average-momentum-swapped",
+            "Running averages keep what they should take: momentum and 1 - momentum swapped.",
+            "swapped"),
+    Mistake("running-variance",
+            "The running variance takes the biased one: divided by n, not by n - 1.", "biased"),
+    Mistake("batchnorm-local",
+            "Every shard has statistics of its own, and their averages are taken.", "apart"),
+)  # fmt: skip
 
 
 def check_statistics(
@@ -109,7 +89,7 @@ def diagnose_statistics(
     def beyond(moving: Moving) -> float:
         return sum(float(each.sum()) for step in steps for each in _beyond(seen, step, moving))
 
-    nothing = beyond(Moving())
+    nothing = beyond("rightly")
     if not nothing:
         return []
     found = ranked(weighed(MISTAKES, lambda moving: beyond(moving) / nothing))
@@ -125,7 +105,7 @@ def diagnose_statistics(
 def _first_wrong(local: Local, steps: Sequence[Step]) -> tuple[str, int]:
     """Return which averages are wrong first, and in which step."""
     for step in steps:
-        pairs = zip(_averages(local.job), _beyond(local, step, Moving()), strict=True)
+        pairs = zip(_averages(local.job), _beyond(local, step, "rightly"), strict=True)
         if names := [tensor.name for tensor, left in pairs if left.any()]:
             return ", ".join(names), step.number
     raise ValueError("no running average is wrong")
@@ -144,23 +124,23 @@ def _averages(job: Job) -> list[Tensor]:
     return [t for t in job.network.all_tensors() if t.average and not t.frozen]
 
 
-def _moved(local: Local, step: Step, moving: Moving = Moving()) -> Bounded:  # noqa: B008 - it is frozen
+def _moved(local: Local, step: Step, moving: Moving = "rightly") -> Bounded:
     """Return all parameters, with averages moved towards the minibatch's values."""
     job, reference = local.job, local.reference(step.number)
     assert reference is not None
     before = np.asarray(step.before.parameters, float)
     unit = UNITS[job.dtype.name]
     rates = spread(job.network.all_tensors(), job.network.size, lambda t: t.average or 0.0)
-    if moving.swapped:
+    if moving == "swapped":
         rates = np.where(rates > 0, 1 - rates, 0)
-    if moving.apart:
+    if moving == "apart":
         network = reference.network
         layers = layers_from(_apart(network.description()))
         ghost = Network(network.input_shape, layers, job.experiment.freeze or ())
         reference = Reference(ghost, reference.loss, reference.batch)
     statistics = reference.gradient(before, unit)
-    total = statistics.total * (_bias(reference, before) if moving.biased else 1.0)
-    if moving.still:
+    total = statistics.total * (_bias(reference, before) if moving == "biased" else 1.0)
+    if moving == "not at all":
         return Bounded(before, np.zeros(before.shape), unit)
     value = before + rates * (total - before)
     size = np.abs(before) + np.abs(total) + np.abs(value)

@@ -44,7 +44,7 @@ OTHERS = "activation-derivative"
 # What a gradient of one process is like that says nothing of where it goes wrong.
 ANYTHING = frozenset(
     (
-        *("scaled", "reset-early", "race", "stale-weights"),
+        *(UNEXPLAINED, "scaled", "reset-early", "race", "stale-weights"),
         *("overlapping-shards", "same-shard", "shard-dropped", "shard-doubled", "shard-weights"),
     )
 )
@@ -274,15 +274,13 @@ def of_loss(fault: Diagnosis | None) -> Diagnosis:
 
 
 def with_fault(fault: Diagnosis | None, found: list[Diagnosis]) -> list[Diagnosis]:
-    """Return diagnoses with that of a fault among the first two, unless the first is of its kind.
+    """Return diagnoses, that of a fault first where the others say nothing of one process.
 
-    Of what explains everything there may be much, and where there is no number, nothing. It is the
-    first where one process is explained by what only several can do, or not at all.
+    Of what explains everything there may be much, and where there is no number, nothing.
     """
-    if fault is None or (found and found[0].kind == fault.kind):
+    if fault is None:
         return found
-    others = [each for each in found if each.kind not in (fault.kind, UNEXPLAINED)]
     nothing = ANYTHING | (OF_ROWS if fault.kind in FORWARD else frozenset())
-    if not others or others[0].kind in nothing:
-        return [fault, *others]
-    return [others[0], fault, *others[1:]]
+    if found and found[0].kind not in nothing:
+        return found
+    return [fault, *(each for each in found if each.kind not in (fault.kind, UNEXPLAINED))]

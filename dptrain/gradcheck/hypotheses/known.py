@@ -186,15 +186,10 @@ def _partly_stale(e: Evidence) -> Iterator[tuple[str, Array]]:
     """Yield weights of which parts that travel by themselves are those of the step before."""
     if e.parameters is None or not 1 < len(e.areas) <= MOST_AREAS:
         return
-    parts = [(area.name, [area]) for area in e.areas]
-    if len(e.areas) > 2:
-        parts.append((f"all but {e.areas[0].name}", list(e.areas[1:])))
-    for name, areas in parts:
-        mixed = e.parameters.copy()
-        for area in areas:
-            own = slice(area.start, area.stop)
-            mixed[own] = e.past[-1].parameters[own]
-        yield f"of the step before in {name}", mixed
+    for area in e.areas:
+        mixed, own = e.parameters.copy(), slice(area.start, area.stop)
+        mixed[own] = e.past[-1].parameters[own]
+        yield f"of the step before in {area.name}", mixed
 
 
 def of_other_targets(e: Evidence) -> Rows:
