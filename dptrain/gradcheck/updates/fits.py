@@ -4,6 +4,7 @@ A number that is found is named by what of the experiment it is, and gives a rec
 mistake; whether that explains what was seen is decided likewise.
 """
 
+import contextlib
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -46,7 +47,7 @@ NAMED = 4
 ROUNDS = 6
 # No penalty is so many times what it should be; numbers that are garbage are.
 ABSURD = 1e6
-# Values of t beyond the last step that a bias correction may go by.
+# Values of t beyond the steps that were seen that a bias correction may go by.
 COUNTED = 8
 # What a schedule must explain of the deviation to be named; rates from a float32 run are known to
 # about 1e-4 of it.
@@ -57,10 +58,10 @@ FEW = 200
 
 def fits(run: Course) -> Iterator[Known]:
     """Yield what numbers fitted to a run come to; each only if it is not the book's."""
-    with np.errstate(all="ignore"):
-        yield from _rates(run)
-        yield from _by_tensor(run)
-        yield from _counts(run)
+    for numbers in (_rates, _by_tensor, _counts):
+        # what a broken run has made may not be fitted; the other numbers are tried all the same
+        with np.errstate(all="ignore"), contextlib.suppress(Exception):
+            yield from numbers(run)
 
 
 def _rates(run: Course) -> Iterator[Known]:
@@ -195,6 +196,8 @@ def _by_tensor(run: Course) -> Iterator[Known]:
                 sentence = _penalty(run, what, coefficient, wanted, factors)
                 changed = penalised(which)(_spread(run, factors))
                 yield Mistake(f"{kind}-factor", sentence, changed)
+    if not moves.any():
+        return
     taken = _newton(run, lambda x: replace(book, averaging=x * book.averaging), moves)
     if taken is not None and not np.allclose(taken, moves, atol=1e-5, rtol=0):
         rates = [float(book.averaging[t.start]) for t in run.tensors]
@@ -269,7 +272,9 @@ def _counts(run: Course) -> Iterator[Known]:
     """Yield the t of Adam's bias correction that each step goes by, if it is not the book's."""
     if run.book.rule.corrects is None:
         return
-    tried = range(1, max(run.numbers) + COUNTED)
+    first, last = run.numbers[0], run.numbers[-1]
+    near = range(max(1, first - COUNTED), last + COUNTED)
+    tried = sorted({*range(1, 2 * COUNTED), *near})
 
     def left(t: int) -> Array:
         off = run.off(replace(run.book, count=lambda _: t))[:, run.book.trained]

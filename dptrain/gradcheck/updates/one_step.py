@@ -144,7 +144,7 @@ def _searched(
     fitted: list[Known] = []
 
     def numbers() -> list[Known]:
-        fitted.extend(_safely(fits(run)))
+        fitted.extend(fits(run))
         return fitted
 
     read: Stage = (EXPLAINS, lambda: factors(run, parts, slices))
