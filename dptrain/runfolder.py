@@ -93,6 +93,12 @@ class RunFolder:
         """
         run = cls.open(path)
         run.existing_checkpoint("last")
+        for entry in run.path.iterdir():
+            if entry.exists() and not (entry.is_file() or entry.is_dir()):
+                raise RunFolderError(
+                    f"{entry}: is neither a file nor a folder; nothing of a run is like that, "
+                    "remove it"
+                )
         run._lock = lock_folder(run.path)
         for folder in (run.path, run.last.parent):
             sweep_temporaries(folder)
@@ -276,7 +282,8 @@ def unchanging(path: Path) -> Iterator[None]:
     with contextlib.ExitStack() as stack:
         with contextlib.suppress(OSError):  # a copy may lack the file; nobody writes into it then
             folder = _folder_of(path)
-            descriptor = os.open(folder / _LOCK, os.O_RDONLY)
+            # a pipe in its place would else be waited for
+            descriptor = os.open(folder / _LOCK, os.O_RDONLY | os.O_NONBLOCK)
             stack.callback(os.close, descriptor)
             if not _is_locked_now(descriptor, shared=True):
                 raise _in_use(folder, os.dup(descriptor))

@@ -42,6 +42,7 @@ def damaged_file(folder: Path, files: Mapping[str, Mark], *, thorough: bool = Fa
     """
     remembered, since = _remembered(folder)
     sound: dict[str, Identity] = {}
+    news = False
     for name, mark in files.items():
         identity = _identity(folder / name)
         # Times are told in steps of some milliseconds: what was changed in the step in which it
@@ -52,7 +53,8 @@ def damaged_file(folder: Path, files: Mapping[str, Mark], *, thorough: bool = Fa
                 (folder / _SOUND).unlink()
             return name
         sound[name] = identity
-    if sound != remembered or thorough:
+        news = news or not settled
+    if news and not thorough:
         _remember(folder, sound)
     return None
 

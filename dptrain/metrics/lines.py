@@ -32,6 +32,8 @@ def read_metrics(path: Path) -> list[Record]:
     line without an end is left out: its run is writing it, or was killed while it did.
     """
     try:
+        if path.exists() and not path.is_file():  # opening a pipe would wait for its other end
+            raise RunFolderError(f"{path}: is not a file")
         data = path.read_bytes()
     except FileNotFoundError:
         raise RunFolderError(

@@ -73,6 +73,17 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return found
 
 
+def test_what_was_remembered_too_early_is_remembered_again(source: str) -> None:
+    folder = prepare(source, dtype="float32")
+    prepare(source, dtype="float32")
+    record = folder / "sound.json"
+    newest = max(each.stat().st_ctime_ns for each in folder.glob("*.npy"))
+    os.utime(record, ns=(newest, newest))  # as in the same step of time
+    settled(folder)
+    prepare(source, dtype="float32")
+    assert record.stat().st_mtime_ns > newest
+
+
 @pytest.mark.parametrize("name", ["x_train.npy", "t_train.npy"])
 def test_a_flipped_bit_is_told_and_mended(source: str, name: str) -> None:
     folder = prepare(source, dtype="float32")

@@ -175,6 +175,18 @@ def test_a_pipe_is_no_data_set(told: Told, trained: Path, tmp_path: Path) -> Non
     assert "a.csv: is neither a file nor a folder" in told(1, "evaluate", copy)
 
 
+@pytest.mark.parametrize("name", ["metrics.jsonl", ".lock", "rank-0.log", "experiment.toml"])
+def test_a_pipe_in_a_run_folder_is_not_waited_for(
+    name: str, told: Told, trained: Path, tmp_path: Path
+) -> None:
+    copy = edited(trained, tmp_path / "run", lambda found: found)
+    (copy / name).unlink(missing_ok=True)
+    os.mkfifo(copy / name)
+    said = told(1, "train", "--resume", copy)
+    assert str(copy / name) in said
+    assert str(copy) in told(1, "verify", copy)
+
+
 def test_what_a_terminal_would_obey_is_written_out(
     told: Told, trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
