@@ -17,28 +17,28 @@ from numpy.typing import ArrayLike, NDArray
 
 from dptrain.checkpoint.checkpoint import Checkpoint
 from dptrain.coordinator.observer import Observer
-from dptrain.coordinator.recorded import continued, way_on
+from dptrain.coordinator.resuming import continued, way_on
 from dptrain.coordinator.session import Session
 from dptrain.data.arrays import plain_array
 from dptrain.data.frames import Names
 from dptrain.data.prepared import prepare_arrays
 from dptrain.errors import Interrupted, ResourceError, UsageError, machine_limit
-from dptrain.experiment.code import MEMORY
 from dptrain.experiment.execution import Execution
 from dptrain.experiment.job import plain_job
-from dptrain.experiment.moved import data_at
+from dptrain.experiment.moved_data import data_at
 from dptrain.experiment.normalisation import offsets_for
+from dptrain.experiment.own_code import MEMORY
 from dptrain.experiment.python_words import in_python
 from dptrain.experiment.schema import Experiment
 from dptrain.experiment.validate import build
 from dptrain.nn.network import Network
 from dptrain.own.functions import Params
-from dptrain.own.given import Given
 from dptrain.own.network import OwnNetwork, drawing_kept
+from dptrain.own.object_origin import ObjectOrigin
 from dptrain.own.origin import Origin, is_own, own_name
+from dptrain.report.api_observer import OnEpoch, telling
 from dptrain.report.observers import SilentObserver, observer_for
 from dptrain.report.streams import lenient
-from dptrain.report.telling import OnEpoch, telling
 from dptrain.result import Result, result_from
 from dptrain.runfolder import RunFolder
 from dptrain.scratch import scratch_folder
@@ -156,7 +156,7 @@ def _fit(
         settings["layers"] = network.description()
         settings["input_shape"] = list(network.input_shape)
     else:
-        origin = Given(network, params, predict)
+        origin = ObjectOrigin(network, params, predict)
         settings["model"] = origin.model
         settings["model_targets"] = "flat" if train[1].ndim == 1 else "rows"
     settings["dataset"] = MEMORY
@@ -275,7 +275,7 @@ def train(
                 f"dataset={MEMORY!r} is for fit, which has the arrays; name a data set"
             )
         runs_as = build(Execution, asdict(execution or Execution()), "Execution")
-        origin = None if network is None else Given(network)
+        origin = None if network is None else ObjectOrigin(network)
         if origin is not None:
             wanted = replace(wanted, model=origin.model)
         resumed = prepared = None

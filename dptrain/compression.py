@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from dptrain.arithmetic.digest import digest
 from dptrain.checkpoint.checkpoint import Checkpoint
 from dptrain.errors import DataError
-from dptrain.exchange.engine import Score
+from dptrain.exchange.engine import SplitScore
 from dptrain.exchange.inline import InlineEngine
 from dptrain.experiment.job import Job
 from dptrain.nn.network import Layout
@@ -49,7 +49,7 @@ class Variant:
         )
 
 
-class Row(msgspec.Struct, frozen=True):
+class CompressionResult(msgspec.Struct, frozen=True):
     """What was measured of one variant.
 
     Attributes:
@@ -92,7 +92,7 @@ def variants(
 
 def measured(
     trained: TrainedNetwork, saved: Checkpoint, job: Job, what: Sequence[Variant]
-) -> Iterator[Row]:
+) -> Iterator[CompressionResult]:
     """Yield what each variant comes to on the test rows of a job, the original first.
 
     Raises:
@@ -109,7 +109,7 @@ def measured(
         score = _score(job, each)
         found = _classes(trained, job, each) if job.dataset.classes else None
         expected = found if expected is None else expected
-        yield Row(
+        yield CompressionResult(
             pruned=each.pruned,
             bits=each.bits,
             nonzero=int(np.count_nonzero(each.parameters[places])),
@@ -120,7 +120,7 @@ def measured(
         )
 
 
-def _score(job: Job, variant: Variant) -> Score:
+def _score(job: Job, variant: Variant) -> SplitScore:
     return InlineEngine(job, variant.parameters, []).evaluate(SPLIT)
 
 

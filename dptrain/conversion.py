@@ -14,9 +14,9 @@ from dptrain.errors import DataError, UsageError
 from dptrain.experiment.files import to_toml
 from dptrain.experiment.job import Job
 from dptrain.experiment.job_data import opened_data, prepared_data
-from dptrain.experiment.names import ActivationName
 from dptrain.experiment.schema import Experiment, Settled
-from dptrain.experiment.settled import from_anywhere, settled_for
+from dptrain.experiment.setting_types import ActivationName
+from dptrain.experiment.settling import from_anywhere, settled_for
 from dptrain.nn.network import Network
 from dptrain.own.network import OwnNetwork
 from dptrain.trained import TrainedNetwork

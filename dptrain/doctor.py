@@ -23,7 +23,7 @@ from dptrain.launch.descriptors import eventfd_refusal
 from dptrain.launch.local import pidfd_of
 from dptrain.machine.cores import allowed_cores, can_pin, quotas, usable_cores
 from dptrain.machine.memory import available_memory, left_in_groups
-from dptrain.scaling.surroundings import busy_processes
+from dptrain.scaling.machine_warnings import busy_processes
 from dptrain.scratch import socket_folder
 
 LIBRARIES = ("numpy", "pyzmq", "msgpack", "msgspec", "safetensors", "matplotlib")

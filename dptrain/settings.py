@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Literal, TypedDict
 
 from dptrain.experiment.exchanges import ExchangeName
-from dptrain.experiment.names import (
+from dptrain.experiment.setting_types import (
     Dtype,
     LossName,
     NormaliseName,

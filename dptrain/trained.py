@@ -17,21 +17,21 @@ from dptrain.data.dataset import Split
 from dptrain.data.frames import check_rows, columns_of, names_of
 from dptrain.data.inputs import check_finite
 from dptrain.data.pickled import PICKLES
-from dptrain.data.rescaling import ScaleWarning, change_for, changed, scale_of
+from dptrain.data.rescaling import ScaleWarning, change_for, rescaled, scale_of
 from dptrain.data.rounding import lost_before
 from dptrain.data.targets import are_one_hot
 from dptrain.errors import CheckpointError, DataError, DptrainError, ShapeError, UsageError
 from dptrain.evaluation.classification import Classification, classification
 from dptrain.evaluation.regression import Regression, regression
-from dptrain.experiment.code import evaluation_rows
 from dptrain.experiment.files import parse_toml, to_toml
 from dptrain.experiment.models import build_loss, build_network
+from dptrain.experiment.own_code import evaluation_rows
 from dptrain.experiment.schema import Settled
 from dptrain.experiment.validate import build
 from dptrain.nn.losses import AnyLoss, SumOfSquares
 from dptrain.nn.network import Layout, Network
-from dptrain.nn.passes import Arrangement, Replica, Targets
-from dptrain.own.network import Form, OwnNetwork
+from dptrain.nn.passes import Arrangement, Replica, TargetForm
+from dptrain.own.network import OwnNetwork, SampleForm
 from dptrain.own.origin import Origin, is_own
 from dptrain.runfolder import RunFolder
 from dptrain.weights.book import command_for
@@ -143,7 +143,7 @@ class TrainedNetwork:
             rows = 1 << (most.bit_length() - 1)
             return self.network.outputs(self.parameters, samples, rows)
         dtype = self.parameters.dtype
-        targets = Targets(self.network.output_shape, dtype)
+        targets = TargetForm(self.network.output_shape, dtype)
         replica = Replica(self.network, SumOfSquares(), [self.parameters], targets)
         found = np.empty((len(samples), *self.network.output_shape), dtype)
         each = replica.pass_over(Arrangement(ROWS, ROWS, 0, ROWS, training=False))
@@ -269,7 +269,7 @@ class TrainedNetwork:
             if lost := lost_before(x.dtype, self.experiment.input_offsets):
                 warnings.warn(lost, ScaleWarning, stacklevel=4)
             x = x.astype(np.float64) - np.reshape(self.experiment.input_offsets, shape)
-        samples = changed(x, change, self.parameters.dtype)
+        samples = rescaled(x, change, self.parameters.dtype)
         flat = x.reshape(len(x), -1)
         check_finite(samples.reshape(flat.shape), flat, name="input")
         return samples
@@ -317,9 +317,11 @@ def load_run(
     except DptrainError as error:
         raise CheckpointError(f"{file}: {error}") from None
     if isinstance(built, OwnNetwork) and network is not None:
-        from dptrain.own.given import Given  # here, because most runs start without it
+        from dptrain.own.object_origin import (
+            ObjectOrigin,  # here, because most runs start without it
+        )
 
-        origin = network if isinstance(network, Origin) else Given(network)
+        origin = network if isinstance(network, Origin) else ObjectOrigin(network)
         if origin is network:
             origin.check(experiment.model, None)
         model = origin.make(experiment.model_args, experiment.seed)
@@ -332,7 +334,7 @@ def _built(experiment: Settled, checkpoint: Checkpoint, classes: int) -> Network
     shape = tuple(experiment.input_shape or ())
     if experiment.layers is not None or not is_own(experiment.model):
         return build_network(experiment, shape)
-    form = Form(shape, classes, experiment.model_targets == "flat")
+    form = SampleForm(shape, classes, experiment.model_targets == "flat")
     shapes = {name: tensor.shape for name, tensor in checkpoint.tensors.items()}
     return OwnNetwork(experiment.model, shapes, form)
 

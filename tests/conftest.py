@@ -94,10 +94,10 @@ def forked_verbs(no_survivors: None) -> Iterator[None]:
 @pytest.fixture(scope="module")
 def workers() -> Iterator["Program"]:
     """Workers for the tests of a file that do not ask how one is started: forked, for a tenth."""
+    from dptrain.launch.fork_server import fork_server
     from dptrain.launch.local import WORKER  # here, because it imports what reads the variables
-    from dptrain.launch.nursery import nursery
 
-    with nursery(WORKER) as found:
+    with fork_server(WORKER) as found:
         yield found
 
 

@@ -21,7 +21,8 @@ from dptrain.cli.verbs import VERBS
 from dptrain.coordinator.engines import ENGINES
 from dptrain.experiment.exchanges import EXCHANGES
 from dptrain.experiment.models import ACTIVATIONS, NORMS, SUITABLE_INIT
-from dptrain.experiment.names import (
+from dptrain.experiment.schema import LOSS_FIELDS, RULE_FIELDS
+from dptrain.experiment.setting_types import (
     ActivationName,
     InitName,
     LossName,
@@ -29,7 +30,6 @@ from dptrain.experiment.names import (
     OptimizerName,
     ScheduleName,
 )
-from dptrain.experiment.schema import LOSS_FIELDS, RULE_FIELDS
 from dptrain.experiment.validate import choices_of
 from dptrain.gradcheck import oracles, zoo
 from dptrain.gradcheck.reference.elementwise import SMOOTH

@@ -8,7 +8,7 @@ import pytest
 
 from dptrain.compression import measured, variants
 from dptrain.errors import DataError, UsageError
-from dptrain.experiment.evaluated import evaluation_job
+from dptrain.experiment.evaluation_job import evaluation_job
 from dptrain.trained import load_run
 from dptrain.weights.model_file import model_bytes
 from tests.commands import dptrain, result

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from dptrain.nn.batchnorm import BatchNorm
-from dptrain.optim.links import Arrays, Moment
+from dptrain.optim.links import Arrays, UpdateMoment
 from dptrain.optim.rules import RULES
 from tests.commands import dptrain
 
@@ -25,7 +25,9 @@ def stepped(name: str, gradients: np.ndarray, epsilons: list[float]) -> np.ndarr
     slots = [np.zeros_like(w) for _ in RULES[name]().slots]
     for step, (g, epsilon) in enumerate(zip(gradients, epsilons, strict=True)):
         rule = RULES[name](epsilon=epsilon)  # type: ignore[call-arg]
-        rule.update(Arrays(w, g.copy(), slots, w, slots, np.empty_like(w)), Moment(step, 0.01))
+        rule.update(
+            Arrays(w, g.copy(), slots, w, slots, np.empty_like(w)), UpdateMoment(step, 0.01)
+        )
     return w
 
 

@@ -15,8 +15,8 @@ from dptrain.nn.initializers import Normal
 from dptrain.nn.losses import AnyLoss, SoftmaxCrossEntropy, SumOfSquares
 from dptrain.nn.network import AnyLayer, Network
 from dptrain.nn.numerical import NumericalPass
-from dptrain.nn.passes import Arrangement, Pass, Replica, Targets
-from dptrain.optim.links import Arrays, Moment
+from dptrain.nn.passes import Arrangement, Pass, Replica, TargetForm
+from dptrain.optim.links import Arrays, UpdateMoment
 from dptrain.optim.rules import RULES, SGD, AnyRule
 from dptrain.optim.schedules import Cosine
 from dptrain.optim.updater import Updater
@@ -33,7 +33,7 @@ def outputs(layers: list[AnyLayer], *tensors: object) -> NDArray[np.float64]:
     """Return what layers with these parameters make of the notes' x = [1, .5]."""
     network = Network(2, layers)
     flat = np.concatenate([np.ravel(np.asarray(t, float)) for t in tensors])
-    target = Targets(network.output_shape, np.dtype(float))
+    target = TargetForm(network.output_shape, np.dtype(float))
     found = Replica(network, SumOfSquares(), [flat], target).pass_over(Arrangement(1, 1, 0, 1))
     found.inputs[0][...] = [[1.0, 0.5]]
     return np.array(found.infer()[0][0, 0])
@@ -66,7 +66,7 @@ def test_convolution() -> None:
     kernel = [[2, 0, 1], [0, 1, 2], [1, 0, 2]]
     flat = np.array([*np.ravel(kernel), 0], float)
     network = Network((4, 4), [Conv2D(1, 3), Flatten()])
-    replica = Replica(network, SumOfSquares(), [flat], Targets((4,), np.dtype(float)))
+    replica = Replica(network, SumOfSquares(), [flat], TargetForm((4,), np.dtype(float)))
     found = replica.pass_over(Arrangement(1, 1, 0, 1))
     found.inputs[0][...] = [image]
     assert found.infer()[0].reshape(2, 2).tolist() == [[15, 16], [6, 15]]
@@ -115,7 +115,7 @@ def descended(lr: float) -> NDArray[np.float64]:
     x, g = np.array([-3.0, 4.0]), np.empty(2)
     for step in range(100):
         g[...] = 2 * x
-        SGD().update(Arrays(x, g, [], x, [], np.empty(2)), Moment(step, lr))
+        SGD().update(Arrays(x, g, [], x, [], np.empty(2)), UpdateMoment(step, lr))
     return x
 
 
@@ -138,7 +138,7 @@ def test_training_by_numerical_gradients_is_training_by_backpropagation() -> Non
     trained = []
     for kind in (Pass, NumericalPass):
         w = network.initial_parameters(1, np.dtype(float))
-        replica = Replica(network, SoftmaxCrossEntropy(), [w], Targets((), t.dtype), kind=kind)
+        replica = Replica(network, SoftmaxCrossEntropy(), [w], TargetForm((), t.dtype), kind=kind)
         found = replica.pass_over(Arrangement(20, 4, 0, 4))
         found.inputs[0][...], found.targets[0][...] = x, t
         for _ in range(100):
@@ -184,7 +184,7 @@ def regressed(
     """Return the weights and biases of one affine layer after 400 steps over all rows."""
     network = Network(x.shape[1], [Dense(units)])
     w = np.zeros(network.size)
-    replica = Replica(network, loss, [w], Targets(t.shape[1:], t.dtype))
+    replica = Replica(network, loss, [w], TargetForm(t.shape[1:], t.dtype))
     found = replica.pass_over(Arrangement(len(x), 4, 0, 4))
     found.inputs[0][...], found.targets[0][...] = x, t
     updater = Updater(

@@ -12,7 +12,7 @@ from dptrain.nn.activations import ReLU, Sigmoid, Tanh
 from dptrain.nn.dense import Dense
 from dptrain.nn.losses import AnyLoss, SoftmaxCrossEntropy, SumOfSquares
 from dptrain.nn.network import AnyLayer, Network, Tensor
-from dptrain.nn.passes import Arrangement, Replica, Targets
+from dptrain.nn.passes import Arrangement, Replica, TargetForm
 
 Array = NDArray[Any]
 
@@ -133,7 +133,7 @@ def _drawn(kind: str, seed: int, *, kinked: bool) -> Problem:
 
 def _backpropagated(network: Network, loss: AnyLoss, batch: Batch, x: Array) -> Array:
     targets = np.concatenate(list(batch.targets))
-    replica = Replica(network, loss, [x.copy()], Targets(targets.shape[1:], targets.dtype))
+    replica = Replica(network, loss, [x.copy()], TargetForm(targets.shape[1:], targets.dtype))
     found = replica.pass_over(Arrangement(sum(batch.sizes), len(batch.sizes), 0, len(batch.sizes)))
     for block, rows in zip(found.inputs, batch.inputs, strict=True):
         block[...] = rows.reshape(block.shape)

@@ -10,9 +10,8 @@ from typing import Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from dptrain.data.dataset import open_dataset
+from dptrain.data.dataset import epoch_order, open_dataset
 from dptrain.data.prepared import prepare
-from dptrain.data.sampling import epoch_order
 
 # Settings of the optimizers, the defaults of dptrain and of PyTorch
 MOMENTUM = 0.9

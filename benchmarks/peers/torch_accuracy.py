@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 from torch.nn.parallel import DistributedDataParallel
 
 from dptrain.data.dataset import Split, open_dataset
+from dptrain.experiment.defaults import settle
 from dptrain.experiment.files import read_toml
 from dptrain.experiment.job import Job
 from dptrain.experiment.job_data import prepared_data
 from dptrain.experiment.schema import Experiment
-from dptrain.experiment.settle import settle
 from dptrain.experiment.validate import build
 from dptrain.nn.network import Network
 

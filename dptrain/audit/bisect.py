@@ -4,10 +4,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dptrain.arithmetic.kind import Arithmetic, arithmetic
+from dptrain.arithmetic.platform import Arithmetic, arithmetic
 from dptrain.audit.history import History
 from dptrain.audit.lockstep import (
-    Finding,
+    Divergence,
     Side,
     Stray,
     first_difference,
@@ -16,8 +16,8 @@ from dptrain.audit.lockstep import (
     unlike_states,
 )
 from dptrain.audit.records import (
-    Comparison,
-    Setting,
+    RunComparison,
+    SettingDifference,
     compare_records,
     differing_settings,
     last_common_state,
@@ -49,11 +49,11 @@ class Bisection:
     """
 
     runs: tuple[Path, Path]
-    settings: list[Setting]
-    records: Comparison
+    settings: list[SettingDifference]
+    records: RunComparison
     begin: int | None = None
     end: int | None = None
-    finding: Finding | None = None
+    finding: Divergence | None = None
     strays: tuple[Stray, ...] = ()
     foreign: tuple[tuple[Stray, Arithmetic], ...] = ()
     here: Arithmetic | None = None
@@ -155,13 +155,13 @@ def bisect(
     )
 
 
-def _lockstep(sides: tuple[Side, Side], begin: int) -> tuple[int, Finding | None]:
+def _lockstep(sides: tuple[Side, Side], begin: int) -> tuple[int, Divergence | None]:
     """Re-execute both runs until they part, and on to where both have recorded something.
 
     Returns:
         How many steps are done, and what differs.
     """
-    finding: Finding | None = None
+    finding: Divergence | None = None
     end = min(each.history.end for each in sides)
     for step in range(begin, end):
         went_on = [each.advance() for each in sides]

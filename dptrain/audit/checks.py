@@ -8,9 +8,9 @@ from dptrain.audit.difference import Array, Difference, difference
 from dptrain.audit.history import History, Kept
 from dptrain.audit.replay import Replay
 from dptrain.checkpoint.checkpoint import load_checkpoint
-from dptrain.coordinator.beginning import saved_state
+from dptrain.coordinator.initial_state import saved_state
 from dptrain.errors import CheckpointError
-from dptrain.exchange.engine import State
+from dptrain.exchange.engine import TrainingState
 from dptrain.nn.network import Layout
 
 
@@ -67,7 +67,7 @@ class TensorDifference(NamedTuple):
 
 
 def state_difference(
-    network: Layout, names: Sequence[str], one: State, other: State
+    network: Layout, names: Sequence[str], one: TrainingState, other: TrainingState
 ) -> TensorDifference | None:
     """Return the first tensor that differs, the weights before the optimizer's state.
 
@@ -93,7 +93,7 @@ def _first(one: Mapping[str, Array], other: Mapping[str, Array]) -> TensorDiffer
 
 
 def checks_after(
-    history: History, replay: Replay, step: int, state: State, loss: float | None = None
+    history: History, replay: Replay, step: int, state: TrainingState, loss: float | None = None
 ) -> list[Check]:
     """Return the comparisons of all that a run tells of the moment after a step.
 
@@ -137,7 +137,7 @@ def _tensors(check: Check, recorded: Mapping[str, str], found: Mapping[str, str]
     return [compared._replace(tensor=name if unlike else "")]
 
 
-def _checkpoint(replay: Replay, kept: Kept, state: State, weights: str) -> list[Check]:
+def _checkpoint(replay: Replay, kept: Kept, state: TrainingState, weights: str) -> list[Check]:
     job = replay.job
     epoch = kept.step / job.steps_per_epoch
     check = Check(kept.step, epoch, f"checkpoint {kept.name}", "", weights, same=False)

@@ -7,7 +7,7 @@ import numpy as np
 
 from dptrain.arithmetic.tree import additions
 from dptrain.audit.difference import Array
-from dptrain.exchange.engine import State
+from dptrain.exchange.engine import TrainingState
 from dptrain.exchange.rank import Rank, Share
 from dptrain.experiment.job import Job
 from dptrain.nn.passes import Pass, ShardedPass
@@ -29,7 +29,7 @@ class Part(NamedTuple):
     value: Array
 
 
-def parts(job: Job, state: State, step: int, frozen: Collection[str]) -> Iterator[Part]:
+def parts(job: Job, state: TrainingState, step: int, frozen: Collection[str]) -> Iterator[Part]:
     """Carry out a step, and yield all that it computes.
 
     The rows of the minibatch; the data in them; the inputs, augmented; each layer's outputs; the
@@ -59,7 +59,9 @@ def parts(job: Job, state: State, step: int, frozen: Collection[str]) -> Iterato
     tensors = [t for t in job.network.all_tensors() if t.name not in frozen]
     for t in tensors:
         yield Part("gradient", t.name, None, gradient[t.start : t.stop].reshape(t.shape))
-    yield from _update(job, step, State(parameters, list(map(np.array, state.slots))), gradient)
+    yield from _update(
+        job, step, TrainingState(parameters, list(map(np.array, state.slots))), gradient
+    )
 
 
 def _rows(job: Job, found: ShardedPass, step: int) -> Iterator[Part]:
@@ -106,7 +108,7 @@ def _reduced(found: ShardedPass) -> Array:
     return gradient
 
 
-def _update(job: Job, step: int, state: State, gradient: Array) -> Iterator[Part]:
+def _update(job: Job, step: int, state: TrainingState, gradient: Array) -> Iterator[Part]:
     """Apply the update to a state, and yield what it comes to."""
     updater, (w, slots) = job.updater, state
     factor = updater.clip_factor(updater.squared_norms(gradient)) if updater.clips else 1.0

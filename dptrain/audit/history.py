@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from msgspec.structs import replace
 
-from dptrain.arithmetic.kind import Arithmetic
+from dptrain.arithmetic.platform import Arithmetic
 from dptrain.checkpoint.checkpoint import step_of
 from dptrain.errors import CheckpointError, RunFolderError, UsageError
 from dptrain.experiment.files import read_toml

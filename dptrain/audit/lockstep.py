@@ -11,11 +11,11 @@ from dptrain.audit.dissection import Part, parts
 from dptrain.audit.history import History
 from dptrain.audit.replay import Replay
 from dptrain.errors import NonFiniteError
-from dptrain.exchange.engine import State
+from dptrain.exchange.engine import TrainingState
 from dptrain.nn.network import Layout
 
 
-class Finding(NamedTuple):
+class Divergence(NamedTuple):
     """The first thing that two re-executions compute differently.
 
     Attributes:
@@ -72,9 +72,9 @@ class Side:
         problem: why there are no further steps, if so.
     """
 
-    def __init__(self, history: History, replay: Replay, state: State, begin: int) -> None:
+    def __init__(self, history: History, replay: Replay, state: TrainingState, begin: int) -> None:
         self.history, self.replay, self.state = history, replay, state
-        self.before = State(np.array(state.parameters), list(map(np.array, state.slots)))
+        self.before = TrainingState(np.array(state.parameters), list(map(np.array, state.slots)))
         self.agreed = begin
         self.stray: Check | None = None
         self.problem = ""
@@ -102,41 +102,43 @@ class Side:
             self.agreed = step
 
 
-def unlike_networks(one: Replay, other: Replay) -> Finding | None:
+def unlike_networks(one: Replay, other: Replay) -> Divergence | None:
     """Return in what two networks differ, if their weights cannot even be compared."""
     if one.job.dtype != other.job.dtype:
-        return Finding(0, "network", "dtype", problem=f"{one.job.dtype} and {other.job.dtype}")
+        return Divergence(0, "network", "dtype", problem=f"{one.job.dtype} and {other.job.dtype}")
     a, b = ({t.name: t.shape for t in each.job.network.all_tensors()} for each in (one, other))
     for name in dict.fromkeys([*a, *b]):
         if a.get(name) != b.get(name):
             shapes = " and ".join(str(each.get(name, "missing")) for each in (a, b))
-            return Finding(0, "network", name, problem=shapes)
+            return Divergence(0, "network", name, problem=shapes)
     return None
 
 
-def unlike_states(network: Layout, sides: tuple[Side, Side], step: int) -> Finding | None:
+def unlike_states(network: Layout, sides: tuple[Side, Side], step: int) -> Divergence | None:
     """Return how two runs differ before a step, if they do."""
     one, other = (each.state for each in sides)
     slots = [each.replay.job.updater.rule.slots for each in sides]
     if slots[0] == slots[1]:
         found = state_difference(network, slots[0], one, other)
     else:  # the rules themselves differ, which will show in the first update
-        found = state_difference(network, [], State(one[0], []), State(other[0], []))
-    return found and Finding(step, "start", found.tensor, difference=found.difference)
+        found = state_difference(
+            network, [], TrainingState(one[0], []), TrainingState(other[0], [])
+        )
+    return found and Divergence(step, "start", found.tensor, difference=found.difference)
 
 
-def same_state(one: State, other: State) -> bool:
+def same_state(one: TrainingState, other: TrainingState) -> bool:
     """Return whether two states are the same to the last bit; other rules have other states."""
     if len(one.slots) != len(other.slots):
         return False
     return all(map(same_bits, _arrays(one), _arrays(other)))
 
 
-def _arrays(state: State) -> list[Array]:
+def _arrays(state: TrainingState) -> list[Array]:
     return [state.parameters, *state.slots]
 
 
-def first_difference(sides: tuple[Side, Side], step: int) -> Finding:
+def first_difference(sides: tuple[Side, Side], step: int) -> Divergence:
     """Return the first thing in a step that the two runs compute differently.
 
     Args:
@@ -150,7 +152,7 @@ def first_difference(sides: tuple[Side, Side], step: int) -> Finding:
         for one, other in zip_longest(*streams):
             if found := _unlike(step, one, other):
                 return found
-    return Finding(
+    return Divergence(
         step,
         "update",
         "unknown",
@@ -159,19 +161,19 @@ def first_difference(sides: tuple[Side, Side], step: int) -> Finding:
     )
 
 
-def _unlike(step: int, one: Part | None, other: Part | None) -> Finding | None:
+def _unlike(step: int, one: Part | None, other: Part | None) -> Divergence | None:
     there = one or other
     assert there is not None
     if one is None or other is None or (one.phase, one.shard) != (other.phase, other.shard):
         names = " and ".join("nothing" if p is None else _name(p) for p in (one, other))
-        return Finding(step, there.phase, there.where, there.shard, problem=names)
+        return Divergence(step, there.phase, there.where, there.shard, problem=names)
     where = " and ".join(dict.fromkeys([one.where, other.where]))
     a, b = one.value, other.value
     if (a.shape, a.dtype) != (b.shape, b.dtype):
         problem = f"shape {a.shape}, {a.dtype}, and shape {b.shape}, {b.dtype}"
-        return Finding(step, one.phase, where, one.shard, problem=problem)
+        return Divergence(step, one.phase, where, one.shard, problem=problem)
     found = difference(a, b)
-    return found and Finding(step, one.phase, where, one.shard, found)
+    return found and Divergence(step, one.phase, where, one.shard, found)
 
 
 def _name(part: Part) -> str:

@@ -12,7 +12,7 @@ from dptrain.experiment.files import plain
 from dptrain.experiment.schema import Experiment
 
 
-class Setting(NamedTuple):
+class SettingDifference(NamedTuple):
     """A setting in which two experiments differ; None where it is not set."""
 
     name: str
@@ -36,7 +36,7 @@ class Recorded(NamedTuple):
     tensors: list[str]
 
 
-class Comparison(NamedTuple):
+class RunComparison(NamedTuple):
     """What the folders of two runs tell.
 
     Attributes:
@@ -52,7 +52,7 @@ class Comparison(NamedTuple):
     damaged: tuple[str, ...] = ()
 
 
-def differing_settings(one: Experiment, other: Experiment) -> list[Setting]:
+def differing_settings(one: Experiment, other: Experiment) -> list[SettingDifference]:
     """Return the settings that differ, in the order of the schema.
 
     A data set of another path is the same data set where its content is.
@@ -60,7 +60,7 @@ def differing_settings(one: Experiment, other: Experiment) -> list[Setting]:
     a, b = plain(one), plain(other)
     same_data = one.dataset_digest is not None and one.dataset_digest == other.dataset_digest
     return [
-        Setting(name, a.get(name), b.get(name))
+        SettingDifference(name, a.get(name), b.get(name))
         for name in Experiment.__struct_fields__
         if a.get(name) != b.get(name) and not (name == "dataset" and same_data)
     ]
@@ -82,7 +82,7 @@ class _Both(NamedTuple):
     tensors: list[str]
 
 
-def compare_records(one: History, other: History) -> Comparison:
+def compare_records(one: History, other: History) -> RunComparison:
     """Return what the two runs' records and checkpoints of the same moments tell."""
     damaged = tuple(dict.fromkeys([*_damaged(one, other), *_damaged(other, one)]))
     compared = since = until = 0
@@ -90,11 +90,11 @@ def compare_records(one: History, other: History) -> Comparison:
         for each in (*_records(one, other, step), *_checkpoints(one, other, step)):
             if not each.same:
                 recorded = Recorded(step, each.what, since, each.tensors)
-                return Comparison(compared, until, recorded, damaged)
+                return RunComparison(compared, until, recorded, damaged)
             compared += 1
             until = step if each.weights else until
         since = step
-    return Comparison(compared, until, None, damaged)
+    return RunComparison(compared, until, None, damaged)
 
 
 def last_common_state(one: History, other: History, before: int) -> Kept | None:

@@ -5,13 +5,13 @@ from itertools import pairwise
 
 from dptrain.audit.history import History, Kept
 from dptrain.checkpoint.checkpoint import load_checkpoint
-from dptrain.coordinator.beginning import first_state, saved_state, saved_weights
+from dptrain.coordinator.initial_state import first_state, saved_state, saved_weights
 from dptrain.errors import RunFolderError
-from dptrain.exchange.engine import State
+from dptrain.exchange.engine import TrainingState
 from dptrain.exchange.inline import InlineEngine
 from dptrain.experiment.job import Job
 from dptrain.experiment.job_data import check_digest, opened_data, prepared_data
-from dptrain.experiment.moved import data_at
+from dptrain.experiment.moved_data import data_at
 from dptrain.own.origin import Origin, demand
 from dptrain.runfolder import RunFolder
 
@@ -61,7 +61,7 @@ class Replay:
         """Return the job of a step, counted from 0."""
         return next(job for first, job in reversed(self._phases) if first <= step)
 
-    def start(self) -> State:
+    def start(self) -> TrainingState:
         """Return what the first step begins with.
 
         Raises:
@@ -73,7 +73,7 @@ class Replay:
             source = str(self._begun)
         return first_state(self.job, saved_weights(source) if source else None)[0]
 
-    def saved(self, kept: Kept) -> State:
+    def saved(self, kept: Kept) -> TrainingState:
         """Return the state in a checkpoint.
 
         Raises:
@@ -81,7 +81,7 @@ class Replay:
         """
         return saved_state(self.job, load_checkpoint(kept.path))
 
-    def steps(self, begin: int, end: int, state: State) -> Iterator[tuple[int, float]]:
+    def steps(self, begin: int, end: int, state: TrainingState) -> Iterator[tuple[int, float]]:
         """Carry out the steps ``begin`` to ``end - 1``.
 
         Yields:

@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from dptrain.arithmetic.digest import digest
-from dptrain.arithmetic.kind import Arithmetic, arithmetic
+from dptrain.arithmetic.platform import Arithmetic, arithmetic
 from dptrain.audit.checks import Check, checks_after
 from dptrain.audit.history import History
 from dptrain.audit.replay import Replay
 from dptrain.errors import CheckpointError, NonFiniteError
-from dptrain.exchange.engine import State
+from dptrain.exchange.engine import TrainingState
 from dptrain.machine.blas import one_blas_thread
 
 
@@ -178,7 +178,7 @@ def verify(
     every = windows_of(history)
     picked = every if count is None else chosen(every, count, seed)
     done: list[Verified] = []
-    state: State | None = None
+    state: TrainingState | None = None
     at = -1
     inherited: Arithmetic | None = None
     with one_blas_thread():
@@ -200,7 +200,7 @@ def verify(
     return Verification(history.path, done, len(every), used, history.damaged, here, recorded)
 
 
-def _begin(history: History, replay: Replay, into: Verified) -> State | None:
+def _begin(history: History, replay: Replay, into: Verified) -> TrainingState | None:
     """Return the state in which a window begins, and compare it with the records."""
     step = into.window.begin
     if step == 0:
@@ -216,8 +216,8 @@ def _begin(history: History, replay: Replay, into: Verified) -> State | None:
 
 
 def _carry_out(
-    history: History, replay: Replay, into: Verified, state: State
-) -> tuple[State | None, bool]:
+    history: History, replay: Replay, into: Verified, state: TrainingState
+) -> tuple[TrainingState | None, bool]:
     """Re-execute a window.
 
     Returns:
@@ -238,7 +238,7 @@ def _carry_out(
     return recorded or state, recorded is not None
 
 
-def _recorded_state(history: History, replay: Replay, step: int) -> State | None:
+def _recorded_state(history: History, replay: Replay, step: int) -> TrainingState | None:
     """Return the state of a checkpoint whose weights are those of the record of its moment."""
     wanted = history.weights_told(step)
     for kept in history.kept.get(step, ()):
@@ -251,7 +251,7 @@ def _recorded_state(history: History, replay: Replay, step: int) -> State | None
     return None
 
 
-def _kept_state(history: History, replay: Replay, step: int) -> State | None:
+def _kept_state(history: History, replay: Replay, step: int) -> TrainingState | None:
     """Return the same, or that of the first checkpoint that can be read."""
     if (state := _recorded_state(history, replay, step)) is not None:
         return state

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dptrain.data.csv_classes import class_number
-from dptrain.data.csv_header import number
+from dptrain.data.csv_header import cell_number
 from dptrain.evaluation.regression import regression
 from dptrain.report.evaluation import score_line
 
@@ -59,5 +59,5 @@ def agreement(
 def _value(label: str, classes: Sequence[str]) -> float | None:
     if classes:
         return class_number(label, classes)
-    value = number(label)
+    value = cell_number(label)
     return value if value is not None and np.isfinite(value) else None

@@ -9,9 +9,9 @@ from cyclopts import Parameter
 from dptrain.cli.completion import DataSet, RunPath
 from dptrain.cli.flags import whole_number
 from dptrain.cli.output import print_json, scale_notes
-from dptrain.compression import Row, measured, variants
+from dptrain.compression import CompressionResult, measured, variants
 from dptrain.errors import UsageError
-from dptrain.experiment.evaluated import evaluation_job
+from dptrain.experiment.evaluation_job import evaluation_job
 from dptrain.report.tables import print_table
 from dptrain.trained import load_run
 from dptrain.weights.model_file import SUFFIX, is_model_file, save_model
@@ -95,7 +95,7 @@ def _check_out(out: Path, fractions: list[float]) -> None:
         raise UsageError(f"--out {out}: a model's name ends with {SUFFIX}")
 
 
-def _cells(row: Row, original: Row, itemsize: int) -> tuple[str, ...]:
+def _cells(row: CompressionResult, original: CompressionResult, itemsize: int) -> tuple[str, ...]:
     return (
         "" if row.pruned is None else f"{row.pruned:.4g}",
         f"{row.bits or 8 * itemsize}",

@@ -12,8 +12,8 @@ from dptrain.conversion import book_params, dense_experiment, network_from
 from dptrain.data.pickled import PICKLES
 from dptrain.errors import EXIT_CHECK_FAILED, DataError, UsageError
 from dptrain.experiment.models import ACTIVATIONS
-from dptrain.experiment.names import ActivationName
 from dptrain.experiment.schema import Experiment
+from dptrain.experiment.setting_types import ActivationName
 from dptrain.experiment.validate import build
 from dptrain.invocation import install
 from dptrain.nn.network import Network
@@ -25,7 +25,7 @@ from dptrain.weights.model_file import SUFFIX, holds_model, save_model
 from dptrain.weights.params import load_params, save_params
 
 if TYPE_CHECKING:  # needs onnx, which is an extra
-    from dptrain.onnx_export.check import Comparison
+    from dptrain.onnx_export.check import OnnxComparison
 
 ONNX = ".onnx"
 TARGETS = (SUFFIX, *PICKLES, ONNX)
@@ -98,7 +98,7 @@ def convert(
     return 0 if comparison is None or comparison.agrees else EXIT_CHECK_FAILED
 
 
-def _export(target: Path, trained: TrainedNetwork) -> "Comparison":
+def _export(target: Path, trained: TrainedNetwork) -> "OnnxComparison":
     try:
         from dptrain.onnx_export.check import compared
         from dptrain.onnx_export.model import input_text, onnx_model

@@ -6,14 +6,14 @@ from typing import Literal
 from dptrain.cli.completion import DataSet, RunPath
 from dptrain.cli.flags import CodeFlags, warn_of_change
 from dptrain.cli.output import print_json, scale_notes
-from dptrain.coordinator.remarks import chosen_by_test, flattered
+from dptrain.coordinator.score_notes import chosen_by_test, flattered
 from dptrain.data.dataset import Split
 from dptrain.errors import ShapeError, UsageError
 from dptrain.evaluation.classification import Classification
 from dptrain.evaluation.regression import Regression
-from dptrain.exchange.engine import Score
+from dptrain.exchange.engine import SplitScore
 from dptrain.exchange.inline import InlineEngine
-from dptrain.experiment.evaluated import evaluation_job
+from dptrain.experiment.evaluation_job import evaluation_job
 from dptrain.experiment.job import SPLITS
 from dptrain.own.network import OwnNetwork
 from dptrain.report.banner import columns_lines
@@ -99,7 +99,7 @@ def _judged(trained: TrainedNetwork, split: Split) -> Classification | Regressio
         raise
 
 
-def _line(found: Classification | Regression | None, score: Score) -> str:
+def _line(found: Classification | Regression | None, score: SplitScore) -> str:
     parts = [] if found is None else [score_line(found)]
     if found is None and score.accuracy is not None:
         parts.append(f"{score.accuracy:.2%} correct")

@@ -8,10 +8,10 @@ from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from dptrain.cli.begun import with_saved_network
 from dptrain.cli.completion import experiments
 from dptrain.cli.experiments import read_experiment
 from dptrain.cli.flags import ExperimentFlags, given, named_code
+from dptrain.cli.initial_network import with_saved_network
 from dptrain.cli.output import print_json
 from dptrain.errors import UsageError
 from dptrain.experiment.exchanges import EXCHANGES

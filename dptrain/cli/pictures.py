@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dptrain.data.scale import GREY, Layout, Scale, layout_of
+from dptrain.data.scale import GREY, ImageLayout, Scale, layout_of
 from dptrain.errors import DataError
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ class Reader:
             return None
         return round(scale.background / scale.white * GREY)
 
-    def _opaque(self, path: Path, picture: "Image", layout: Layout) -> "Image":
+    def _opaque(self, path: Path, picture: "Image", layout: ImageLayout) -> "Image":
         """Return the picture in grey or colours, laid on the background if it is transparent."""
         from PIL import Image, ImageChops
 
@@ -93,7 +93,7 @@ class Reader:
         contrary: Image.Image = ImageChops.invert(_on(picture, GREY - ground).convert(mode))
         return contrary
 
-    def _check_form(self, path: Path, picture: "Image", layout: Layout) -> None:
+    def _check_form(self, path: Path, picture: "Image", layout: ImageLayout) -> None:
         given, wanted = picture.width / picture.height, layout.width / layout.height
         if not 1 / _STRETCHED <= given / wanted <= _STRETCHED:
             self.notes.append(

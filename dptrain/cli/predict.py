@@ -16,7 +16,7 @@ from dptrain.cli.flags import CodeFlags, warn_of_change
 from dptrain.cli.output import note, print_json, scale_notes
 from dptrain.cli.pictures import Reader
 from dptrain.cli.samples import input_files, is_picture, is_table, read_samples, read_table
-from dptrain.data.csv_table import Table
+from dptrain.data.csv_table import CsvTable
 from dptrain.experiment.schema import Experiment
 from dptrain.own.network import OwnNetwork
 from dptrain.report.banner import listing
@@ -94,7 +94,7 @@ def _digits(experiment: Experiment) -> int:
     return 6 + max(math.ceil(math.log10(max(1.0, abs(mean) / each))) for mean, each in pairs)
 
 
-def _assumed(tables: Mapping[Path, Table], experiment: Experiment) -> Iterator[str]:
+def _assumed(tables: Mapping[Path, CsvTable], experiment: Experiment) -> Iterator[str]:
     """Yield what was assumed of tables' columns."""
     for path, table in tables.items():
         columns = table.columns
@@ -109,14 +109,14 @@ def _assumed(tables: Mapping[Path, Table], experiment: Experiment) -> Iterator[s
             )
 
 
-def _label_names(tables: Iterable[Table]) -> Iterator[str]:
+def _label_names(tables: Iterable[CsvTable]) -> Iterator[str]:
     for columns in (table.columns for table in tables):
         if columns.label is not None:
             yield columns.names[columns.label]
 
 
 def _labels(
-    files: Sequence[Path], samples: Sequence[NDArray[Any]], tables: Mapping[Path, Table]
+    files: Sequence[Path], samples: Sequence[NDArray[Any]], tables: Mapping[Path, CsvTable]
 ) -> list[str | None]:
     """Return what the label columns of tables say of each row; None where there are none."""
     found: list[str | None] = []

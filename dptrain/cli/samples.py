@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dptrain.cli.pictures import PICTURES, Reader
-from dptrain.data.csv_table import Table, read_samples_csv
+from dptrain.data.csv_table import CsvTable, read_samples_csv
 from dptrain.data.npy import DAMAGE, read_npy_header
 from dptrain.data.npz import read_inputs
 from dptrain.data.source import TABLE_ENDINGS
@@ -48,7 +48,7 @@ def is_table(path: Path) -> bool:
     return path.name.lower().endswith(TABLE_ENDINGS)
 
 
-def read_table(path: Path, shape: tuple[int, ...], experiment: Experiment) -> Table:
+def read_table(path: Path, shape: tuple[int, ...], experiment: Experiment) -> CsvTable:
     """Return the rows of a CSV, with the columns that a run learnt from.
 
     Raises:

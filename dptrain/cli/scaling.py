@@ -4,10 +4,10 @@ import sys
 from pathlib import Path
 from typing import Any, Literal
 
-from dptrain.cli.begun import with_saved_network
 from dptrain.cli.completion import ExperimentPath
 from dptrain.cli.experiments import read_experiment
 from dptrain.cli.flags import ExperimentFlags, given, named_code
+from dptrain.cli.initial_network import with_saved_network
 from dptrain.cli.output import print_json
 from dptrain.errors import EXIT_CHECK_FAILED, UsageError
 from dptrain.experiment.exchanges import WithWorkersName
@@ -17,8 +17,8 @@ from dptrain.experiment.validate import build
 from dptrain.machine.cores import usable_cores
 from dptrain.report.curves import check_format, unused
 from dptrain.report.scaling import as_data, draw_study, print_study
-from dptrain.scaling.study import Kind, cases, study
-from dptrain.scaling.surroundings import warnings_about
+from dptrain.scaling.machine_warnings import warnings_about
+from dptrain.scaling.study import ScalingKind, cases, study
 
 
 def scaling(
@@ -63,7 +63,7 @@ def scaling(
     recorded = {} if experiment is None else read_experiment(experiment)["experiment"]
     settings = with_saved_network(override(recorded, flags))
     described = build(Experiment, settings, str(experiment or "the command line"))
-    kinds: list[Kind] = ["strong", "weak"] if kind == "both" else [kind]
+    kinds: list[ScalingKind] = ["strong", "weak"] if kind == "both" else [kind]
     ways: dict[str, Any] = {"exchange": exchange, "pin": pin or None}
     warnings = warnings_about(counts, cores)
     for warning in warnings:

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Parameter
 
 from dptrain.cli import BEGAN
-from dptrain.cli.begun import with_saved_network
 from dptrain.cli.completion import ExperimentPath, resumable
 from dptrain.cli.experiments import read_experiment
 from dptrain.cli.flags import ExecutionFlags, ExperimentFlags, given, named_code
+from dptrain.cli.initial_network import with_saved_network
 from dptrain.cli.output import print_json
 from dptrain.cli.panels import OUTPUT
 from dptrain.cli.variables import misspelt
@@ -25,7 +25,7 @@ from dptrain.experiment.schema import Experiment
 from dptrain.experiment.validate import build
 from dptrain.invocation import program, word
 from dptrain.own.origin import Named, naming
-from dptrain.report.artist import Artist
+from dptrain.report.drawing_process import DrawingProcess
 from dptrain.report.observers import observer_for
 from dptrain.report.streams import give_up
 from dptrain.runfolder import RunFolder
@@ -70,7 +70,7 @@ def train(
     decides = given(experiment_flags) if experiment_flags is not None else {}
     runs_as = given(execution_flags) if execution_flags is not None else {}
     lies_at = str(decides.get("dataset", ""))
-    with Artist(observer_for(sys.stderr), draws=curves) as artist:
+    with DrawingProcess(observer_for(sys.stderr), draws=curves) as artist:
         for sentence in misspelt(os.environ):
             artist.warn(sentence)
         if resume is not None:
@@ -119,12 +119,12 @@ def _resumed(
         # they do not change the experiment, but allow its code to be run
         code = Named(decides.pop("model"), decides.pop("model_args", None))
     dataset = decides.pop("dataset", None)
-    from dptrain.coordinator.recorded import changed, check_patience, recorded
+    from dptrain.coordinator.resuming import changed_settings, check_patience, recorded
 
     folder = RunFolder.resume(path)
     try:
         earlier, execution = recorded(folder)
-        if fixed := changed(earlier, decides):
+        if fixed := changed_settings(earlier, decides):
             raise UsageError(
                 f"--resume {path} continues the recorded experiment, which has its own "
                 f"{', '.join(fixed)}; to change that, train anew: "
@@ -134,7 +134,7 @@ def _resumed(
         experiment = build(Experiment, override(earlier, decides), str(path))
         prepared = None
         if dataset is not None:
-            from dptrain.experiment.moved import data_at
+            from dptrain.experiment.moved_data import data_at
 
             experiment, prepared = data_at(experiment, dataset)
         return Session(
@@ -151,7 +151,7 @@ def _resumed(
         raise
 
 
-def _report(outcome: "Outcome", artist: Artist, lies_at: str, *, as_json: bool) -> int:
+def _report(outcome: "Outcome", artist: DrawingProcess, lies_at: str, *, as_json: bool) -> int:
     from dptrain.report.tables import print_outcome
 
     if outcome.finished:

@@ -7,10 +7,10 @@ from typing import Annotated, Any, Literal, NamedTuple
 from cyclopts import Parameter
 from msgspec.structs import replace
 
-from dptrain.cli.begun import with_saved_network
 from dptrain.cli.completion import ExperimentPath, parameters, searches
 from dptrain.cli.experiments import read_experiment
 from dptrain.cli.flags import ExecutionFlags, ExperimentFlags, given, named_code
+from dptrain.cli.initial_network import with_saved_network
 from dptrain.cli.output import print_json
 from dptrain.coordinator.signals import stop_on_signals
 from dptrain.errors import EXIT_ERROR, UsageError

@@ -11,7 +11,15 @@ import zmq
 from dptrain.arithmetic.digest import fingerprint
 from dptrain.coordinator.endpoint import Endpoint
 from dptrain.errors import Interrupted, ProtocolError
-from dptrain.exchange.engine import Alive, Score, State, StepsDone, Stop, score, unheard
+from dptrain.exchange.engine import (
+    ReportAlive,
+    ShouldStop,
+    SplitScore,
+    StepsDone,
+    TrainingState,
+    score,
+    unheard,
+)
 from dptrain.exchange.timeline import Timeline
 from dptrain.experiment.execution import Execution
 from dptrain.experiment.job import Job, plain_job
@@ -55,7 +63,7 @@ LAST_WORDS_MS = 100
 
 
 @dataclass(frozen=True)
-class Setting:
+class ClusterSetup:
     """What a cluster is made of.
 
     Attributes:
@@ -77,7 +85,7 @@ class Setting:
     key: bytes
     crew: Crew
     first_step: int
-    stop: Stop
+    stop: ShouldStop
     timeline: Timeline | None = None
     expected: float = 0.0
     keeps_logs: bool = True
@@ -99,7 +107,9 @@ class Cluster(ABC):
 
     exchange: str
 
-    def __init__(self, setting: Setting, longest: int, buckets: int, training: Training) -> None:
+    def __init__(
+        self, setting: ClusterSetup, longest: int, buckets: int, training: Training
+    ) -> None:
         """Bind.
 
         Args:
@@ -119,7 +129,7 @@ class Cluster(ABC):
         self._machine = CoordinatorMachine(self._terms(buckets), training, time.monotonic())
         self._frames: list[zmq.Frame] = []
         self._results: list[Commit | Committed | Scored | Broadcast] = []
-        self._alive: Alive = unheard
+        self._alive: ReportAlive = unheard
         self._pinged = time.monotonic()
         # last: whoever gets a cluster closes it, but nobody gets one whose making has failed
         self._endpoint = Endpoint(setting.execution, self._max_frame, 4 * buckets + 64)
@@ -152,11 +162,11 @@ class Cluster(ABC):
         )
 
     @abstractmethod
-    def train(self, begin: int, end: int, stop: Stop, every: int) -> Iterator[StepsDone]:
+    def train(self, begin: int, end: int, stop: ShouldStop, every: int) -> Iterator[StepsDone]:
         """Carry out steps; see `Engine`."""
 
     @abstractmethod
-    def state(self) -> State:
+    def state(self) -> TrainingState:
         """Return the weights and optimizer state after the last committed step."""
 
     @abstractmethod
@@ -184,7 +194,7 @@ class Cluster(ABC):
     def _ask_to_train(self, begin: int, end: int) -> None:
         self._tell(TrainAsked(begin, end, self.job.rows, time.monotonic()))
 
-    def evaluate(self, split: str, alive: Alive = unheard) -> Score:
+    def evaluate(self, split: str, alive: ReportAlive = unheard) -> SplitScore:
         """Evaluate the present weights, the pieces spread over the ranks."""
         self._alive = alive
         losses: list[float] = []

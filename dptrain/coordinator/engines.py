@@ -6,10 +6,10 @@ from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 
-from dptrain.coordinator.cluster import Cluster, Setting
+from dptrain.coordinator.cluster import Cluster, ClusterSetup
 from dptrain.coordinator.shared import SharedCluster
 from dptrain.coordinator.star import StarCluster
-from dptrain.exchange.engine import Engine, State, Stop
+from dptrain.exchange.engine import Engine, ShouldStop, TrainingState
 from dptrain.exchange.inline import InlineEngine
 from dptrain.experiment.exchanges import ExchangeName
 from dptrain.experiment.execution import Execution, exchange_of
@@ -21,11 +21,11 @@ from dptrain.scratch import scratch_folder
 
 # Is told an address that workers can connect to, before they are waited for.
 Bound = Callable[[str], None]
-Start = Callable[[ExitStack, Setting, State, Bound], Engine]
+Start = Callable[[ExitStack, ClusterSetup, TrainingState, Bound], Engine]
 
 
 def start_engine(
-    stack: ExitStack, setting: Setting, state: State, bound: Bound = lambda _: None
+    stack: ExitStack, setting: ClusterSetup, state: TrainingState, bound: Bound = lambda _: None
 ) -> Engine:
     """Return an engine that is ready to train; the stack closes it.
 
@@ -49,10 +49,10 @@ def started(
     job: Job,
     data: Path,
     execution: Execution,
-    state: State,
+    state: TrainingState,
     first_step: int = 0,
     *,
-    stop: Stop = bool,
+    stop: ShouldStop = bool,
     program: Program = WORKER,
     joined: Callable[[Crew], None] = lambda _: None,
 ) -> Iterator[Engine]:
@@ -64,7 +64,7 @@ def started(
         execution: settled.
         state: to begin with.
         first_step: the first that will be asked for.
-        stop: as in `Setting`; by default never.
+        stop: as in `ClusterSetup`; by default never.
         program: what the worker processes run.
         joined: is told the worker processes once they are ready.
 
@@ -79,21 +79,23 @@ def started(
             Crew.of(execution, lambda rank: logs / f"rank-{rank}.log", program)
         )
         key = new_key()
-        setting = Setting(job, execution, str(data), key, crew, first_step, stop, keeps_logs=False)
+        setting = ClusterSetup(
+            job, execution, str(data), key, crew, first_step, stop, keeps_logs=False
+        )
         found = start_engine(stack, setting, state)
         joined(crew)
         yield found
 
 
-def _inline(_: ExitStack, setting: Setting, state: State, __: Bound) -> Engine:
+def _inline(_: ExitStack, setting: ClusterSetup, state: TrainingState, __: Bound) -> Engine:
     return InlineEngine(setting.job, state.parameters, state.slots, setting.timeline)
 
 
 def _cluster(
-    kind: Callable[[Setting, State], Cluster],
+    kind: Callable[[ClusterSetup, TrainingState], Cluster],
     stack: ExitStack,
-    setting: Setting,
-    state: State,
+    setting: ClusterSetup,
+    state: TrainingState,
     bound: Bound,
 ) -> Engine:
     found = kind(setting, state)

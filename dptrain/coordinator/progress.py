@@ -18,7 +18,7 @@ class Ending(NamedTuple):
     waited: int
 
 
-class Progress:
+class RunProgress:
     """Kept in checkpoints.
 
     A score is better the higher it is. The best epoch is the first with the highest score; an
@@ -87,7 +87,7 @@ class Progress:
         }
 
     @classmethod
-    def of(cls, step: int, plain: Plain) -> "Progress":
+    def of(cls, step: int, plain: Plain) -> "RunProgress":
         """Return the progress that a checkpoint keeps; what it does not have begins anew."""
         found = cls(step)
         found.best = _number(plain.get("best"), -math.inf)

@@ -10,23 +10,23 @@ from pathlib import Path
 from msgspec.structs import replace
 
 from dptrain.arithmetic.digest import digest
-from dptrain.arithmetic.kind import arithmetic
+from dptrain.arithmetic.platform import arithmetic
 from dptrain.checkpoint.atomic import atomic_write
 from dptrain.checkpoint.checkpoint import Checkpoint, load_checkpoint, save_checkpoint, step_of
-from dptrain.coordinator.beginning import (
+from dptrain.coordinator.cluster import ClusterSetup
+from dptrain.coordinator.engines import start_engine
+from dptrain.coordinator.initial_state import (
     description,
     first_state,
     saved_state,
     saved_weights,
     scale_doubt,
 )
-from dptrain.coordinator.cluster import Setting
-from dptrain.coordinator.engines import start_engine
 from dptrain.coordinator.observer import Observer
 from dptrain.coordinator.outcome import Outcome
-from dptrain.coordinator.progress import Progress
-from dptrain.coordinator.recorded import last_checkpoint, way_on
-from dptrain.coordinator.remarks import large_numbers, remarks
+from dptrain.coordinator.progress import RunProgress
+from dptrain.coordinator.resuming import last_checkpoint, way_on
+from dptrain.coordinator.score_notes import large_numbers, remarks
 from dptrain.coordinator.signals import StopSignal
 from dptrain.coordinator.trainer import Trainer
 from dptrain.data.dataset import Dataset
@@ -39,17 +39,17 @@ from dptrain.errors import (
     RunFolderError,
     WorkersLostError,
 )
-from dptrain.exchange.engine import Engine, State
+from dptrain.exchange.engine import Engine, TrainingState
 from dptrain.exchange.needed import check_memory
 from dptrain.exchange.timeline import COORDINATOR, MOST_STEPS, Timeline
 from dptrain.experiment.doubts import doubts
+from dptrain.experiment.dry_run import settled_by_dry_run
 from dptrain.experiment.execution import Execution, exchange_of
 from dptrain.experiment.files import read_toml, to_toml
 from dptrain.experiment.job import Job
 from dptrain.experiment.job_data import opened_data, prepared_data
-from dptrain.experiment.rehearsed import rehearsed
 from dptrain.experiment.schema import Experiment, Settled
-from dptrain.experiment.settled import from_anywhere, settled_for
+from dptrain.experiment.settling import from_anywhere, settled_for
 from dptrain.launch.local import Crew
 from dptrain.machine.blas import one_blas_thread
 from dptrain.metrics.lines import read_metrics
@@ -122,14 +122,14 @@ class Run:
         begins, beginning = "", None
         if checkpoint is None:
             state, beginning = first_state(job, self._saved)
-            progress = Progress()
+            progress = RunProgress()
             begins = description(job, beginning) if beginning else ""
             if self._saved is not None:  # whatever becomes of where they came from
                 save_checkpoint(folder.begun, dataclasses.replace(self._saved, optimizer={}))
             atomic_write(folder.experiment, text.encode())
         else:
             state = saved_state(job, checkpoint)
-            progress = Progress.of(checkpoint.step, checkpoint.progress)
+            progress = RunProgress.of(checkpoint.step, checkpoint.progress)
         has_ended = progress.has_ended(job.experiment.patience, job.total_steps)
         best = None if has_ended else _best(job, folder, checkpoint, progress)
         self._observer.begin(job, self._execution, folder.path, progress.step)
@@ -212,7 +212,9 @@ class Run:
         if exchange_of(self._execution).workers:
             origin.message()
         began = time.monotonic()
-        found = rehearsed(settled, dataset, origin, shards_given=bool(self._experiment.shards))
+        found = settled_by_dry_run(
+            settled, dataset, origin, shards_given=bool(self._experiment.shards)
+        )
         # more than any rank needs for a minibatch: every shard's rows are computed several times
         self._expected = time.monotonic() - began
         for warning in found.warnings:
@@ -235,10 +237,10 @@ class Run:
         return replace(settled, dataset=from_anywhere(settled.dataset))
 
     def _engine(
-        self, stack: ExitStack, job: Job, data: Path, state: State, first_step: int
+        self, stack: ExitStack, job: Job, data: Path, state: TrainingState, first_step: int
     ) -> Engine:
         key = new_key()
-        setting = Setting(
+        setting = ClusterSetup(
             job,
             self._execution,
             str(data),
@@ -323,7 +325,7 @@ class Run:
 
 
 def _best(
-    job: Job, folder: RunFolder, last: Checkpoint | None, progress: Progress
+    job: Job, folder: RunFolder, last: Checkpoint | None, progress: RunProgress
 ) -> Checkpoint | None:
     """Return the best checkpoint so far of a run that is continued, if it may be restored."""
     if last is None or job.experiment.patience is None or not progress.best_step:
@@ -339,7 +341,7 @@ def _best(
     return best
 
 
-def _owed(folder: RunFolder, last: Checkpoint | None, progress: Progress) -> Checkpoint | None:
+def _owed(folder: RunFolder, last: Checkpoint | None, progress: RunProgress) -> Checkpoint | None:
     """Return the best checkpoint so far where the run ended before it was written as such."""
     if last is None or last.step != progress.best_step:
         return None
@@ -359,7 +361,7 @@ def _prolonged(job: Job, folder: RunFolder, step: int) -> ProlongedRecord | None
     return ProlongedRecord(step, step / job.steps_per_epoch, *wanted)
 
 
-def _nothing_to_do(job: Job, progress: Progress) -> str:
+def _nothing_to_do(job: Job, progress: RunProgress) -> str:
     ending, patience = progress.ending, job.experiment.patience
     assert ending is not None
     epoch, best = (step / job.steps_per_epoch for step in (ending.step, progress.best_step))

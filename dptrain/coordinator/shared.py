@@ -5,11 +5,11 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from dptrain.coordinator.cluster import Cluster, Setting
+from dptrain.coordinator.cluster import Cluster, ClusterSetup
 from dptrain.errors import DptrainError
 from dptrain.exchange.barrier import LINE_WORDS
 from dptrain.exchange.collective import committed
-from dptrain.exchange.engine import State, StepsDone, Stop, is_logged
+from dptrain.exchange.engine import ShouldStop, StepsDone, TrainingState, is_logged
 from dptrain.exchange.marks import split
 from dptrain.exchange.memory import map_memory
 from dptrain.exchange.segment import RING, Segment, segment, segment_bytes
@@ -27,7 +27,7 @@ class SharedCluster(Cluster):
 
     exchange = "shared"
 
-    def __init__(self, setting: Setting, state: State) -> None:
+    def __init__(self, setting: ClusterSetup, state: TrainingState) -> None:
         """Bind and fill the memory; ``state`` is what the first step begins with.
 
         Raises:
@@ -51,7 +51,7 @@ class SharedCluster(Cluster):
         self._plans = Lockstep(workers)
         super().__init__(setting, MAX_HEADER, 1, self._plans)
 
-    def train(self, begin: int, end: int, stop: Stop, every: int) -> Iterator[StepsDone]:
+    def train(self, begin: int, end: int, stop: ShouldStop, every: int) -> Iterator[StepsDone]:
         """Carry out steps; they are heard of plan by plan."""
         self._ask_to_train(begin, end)
         drained, halted, since = begin, False, time.perf_counter()
@@ -102,7 +102,7 @@ class SharedCluster(Cluster):
             loss = float(self._segment.step_losses[step % RING])
             yield StepsDone(step, step + 1, loss, 0.0, 0.0, 0.0, 0.0)
 
-    def state(self) -> State:
+    def state(self) -> TrainingState:
         """Return the weights and optimizer state after the last committed step.
 
         Also after a death in the middle of the next one, which writes elsewhere.

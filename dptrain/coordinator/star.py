@@ -8,13 +8,12 @@ from typing import Any
 import numpy as np
 
 from dptrain.arithmetic.shards import assign
-from dptrain.coordinator.cluster import Cluster, Setting
+from dptrain.coordinator.cluster import Cluster, ClusterSetup
 from dptrain.errors import DptrainError, NonFiniteError, ProtocolError
-from dptrain.exchange.engine import State, StepsDone, Stop
+from dptrain.exchange.engine import ShouldStop, StepsDone, TrainingState
 from dptrain.exchange.marks import Marks, split
 from dptrain.exchange.star import StarReducer
 from dptrain.exchange.timeline import COORDINATOR
-from dptrain.protocol.collecting import Collecting
 from dptrain.protocol.events import (
     Broadcast,
     Commit,
@@ -26,6 +25,7 @@ from dptrain.protocol.events import (
     TakeRows,
 )
 from dptrain.protocol.messages import Table, Weights, encode
+from dptrain.protocol.star_progress import Collecting
 
 # ranks send no marks behind their backward pass
 LATER_MARKS = len(Marks._fields) - Marks._fields.index("computed") - 1
@@ -40,7 +40,7 @@ class StarCluster(Cluster):
 
     exchange = "star"
 
-    def __init__(self, setting: Setting, state: State) -> None:
+    def __init__(self, setting: ClusterSetup, state: TrainingState) -> None:
         """Bind; ``state`` is what the first step begins with."""
         job, workers = setting.job, setting.workers
         self._reducer = StarReducer(job, workers, state.parameters, state.slots)
@@ -53,7 +53,7 @@ class StarCluster(Cluster):
         training = Collecting(assign(job.shards, workers), buckets, tables)
         super().__init__(setting, longest, buckets, training)
 
-    def train(self, begin: int, end: int, stop: Stop, every: int) -> Iterator[StepsDone]:  # noqa: ARG002
+    def train(self, begin: int, end: int, stop: ShouldStop, every: int) -> Iterator[StepsDone]:  # noqa: ARG002
         """Carry out steps; stopped, the cluster can only be closed."""
         started = time.perf_counter()
         self._ask_to_train(begin, end)
@@ -96,7 +96,7 @@ class StarCluster(Cluster):
         step = commit.step
         return StepsDone(step, step + 1, commit.loss, compute, exchange, wait, update)
 
-    def state(self) -> State:
+    def state(self) -> TrainingState:
         """Return the weights and optimizer state after the last committed step."""
         return self._reducer.state()
 

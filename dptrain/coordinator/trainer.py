@@ -14,9 +14,17 @@ from numpy.typing import NDArray
 from dptrain.arithmetic.digest import digest, tensor_digests
 from dptrain.checkpoint.checkpoint import Checkpoint, save_checkpoint
 from dptrain.coordinator.observer import Observer
-from dptrain.coordinator.progress import Progress
+from dptrain.coordinator.progress import RunProgress
 from dptrain.errors import NonFiniteError, RunFolderError
-from dptrain.exchange.engine import Engine, Score, State, StepsDone, StepSplit, Stop, is_logged
+from dptrain.exchange.engine import (
+    Engine,
+    ShouldStop,
+    SplitScore,
+    StepsDone,
+    StepSplit,
+    TrainingState,
+    is_logged,
+)
 from dptrain.exchange.timeline import COORDINATOR, Timeline
 from dptrain.experiment.job import SPLITS, Job
 from dptrain.metrics.records import DigestRecord, EndRecord, EpochRecord, Record, StepRecord
@@ -42,7 +50,7 @@ class Trainer:
         metrics: MetricsWriter,
         experiment_text: str,
         observer: Observer,
-        progress: Progress,
+        progress: RunProgress,
         *,
         log_every: int,
         checkpoint_every: int | None,
@@ -59,7 +67,7 @@ class Trainer:
         """
         self.job = job
         self.engine = engine
-        self.total = Interval()
+        self.total = StepSums()
         self.progress = progress
         self._folder = folder
         self._metrics = metrics
@@ -75,10 +83,10 @@ class Trainer:
         self.saved = True
         self._told_of_disk = False
         self._restored: NDArray[Any] | None = None
-        self._interval = Interval()
-        self._epoch = Interval()
+        self._interval = StepSums()
+        self._epoch = StepSums()
 
-    def run(self, stop: Stop) -> bool:
+    def run(self, stop: ShouldStop) -> bool:
         """Train to the end; return False where ``stop`` ended it before, after a checkpoint.
 
         Raises:
@@ -142,7 +150,7 @@ class Trainer:
         assert best is not None
         assert best.step == self.progress.best_step
         self._restored = flat_parameters(self.job.network, self.job.dtype, best)
-        self.progress = Progress.of(best.step, best.progress)
+        self.progress = RunProgress.of(best.step, best.progress)
         self.progress.ending = ending
         end = self.end
         assert end is not None
@@ -172,7 +180,7 @@ class Trainer:
         ends = [step - step % span + span for span in spans if span]
         return min(self.job.total_steps, *ends)
 
-    def _train(self, end: int, stop: Stop) -> None:
+    def _train(self, end: int, stop: ShouldStop) -> None:
         begin = self.progress.step
         for done in self.engine.train(begin, end, stop, self._log_every):
             self._interval.add(done, sum(map(self.job.rows, range(done.begin, done.end))))
@@ -199,9 +207,9 @@ class Trainer:
             )
         )
 
-    def _flush(self) -> "Interval":
+    def _flush(self) -> "StepSums":
         """Begin a new interval; return the one that has ended, which the sums now include."""
-        interval, self._interval = self._interval, Interval()
+        interval, self._interval = self._interval, StepSums()
         self.total.include(interval)
         self._epoch.include(interval)
         return interval
@@ -217,7 +225,7 @@ class Trainer:
         self._metrics.write(record)
 
     def _close_epoch(self) -> None:
-        interval, self._epoch = self._epoch, Interval()
+        interval, self._epoch = self._epoch, StepSums()
         with self._span("evaluate"):
             scores = {split: self._evaluated(split) for split in SPLITS}
         step = self.progress.step
@@ -248,7 +256,7 @@ class Trainer:
         self.save(best=self.progress.judge(merit, self.job.experiment.min_improvement))
         self._observer.epoch(record)
 
-    def _evaluated(self, split: str) -> Score | None:
+    def _evaluated(self, split: str) -> SplitScore | None:
         rows = len(self.job.split(split))
 
         def alive(pieces: int = 0) -> None:
@@ -301,7 +309,7 @@ class Trainer:
 
     def _copied(self) -> Checkpoint:
         state = self.engine.state()
-        copies = State(np.array(state.parameters), list(map(np.array, state.slots)))
+        copies = TrainingState(np.array(state.parameters), list(map(np.array, state.slots)))
         return self._checkpoint(copies)
 
     def _write(self, files: Sequence[Path], checkpoint: Checkpoint) -> None:
@@ -317,7 +325,7 @@ class Trainer:
                 self._told_of_disk = True
                 self._observer.warn(f"{error}; training goes on without new checkpoints")
 
-    def _checkpoint(self, state: State) -> Checkpoint:
+    def _checkpoint(self, state: TrainingState) -> Checkpoint:
         names = self.job.updater.rule.slots
         return Checkpoint(
             tensors=self.job.network.views(state.parameters),
@@ -331,7 +339,7 @@ class Trainer:
         )
 
 
-class Interval:
+class StepSums:
     """Sums over some steps."""
 
     def __init__(self) -> None:
@@ -350,7 +358,7 @@ class Interval:
         self._wait += done.wait
         self._update += done.update
 
-    def include(self, other: "Interval") -> None:
+    def include(self, other: "StepSums") -> None:
         """Add the steps of another interval."""
         self.steps += other.steps
         self.rows += other.rows
@@ -371,7 +379,7 @@ class Interval:
         return StepSplit(*(each / steps for each in parts))
 
 
-def _merit(scores: Sequence[Score | None]) -> float:
+def _merit(scores: Sequence[SplitScore | None]) -> float:
     """Return how good the weights are by the first split there: accuracy, or the negative loss."""
     found = next(each for each in scores if each is not None)
     return -found.loss if found.accuracy is None else found.accuracy

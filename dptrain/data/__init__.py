@@ -8,12 +8,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from dptrain.data.dataset import Dataset, Split, open_dataset
+    from dptrain.data.dataset import Dataset, Split, epoch_order, open_dataset
     from dptrain.data.idx import read_idx
     from dptrain.data.inputs import normalise_inputs
     from dptrain.data.prepared import prepare, prepare_arrays
     from dptrain.data.raw import RawData
-    from dptrain.data.sampling import epoch_order
     from dptrain.data.source import read_source
 
 __all__ = [
@@ -33,7 +32,7 @@ _HOMES = {
     "Dataset": "dataset",
     "RawData": "raw",
     "Split": "dataset",
-    "epoch_order": "sampling",
+    "epoch_order": "dataset",
     "normalise_inputs": "inputs",
     "open_dataset": "dataset",
     "prepare": "prepared",

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from dptrain.data.csv_classes import class_number
-from dptrain.data.csv_header import number
+from dptrain.data.csv_header import cell_number
 from dptrain.data.inputs import check_finite
 from dptrain.data.raw import RawData
 from dptrain.data.targets import are_one_hot
@@ -124,7 +124,7 @@ def numbered(t: NDArray[Any], names: Sequence[str], what: str) -> NDArray[np.int
         found: NDArray[np.intp] = t.argmax(axis=1)
         return found.astype(np.int64)
     labels = t.reshape(-1)
-    values = [value for name in names if (value := number(name)) is not None]
+    values = [value for name in names if (value := cell_number(name)) is not None]
     named = len(values) == len(names) and values != list(range(len(names)))
     if (
         t.dtype.kind not in "buif"

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
-from dptrain.data.csv_header import number
+from dptrain.data.csv_header import cell_number
 
 # As they are written for what is missing, by tables, spreadsheets, R and pandas; "none" may be a
 # class, and "None" is what Python's str() makes of nothing.
@@ -20,7 +20,7 @@ def class_doubts(names: Sequence[str]) -> Iterator[str]:
                 "take its rows out"
             )
             continue
-        value = number(word)
+        value = cell_number(word)
         other = known.setdefault(word if value is None else value, name)
         if other != name:
             yield (

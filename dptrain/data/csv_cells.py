@@ -5,7 +5,7 @@ import shlex
 from collections import Counter
 from collections.abc import Iterable
 
-from dptrain.data.csv_header import LABEL_NAMES, Columns, number
+from dptrain.data.csv_header import LABEL_NAMES, Columns, cell_number
 from dptrain.errors import DataError
 
 _MOST = 4  # columns in one message
@@ -55,10 +55,10 @@ def bad_cell(
 def _without_commas(cell: str) -> str:
     """Return how to write a number with commas, which may be decimal points or group thousands."""
     pointed, plain = cell.replace(",", ".", 1), cell.replace(",", "")
-    if "," not in cell or number(plain) is None:
+    if "," not in cell or cell_number(plain) is None:
         return ""
     grouped = re.fullmatch(r"[-+]?[1-9]\d{0,2}(,\d{3})+(\.\d*)?", cell)
-    if number(pointed) is None:
+    if cell_number(pointed) is None:
         return f"; write {plain}, without commas" if grouped else ""
     if grouped:
         return f"; write {plain}, or {pointed} if the comma is the decimal point"
@@ -70,4 +70,4 @@ def _bad_columns(cells: list[str], columns: Columns) -> list[str]:
     if len(cells) != len(columns.names):
         return []
     pairs = zip(columns.features, columns.inputs, strict=True)
-    return [name for name, i in pairs if number(cells[i]) is None]
+    return [name for name, i in pairs if cell_number(cells[i]) is None]

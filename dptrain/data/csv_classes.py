@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dptrain.data.csv_header import number
+from dptrain.data.csv_header import cell_number
 from dptrain.data.csv_labels import Labels, Lines
 from dptrain.data.targets import Task
 from dptrain.errors import DataError, suggestion
@@ -44,7 +44,7 @@ def label_targets(
         if labels.word is not None:
             raise _word_among_fractions(file, *labels.word, lines)
         return _numeric(file, np.array(labels.values), lambda row: lines[row], whole=False), ()
-    values = [number(text) for text in labels.texts]
+    values = [cell_number(text) for text in labels.texts]
     numbers = [value for value in values if value is not None]
     only_numbers = len(numbers) == len(values)
     # "nan" among words is one of them
@@ -80,10 +80,10 @@ def class_number(label: str, names: Sequence[str]) -> int | None:
     """Return which class a label is, also where ``1.0`` stands for ``1``; None if it is none."""
     if label in names:
         return names.index(label)
-    value = number(label)
+    value = cell_number(label)
     if value is None:
         return None
-    return next((i for i, name in enumerate(names) if number(name) == value), None)
+    return next((i for i, name in enumerate(names) if cell_number(name) == value), None)
 
 
 def _numbered(file: str, labels: Labels, lines: Lines, names: Sequence[str]) -> NDArray[np.int64]:

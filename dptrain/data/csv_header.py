@@ -19,7 +19,7 @@ _FEW = 10  # with fewer rows, all of a column may be fractions by chance
 _INDEX_NAMES = ("", "unnamed: 0", "id", "index")
 
 
-class Form(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class TableForm(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How a CSV file is understood.
 
     Attributes:
@@ -69,7 +69,7 @@ class Columns:
         return tuple(self.names[i] for i in self.inputs)
 
 
-def number(text: str) -> float | None:
+def cell_number(text: str) -> float | None:
     """Return the number a cell holds, perhaps infinite or NaN, or None where it holds none."""
     if "_" in text:  # Python reads 2024_01 as a number; in a table it is a word
         return None
@@ -176,7 +176,7 @@ def column_names(rows: list[list[str]], *, header: bool) -> tuple[str, ...]:
 def _is_header(file: str, rows: list[list[str]], named: Sequence[str | None]) -> bool:
     """Tell by the names that the user has given, among others."""
     first = [cell.strip() for cell in rows[0]]
-    numeric = [number(cell) is not None for cell in first]
+    numeric = [cell_number(cell) is not None for cell in first]
     counted = [cell for cell, each in zip(first, numeric, strict=True) if each]
     counts = counted == [str(i) for i in range(len(counted))]
     if all(numeric):
@@ -195,7 +195,7 @@ def _is_header(file: str, rows: list[list[str]], named: Sequence[str | None]) ->
         return True
     if len(rows) == 1:
         return False
-    if numeric == [number(cell) is not None for cell in rows[1]]:
+    if numeric == [cell_number(cell) is not None for cell in rows[1]]:
         if not _stands_out(rows, numeric.index(False)):
             return False
         if not counts or len(counted) < 2:
@@ -234,7 +234,7 @@ def _is_index(name: str, cells: list[str]) -> bool:
     values = [cell.strip() for cell in cells]
     if name.strip().lower() not in _INDEX_NAMES or len(set(values)) < len(values):
         return False
-    numbers = [number(value) for value in values]
+    numbers = [cell_number(value) for value in values]
     return all(value is None or value.is_integer() for value in numbers) and bool(values)
 
 
@@ -262,7 +262,7 @@ def _likely_label(
 
 def _is_words(body: list[list[str]], at: int) -> bool:
     cells = [row[at].strip() for row in body if at < len(row)]
-    return any(cell and number(cell) is None for cell in cells)
+    return any(cell and cell_number(cell) is None for cell in cells)
 
 
 def _position(

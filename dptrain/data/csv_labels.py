@@ -8,7 +8,7 @@ from typing import Any, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from dptrain.data.csv_header import number
+from dptrain.data.csv_header import cell_number
 
 # Texts that are kept; where there are more, and they are fractions, only numbers are.
 MOST = 1 << 16
@@ -35,7 +35,7 @@ class Labels(Sequence[str]):
     def append(self, text: str) -> None:
         """Add the label of the next row."""
         if self.values is not None:
-            value = number(text)
+            value = cell_number(text)
             if value is None and self.word is None:
                 self.word = len(self.values), text
             self.values.append(0.0 if value is None else value)
@@ -47,7 +47,7 @@ class Labels(Sequence[str]):
 
     def _shortened(self) -> None:
         """Go over to numbers, where all labels are numbers and some of them fractions."""
-        values = [number(text) for text in self._code]
+        values = [cell_number(text) for text in self._code]
         numbers = [value for value in values if value is not None]
         if len(numbers) < len(values) or all(value.is_integer() for value in numbers):
             return

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from dptrain.data.csv_header import Columns, column_names, number
+from dptrain.data.csv_header import Columns, cell_number, column_names
 from dptrain.errors import DataError, suggestion
 
 
@@ -33,7 +33,7 @@ def match_columns(
     """
     if header and columns is not None:
         return _by_name(file, rows, columns, label)
-    words = not any(number(cell) is not None for cell in rows[0])
+    words = not any(cell_number(cell) is not None for cell in rows[0])
     if words and header is None:
         names = column_names(rows, header=True)
         if len(names) != features:
@@ -51,7 +51,7 @@ def _by_name(
     file: str, rows: list[list[str]], columns: Sequence[str], label: str | None
 ) -> Columns:
     first = [cell.strip() for cell in rows[0]]
-    numeric = [number(cell) is not None for cell in first]
+    numeric = [cell_number(cell) is not None for cell in first]
     names = column_names(rows, header=True)
     found = [name in names for name in columns]
     if all(numeric) and not all(found):

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from dptrain.data.csv_cells import bad_cell
 from dptrain.data.csv_classes import label_targets
 from dptrain.data.csv_doubts import likely_weights, table_doubts
-from dptrain.data.csv_header import Columns, Form, find_columns, number
+from dptrain.data.csv_header import Columns, TableForm, cell_number, find_columns
 from dptrain.data.csv_labels import Labels, Lines
 from dptrain.data.csv_match import match_columns
 from dptrain.data.opening import opened
@@ -36,7 +36,7 @@ _HEAD = 100
 
 
 @dataclass(frozen=True)
-class Table:
+class CsvTable:
     """A CSV file in memory, with its label column set apart.
 
     Attributes:
@@ -55,8 +55,8 @@ class _Read:
     """What was read of a file, which need not fit into memory.
 
     Attributes:
-        features: as in `Table`, perhaps in a file.
-        labels: as in `Table`.
+        features: as in `CsvTable`, perhaps in a file.
+        labels: as in `CsvTable`.
         lines: of the rows.
         weights: of the rows, float64 (rows,); None where no column holds them.
     """
@@ -75,7 +75,7 @@ def table_form(
     row_weights: str | None = None,
     *,
     exact: bool = False,
-) -> Form:
+) -> TableForm:
     """Return how a file is understood, from its first rows; arguments and errors as `read_csv`."""
     file = str(path)
     with _rows(path) as rows:
@@ -84,7 +84,9 @@ def table_form(
         found = find_columns(file, first, label, columns, header, row_weights, exact=exact)
     assert found.label is not None
     weights = None if found.weights is None else found.names[found.weights]
-    return Form(found.header, found.features, found.names[found.label], found.left_out, weights)
+    return TableForm(
+        found.header, found.features, found.names[found.label], found.left_out, weights
+    )
 
 
 def read_csv(
@@ -141,7 +143,7 @@ def read_samples_csv(
     columns: Sequence[str] | None,
     label: str | None,
     features: int,
-) -> Table:
+) -> CsvTable:
     """Return the rows of a file that a run is to predict; arguments as `match_columns`.
 
     Raises:
@@ -160,7 +162,7 @@ def read_samples_csv(
         )
         spool, labels = Spool(len(found.inputs), None), Labels(exact=True)
         table = _table(file, head, rows, found, spool, labels, learning=False, choosing=False)
-    return Table(np.asarray(table.features), list(table.labels), found)
+    return CsvTable(np.asarray(table.features), list(table.labels), found)
 
 
 @contextlib.contextmanager
@@ -308,7 +310,7 @@ def _split(
 def _weight(file: str, line: int, cells: list[str], columns: Columns) -> float:
     assert columns.weights is not None
     cell = cells[columns.weights].strip()
-    found = number(cell)
+    found = cell_number(cell)
     if found is None or not 0 <= found < math.inf:
         raise DataError(
             f"{file}: line {line}, column {columns.names[columns.weights]!r}: "

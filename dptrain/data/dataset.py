@@ -8,10 +8,10 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from dptrain.arithmetic.randomness import Purpose, generator
-from dptrain.data.csv_header import Form
+from dptrain.data.csv_header import TableForm
 from dptrain.data.folder import open_folder
 from dptrain.data.inputs import scale_grey
-from dptrain.data.rescaling import Change, changed
+from dptrain.data.rescaling import Change, rescaled
 from dptrain.data.rounding import Rounded
 from dptrain.data.row_weights import relative_weights
 from dptrain.data.scale import Scale
@@ -68,7 +68,7 @@ class Split:
         # mode="raise" would gather into a buffer first, to leave x_out alone on an error.
         # The methods, since the functions around them cost 2 µs more a call.
         if self.change is not None:
-            x_out[...] = changed(self.inputs[rows], self.change, x_out.dtype)
+            x_out[...] = rescaled(self.inputs[rows], self.change, x_out.dtype)
         elif self.inputs.dtype == np.uint8:
             grey = np.empty(x_out.shape, np.uint8) if grey is None else grey
             self.inputs.take(rows, 0, grey, "clip")
@@ -127,7 +127,7 @@ class Dataset:
     train: Split
     validation: Split
     test: Split
-    form: Form | None = None
+    form: TableForm | None = None
     notes: tuple[str, ...] = ()
     offsets: tuple[float, ...] = ()
 
@@ -235,3 +235,8 @@ def _some(count: int, rows: NDArray[np.intp], seed: int) -> NDArray[np.intp]:
         )
     order = generator(seed, Purpose.SPLIT, _SPLIT_KEYS["train"]).permutation(len(rows))
     return np.sort(rows[order[:count]])
+
+
+def epoch_order(seed: int, epoch: int, rows: int) -> NDArray[np.intp]:
+    """Return the permutation, shape ``(rows,)``, in which epoch ``epoch`` visits the rows."""
+    return generator(seed, Purpose.SHUFFLE, epoch).permutation(rows).astype(np.intp, copy=False)

@@ -17,7 +17,7 @@ from msgspec.structs import replace
 from numpy.typing import NDArray
 
 from dptrain.data.checksums import Mark, damaged_file
-from dptrain.data.csv_header import Form
+from dptrain.data.csv_header import TableForm
 from dptrain.data.npy import DAMAGE
 from dptrain.data.rounding import Rounded
 from dptrain.data.scale import Scale
@@ -54,7 +54,7 @@ class Meta(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     rounded: tuple[Rounded, ...]
     scale: Scale
     files: dict[str, Mark]
-    form: Form | None = None
+    form: TableForm | None = None
     notes: tuple[str, ...] = ()
     offsets: tuple[float, ...] = ()
     crc32: int = 0

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any, NamedTuple, Self
 
-from dptrain.data.csv_header import Form
+from dptrain.data.csv_header import TableForm
 from dptrain.errors import DataError, suggestion
 
 
@@ -29,9 +29,9 @@ class Names(NamedTuple):
         return cls(names_of(x), outputs if len(outputs) > 1 else None, label)
 
     @property
-    def form(self) -> Form | None:
+    def form(self) -> TableForm | None:
         """The same, as for a table with a header."""
-        return None if self.inputs is None else Form(True, self.inputs, self.label)
+        return None if self.inputs is None else TableForm(True, self.inputs, self.label)
 
     def matched(self, x: Any, t: Any) -> tuple[Any, Any]:
         """Return others with these columns; raises as `columns_of` and `check_rows`."""

@@ -13,12 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dptrain.data.arrays import named_classes
-from dptrain.data.csv_header import Form
+from dptrain.data.csv_header import TableForm
 from dptrain.data.folder import FORMAT_VERSION, DamagedError, open_folder, sound_meta
-from dptrain.data.needed import memory_needed
+from dptrain.data.memory_needed import memory_needed
 from dptrain.data.raw import RawData, check_raw, transposed
 from dptrain.data.rounding import TARGETS
-from dptrain.data.source import Choices, Source, find_source, form_of, read
+from dptrain.data.source import ReadChoices, Source, find_source, form_of, read
 from dptrain.data.spool import Room, Rows, pieces_of
 from dptrain.data.targets import Task, are_one_hot
 from dptrain.data.writing import DtypeName, Offsets, write_folder
@@ -28,7 +28,7 @@ from dptrain.machine.memory import available_memory
 CACHE_VARIABLE = "DPTRAIN_CACHE"
 _EXACT = "exact targets"  # no class is called so, as such targets have none
 
-PLAIN = Choices()  # of whoever says nothing
+PLAIN = ReadChoices()  # of whoever says nothing
 _CAUSE = (
     "the disk or the memory is at fault, or somebody has changed it; the prepared data are made "
     "anew, but earlier runs may have been trained on the damaged ones: dptrain verify tells"
@@ -37,7 +37,7 @@ _CAUSE = (
 
 def prepare(
     reference: str,
-    choices: Choices = PLAIN,
+    choices: ReadChoices = PLAIN,
     *,
     dtype: DtypeName,
     exact_targets: bool = False,
@@ -115,7 +115,7 @@ def prepare_as_arrays(
     errors are those of `prepare`.
     """
     source = find_source(reference)
-    choices = Choices(task=task)
+    choices = ReadChoices(task=task)
     with Room(cache_folder()) as room:
         data = read(source, choices, room)
         digest = _source_digest(source, _plain_form(source), choices)
@@ -158,7 +158,7 @@ def prepare_arrays(
     w_train: NDArray[Any] | None = None,
     dtype: DtypeName,
     task: Task | None = None,
-    form: Form | None = None,
+    form: TableForm | None = None,
     outputs: Sequence[str] = (),
     exact_targets: bool = False,
     offsets: Offsets = None,
@@ -191,7 +191,7 @@ def _write_arrays(
     *,
     dtype: DtypeName,
     task: Task | None,
-    form: Form | None = None,
+    form: TableForm | None = None,
     outputs: Sequence[str] = (),
     exact_targets: bool,
     offsets: Offsets,
@@ -242,13 +242,13 @@ def cache_folder() -> Path:
     return Path(platformdirs.user_cache_dir("dptrain"))
 
 
-def data_digest(reference: str, choices: Choices) -> str:
+def data_digest(reference: str, choices: ReadChoices) -> str:
     """Return the digest that a prepared data set would have; errors as for ``prepare``."""
     source = find_source(reference)
     return _source_digest(source, form_of(source, choices), choices)
 
 
-def _source_digest(source: Source, form: Form | None, choices: Choices) -> str:
+def _source_digest(source: Source, form: TableForm | None, choices: ReadChoices) -> str:
     """Return what names the data: a digest of the files' bytes and of how they are read."""
     contents = []
     for path in source.files:
@@ -269,10 +269,10 @@ def _source_digest(source: Source, form: Form | None, choices: Choices) -> str:
     return _digest_of(source.kind.name, *contents, *chosen)
 
 
-def _plain_form(source: Source) -> Form | None:
+def _plain_form(source: Source) -> TableForm | None:
     """Return how a CSV is understood where nobody says anything of it."""
     try:
-        return form_of(source, Choices())
+        return form_of(source, ReadChoices())
     except DataError:
         return None
 

@@ -124,7 +124,7 @@ def _seen(given: Scale, trained: Scale) -> str:
     )
 
 
-def changed(x: NDArray[Any], change: Change, dtype: np.dtype[Any]) -> NDArray[Any]:
+def rescaled(x: NDArray[Any], change: Change, dtype: np.dtype[Any]) -> NDArray[Any]:
     """Return inputs in ``dtype``, changed; the same numbers whatever dtype they come in."""
     if change == "multiply":
         grey = x.astype(np.float64) * GREY

@@ -41,7 +41,7 @@ class Scale(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaul
         return GREY if self.grey or self.high > 1 else 1
 
 
-class Layout(NamedTuple):
+class ImageLayout(NamedTuple):
     """How a picture lies in a sample.
 
     Attributes:
@@ -57,16 +57,16 @@ class Layout(NamedTuple):
     first: bool = False
 
 
-def layout_of(shape: tuple[int, ...]) -> Layout | None:
+def layout_of(shape: tuple[int, ...]) -> ImageLayout | None:
     """Return how pictures lie in samples of a shape; None where none do.
 
     Shapes are (H, W), (H, W, 1 or 3), (1 or 3, H, W), or flat with as many numbers as a square has.
     """
     if len(shape) == 2:
-        return Layout(*shape, 1)
+        return ImageLayout(*shape, 1)
     if len(shape) == 3 and shape[2] in (1, 3):
-        return Layout(*shape)
+        return ImageLayout(*shape)
     if len(shape) == 3 and shape[0] in (1, 3):
-        return Layout(shape[1], shape[2], shape[0], first=True)
+        return ImageLayout(shape[1], shape[2], shape[0], first=True)
     side = math.isqrt(math.prod(shape))
-    return Layout(side, side, 1) if len(shape) == 1 and side**2 == shape[0] else None
+    return ImageLayout(side, side, 1) if len(shape) == 1 and side**2 == shape[0] else None

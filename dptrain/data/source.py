@@ -8,7 +8,7 @@ from pathlib import Path
 
 import msgspec
 
-from dptrain.data.csv_header import Form
+from dptrain.data.csv_header import TableForm
 from dptrain.data.csv_table import read_csv, table_form
 from dptrain.data.idx_folder import (
     data_set_name,
@@ -40,7 +40,7 @@ _WEIGHTS_OF_ARRAYS = (
 )
 
 
-class Kind(Enum):
+class SourceKind(Enum):
     """How the files of a source are read."""
 
     EMBEDDED = "embedded MNIST"
@@ -55,11 +55,11 @@ class Source:
     """Where a data set comes from: its name, its kind and the files that decide its contents."""
 
     name: str
-    kind: Kind
+    kind: SourceKind
     files: tuple[Path, ...]
 
 
-class Choices(msgspec.Struct, frozen=True):
+class ReadChoices(msgspec.Struct, frozen=True):
     """What a user, or a run, says of a data set.
 
     ``label``, ``columns`` and ``header`` are of a CSV, as in `csv_header.find_columns`; ``task`` is
@@ -84,15 +84,15 @@ def read_source(reference: str, label: str | None, columns: Sequence[str] | None
     Raises DataError when it does not exist, is of no known kind or damaged, and UsageError for a
     ``label`` or ``columns`` where there are no columns.
     """
-    return read(find_source(reference), Choices(label, columns))
+    return read(find_source(reference), ReadChoices(label, columns))
 
 
 def find_source(reference: str) -> Source:
     """Return the files behind ``reference``: one of `PACKAGED`, or a path."""
     if reference == MNIST:
-        return Source(MNIST, Kind.EMBEDDED, find_idx_files(_packaged("mnist")))
+        return Source(MNIST, SourceKind.EMBEDDED, find_idx_files(_packaged("mnist")))
     if reference in TABLES:
-        return Source(reference, Kind.CSV, (_packaged(f"tables/{reference}.csv"),))
+        return Source(reference, SourceKind.CSV, (_packaged(f"tables/{reference}.csv"),))
     try:
         return _find_path(reference, Path(reference).expanduser())
     except OSError as error:
@@ -108,10 +108,10 @@ def _packaged(name: str) -> Path:
 def _find_path(reference: str, path: Path) -> Source:
     if path.is_dir():
         files = find_idx_files(path)
-        return Source(data_set_name(files[0]) or path.resolve().name, Kind.IDX, files)
+        return Source(data_set_name(files[0]) or path.resolve().name, SourceKind.IDX, files)
     if path.is_file() and is_idx_name(path):
         known = data_set_name(path) or path.resolve().parent.name
-        return Source(known, Kind.IDX, find_idx_files(path))
+        return Source(known, SourceKind.IDX, find_idx_files(path))
     if path.exists() and not path.is_file():  # reading a pipe would wait for its other end
         raise DataError(f"{reference}: is neither a file nor a folder; {_UNDERSTOOD}")
     if not path.exists():
@@ -119,12 +119,12 @@ def _find_path(reference: str, path: Path) -> Source:
         raise DataError(f"no data set or file {reference!r}; {_UNDERSTOOD}{near}")
     name = path.name.lower()
     if name.endswith(".npz"):
-        return Source(path.stem, Kind.NPZ, (path,))
+        return Source(path.stem, SourceKind.NPZ, (path,))
     for ending in TABLE_ENDINGS:
         if name.endswith(ending):
-            return Source(path.name[: -len(ending)], Kind.CSV, (path,))
+            return Source(path.name[: -len(ending)], SourceKind.CSV, (path,))
     if name.endswith(PICKLES):
-        return Source(path.stem, Kind.PICKLE, (path,))
+        return Source(path.stem, SourceKind.PICKLE, (path,))
     if name.endswith(".npy"):
         raise DataError(
             f"{path}: an .npy holds one array, and training needs inputs and targets; "
@@ -137,9 +137,9 @@ def _siblings(path: Path) -> list[str]:
     return [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
 
 
-def form_of(source: Source, choices: Choices) -> Form | None:
+def form_of(source: Source, choices: ReadChoices) -> TableForm | None:
     """Return how a CSV is understood; None of another source. Errors as for ``read_source``."""
-    if source.kind is Kind.CSV:
+    if source.kind is SourceKind.CSV:
         return table_form(
             source.files[0],
             choices.label,
@@ -159,22 +159,22 @@ def form_of(source: Source, choices: Choices) -> Form | None:
     return None
 
 
-def read(source: Source, choices: Choices, room: Room | None = None) -> RawData:
+def read(source: Source, choices: ReadChoices, room: Room | None = None) -> RawData:
     """Read the files of a source; errors as for ``read_source``, ``room`` as for `read_csv`."""
-    if source.kind is not Kind.CSV:
+    if source.kind is not SourceKind.CSV:
         form_of(source, choices)
     match source.kind:
-        case Kind.EMBEDDED:
+        case SourceKind.EMBEDDED:
             return read_embedded_mnist(source.files)
-        case Kind.IDX:
+        case SourceKind.IDX:
             return read_idx_files(source.files)
-        case Kind.NPZ:
+        case SourceKind.NPZ:
             return read_npz(source.files[0], room)
-        case Kind.PICKLE:
+        case SourceKind.PICKLE:
             from dptrain.data.book_pickle import read_book_pickle  # here, because it is rare
 
             return read_book_pickle(source.files[0])
-        case Kind.CSV:
+        case SourceKind.CSV:
             return read_csv(
                 source.files[0],
                 choices.label,

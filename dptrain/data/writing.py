@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from dptrain.data.checksums import Mark
 from dptrain.data.class_doubts import class_doubts
-from dptrain.data.csv_header import Form
+from dptrain.data.csv_header import TableForm
 from dptrain.data.folder import FORMAT_VERSION, META, Meta, encoded, meta_if_sound
 from dptrain.data.inputs import normalise_inputs
 from dptrain.data.npy import npy_header
@@ -49,7 +49,7 @@ def write_folder(
     task: Task | None = None,
     exact_targets: bool = False,
     offsets: Offsets = None,
-    form: Form | None = None,
+    form: TableForm | None = None,
     remedy: str,
 ) -> None:
     """Normalise ``data`` and write it as ``folder``; the words are those of ``folder.Meta``.

@@ -19,7 +19,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Literal, Protocol
 
-Kind = Literal["flags", "events"]
+BarrierKind = Literal["flags", "events"]
 
 # A word's neighbour line is fetched along with it on many processors, so a rank has two lines.
 LINE_WORDS = 16
@@ -46,7 +46,7 @@ class Barrier(Protocol):
         ...
 
 
-def suitable(machine: str = platform.machine()) -> Kind:
+def suitable(machine: str = platform.machine()) -> BarrierKind:
     """Return the barrier that is safe on this processor."""
     return "flags" if machine.lower() in ("x86_64", "amd64", "i686", "i386") else "events"
 

@@ -51,7 +51,7 @@ class StepSplit(NamedTuple):
     update: float
 
 
-class Score(NamedTuple):
+class SplitScore(NamedTuple):
     """The evaluation of a split.
 
     Attributes:
@@ -65,14 +65,14 @@ class Score(NamedTuple):
     r2: float | None = None
 
 
-class State(NamedTuple):
+class TrainingState(NamedTuple):
     """Where training stands after a committed step: flat arrays, not to be written to."""
 
     parameters: NDArray[Any]
     slots: Sequence[NDArray[Any]]
 
 
-class Stop(Protocol):
+class ShouldStop(Protocol):
     """Whether somebody wants the run to stop."""
 
     def __call__(self) -> bool:
@@ -80,7 +80,7 @@ class Stop(Protocol):
         ...
 
 
-class Alive(Protocol):
+class ReportAlive(Protocol):
     """Is told now and then that somebody is at work."""
 
     def __call__(self, pieces: int = 0) -> None:
@@ -98,7 +98,7 @@ class Engine(Protocol):
     workers: int
     exchange: str
 
-    def train(self, begin: int, end: int, stop: Stop, every: int) -> Iterator[StepsDone]:
+    def train(self, begin: int, end: int, stop: ShouldStop, every: int) -> Iterator[StepsDone]:
         """Carry out the steps ``begin`` to ``end - 1``, or fewer where ``stop`` says so.
 
         Every committed step is yielded, also those before an error: one by one, or those from one
@@ -106,18 +106,18 @@ class Engine(Protocol):
         """
         ...
 
-    def evaluate(self, split: str, alive: Alive = unheard) -> Score:
+    def evaluate(self, split: str, alive: ReportAlive = unheard) -> SplitScore:
         """Evaluate the present weights; ``alive`` is told how far it has come, now and then."""
         ...
 
-    def state(self) -> State:
+    def state(self) -> TrainingState:
         """Return the weights and the optimizer's state after the last committed step."""
         ...
 
 
-def score(job: Job, split: str, losses: Sequence[float], correct: Sequence[int]) -> Score:
+def score(job: Job, split: str, losses: Sequence[float], correct: Sequence[int]) -> SplitScore:
     """Return the score of a split from the sums of its pieces, in order."""
     rows = len(job.split(split))
     accuracy = sum(correct) / rows if job.scores else None
     loss = tree_sum(losses) / rows if losses else math.nan
-    return Score(loss, accuracy, job.r2(split, loss))
+    return SplitScore(loss, accuracy, job.r2(split, loss))

@@ -12,7 +12,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dptrain.errors import NonFiniteError
-from dptrain.exchange.engine import Alive, Score, State, StepsDone, Stop, score, unheard
+from dptrain.exchange.engine import (
+    ReportAlive,
+    ShouldStop,
+    SplitScore,
+    StepsDone,
+    TrainingState,
+    score,
+    unheard,
+)
 from dptrain.exchange.marks import Marks
 from dptrain.exchange.rank import Rank, Share
 from dptrain.exchange.timeline import Timeline
@@ -46,7 +54,7 @@ class InlineEngine:
         self._rank = Rank(job, [parameters])
         self._pieces: list[Piece] = []
 
-    def train(self, begin: int, end: int, stop: Stop, every: int) -> Iterator[StepsDone]:  # noqa: ARG002
+    def train(self, begin: int, end: int, stop: ShouldStop, every: int) -> Iterator[StepsDone]:  # noqa: ARG002
         """Carry out steps, until ``stop``."""
         since = time.perf_counter()
         for step in range(begin, end):
@@ -92,7 +100,7 @@ class InlineEngine:
             raise NonFiniteError.at(step, "rank 0", "sum over the shards", "value")
         raise NonFiniteError.at(step, f"rank 0, shard {trouble.shard}", trouble.layer, trouble.what)
 
-    def evaluate(self, split: str, alive: Alive = unheard) -> Score:
+    def evaluate(self, split: str, alive: ReportAlive = unheard) -> SplitScore:
         """Evaluate the present weights."""
         self._rank.alive = alive
         began = time.perf_counter()
@@ -103,6 +111,6 @@ class InlineEngine:
             self._timeline.add(0, "evaluate", began, time.perf_counter(), None)
         return score(self.job, split, *found)
 
-    def state(self) -> State:
+    def state(self) -> TrainingState:
         """Return the present weights and optimizer state."""
-        return State(self.parameters, self.slots)
+        return TrainingState(self.parameters, self.slots)

@@ -25,7 +25,7 @@ from dptrain.arithmetic.tree import Addition, remaining_additions
 from dptrain.errors import DptrainError
 from dptrain.exchange.barrier import Barrier
 from dptrain.exchange.collective import Collective, SharedMeeting
-from dptrain.exchange.engine import Alive, unheard
+from dptrain.exchange.engine import ReportAlive, unheard
 from dptrain.exchange.marks import Marks
 from dptrain.exchange.rank import Rank, Share
 from dptrain.exchange.segment import RING, Segment, floats
@@ -73,7 +73,7 @@ class LockstepRank:
         barrier: Barrier,
         rank: int,
         ranks: int,
-        alive: Alive = unheard,
+        alive: ReportAlive = unheard,
     ) -> None:
         """Bind.
 

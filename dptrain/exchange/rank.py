@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dptrain.data.dataset import Split
-from dptrain.exchange.engine import Alive, unheard
+from dptrain.exchange.engine import ReportAlive, unheard
 from dptrain.experiment.job import Job
 from dptrain.nn.context import Meeting
 from dptrain.nn.passes import Arrangement, ShardedPass, Trouble, evaluation
@@ -39,7 +39,7 @@ class Rank:
         meeting: Meeting | None = None,
         *,
         sums: bool = True,
-        alive: Alive = unheard,
+        alive: ReportAlive = unheard,
     ) -> None:
         """Make the replica.
 

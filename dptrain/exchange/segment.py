@@ -26,7 +26,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from dptrain.exchange.barrier import LINE_WORDS
-from dptrain.exchange.engine import State
+from dptrain.exchange.engine import TrainingState
 from dptrain.exchange.marks import Marks
 from dptrain.experiment.job import Job
 from dptrain.optim.updater import norm_chunks
@@ -64,7 +64,7 @@ class Segment(NamedTuple):
 
     words: "memoryview[int]"
     generation_word: int
-    states: tuple[State, State]
+    states: tuple[TrainingState, TrainingState]
     gradients: NDArray[Any]
     losses: NDArray[np.float64]
     norms: NDArray[np.float64]
@@ -94,7 +94,9 @@ def _lay_out(job: Job, ranks: int, layout: _Layout) -> Segment:
     slots = len(job.updater.rule.slots)
     words = layout.region(((ranks + 1) * LINE_WORDS,), np.int64)
     states = tuple(
-        State(layout.region((size,), dtype), [layout.region((size,), dtype) for _ in range(slots)])
+        TrainingState(
+            layout.region((size,), dtype), [layout.region((size,), dtype) for _ in range(slots)]
+        )
         for _ in range(2)
     )
     return Segment(

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from dptrain.arithmetic.shards import assign
 from dptrain.arithmetic.tree import remaining_additions
-from dptrain.exchange.engine import State
+from dptrain.exchange.engine import TrainingState
 from dptrain.experiment.job import Job
 from dptrain.optim.updater import CHUNK, NORM_CHUNK, Piece, Updater, norm_chunks
 
@@ -55,8 +55,8 @@ class SliceUpdate:
         own: tuple[int, int],
         where: tuple[int, int],
         leaves: int,
-        old: State,
-        new: State,
+        old: TrainingState,
+        new: TrainingState,
     ) -> None:
         """Bind.
 

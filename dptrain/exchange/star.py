@@ -25,7 +25,7 @@ from dptrain.arithmetic.shards import assign, edges, present_shards
 from dptrain.arithmetic.tree import remaining_additions
 from dptrain.errors import FrameLengthError
 from dptrain.exchange.buckets import Bucket, buckets
-from dptrain.exchange.engine import State
+from dptrain.exchange.engine import TrainingState
 from dptrain.experiment.job import Job
 from dptrain.optim.updater import Piece
 
@@ -49,9 +49,9 @@ class StarReducer:
         self.tables = [np.empty((job.shards, columns)) for columns in job.network.tables]
         self._edges = edges(assign(job.shards, world_size))
         self._states = (
-            State(parameters, list(slots)),
+            TrainingState(parameters, list(slots)),
             # copies, since what is not trained has a place there that nobody ever writes
-            State(np.empty_like(parameters), [s.copy() for s in slots]),
+            TrainingState(np.empty_like(parameters), [s.copy() for s in slots]),
         )
         self._present = 0
         self._arrived: list[dict[int, Array]] = [{} for _ in self.buckets]
@@ -76,7 +76,7 @@ class StarReducer:
             for _, start, stop in self.buckets
         ]
 
-    def state(self) -> State:
+    def state(self) -> TrainingState:
         """Return the weights and optimizer state after the last committed step."""
         return self._states[self._present]
 

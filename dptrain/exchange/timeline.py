@@ -12,7 +12,7 @@ COORDINATOR = -1
 MOST_STEPS = 50_000
 
 
-class Span(NamedTuple):
+class TimeSpan(NamedTuple):
     """Something that took its time.
 
     Attributes:
@@ -39,14 +39,14 @@ class Timeline:
 
     def __init__(self) -> None:
         self.full = False
-        self._spans: list[Span] = []
+        self._spans: list[TimeSpan] = []
         self._marks: list[tuple[int, NDArray[Any] | Sequence[Sequence[float]]]] = []
         self._steps = 0
 
     def add(self, lane: int, name: str, began: float, ended: float, step: int | None) -> None:
         """Add a span."""
         if not self.full:
-            self._spans.append(Span(lane, name, began, ended, step))
+            self._spans.append(TimeSpan(lane, name, began, ended, step))
 
     def add_steps(
         self, first: int, marks: Sequence[Sequence[Sequence[float]]] | NDArray[Any]
@@ -58,11 +58,11 @@ class Timeline:
         self._steps += len(marks)
         self._marks += ((first + i, each) for i, each in enumerate(marks))
 
-    def __iter__(self) -> Iterator[Span]:
+    def __iter__(self) -> Iterator[TimeSpan]:
         """Yield every span that took any time."""
         yield from self._spans
         for step, ranks in self._marks:
             for rank, marks in enumerate(ranks):
                 for name, end in PHASES:
                     if marks[end] > marks[end - 1]:
-                        yield Span(rank, name, marks[end - 1], marks[end], step)
+                        yield TimeSpan(rank, name, marks[end - 1], marks[end], step)

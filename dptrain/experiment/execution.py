@@ -11,7 +11,7 @@ from msgspec import Meta, Struct
 from dptrain.arithmetic.shards import default_shards
 from dptrain.errors import UsageError
 from dptrain.experiment.exchanges import EXCHANGES, INLINE, SHARED, STAR, Exchange, ExchangeName
-from dptrain.experiment.names import PositiveFloat, PositiveInt
+from dptrain.experiment.setting_types import PositiveFloat, PositiveInt
 from dptrain.machine.cores import usable_cores
 
 DEFAULT_WORKERS = 2

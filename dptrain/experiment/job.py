@@ -10,11 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dptrain.data.augmentation import Augmentation, Augmenter
-from dptrain.data.dataset import Dataset, Split
-from dptrain.data.sampling import epoch_order
+from dptrain.data.dataset import Dataset, Split, epoch_order
 from dptrain.errors import ShapeError, UsageError
 from dptrain.evaluation.regression import determination, variance
-from dptrain.experiment.code import evaluation_rows, own_network
 from dptrain.experiment.job_data import check_digest, opened_data
 from dptrain.experiment.missing_classes import unused_classes
 from dptrain.experiment.models import build_loss, build_network
@@ -23,13 +21,14 @@ from dptrain.experiment.normalisation import (
     fit_normalisation,
     with_target_scale,
 )
+from dptrain.experiment.own_code import evaluation_rows, own_network
 from dptrain.experiment.schema import Experiment, Settled
 from dptrain.nn import numerical
 from dptrain.nn.context import Meeting
 from dptrain.nn.losses import AnyLoss
 from dptrain.nn.network import Network
 from dptrain.nn.numerical import NumericalPass
-from dptrain.nn.passes import Pass, Replica, Targets
+from dptrain.nn.passes import Pass, Replica, TargetForm
 from dptrain.optim.rules import RULES
 from dptrain.optim.schedules import AnySchedule, Constant, Cosine, Exponential, Step
 from dptrain.optim.updater import Updater
@@ -160,7 +159,7 @@ class Job:
         meeting: Meeting | None = None,
     ) -> Replica | OwnReplica:
         """Return the network bound to flat parameter vectors; arguments as for `Replica`."""
-        targets = Targets(self.dataset.target_shape, self.dataset.train.target_dtype(self.dtype))
+        targets = TargetForm(self.dataset.target_shape, self.dataset.train.target_dtype(self.dtype))
         seed = self.experiment.seed
         if isinstance(self.network, OwnNetwork):
             shape = self.dataset.sample_shape

@@ -5,11 +5,11 @@ from pathlib import Path
 
 from dptrain.data.dataset import Dataset, open_dataset
 from dptrain.data.prepared import prepare
-from dptrain.data.source import PACKAGED, Choices
+from dptrain.data.source import PACKAGED, ReadChoices
 from dptrain.errors import DataError
-from dptrain.experiment.code import MEMORY
 from dptrain.experiment.models import shape_of_samples
 from dptrain.experiment.normalisation import offsets_for
+from dptrain.experiment.own_code import MEMORY
 from dptrain.experiment.schema import Experiment
 
 
@@ -65,11 +65,11 @@ def prepared_data(
     )
 
 
-def data_choices(experiment: Experiment, class_names: Sequence[str] = ()) -> Choices:
+def data_choices(experiment: Experiment, class_names: Sequence[str] = ()) -> ReadChoices:
     """Return how an experiment's data set is read; ``class_names`` are of `prepared_data`."""
     e = experiment
     exact = e.dataset_digest is not None and e.header is not None
-    return Choices(
+    return ReadChoices(
         e.label,
         e.columns,
         e.header,

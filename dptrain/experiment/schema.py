@@ -2,7 +2,7 @@
 
 An `Experiment` is everything that decides the numbers; what only decides the speed is an
 `dptrain.experiment.execution.Execution`. A field that is None takes the default that goes with the
-model, the optimizer or the data; `dptrain.experiment.settle` fills it in and makes a `Settled` of
+model, the optimizer or the data; `dptrain.experiment.defaults` fills it in and makes a `Settled` of
 it, which the run folder records.
 """
 
@@ -12,7 +12,7 @@ from msgspec import Meta, Struct
 
 from dptrain.data.scale import Scale
 from dptrain.data.target_scale import TargetScale
-from dptrain.experiment.names import (
+from dptrain.experiment.setting_types import (
     ActivationName,
     Dtype,
     Fraction,

@@ -12,8 +12,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from dptrain.data.prepared import prepare_arrays
 from dptrain.errors import UsageError
-from dptrain.experiment.code import MEMORY
 from dptrain.experiment.exchanges import ExchangeName
+from dptrain.experiment.own_code import MEMORY
 from dptrain.experiment.schema import Experiment
 from dptrain.experiment.validate import build
 from dptrain.gradcheck.checking import Check, Plan, Watcher
@@ -23,7 +23,7 @@ from dptrain.gradcheck.report import Report
 from dptrain.gradcheck.subject import Dtype, Subject, as_given, shrunk
 from dptrain.gradcheck.verdict import Verdict
 from dptrain.nn.network import Network
-from dptrain.own.given import Given
+from dptrain.own.object_origin import ObjectOrigin
 from dptrain.own.origin import Origin
 from dptrain.scratch import scratch_folder
 
@@ -122,7 +122,7 @@ def _described(
             raise UsageError("params are for a function; the network has its own")
         layers, shape = network.description(), list(network.input_shape)
         return replace(experiment, layers=layers, input_shape=shape), None
-    origin = Given(network, params)
+    origin = ObjectOrigin(network, params)
     targets: Literal["rows", "flat"] = "flat" if np.ndim(data[1]) == 1 else "rows"
     return replace(experiment, model=origin.model, model_targets=targets), origin
 

@@ -20,8 +20,8 @@ from dptrain.gradcheck.observers import Observer, Plan, observers
 from dptrain.gradcheck.report import FOLLOWS, Failure, Report, place
 from dptrain.gradcheck.subject import Subject
 from dptrain.gradcheck.verdict import Verdict
+from dptrain.launch.fork_server import ForkServer, fork_server
 from dptrain.launch.local import Program
-from dptrain.launch.nursery import Nursery, nursery
 from dptrain.own.network import OwnNetwork
 
 __all__ = ["Check", "Plan", "Watcher"]
@@ -83,7 +83,7 @@ class Check:
         self._watcher = watcher or Watcher()
         self.report = Report(_line(subject), subject.seed, replay)
 
-    def run(self, workers: Nursery | None = None) -> Report:
+    def run(self, workers: ForkServer | None = None) -> Report:
         """Check everything.
 
         Args:
@@ -95,7 +95,7 @@ class Check:
         began = time.perf_counter()
         program = workers or self.plan.program
         forks = any(EXCHANGES[way.exchange].workers for way in self.plan.ways)
-        forked = nursery(program) if forks else nullcontext(program)
+        forked = fork_server(program) if forks else nullcontext(program)
         # more BLAS threads would change the last bits of float32 products
         with threadpool_limits(limits=1, user_api="blas"), forked as forking:
             try:

@@ -10,8 +10,8 @@ from msgspec.structs import replace
 from numpy.typing import NDArray
 
 from dptrain.coordinator.engines import started
-from dptrain.exchange.barrier import Kind
-from dptrain.exchange.engine import Engine, State
+from dptrain.exchange.barrier import BarrierKind
+from dptrain.exchange.engine import Engine, TrainingState
 from dptrain.experiment.exchanges import EXCHANGES
 from dptrain.experiment.execution import Execution, settle_execution
 from dptrain.experiment.job import Job
@@ -50,8 +50,8 @@ class Step(NamedTuple):
 
     number: int
     loss: float
-    before: State
-    after: State
+    before: TrainingState
+    after: TrainingState
 
 
 def recording(experiment: Settled) -> Settled:
@@ -79,13 +79,13 @@ def engine(
     job: Job,
     data: Path,
     way: Way,
-    state: State,
+    state: TrainingState,
     first_step: int = 0,
     *,
     worker: Program = WORKER,
     timeout: float = 30.0,
     joined: Callable[[Crew], None] = lambda _: None,
-    barrier: Kind | None = None,
+    barrier: BarrierKind | None = None,
 ) -> Iterator[Engine]:
     """Start what carries out a job; end it with the block.
 
@@ -138,17 +138,17 @@ def gradient_of(step: Step) -> Array:
     return np.asarray(step.after.slots[0])
 
 
-def begin(job: Job, parameters: Array) -> State:
+def begin(job: Job, parameters: Array) -> TrainingState:
     """Return weights with an optimizer state that is new."""
-    return State(
+    return TrainingState(
         parameters.astype(job.dtype),
         [np.zeros(len(parameters), job.dtype) for _ in job.updater.rule.slots],
     )
 
 
-def copied(state: State) -> State:
+def copied(state: TrainingState) -> TrainingState:
     """Return a state that does not change any more."""
-    return State(state.parameters.copy(), [s.copy() for s in state.slots])
+    return TrainingState(state.parameters.copy(), [s.copy() for s in state.slots])
 
 
 def _never() -> bool:

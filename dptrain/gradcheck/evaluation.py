@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from dptrain.exchange.engine import Score, State
+from dptrain.exchange.engine import SplitScore, TrainingState
 from dptrain.exchange.inline import InlineEngine
 from dptrain.experiment.job import Job
 from dptrain.gradcheck.comparison import Comparison, compare_numbers
@@ -123,7 +123,7 @@ def right_answers(outputs: Array, errors: Array, t: Array) -> tuple[Array, Array
 
 def check_score(
     job: Job,
-    score: Score,
+    score: SplitScore,
     parameters: Array,
     rows: Array,
     where: str,
@@ -158,7 +158,7 @@ def check_score(
     return found._replace(diagnoses=(_why(job, score, wanted),))
 
 
-def _why(job: Job, score: Score, wanted: Expected) -> Diagnosis:
+def _why(job: Job, score: SplitScore, wanted: Expected) -> Diagnosis:
     """Return what a wrong evaluation looks like."""
     loss, bound = wanted.loss
     if abs(score.loss - loss) <= bound:
@@ -222,7 +222,7 @@ def _losses(losses: Array, piece: int) -> Iterator[Mistake[float]]:
 
 
 def check_replicas(
-    job: Job, data: Path, way: Way, state: State, *, worker: Program = WORKER
+    job: Job, data: Path, way: Way, state: TrainingState, *, worker: Program = WORKER
 ) -> list[Comparison]:
     """Compare evaluations by all ranks with this process and the formulas, after each of two steps.
 

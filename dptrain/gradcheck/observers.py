@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from numpy.typing import NDArray
 
-from dptrain.exchange.engine import State
+from dptrain.exchange.engine import TrainingState
 from dptrain.exchange.inline import InlineEngine
 from dptrain.experiment.job import Job
 from dptrain.gradcheck.alone import Alone
@@ -246,7 +246,7 @@ class Run:
         state = self._come_to(0)
         return known(check_replicas(self._job, self._data, self.way, state, worker=self.program))
 
-    def _come_to(self, steps_done: int) -> State:
+    def _come_to(self, steps_done: int) -> TrainingState:
         """Return where the experiment stands after some steps from the weights."""
         state = begin(self._job, self.parameters)
         for tensor in self._job.network.all_tensors():

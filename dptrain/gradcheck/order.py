@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from dptrain.exchange.engine import Engine, State
+from dptrain.exchange.engine import Engine, TrainingState
 from dptrain.exchange.inline import InlineEngine
 from dptrain.experiment.exchanges import EXCHANGES
 from dptrain.experiment.job import Job
@@ -46,14 +46,14 @@ class Carried(NamedTuple):
 
     steps: int
     losses: dict[int, float]
-    state: State
+    state: TrainingState
 
 
 def check_order(
     job: Job,
     data: Path,
     way: Way,
-    state: State,
+    state: TrainingState,
     *,
     seed: int = 0,
     worker: Program = WORKER,
@@ -131,7 +131,7 @@ def _carried(found: Engine, at_once: int, trouble: "Trouble | None" = None) -> C
     return Carried(done, losses, copied(found.state()))
 
 
-def _alone(job: Job, state: State, count: int) -> Carried:
+def _alone(job: Job, state: TrainingState, count: int) -> Carried:
     begun = copied(state)
     found = InlineEngine(job, begun.parameters, list(begun.slots))
     losses = {each.end - 1: each.loss for each in found.train(0, count, bool, 1)}

@@ -14,8 +14,8 @@ from dptrain.gradcheck.diagnosis import Diagnosis
 from dptrain.gradcheck.oracles.noise import measured
 from dptrain.gradcheck.reference.bounded import UNITS
 from dptrain.gradcheck.verdict import Verdict
+from dptrain.own.dry_run import findings_of
 from dptrain.own.network import OwnNetwork
-from dptrain.own.rehearsal import findings_of
 from dptrain.own.row_tests import ORDER, TOGETHER
 
 Array = NDArray[Any]

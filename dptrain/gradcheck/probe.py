@@ -13,11 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dptrain.data.prepared import prepare_arrays
-from dptrain.experiment.code import MEMORY
 from dptrain.experiment.job import Job
 from dptrain.experiment.job_data import opened_data
+from dptrain.experiment.own_code import MEMORY
 from dptrain.experiment.schema import Experiment, Settled
-from dptrain.experiment.settled import settled_for
+from dptrain.experiment.settling import settled_for
 from dptrain.gradcheck.distributed import Way, begin, engine, gradient_of, recording, steps
 from dptrain.launch.local import WORKER, Program
 from dptrain.nn.dense import Dense

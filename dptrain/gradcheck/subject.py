@@ -12,13 +12,13 @@ from numpy.typing import NDArray
 
 from dptrain.data.dataset import Dataset
 from dptrain.errors import DptrainError
-from dptrain.exchange.engine import State
+from dptrain.exchange.engine import TrainingState
 from dptrain.exchange.inline import InlineEngine
+from dptrain.experiment.dry_run import SettledByDryRun, settled_by_dry_run
 from dptrain.experiment.job import Job
 from dptrain.experiment.job_data import opened_data, prepared_data
-from dptrain.experiment.rehearsed import Rehearsed, rehearsed
 from dptrain.experiment.schema import Experiment, Settled
-from dptrain.experiment.settled import settled_for
+from dptrain.experiment.settling import settled_for
 from dptrain.nn.network import Network
 from dptrain.own.origin import Origin
 
@@ -94,11 +94,11 @@ class Subject:
         return settled_for(given, dataset, 1, self.origin), dataset
 
     @cached_property
-    def _rehearsal(self) -> Rehearsed:
+    def _rehearsal(self) -> SettledByDryRun:
         """What trying the network of the user's own has come to."""
         assert self.origin is not None
         given = (self.given or self.experiment).shards is not None
-        return rehearsed(*self._settled("float64"), self.origin, shards_given=given)
+        return settled_by_dry_run(*self._settled("float64"), self.origin, shards_given=given)
 
     def points(self) -> dict[str, Array]:
         """Return the weights at which gradients are checked, by name, float64.
@@ -149,7 +149,7 @@ def _trained(job: Job, parameters: Array) -> Array:
     What breaks down then does so again when it is checked, and is told.
     """
     slots = [np.zeros_like(parameters) for _ in job.updater.rule.slots]
-    state = State(parameters.copy(), slots)
+    state = TrainingState(parameters.copy(), slots)
     engine = InlineEngine(job, state.parameters, state.slots)
     try:
         with np.errstate(all="ignore"):

@@ -8,9 +8,9 @@ from msgspec.structs import replace
 
 from dptrain.data.prepared import prepare_arrays
 from dptrain.data.targets import Task
-from dptrain.experiment.code import MEMORY
 from dptrain.experiment.job import Job
 from dptrain.experiment.job_data import opened_data
+from dptrain.experiment.own_code import MEMORY
 from dptrain.gradcheck.comparison import Array
 
 Rows = tuple[Array, Array]

@@ -25,7 +25,7 @@ from dptrain.nn.dense import Flatten
 from dptrain.nn.layer import Blocks
 from dptrain.nn.losses import AnyLoss
 from dptrain.nn.network import AnyLayer, Network
-from dptrain.nn.passes import Arrangement, Pass, Replica, Targets
+from dptrain.nn.passes import Arrangement, Pass, Replica, TargetForm
 from dptrain.nn.regression import LogCosh, MeanSquaredError, SumOfSquares
 from dptrain.nn.row import Placed, place, shape_after
 
@@ -223,7 +223,7 @@ def _gathered(network: Network, loss: AnyLoss, weights: Array, batch: Batch, sha
     x, t = np.concatenate(list(batch.inputs)), np.concatenate(list(batch.targets))
     bound = np.zeros_like(weights)  # as in a run, weights come into the vector that is bound
     weighted = batch.weights is not None
-    targets = Targets(t.shape[1:], t.dtype)
+    targets = TargetForm(t.shape[1:], t.dtype)
     replica = Replica(network, loss, [bound], targets, seed=batch.seed, weighted=weighted)
     found = replica.pass_over(Arrangement(len(x), shards, 0, shards))
     np.copyto(bound, weights)

@@ -20,19 +20,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from dptrain.exchange.barrier import Kind, suitable
+from dptrain.exchange.barrier import BarrierKind, suitable
 from dptrain.exchange.memory import SharedMemory
 from dptrain.experiment.execution import Execution, exchange_of
 from dptrain.launch.descriptors import allow_descriptors, demand_eventfd
 from dptrain.launch.environment import worker_environment
-from dptrain.launch.nursery import Forked, Nursery
+from dptrain.launch.fork_server import ForkedWorker, ForkServer
 from dptrain.launch.processes import allow_processes
 
 GRACE = 2.0
 # what a worker process runs, as arguments of Python
 WORKER = ("-m", "dptrain.worker")
 # the same, or who forks processes that do
-Program = Sequence[str] | Nursery
+Program = Sequence[str] | ForkServer
 
 
 @dataclass(frozen=True)
@@ -167,9 +167,9 @@ def pidfd_of(pid: int) -> int:
 
 def _process(
     log: Path, descriptors: Sequence[int], program: Program
-) -> subprocess.Popen[bytes] | Forked:
-    """Start a process; arguments as for `Nursery.fork`."""
-    if isinstance(program, Nursery):
+) -> subprocess.Popen[bytes] | ForkedWorker:
+    """Start a process; arguments as for `ForkServer.fork`."""
+    if isinstance(program, ForkServer):
         forked = program.fork(log, descriptors)
         if forked is not None:
             return forked
@@ -194,7 +194,7 @@ class Inheritance:
         bells: one eventfd for each rank, where ranks wait for events.
     """
 
-    def __init__(self, ranks: int, barrier: Kind | None) -> None:
+    def __init__(self, ranks: int, barrier: BarrierKind | None) -> None:
         """Open what the shared exchange needs with this barrier; nothing for None."""
         self.memory = SharedMemory() if barrier is not None else None
         self.bells: list[int] = []
@@ -227,7 +227,7 @@ class Crew:
     def __init__(
         self,
         logs: Sequence[Path],
-        barrier: Kind | None = None,
+        barrier: BarrierKind | None = None,
         program: Program = WORKER,
     ) -> None:
         """Start a worker for every log file; with shared memory where a barrier is given."""

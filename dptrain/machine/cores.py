@@ -4,7 +4,7 @@ import contextlib
 import os
 from collections.abc import Iterator
 
-from dptrain.machine.groups import groups, number
+from dptrain.machine.groups import group_number, groups
 
 
 def usable_cores() -> int:
@@ -31,8 +31,8 @@ def quotas() -> Iterator[float]:
                 quota, period = map(int, (folder / "cpu.max").read_text().split())
                 yield quota / period
         else:
-            allowed = number(folder, "cpu.cfs_quota_us") or -1
-            if allowed > 0 and (period := number(folder, "cpu.cfs_period_us") or 0):
+            allowed = group_number(folder, "cpu.cfs_quota_us") or -1
+            if allowed > 0 and (period := group_number(folder, "cpu.cfs_period_us") or 0):
                 yield allowed / period
 
 

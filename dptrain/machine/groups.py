@@ -28,7 +28,7 @@ def groups(controller: str) -> Iterator[tuple[int, Path]]:
         yield from ((1, folder) for folder in _upwards(ROOT / controller, "/"))
 
 
-def number(folder: Path, name: str, key: str = "") -> int | None:
+def group_number(folder: Path, name: str, key: str = "") -> int | None:
     """Return the number in a file of a group; None where there is none, or it says ``max``.
 
     Args:

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import psutil
 
-from dptrain.machine.groups import groups, number
+from dptrain.machine.groups import group_number, groups
 
 # as of memory.stat; version 1 does not tell of slabs
 RECLAIMABLE = ("inactive_file", "active_file", "slab_reclaimable")
@@ -24,12 +24,12 @@ def left_in_groups() -> Iterator[int]:
     """
     for version, folder in groups("memory"):
         if version == 2:
-            used, prefix = number(folder, "memory.current"), ""
-            limits = [number(folder, f"memory.{name}") for name in ("max", "high")]
+            used, prefix = group_number(folder, "memory.current"), ""
+            limits = [group_number(folder, f"memory.{name}") for name in ("max", "high")]
         else:
-            used, prefix = number(folder, "memory.usage_in_bytes"), "total_"
-            limits = [number(folder, "memory.limit_in_bytes")]
-        held = (number(folder, "memory.stat", prefix + name) or 0 for name in RECLAIMABLE)
+            used, prefix = group_number(folder, "memory.usage_in_bytes"), "total_"
+            limits = [group_number(folder, "memory.limit_in_bytes")]
+        held = (group_number(folder, "memory.stat", prefix + name) or 0 for name in RECLAIMABLE)
         reclaimable = sum(held)
         if used is not None:
             yield from (each - used + reclaimable for each in limits if each is not None)

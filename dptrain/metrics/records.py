@@ -5,7 +5,7 @@ from typing import Annotated, Any, NamedTuple
 
 import msgspec
 
-from dptrain.arithmetic.kind import Arithmetic
+from dptrain.arithmetic.platform import Arithmetic
 
 Count = Annotated[int, msgspec.Meta(ge=0)]
 
@@ -131,7 +131,7 @@ class ArithmeticRecord(msgspec.Struct, frozen=True, tag_field="kind", tag="arith
     Attributes:
         step: steps done before.
         epoch: the same in epochs.
-        fingerprint: as the other attributes, see `dptrain.arithmetic.kind.Arithmetic`.
+        fingerprint: as the other attributes, see `dptrain.arithmetic.platform.Arithmetic`.
         numpy: likewise.
         blas: likewise.
         cpu: likewise.

@@ -11,7 +11,7 @@ from dptrain.nn.calls import run
 from dptrain.nn.layer import Blocks
 from dptrain.nn.losses import AnyLoss
 from dptrain.nn.network import Network
-from dptrain.nn.passes import Arrangement, Pass, Targets
+from dptrain.nn.passes import Arrangement, Pass, TargetForm
 from dptrain.nn.workspace import Workspace
 
 STEP = 1e-4  # the notes' and the book's
@@ -41,7 +41,7 @@ class NumericalPass(Pass):
         parameters: NDArray[Any],
         gradients: NDArray[Any],
         arrangement: Arrangement,
-        targets: Targets,
+        targets: TargetForm,
         workspace: Workspace,
         **others: Any,
     ) -> None:

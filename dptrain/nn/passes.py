@@ -22,7 +22,7 @@ from dptrain.nn.row import Bound, bind_row
 from dptrain.nn.workspace import Workspace, aligned_empty
 
 
-class Targets(NamedTuple):
+class TargetForm(NamedTuple):
     """The shape and kind of targets: class labels where ``shape`` is ``()``."""
 
     shape: tuple[int, ...]
@@ -142,7 +142,7 @@ class Pass(ShardedPass):
         parameters: NDArray[Any],
         gradients: NDArray[Any],
         arrangement: Arrangement,
-        targets: Targets,
+        targets: TargetForm,
         workspace: Workspace,
         *,
         seed: int = 0,
@@ -320,7 +320,7 @@ class Replica:
         network: Network,
         loss: AnyLoss,
         versions: Sequence[NDArray[Any]],
-        targets: Targets,
+        targets: TargetForm,
         gradients: NDArray[Any] | None = None,
         *,
         seed: int = 0,

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from onnxruntime.capi.onnxruntime_pybind11_state import NotImplemented  # noqa: A004
 
 from dptrain.errors import DataError, ShapeError, UsageError
-from dptrain.experiment.evaluated import evaluation_job
+from dptrain.experiment.evaluation_job import evaluation_job
 from dptrain.onnx_export.model import INPUT, OUTPUTS
 from dptrain.trained import TrainedNetwork
 
@@ -17,7 +17,7 @@ ROWS = 1000
 TOLERANCES = {"float32": 1e-5, "float64": 1e-12}
 
 
-class Comparison(NamedTuple):
+class OnnxComparison(NamedTuple):
     """How far the two are apart.
 
     Attributes:
@@ -45,7 +45,7 @@ class Comparison(NamedTuple):
         )
 
 
-def compared(model: bytes, trained: TrainedNetwork) -> Comparison:
+def compared(model: bytes, trained: TrainedNetwork) -> OnnxComparison:
     """Run a model on up to 1000 test rows of the network's data set and compare the outputs.
 
     Where the data set is gone, as arrays in memory are, or has changed its shape, random numbers
@@ -59,7 +59,7 @@ def compared(model: bytes, trained: TrainedNetwork) -> Comparison:
     if trained.experiment.target_scale is not None:  # where rounding is known
         found = trained.experiment.target_scale.standardised(found)
     largest = max(1.0, float(np.abs(expected).max()))
-    return Comparison(
+    return OnnxComparison(
         difference=float(np.abs(found - expected).max()),
         allowed=TOLERANCES[trained.experiment.dtype] * largest,
         rows=len(x),

@@ -37,7 +37,7 @@ class Arrays(NamedTuple):
     scratch: Array
 
 
-class Moment(NamedTuple):
+class UpdateMoment(NamedTuple):
     """The step of an update, and what depends on it.
 
     Attributes:
@@ -55,7 +55,7 @@ class Link(Struct, frozen=True):
     """One operation of an update: elementwise, and without allocating an array."""
 
     @abstractmethod
-    def update(self, arrays: Arrays, at: Moment) -> None:
+    def update(self, arrays: Arrays, at: UpdateMoment) -> None:
         """Change the gradient in place, or write new parameters."""
 
     def behind(self, arrays: Arrays) -> Arrays:
@@ -66,7 +66,7 @@ class Link(Struct, frozen=True):
 class Clip(Link, frozen=True):
     """``g ← c g`` with the factor ``c`` of the step."""
 
-    def update(self, arrays: Arrays, at: Moment) -> None:
+    def update(self, arrays: Arrays, at: UpdateMoment) -> None:
         """Scale the gradient if its norm is too large."""
         if at.clip != 1.0:
             np.multiply(arrays.g, at.clip, out=arrays.g)
@@ -77,7 +77,7 @@ class L1(Link, frozen=True):
 
     rate: float
 
-    def update(self, arrays: Arrays, at: Moment) -> None:  # noqa: ARG002 - one signature for all
+    def update(self, arrays: Arrays, at: UpdateMoment) -> None:  # noqa: ARG002 - one signature for all
         """Add the penalty's gradient."""
         np.sign(arrays.w, out=arrays.scratch)
         np.multiply(arrays.scratch, self.rate, out=arrays.scratch)
@@ -89,7 +89,7 @@ class Decay(Link, frozen=True):
 
     rate: float
 
-    def update(self, arrays: Arrays, at: Moment) -> None:  # noqa: ARG002 - one signature for all
+    def update(self, arrays: Arrays, at: UpdateMoment) -> None:  # noqa: ARG002 - one signature for all
         """Add the decay to the gradient."""
         np.multiply(arrays.w, self.rate, out=arrays.scratch)
         np.add(arrays.g, arrays.scratch, out=arrays.g)
@@ -100,7 +100,7 @@ class DecoupledDecay(Link, frozen=True):
 
     rate: float
 
-    def update(self, arrays: Arrays, at: Moment) -> None:
+    def update(self, arrays: Arrays, at: UpdateMoment) -> None:
         """Write the decayed weights to ``new_w``."""
         np.multiply(arrays.w, 1 - at.lr * self.rate, out=arrays.new_w)
 
@@ -117,7 +117,7 @@ class Move(Link, frozen=True):
 
     rate: float
 
-    def update(self, arrays: Arrays, at: Moment) -> None:  # noqa: ARG002 - one signature for all
+    def update(self, arrays: Arrays, at: UpdateMoment) -> None:  # noqa: ARG002 - one signature for all
         """Move; frozen tensors have a rate of 0 and are copied."""
         if self.rate == 1:
             np.copyto(arrays.new_w, arrays.g)  # to the last bit

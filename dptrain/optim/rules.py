@@ -10,7 +10,7 @@ from typing import Annotated, ClassVar, get_args
 import numpy as np
 from msgspec import Meta
 
-from dptrain.optim.links import Array, Arrays, Decay, DecoupledDecay, Link, Moment
+from dptrain.optim.links import Array, Arrays, Decay, DecoupledDecay, Link, UpdateMoment
 
 Rate = Annotated[float, Meta(ge=0, lt=1)]
 Epsilon = Annotated[float, Meta(gt=0)]
@@ -43,7 +43,7 @@ class SGD(Rule, frozen=True, tag="sgd"):
     default_lr = 0.1
 
     # D102: documented in the base class. So also below.
-    def update(self, arrays: Arrays, at: Moment) -> None:  # noqa: D102
+    def update(self, arrays: Arrays, at: UpdateMoment) -> None:  # noqa: D102
         w, g, _, new_w, _, _ = arrays
         np.multiply(g, at.lr, out=g)
         np.subtract(w, g, out=new_w)
@@ -63,7 +63,7 @@ class Momentum(Rule, frozen=True, tag="momentum"):
         """The velocity."""
         return ("velocity",)
 
-    def update(self, arrays: Arrays, at: Moment) -> None:  # noqa: D102
+    def update(self, arrays: Arrays, at: UpdateMoment) -> None:  # noqa: D102
         w, g, (v,), new_w, (new_v,), _ = arrays
         np.multiply(v, self.momentum, out=new_v)
         np.add(new_v, g, out=new_v)
@@ -82,7 +82,7 @@ class Nesterov(Rule, frozen=True, tag="nesterov"):
         """The velocity."""
         return ("velocity",)
 
-    def update(self, arrays: Arrays, at: Moment) -> None:  # noqa: D102
+    def update(self, arrays: Arrays, at: UpdateMoment) -> None:  # noqa: D102
         w, g, (v,), new_w, (new_v,), scratch = arrays
         np.multiply(v, self.momentum, out=new_v)
         np.add(new_v, g, out=new_v)
@@ -103,7 +103,7 @@ class AdaGrad(Rule, frozen=True, tag="adagrad"):
         """The sum of squared gradients."""
         return ("squares",)
 
-    def update(self, arrays: Arrays, at: Moment) -> None:  # noqa: D102
+    def update(self, arrays: Arrays, at: UpdateMoment) -> None:  # noqa: D102
         w, g, (h,), new_w, (new_h,), scratch = arrays
         np.multiply(g, g, out=scratch)
         np.add(h, scratch, out=new_h)
@@ -125,7 +125,7 @@ class RMSprop(Rule, frozen=True, tag="rmsprop"):
         """The running mean of squared gradients, over ``1 - ρ``."""
         return ("squares",)
 
-    def update(self, arrays: Arrays, at: Moment) -> None:  # noqa: D102
+    def update(self, arrays: Arrays, at: UpdateMoment) -> None:  # noqa: D102
         w, g, (h,), new_w, (new_h,), scratch = arrays
         _mix_squares(h, g, self.decay, new_h, scratch)
         root = math.sqrt(1 - self.decay)
@@ -151,7 +151,7 @@ class Adam(Rule, frozen=True, tag="adam"):
         """The running means of gradients and of squares, over ``1 - β₁`` and ``1 - β₂``."""
         return ("mean", "squares")
 
-    def update(self, arrays: Arrays, at: Moment) -> None:  # noqa: D102
+    def update(self, arrays: Arrays, at: UpdateMoment) -> None:  # noqa: D102
         w, g, (m, v), new_w, (new_m, new_v), _ = arrays
         np.multiply(m, self.beta1, out=new_m)
         np.add(new_m, g, out=new_m)
@@ -198,7 +198,7 @@ class Lion(Rule, frozen=True, tag="lion"):
         """Return decoupled decay, which does not enter the sign."""
         return DecoupledDecay(rate)
 
-    def update(self, arrays: Arrays, at: Moment) -> None:  # noqa: D102
+    def update(self, arrays: Arrays, at: UpdateMoment) -> None:  # noqa: D102
         w, g, (m,), new_w, (new_m,), scratch = arrays
         # only the sign counts: this is what it is of, over 1 - β₁
         np.multiply(m, self.beta1 * (1 - self.beta2) / (1 - self.beta1), out=scratch)

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from dptrain.arithmetic.tree import tree_sum
-from dptrain.optim.links import L1, Array, Arrays, Clip, Link, Moment, Move
+from dptrain.optim.links import L1, Array, Arrays, Clip, Link, Move, UpdateMoment
 from dptrain.optim.rules import AnyRule
 from dptrain.optim.schedules import AnySchedule
 
@@ -161,7 +161,7 @@ class Updater:
 
     def update(self, step: int, pieces: Sequence[Piece], factor: float = 1.0) -> None:
         """Apply the update of a step, counted from 0; ``factor`` is that of `clip_factor`."""
-        at = Moment(step, self.schedule(step), factor)
+        at = UpdateMoment(step, self.schedule(step), factor)
         for piece in pieces:
             for link, arrays in piece.chain:
                 link.update(arrays, at)

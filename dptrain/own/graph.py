@@ -22,8 +22,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dptrain.errors import UsageError
-from dptrain.own.blame import own_code_error
 from dptrain.own.definitions import Definition, definition_of, globals_of
+from dptrain.own.exceptions import own_code_error
 
 MAIN = "__main__"
 _HEAP_TYPE = 1 << 9  # Py_TPFLAGS_HEAPTYPE: a class made by a class statement
@@ -37,7 +37,7 @@ _CONTAINERS: dict[type, str] = {
 }
 
 
-def encode(value: object, name: str) -> bytes:
+def encode_object(value: object, name: str) -> bytes:
     """Return an object as bytes.
 
     Args:
@@ -52,7 +52,7 @@ def encode(value: object, name: str) -> bytes:
     return msgspec.msgpack.encode((list(map(str, sys.path)), encoder.nodes, encoder.main, term))
 
 
-def decode(data: bytes) -> Any:
+def decode_object(data: bytes) -> Any:
     """Return the object, and take over the script's ``sys.path``, for it may import more.
 
     Raises:

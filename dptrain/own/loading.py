@@ -16,11 +16,11 @@ import numpy as np
 
 from dptrain.arithmetic.randomness import Purpose, generator
 from dptrain.errors import UsageError, suggestion
-from dptrain.own.blame import own_code_error
+from dptrain.own.exceptions import own_code_error
 from dptrain.own.functions import Function, PredictingFunction
 from dptrain.own.generators import DRAWING, Generators
 from dptrain.own.model import OwnModel
-from dptrain.own.reading import folder_with, imported
+from dptrain.own.source_files import folder_with, imported
 
 INITIAL = "initial_params"
 

@@ -7,7 +7,7 @@ mean; and, if there are any, ``predict(x)`` and ``accuracy(x, t)``. An object ma
 
 Every call begins alike, whoever makes it and whatever was called before: with the weights and the
 state (`dptrain.own.state`) last loaded, with generators seeded for it, and in the mode that is
-meant (`dptrain.own.switch`).
+meant (`dptrain.own.training_mode`).
 """
 
 import copy
@@ -19,12 +19,12 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from dptrain.errors import UsageError
-from dptrain.own.blame import own_code_error
 from dptrain.own.copying import copy_of
+from dptrain.own.exceptions import own_code_error
 from dptrain.own.functions import Params
 from dptrain.own.generators import DRAWING, Generators
 from dptrain.own.state import PREFIX, Memory
-from dptrain.own.switch import Switch
+from dptrain.own.training_mode import Switch
 
 Array = NDArray[Any]
 
@@ -224,7 +224,7 @@ class OwnModel:
         """
         if self._predict is not None:
             y = self.outputs(x, seed)
-            found = class_numbers(y, classes)
+            found = predicted_classes(y, classes)
             if found is not None:
                 return int(np.count_nonzero(found == labels))
             if self._accuracy is None:
@@ -316,7 +316,7 @@ class OwnModel:
         return found
 
 
-def class_numbers(outputs: Array, classes: int) -> NDArray[np.intp] | None:
+def predicted_classes(outputs: Array, classes: int) -> NDArray[np.intp] | None:
     """Return the class number of each row ``(n,)`` by what a network's ``predict`` returned.
 
     That is scores ``(n, classes)`` or the class numbers themselves; None where it is neither.

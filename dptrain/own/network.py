@@ -14,13 +14,13 @@ from dptrain.invocation import word
 from dptrain.machine.process_wide import ProcessWide
 from dptrain.nn.network import Layout
 from dptrain.own.generators import DRAWING
-from dptrain.own.model import OwnModel, class_numbers
+from dptrain.own.model import OwnModel, predicted_classes
 from dptrain.own.tensors import own_tensors
 
 Shape = tuple[int, ...]
 
 
-class Form(NamedTuple):
+class SampleForm(NamedTuple):
     """In which form the network gets its rows.
 
     Attributes:
@@ -63,7 +63,7 @@ class OwnNetwork(Layout):
         self,
         name: str,
         shapes: Mapping[str, Shape],
-        form: Form,
+        form: SampleForm,
         model: OwnModel | None = None,
         freeze: Sequence[str] = (),
         decayed: Sequence[str] | None = None,
@@ -147,7 +147,7 @@ class OwnNetwork(Layout):
             UsageError: ``predict`` returned neither scores nor numbers of classes that there are.
         """
         classes = self.form.classes
-        found = class_numbers(outputs, classes)
+        found = predicted_classes(outputs, classes)
         if found is None or not np.isin(found, np.arange(classes)).all():
             raise self.model.no_answers(outputs, classes)
         return found

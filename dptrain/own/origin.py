@@ -1,9 +1,9 @@
 """Where a network of the user's own comes from. Imports no mathematics: it may have to be refused.
 
 Code is run only because the user named it: on the command line of the very process that runs it
-(`Named`), or as an object in a script of the user's (`dptrain.own.given.Given`), which reaches the
-workers that this script starts through a pipe they inherit. What an experiment, a checkpoint or a
-message over the network says about code is compared with that, and never obeyed.
+(`Named`), or as an object in a script of the user's (`dptrain.own.object_origin.ObjectOrigin`),
+which reaches the workers that this script starts through a pipe they inherit. What an experiment, a
+checkpoint or a message over the network says about code is compared with that, and never obeyed.
 """
 
 from abc import ABC, abstractmethod
@@ -15,7 +15,7 @@ import msgspec
 
 from dptrain.errors import UsageError, suggestion
 from dptrain.invocation import word
-from dptrain.own.reading import changed, definitions, digest_of
+from dptrain.own.source_files import changed_sentence, definitions, digest_of
 
 if TYPE_CHECKING:
     from dptrain.own.model import OwnModel
@@ -79,7 +79,7 @@ class Origin(ABC):
     Attributes:
         model: its name, ``FILE.py:NAME``, as experiments record it.
         digest: SHA-256, in hex, of the file and of what it imports from its own tree; None where
-            there is no file. See `dptrain.own.reading.digest_of`.
+            there is no file. See `dptrain.own.source_files.digest_of`.
     """
 
     model: str
@@ -100,7 +100,7 @@ class Origin(ABC):
 
     @abstractmethod
     def message(self) -> bytes:
-        """Return bytes of which `dptrain.own.given.origin_of` makes it in a worker."""
+        """Return bytes of which `dptrain.own.object_origin.origin_of` makes it in a worker."""
 
     def check(self, model: str, digest: str | None) -> None:
         """Raise `UsageError` where an experiment was recorded with other code."""
@@ -160,7 +160,7 @@ class Named(Origin):
 
     def changed(self) -> str:
         """Name the file, and of what it imports the file that was written last."""
-        return changed(self.path)
+        return changed_sentence(self.path)
 
     def message(self) -> bytes:
         """Name the file by its whole path."""

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from dptrain.nn.passes import Arrangement, ShardedPass, Targets, Trouble
+from dptrain.nn.passes import Arrangement, ShardedPass, TargetForm, Trouble
 from dptrain.nn.workspace import aligned_empty
 from dptrain.own.model import OwnModel
 from dptrain.own.network import OwnNetwork, Seeds
@@ -61,7 +61,7 @@ class OwnPass(ShardedPass):
         parameters: Array,
         gradients: Array,
         arrangement: Arrangement,
-        targets: Targets,
+        targets: TargetForm,
         seeds: Seeds,
     ) -> None:
         super().__init__(arrangement, gradients)
@@ -217,7 +217,7 @@ class OwnReplica:
         network: OwnNetwork,
         sample_shape: tuple[int, ...],
         versions: Sequence[Array],
-        targets: Targets,
+        targets: TargetForm,
         gradients: Array | None = None,
         *,
         seed: int = 0,

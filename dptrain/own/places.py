@@ -137,7 +137,7 @@ def below(place: Place, holder: Any, key: Any) -> Place:
     return Place(path, place.root, (*place.keys, Key(key, attribute)))
 
 
-def place(root: object, path: str) -> Place:
+def place_of(root: object, path: str) -> Place:
     """Return the place of a path."""
     keys = [
         Key(int(index), attribute=False) if index else Key(name or text, attribute=bool(name))

@@ -33,7 +33,7 @@ _FACTS = {
 }
 
 
-class Finding(NamedTuple):
+class RowDependence(NamedTuple):
     """What keeps a loss or a gradient from being a mean over the rows.
 
     Attributes:
@@ -58,7 +58,7 @@ class Finding(NamedTuple):
 
 def row_findings(
     loss: Loss | None, gradient: Gradient | None, x: Array, t: Array, names: Sequence[str] = ()
-) -> list[Finding]:
+) -> list[RowDependence]:
     """Return what is no mean over the rows; nothing where that cannot be told.
 
     Args:
@@ -102,7 +102,7 @@ class _Rows(NamedTuple):
         return bool(np.linalg.norm(a - b) <= self.limit)
 
 
-def _told(computed: list[_Rows], what: str, names: Sequence[str] = ()) -> list[Finding]:
+def _told(computed: list[_Rows], what: str, names: Sequence[str] = ()) -> list[RowDependence]:
     """Return one finding of each kind; it names tensors where others are of another, or means."""
     kinds: dict[str, list[tuple[int, float, float]]] = {}
     for i, rows in enumerate(computed):
@@ -114,7 +114,7 @@ def _told(computed: list[_Rows], what: str, names: Sequence[str] = ()) -> list[F
     for kind, parts in kinds.items():
         which = f" of {', '.join(names[i] for i, *_ in parts)}" if names and len(kinds) > 1 else ""
         _, *pair = max(parts, key=lambda each: abs(each[1] - each[2]))
-        findings.append(Finding(kind, what + which, _FACTS.get(kind, ""), *pair))
+        findings.append(RowDependence(kind, what + which, _FACTS.get(kind, ""), *pair))
     return [each for each in findings if each.kind]
 
 

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dptrain.errors import UsageError
-from dptrain.own.places import MISSING, place
+from dptrain.own.places import MISSING, place_of
 
 Array = NDArray[Any]
 Shape = tuple[int, ...]
@@ -30,7 +30,7 @@ _ARRAY = re.compile(r"([a-z]+\d*)\[([\d,]*)\]")
 _SCALARS: dict[str, type] = {"bool": bool, "int": int, "float": float}
 
 
-class Form(NamedTuple):
+class ValueForm(NamedTuple):
     """What a value of the state is, written such as ``float64[100]``, ``int64[]`` or ``int``.
 
     Attributes:
@@ -45,7 +45,7 @@ class Form(NamedTuple):
         return self.kind if self.shape is None else f"{self.kind}[{','.join(map(str, self.shape))}]"
 
     @classmethod
-    def parse(cls, text: str) -> "Form":
+    def parse(cls, text: str) -> "ValueForm":
         """Return the form that is written so; raises `UsageError` where it is none."""
         if text in _SCALARS:
             return cls(text, None)
@@ -56,7 +56,7 @@ class Form(NamedTuple):
         return cls(kind, tuple(map(int, axes.split(","))) if axes else ())
 
     @classmethod
-    def of(cls, value: object) -> "Form | None":
+    def of(cls, value: object) -> "ValueForm | None":
         """Return the form of a value; None of what is neither a number nor an array of numbers."""
         if isinstance(value, np.ndarray | np.generic):
             return cls(value.dtype.name, value.shape) if value.dtype.kind in "fiub" else None
@@ -97,8 +97,8 @@ class Memory:
             UsageError: a place is not there.
         """
         self._name = name
-        self.forms = {path: Form.parse(text) for path, text in forms.items()}
-        self._places = [place(subject, path) for path in forms]
+        self.forms = {path: ValueForm.parse(text) for path, text in forms.items()}
+        self._places = [place_of(subject, path) for path in forms]
         for each in self._places:
             if not each.can_be_made:
                 raise UsageError(f"{name} has no {each.path}, where it kept its state before")
@@ -118,7 +118,7 @@ class Memory:
     def initial(self) -> list[Array]:
         """Return the tensors of the state that the network has now; all 0 where it has none yet."""
         values = [each.get() for each in self._places]
-        if all(Form.of(v) == f for v, f in zip(values, self.forms.values(), strict=True)):
+        if all(ValueForm.of(v) == f for v, f in zip(values, self.forms.values(), strict=True)):
             return self.tensors()
         return [np.zeros(shape) for shape in self.shapes.values()]
 
@@ -155,8 +155,8 @@ class Memory:
         found: list[Array] = [np.ones(1)] if self.forms else []
         for each, form in zip(self._places, self.forms.values(), strict=True):
             value = each.get()
-            if Form.of(value) != form:
-                now = "gone" if value is MISSING else Form.of(value) or type(value).__name__
+            if ValueForm.of(value) != form:
+                now = "gone" if value is MISSING else ValueForm.of(value) or type(value).__name__
                 raise UsageError(
                     f"{self._name}.{each.path} is {now}, and was {form} after the first step; what "
                     "a network keeps from step to step must keep its shape"

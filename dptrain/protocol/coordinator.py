@@ -29,6 +29,7 @@ from dptrain.protocol.events import (
     Clock,
     Commit,
     Committed,
+    CoordinatorState,
     Done,
     End,
     Evaluating,
@@ -41,8 +42,7 @@ from dptrain.protocol.events import (
     Instruction,
     Scored,
     Send,
-    Span,
-    State,
+    StepSpan,
     StopAsked,
     TrainAsked,
 )
@@ -64,8 +64,8 @@ from dptrain.protocol.messages import (
     Stop,
 )
 from dptrain.protocol.patience import MULTIPLE, Patience
-from dptrain.protocol.table import Row, after
 from dptrain.protocol.training import Training
+from dptrain.protocol.transitions import Transition, after
 
 Instructions = list[Instruction]
 
@@ -86,7 +86,7 @@ class CoordinatorMachine:
             now: the time.
         """
         self.terms = terms
-        self.state = State.JOINING
+        self.state = CoordinatorState.JOINING
         self.admission = Admission(terms)
         self.bounds = assign(terms.shards, terms.world_size)
         self.generation = 1
@@ -105,7 +105,7 @@ class CoordinatorMachine:
         found = self._out_of_place(event) if row is None else row.handler(self, event)
         self.state, instructions = after(row, found, self.state)
         if any(isinstance(each, End) for each in instructions):
-            self.state = State.OVER
+            self.state = CoordinatorState.OVER
             return [*self._to_all(Stop("the run has failed")), *instructions]
         return instructions
 
@@ -135,14 +135,14 @@ class CoordinatorMachine:
 
     def train(self, event: TrainAsked) -> Done:
         """Send every rank its first plans."""
-        self._patience.begin(State.TRAINING, event.now)
+        self._patience.begin(CoordinatorState.TRAINING, event.now)
         return Done(self._planned(self.training.begin(self.generation, event)))
 
-    def _planned(self, found: Sequence[Instruction | Span]) -> Instructions:
+    def _planned(self, found: Sequence[Instruction | StepSpan]) -> Instructions:
         """Make messages to everybody of the plans among some instructions."""
         instructions: Instructions = []
         for each in found:
-            if isinstance(each, Span):
+            if isinstance(each, StepSpan):
                 instructions += [
                     Send(name, Plan(self.generation, *each, *self.bounds[rank]))
                     for rank, name in self.admission.members.items()
@@ -199,7 +199,7 @@ class CoordinatorMachine:
             if low < high
         }
         self._done, self._scores = {}, {}
-        self._patience.begin(State.EVALUATING, event.now)
+        self._patience.begin(CoordinatorState.EVALUATING, event.now)
         return Done(
             [
                 Send(self.admission.members[rank], Evaluate(self.request, event.split, low, high))
@@ -308,11 +308,11 @@ class CoordinatorMachine:
 
     def _awaited(self) -> list[int]:
         ranks = range(self.terms.world_size)
-        if self.state is State.JOINING:
+        if self.state is CoordinatorState.JOINING:
             launched = range(self.terms.launched)
             joined = set(self.admission.members) | set(launched)
             return [rank for rank in ranks if rank in joined and rank not in self._ready]
-        if self.state is State.EVALUATING:
+        if self.state is CoordinatorState.EVALUATING:
             return [rank for rank in self._pieces if rank not in self._scores]
         return self.training.awaited()
 
@@ -332,10 +332,10 @@ class CoordinatorMachine:
 
     def _where(self, rank: int) -> str:
         doing = {
-            State.JOINING: " while it was joining",
-            State.EVALUATING: " in an evaluation",
+            CoordinatorState.JOINING: " while it was joining",
+            CoordinatorState.EVALUATING: " in an evaluation",
         }.get(self.state, "")
-        if self.state is State.TRAINING:
+        if self.state is CoordinatorState.TRAINING:
             doing = f" in step {self.training.place(rank)}"
         log = f"; see {self.terms.logs[rank]}" if rank < len(self.terms.logs) else ""
         return doing + log
@@ -352,7 +352,7 @@ class CoordinatorMachine:
         if isinstance(event, TrainAsked | EvaluationAsked):
             # nobody would ever answer, and the shell would wait for ever
             raise RuntimeError(f"{type(event).__name__} while {self.state.value}")
-        if self.state is State.OVER or not isinstance(event, Heard | Garbled):
+        if self.state is CoordinatorState.OVER or not isinstance(event, Heard | Garbled):
             return []
         rank = self.admission.rank_of(event.peer)
         if rank is None:
@@ -366,36 +366,36 @@ M = CoordinatorMachine
 Handler = Callable[[M, Any], Instructions | Done]
 
 # In every state but OVER.
-ALWAYS: dict[type, Row[Handler, State]] = {
-    Failed: Row(M.failed),
-    Gone: Row(M.gone),
-    Clock: Row(M.clock),
-    StopAsked: Row(M.stop, State.OVER),
+ALWAYS: dict[type, Transition[Handler, CoordinatorState]] = {
+    Failed: Transition(M.failed),
+    Gone: Transition(M.gone),
+    Clock: Transition(M.clock),
+    StopAsked: Transition(M.stop, CoordinatorState.OVER),
 }
 
-TRANSITIONS: dict[tuple[State, type], Row[Handler, State]] = {
-    (State.JOINING, Hello): Row(M.hello),
-    (State.JOINING, Answer): Row(M.answer),
-    (State.JOINING, Ready): Row(M.ready, State.IDLE),
-    (State.IDLE, Hello): Row(M.latecomer),
-    (State.IDLE, TrainAsked): Row(M.train, State.TRAINING),
-    (State.IDLE, EvaluationAsked): Row(M.evaluate, State.EVALUATING),
-    (State.TRAINING, Hello): Row(M.latecomer),
-    (State.TRAINING, Gradient): Row(M.contribution, State.IDLE),
-    (State.TRAINING, Rows): Row(M.rows),
-    (State.TRAINING, Progress): Row(M.contribution, State.IDLE),
-    (State.TRAINING, Alive): Row(M.at_work),
-    (State.TRAINING, Advanced): Row(M.advanced),
-    (State.TRAINING, HaltAsked): Row(M.halt),
-    (State.TRAINING, NonFinite): Row(M.non_finite),
-    (State.EVALUATING, Hello): Row(M.latecomer),
-    (State.EVALUATING, Alive): Row(M.evaluating),
-    (State.EVALUATING, Evaluated): Row(M.evaluated, State.IDLE),
-    (State.OVER, Hello): Row(M.latecomer),
+TRANSITIONS: dict[tuple[CoordinatorState, type], Transition[Handler, CoordinatorState]] = {
+    (CoordinatorState.JOINING, Hello): Transition(M.hello),
+    (CoordinatorState.JOINING, Answer): Transition(M.answer),
+    (CoordinatorState.JOINING, Ready): Transition(M.ready, CoordinatorState.IDLE),
+    (CoordinatorState.IDLE, Hello): Transition(M.latecomer),
+    (CoordinatorState.IDLE, TrainAsked): Transition(M.train, CoordinatorState.TRAINING),
+    (CoordinatorState.IDLE, EvaluationAsked): Transition(M.evaluate, CoordinatorState.EVALUATING),
+    (CoordinatorState.TRAINING, Hello): Transition(M.latecomer),
+    (CoordinatorState.TRAINING, Gradient): Transition(M.contribution, CoordinatorState.IDLE),
+    (CoordinatorState.TRAINING, Rows): Transition(M.rows),
+    (CoordinatorState.TRAINING, Progress): Transition(M.contribution, CoordinatorState.IDLE),
+    (CoordinatorState.TRAINING, Alive): Transition(M.at_work),
+    (CoordinatorState.TRAINING, Advanced): Transition(M.advanced),
+    (CoordinatorState.TRAINING, HaltAsked): Transition(M.halt),
+    (CoordinatorState.TRAINING, NonFinite): Transition(M.non_finite),
+    (CoordinatorState.EVALUATING, Hello): Transition(M.latecomer),
+    (CoordinatorState.EVALUATING, Alive): Transition(M.evaluating),
+    (CoordinatorState.EVALUATING, Evaluated): Transition(M.evaluated, CoordinatorState.IDLE),
+    (CoordinatorState.OVER, Hello): Transition(M.latecomer),
     **{
         (state, kind): row
-        for state in State
-        if state is not State.OVER
+        for state in CoordinatorState
+        if state is not CoordinatorState.OVER
         for kind, row in ALWAYS.items()
     },
 }

@@ -10,10 +10,10 @@ from typing import Generic, NamedTuple, TypeVar
 
 from dptrain.errors import DptrainError, ProtocolError
 from dptrain.protocol.messages import Message
-from dptrain.protocol.table import Completed
+from dptrain.protocol.transitions import Completed
 
 
-class State(enum.Enum):
+class CoordinatorState(enum.Enum):
     """What the coordinator is doing."""
 
     JOINING = "joining"
@@ -162,7 +162,7 @@ class Committed(NamedTuple):
         return self.end - self.begin
 
 
-class Span(NamedTuple):
+class StepSpan(NamedTuple):
     """Steps ``begin`` to ``end - 1`` that every rank shall carry out."""
 
     begin: int

@@ -8,7 +8,7 @@ enough that the coordinator hears of every step soon: about `PLAN_SECONDS`.
 from collections import deque
 
 from dptrain.errors import ProtocolError
-from dptrain.protocol.events import Committed, Heard, Instruction, Span, TrainAsked
+from dptrain.protocol.events import Committed, Heard, Instruction, StepSpan, TrainAsked
 from dptrain.protocol.messages import Message, Progress
 
 # A rank's word in shared memory is its step times this, plus how often it has arrived in the step.
@@ -33,7 +33,7 @@ class Lockstep:
         self._generation = 0
         self._next = self._end = 0
         self._length = 1
-        self._plans: deque[Span] = deque()
+        self._plans: deque[StepSpan] = deque()
         self._reported = [0] * ranks
         self._since = 0.0
         self._arrivals = [0] * ranks
@@ -47,18 +47,18 @@ class Lockstep:
         """Return the step that a rank is in, counted from 1, by its word when it was seen last."""
         return max(self._arrivals[rank] // ARRIVALS, self._plans[0].begin) + 1
 
-    def begin(self, generation: int, asked: TrainAsked) -> list[Span]:
+    def begin(self, generation: int, asked: TrainAsked) -> list[StepSpan]:
         """Begin to train; return the plans to send to everybody."""
         self._generation, self._next, self._end = generation, asked.begin, asked.end
         self._reported = [asked.begin] * self._ranks
         self._since = asked.now
         return self._plan_ahead()
 
-    def _plan_ahead(self) -> list[Span]:
+    def _plan_ahead(self) -> list[StepSpan]:
         made = []
         while self._next < self._end and len(self._plans) < AHEAD:
             stop = min(self._next + self._length, self._end)
-            made.append(Span(self._next, stop))
+            made.append(StepSpan(self._next, stop))
             self._plans.append(made[-1])
             self._next = stop
         return made
@@ -67,7 +67,7 @@ class Lockstep:
         """Plan no more steps than are planned."""
         self._end = self._next
 
-    def take(self, rank: int, heard: Heard[Message]) -> list[Instruction | Span]:
+    def take(self, rank: int, heard: Heard[Message]) -> list[Instruction | StepSpan]:
         """Note that a rank has come to the end of a plan; the last rank's report commits it.
 
         Raises:
@@ -90,7 +90,7 @@ class Lockstep:
         self._fit_length(plan, heard.now)
         return [*self._plan_ahead(), Committed(plan.begin, plan.end)]
 
-    def _fit_length(self, plan: Span, now: float) -> None:
+    def _fit_length(self, plan: StepSpan, now: float) -> None:
         """Choose the length of the next plan by the time of the last."""
         steps = plan.end - plan.begin
         seconds = max(now - self._since, 1e-9) / steps

@@ -2,7 +2,7 @@
 
 from typing import Protocol
 
-from dptrain.protocol.events import Heard, Instruction, Span, TrainAsked
+from dptrain.protocol.events import Heard, Instruction, StepSpan, TrainAsked
 from dptrain.protocol.messages import Message
 
 
@@ -18,11 +18,11 @@ class Training(Protocol):
         """Return the step that a rank is in, counted from 1."""
         ...
 
-    def begin(self, generation: int, asked: TrainAsked) -> list[Span]:
+    def begin(self, generation: int, asked: TrainAsked) -> list[StepSpan]:
         """Begin to train; return the plans to send to everybody."""
         ...
 
-    def take(self, rank: int, heard: Heard[Message]) -> list[Instruction | Span]:
+    def take(self, rank: int, heard: Heard[Message]) -> list[Instruction | StepSpan]:
         """Take what a rank has done; return what follows. Raises ProtocolError."""
         ...
 

@@ -29,10 +29,10 @@ from dptrain.protocol.messages import (
     Welcome,
 )
 from dptrain.protocol.patience import Silence
-from dptrain.protocol.table import Completed, Row, after
+from dptrain.protocol.transitions import Completed, Transition, after
 
 
-class State(enum.Enum):
+class WorkerState(enum.Enum):
     """What the worker is doing."""
 
     GREETING = "greeting"
@@ -123,13 +123,13 @@ class Compute(NamedTuple):
     more: bool
 
 
-class Run(NamedTuple):
+class RunPlan(NamedTuple):
     """Carry out a plan in shared memory, and say so: `Ran`."""
 
     plan: Plan
 
 
-class Score(NamedTuple):
+class ComputeScore(NamedTuple):
     """Compute pieces of an evaluation with the weights after ``step`` steps."""
 
     request: Evaluate
@@ -144,7 +144,7 @@ class Exit(NamedTuple):
 
 
 Event = Heard[Message] | Built | Attached | Ran | Clock | Orphaned | Disconnected
-Instruction = Send | Build | Take | TakeTable | Compute | Run | Score | Exit
+Instruction = Send | Build | Take | TakeTable | Compute | RunPlan | ComputeScore | Exit
 Instructions = list[Instruction]
 
 
@@ -164,7 +164,7 @@ class WorkerMachine:
     """
 
     def __init__(self, key: bytes, hello: Hello, fingerprint: str, now: float) -> None:
-        self.state = State.GREETING
+        self.state = WorkerState.GREETING
         self.rank = -1
         self._key = key
         self._hello = hello
@@ -188,11 +188,11 @@ class WorkerMachine:
         found = self._out_of_place(subject) if row is None else row.handler(self, event)
         self.state, instructions = after(row, found, self.state)
         if any(isinstance(each, Exit) for each in instructions):
-            self.state = State.OVER
+            self.state = WorkerState.OVER
         return instructions
 
     def _out_of_place(self, subject: object) -> Instructions:
-        if self.state is State.OVER:
+        if self.state is WorkerState.OVER:
             return []
         what = type(subject).__name__
         return self._exit(f"the coordinator sent {what} while {self.state.value}", expected=False)
@@ -234,7 +234,7 @@ class WorkerMachine:
                 f"a plan of step {event.message.begin} came where step {self._step} was due",
                 expected=False,
             )
-        return [Run(event.message)]
+        return [RunPlan(event.message)]
 
     def ran(self, event: Ran) -> Instructions:
         """Report the end of the plan."""
@@ -278,7 +278,7 @@ class WorkerMachine:
 
     def evaluate(self, event: Heard[Evaluate]) -> Instructions:
         """Compute pieces of an evaluation with the weights that are here."""
-        return [Score(event.message, self._step)]
+        return [ComputeScore(event.message, self._step)]
 
     def refused(self, event: Heard[Refused]) -> Instructions:
         """Go home."""
@@ -300,7 +300,9 @@ class WorkerMachine:
         """
         self._silence.listen(event.now)
         by_hand = self._hello.rank < 0
-        if not (by_hand and self.state is State.GREETING and self._silence.of(0) > JOIN_TIMEOUT):
+        if not (
+            by_hand and self.state is WorkerState.GREETING and self._silence.of(0) > JOIN_TIMEOUT
+        ):
             return []
         return self._exit(
             f"nobody has answered for {JOIN_TIMEOUT:g} s; is there a run that waits for workers?",
@@ -313,7 +315,7 @@ class WorkerMachine:
 
     def disconnected(self, event: Disconnected) -> Instructions:  # noqa: ARG002
         """Go home; whoever has not been answered yet is connected anew."""
-        if self.state is State.GREETING:
+        if self.state is WorkerState.GREETING:
             return []
         return self._exit("the coordinator has closed the connection", expected=False)
 
@@ -325,31 +327,31 @@ W = WorkerMachine
 Handler = Callable[[W, Any], Instructions | Done]
 
 # In every state but OVER.
-ALWAYS: dict[type, Row[Handler, State]] = {
-    Refused: Row(W.refused),
-    Stop: Row(W.stop),
-    Ping: Row(W.ping),
-    Clock: Row(W.clock),
-    Orphaned: Row(W.orphaned),
-    Disconnected: Row(W.disconnected),
+ALWAYS: dict[type, Transition[Handler, WorkerState]] = {
+    Refused: Transition(W.refused),
+    Stop: Transition(W.stop),
+    Ping: Transition(W.ping),
+    Clock: Transition(W.clock),
+    Orphaned: Transition(W.orphaned),
+    Disconnected: Transition(W.disconnected),
 }
 
-TRANSITIONS: dict[tuple[State, type], Row[Handler, State]] = {
-    (State.GREETING, Challenge): Row(W.challenge, State.PROVING),
-    (State.PROVING, Welcome): Row(W.welcome, State.BUILDING),
-    (State.BUILDING, Built): Row(W.built, State.WAITING),
-    (State.BUILDING, Attached): Row(W.attached, State.SHARING),
-    (State.WAITING, Plan): Row(W.plan),
-    (State.WAITING, Weights): Row(W.weights),
-    (State.WAITING, Table): Row(W.table),
-    (State.WAITING, Evaluate): Row(W.evaluate),
-    (State.SHARING, Plan): Row(W.shared_plan),
-    (State.SHARING, Ran): Row(W.ran),
-    (State.SHARING, Evaluate): Row(W.evaluate),
+TRANSITIONS: dict[tuple[WorkerState, type], Transition[Handler, WorkerState]] = {
+    (WorkerState.GREETING, Challenge): Transition(W.challenge, WorkerState.PROVING),
+    (WorkerState.PROVING, Welcome): Transition(W.welcome, WorkerState.BUILDING),
+    (WorkerState.BUILDING, Built): Transition(W.built, WorkerState.WAITING),
+    (WorkerState.BUILDING, Attached): Transition(W.attached, WorkerState.SHARING),
+    (WorkerState.WAITING, Plan): Transition(W.plan),
+    (WorkerState.WAITING, Weights): Transition(W.weights),
+    (WorkerState.WAITING, Table): Transition(W.table),
+    (WorkerState.WAITING, Evaluate): Transition(W.evaluate),
+    (WorkerState.SHARING, Plan): Transition(W.shared_plan),
+    (WorkerState.SHARING, Ran): Transition(W.ran),
+    (WorkerState.SHARING, Evaluate): Transition(W.evaluate),
     **{
         (state, kind): row
-        for state in State
-        if state is not State.OVER
+        for state in WorkerState
+        if state is not WorkerState.OVER
         for kind, row in ALWAYS.items()
     },
 }

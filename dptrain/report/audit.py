@@ -1,10 +1,10 @@
 """What verifying a run and bisecting two have found, for people."""
 
-from dptrain.arithmetic.kind import Arithmetic
+from dptrain.arithmetic.platform import Arithmetic
 from dptrain.audit.bisect import Bisection
 from dptrain.audit.checks import short
-from dptrain.audit.lockstep import Finding, Stray
-from dptrain.audit.records import Comparison
+from dptrain.audit.lockstep import Divergence, Stray
+from dptrain.audit.records import RunComparison
 from dptrain.audit.verify import Verification, Verified
 from dptrain.report.tables import print_table
 
@@ -101,7 +101,7 @@ def _lines(found: Bisection) -> list[str]:
     return lines
 
 
-def _recorded(records: Comparison) -> str:
+def _recorded(records: RunComparison) -> str:
     one, count = records.first, f"{records.compared} records and checkpoints"
     if one is None:
         return f"recorded: the same in all that both tell, {count}"
@@ -112,7 +112,7 @@ def _recorded(records: Comparison) -> str:
     return f"recorded: {one.what} {verb}{step}{tensors}; {after}"
 
 
-def _finding(found: Finding) -> str:
+def _finding(found: Divergence) -> str:
     shard = "" if found.shard is None else f", shard {found.shard}"
     how = str(found.difference) if found.difference else found.problem
     what = f"{found.where}{shard}: {how}"

@@ -5,9 +5,9 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from dptrain.arithmetic.shards import blocks
-from dptrain.experiment.code import MEMORY
 from dptrain.experiment.execution import Execution, exchange_of
 from dptrain.experiment.job import Job
+from dptrain.experiment.own_code import MEMORY
 from dptrain.nn.losses import LOSSES, AnyLoss
 from dptrain.nn.network import Network
 from dptrain.nn.regression import Huber

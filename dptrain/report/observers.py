@@ -14,7 +14,7 @@ from dptrain.experiment.execution import Execution
 from dptrain.invocation import program, word
 from dptrain.machine.cores import crowding
 from dptrain.metrics.records import EpochRecord
-from dptrain.report.figures import epoch_text, loss_text, rate_text
+from dptrain.report.number_formats import epoch_text, loss_text, rate_text
 from dptrain.report.streams import lenient, redraws
 
 if TYPE_CHECKING:  # an observer is made before the mathematics is imported
@@ -70,7 +70,7 @@ class LineObserver:
         self._stream = stream
         self._code = ""
         self._evaluates_since: float | None = None
-        self._course: Course | None = None
+        self._course: Pace | None = None
         self._printed = time.monotonic()
         self._lengths = ("", "")  # of the run, in epochs and in steps
 
@@ -84,7 +84,7 @@ class LineObserver:
         self._print(banner(job, execution, folder, first_step))
         if words := crowding(execution.world_size):
             self._print(f"dptrain: {words}")
-        self._course = Course(job, first_step)
+        self._course = Pace(job, first_step)
 
     def waiting(self, address: str, key: Path, missing: int) -> None:
         """Print how to start the workers that are waited for."""
@@ -180,7 +180,7 @@ class TerminalObserver(LineObserver):
             console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
-class Course:
+class Pace:
     """How fast a run goes, and for how long it will."""
 
     def __init__(self, job: "Job", first_step: int) -> None:

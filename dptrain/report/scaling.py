@@ -9,7 +9,7 @@ from dptrain.checkpoint.atomic import atomic_write
 from dptrain.exchange.engine import StepSplit
 from dptrain.report.tables import print_table
 from dptrain.scaling.model import CostModel
-from dptrain.scaling.study import Result, Study
+from dptrain.scaling.study import CaseResult, Study
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -32,7 +32,7 @@ def print_study(study: Study) -> None:
     print(f"recommended for this job on this machine: --workers {study.recommended}")  # noqa: T201
 
 
-def _title(first: Result) -> str:
+def _title(first: CaseResult) -> str:
     job = first.case.job
     split = f"{job.batch_size} rows in {job.shards} shard{'s' * (job.shards > 1)}"
     if first.case.kind == "strong":
@@ -51,7 +51,7 @@ def _costs(model: CostModel) -> str:
     return "cost model: " + ", ".join(costs)
 
 
-def _row(result: Result) -> tuple[str, ...]:
+def _row(result: CaseResult) -> tuple[str, ...]:
     case = result.case
     error = result.predicted / result.seconds - 1
     return (
@@ -118,7 +118,7 @@ def draw_study(study: Study, path: Path) -> None:
     atomic_write(path, image.getvalue())
 
 
-def _draw_speed_up(panel: "Axes", own: Sequence[Result]) -> None:
+def _draw_speed_up(panel: "Axes", own: Sequence[CaseResult]) -> None:
     workers = [each.case.workers for each in own]
     predicted = [each.speed_up * each.seconds / each.predicted for each in own]
     panel.plot(workers, [w / workers[0] for w in workers], ":", color="#999999", label="ideal")
@@ -129,7 +129,7 @@ def _draw_speed_up(panel: "Axes", own: Sequence[Result]) -> None:
     panel.legend()
 
 
-def _draw_split(panel: "Axes", own: Sequence[Result]) -> None:
+def _draw_split(panel: "Axes", own: Sequence[CaseResult]) -> None:
     places = range(len(own))
     low = [0.0] * len(own)
     unit, scale = ("ms", 1e3) if max(each.seconds for each in own) >= 1e-3 else ("µs", 1e6)

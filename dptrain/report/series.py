@@ -16,7 +16,7 @@ _HUGE = 1e100
 Points = NDArray[np.float64]
 
 
-class Split(NamedTuple):
+class SplitSeries(NamedTuple):
     """A part of the data that loss and accuracy are measured on."""
 
     name: str
@@ -26,9 +26,9 @@ class Split(NamedTuple):
 
 
 SPLITS = (
-    Split("train", lambda r: r.train_loss, lambda r: r.train_accuracy, lambda r: r.train_r2),
-    Split("test", lambda r: r.test_loss, lambda r: r.test_accuracy, lambda r: r.test_r2),
-    Split(
+    SplitSeries("train", lambda r: r.train_loss, lambda r: r.train_accuracy, lambda r: r.train_r2),
+    SplitSeries("test", lambda r: r.test_loss, lambda r: r.test_accuracy, lambda r: r.test_r2),
+    SplitSeries(
         "validation",
         lambda r: r.validation_loss,
         lambda r: r.validation_accuracy,

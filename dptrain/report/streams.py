@@ -48,7 +48,7 @@ class Lenient:
         return getattr(self._stream, name)
 
 
-class Watched:
+class WatchedStream:
     """A stream that remembers whether it could be written to; the rest is the stream's own.
 
     Attributes:
@@ -108,7 +108,7 @@ def lenient_streams() -> Iterator[None]:
         sys.stdin, sys.stdout = sys.stdin or nothing, sys.stdout or nothing
         if isinstance(sys.stdout, io.TextIOWrapper):
             sys.stdout.reconfigure(errors="replace")
-        sys.stdout = cast("TextIO", Watched(sys.stdout))
+        sys.stdout = cast("TextIO", WatchedStream(sys.stdout))
         sys.stderr = lenient(sys.stderr)
         try:
             yield

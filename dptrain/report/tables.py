@@ -6,11 +6,11 @@ from types import MappingProxyType
 from typing import Any
 
 from dptrain.coordinator.outcome import Outcome
-from dptrain.coordinator.recorded import command_on
+from dptrain.coordinator.resuming import command_on
 from dptrain.errors import printable
 from dptrain.metrics.records import EndRecord
-from dptrain.report.figures import epoch_text, loss_text, rate_text, seconds_text
 from dptrain.report.hints import hint
+from dptrain.report.number_formats import epoch_text, loss_text, rate_text, seconds_text
 
 _WIDEST = 500  # characters
 _SHORT = 12  # of a column that is not folded while others can be

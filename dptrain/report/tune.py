@@ -6,7 +6,7 @@ from typing import Any
 from dptrain.checkpoint.atomic import atomic_write
 from dptrain.invocation import program, word
 from dptrain.own.origin import naming
-from dptrain.report.figures import epoch_text
+from dptrain.report.number_formats import epoch_text
 from dptrain.report.tables import print_table
 from dptrain.tune.folder import Search, SearchFolder
 from dptrain.tune.objective import Metric
@@ -138,8 +138,8 @@ def _table(search: Search, trials: list[Trial]) -> tuple[list[tuple[str, ...]], 
     header += ["epoch", "time", "status", "digest"]
     rows = []
     for trial in order:
-        row = [str(trial.number), *(shown(trial.parameters.get(name)) for name in names)]
-        row += [number(trial.measures.get(name)) for name in (search.metric, *measures)]
+        row = [str(trial.number), *(value_text(trial.parameters.get(name)) for name in names)]
+        row += [measure_text(trial.measures.get(name)) for name in (search.metric, *measures)]
         row += [_epochs(trial), duration(trial.seconds), trial.status]
         rows.append((*row, (trial.digest or "")[:DIGEST_DIGITS]))
     return rows, header
@@ -180,7 +180,7 @@ def _remarks(search: Search, trials: list[Trial]) -> list[str]:
 
 
 def _setting(parameters: dict[str, Any]) -> str:
-    return " ".join(f"{name}={shown(value)}" for name, value in parameters.items())
+    return " ".join(f"{name}={value_text(value)}" for name, value in parameters.items())
 
 
 def _markdown(cells: list[str] | tuple[str, ...]) -> str:
@@ -192,12 +192,12 @@ def spelt(metric: str) -> str:
     return metric.replace("_", " ")
 
 
-def shown(value: object) -> str:
+def value_text(value: object) -> str:
     """Return a parameter's value as it is shown."""
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def number(value: float | None) -> str:
+def measure_text(value: float | None) -> str:
     """Return a measure as it is shown."""
     return "" if value is None or not math.isfinite(value) else f"{value:.4f}"
 

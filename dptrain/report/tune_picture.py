@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from dptrain.checkpoint.atomic import atomic_write
 from dptrain.report.fonts import families
-from dptrain.report.tune import shown, spelt
+from dptrain.report.tune import spelt, value_text
 from dptrain.tune.folder import Search
 from dptrain.tune.objective import Metric, parse_goals
 from dptrain.tune.search import space_of
-from dptrain.tune.space import Choices, Parameter
+from dptrain.tune.space import SearchParameter, ValueChoices
 from dptrain.tune.trial import Trial, ranked
 
 if TYPE_CHECKING:
@@ -179,13 +179,13 @@ def _draw_course(
 
 def _draw_against(
     panel: "Axes",
-    parameter: Parameter,
+    parameter: SearchParameter,
     trials: Sequence[Trial],
     metric: Metric,
     shown_at: dict[int, float],
 ) -> None:
     name, space = parameter
-    if isinstance(space, Choices) and (len(space.values) <= _MOST_NAMED or not space.ordered):
+    if isinstance(space, ValueChoices) and (len(space.values) <= _MOST_NAMED or not space.ordered):
         values = sorted(space.values) if space.ordered else space.values
         places = _dodged(name, values, trials)
         _name_places(panel, values)
@@ -224,7 +224,7 @@ def _dodged(name: str, values: Sequence[Any], trials: Sequence[Trial]) -> dict[i
 
 
 def _name_places(panel: "Axes", values: Sequence[object]) -> None:
-    names = [shown(value) for value in values]
+    names = [value_text(value) for value in values]
     step = math.ceil(len(names) / _MOST_TICKS)
     panel.set_xticks(range(0, len(names), step), names[::step])
     panel.set_xlim(-0.5, len(names) - 0.5)

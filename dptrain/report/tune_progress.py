@@ -3,9 +3,9 @@
 from typing import TYPE_CHECKING, Any, TextIO
 
 from dptrain.metrics.records import EpochRecord
-from dptrain.report.figures import epoch_text
+from dptrain.report.number_formats import epoch_text
 from dptrain.report.streams import redraws
-from dptrain.report.tune import duration, number, shown, spelt
+from dptrain.report.tune import duration, measure_text, spelt, value_text
 from dptrain.tune.folder import Search, SearchFolder
 from dptrain.tune.objective import Metric
 from dptrain.tune.trial import Trial, ranked
@@ -55,12 +55,12 @@ class SearchProgress:
         """Nothing is held."""
 
     def _line(self, trial: Trial) -> str:
-        settings = " ".join(f"{name}={shown(v)}" for name, v in trial.parameters.items())
+        settings = " ".join(f"{name}={value_text(v)}" for name, v in trial.parameters.items())
         parts = [f"trial {trial.number} of {self._search.trials}", settings]
         if trial.status == "failed":
             parts.append(f"failed: {trial.message.splitlines()[0]}")
             return "  ".join(parts)
-        parts.append(f"{spelt(self._metric.name)} {number(trial.value)}")
+        parts.append(f"{spelt(self._metric.name)} {measure_text(trial.value)}")
         parts.append(
             f"epoch {epoch_text(trial.epochs)}" + f" {trial.status}" * (trial.status != "done")
         )
@@ -129,7 +129,7 @@ class TerminalProgress(SearchProgress):
         self._bar.update(
             self._task,
             completed=len(self._trials),
-            best="" if best is None else f"best {number(best.value)}",
+            best="" if best is None else f"best {measure_text(best.value)}",
             running="  ".join(
                 f"trial {n} epoch {epoch_text(at)}" for n, at in self._running.items()
             ),

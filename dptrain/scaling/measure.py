@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from dptrain.arithmetic.digest import digest
 from dptrain.coordinator.engines import started
-from dptrain.exchange.engine import State, StepSplit
+from dptrain.exchange.engine import StepSplit, TrainingState
 from dptrain.exchange.rank import initial_state
 from dptrain.experiment.execution import Execution
 from dptrain.experiment.job import Job
@@ -41,7 +41,7 @@ def measure(job: Job, data: Path, execution: Execution, steps: int) -> Measureme
         WorkersLostError, ResourceError: the run could not be carried out.
     """
     warm_up = max(3, int(WARM_UP * steps))
-    with started(job, data, execution, State(*initial_state(job))) as engine:
+    with started(job, data, execution, TrainingState(*initial_state(job))) as engine:
         for _ in engine.train(0, warm_up, _never, warm_up):
             pass
         began = time.perf_counter()

@@ -73,7 +73,7 @@ class CostModel(NamedTuple):
         )
 
 
-def fit(measured: Sequence[tuple[Load, StepSplit]]) -> CostModel:
+def fit_costs(measured: Sequence[tuple[Load, StepSplit]]) -> CostModel:
     """Fit each cost by least squares to the part of the steps that it explains.
 
     Ranks that share a core compute while others do, so their parts tell nothing of the first three

@@ -10,18 +10,18 @@ from msgspec.structs import replace
 from dptrain.arithmetic.shards import default_shards
 from dptrain.errors import UsageError
 from dptrain.exchange.engine import StepSplit
+from dptrain.experiment.defaults import DEFAULT_BATCH
+from dptrain.experiment.dry_run import settled_by_dry_run
 from dptrain.experiment.execution import Execution, exchange_of, settle_execution
 from dptrain.experiment.job import Job
 from dptrain.experiment.job_data import opened_data, prepared_data
-from dptrain.experiment.rehearsed import rehearsed
 from dptrain.experiment.schema import Experiment
-from dptrain.experiment.settle import DEFAULT_BATCH
-from dptrain.experiment.settled import settled_for
+from dptrain.experiment.settling import settled_for
 from dptrain.own.origin import Origin
 from dptrain.scaling.measure import Measurement, measure
-from dptrain.scaling.model import CostModel, Load, fit, load_of
+from dptrain.scaling.model import CostModel, Load, fit_costs, load_of
 
-Kind = Literal["strong", "weak"]
+ScalingKind = Literal["strong", "weak"]
 
 TARGET_SECONDS = 1.0
 FEWEST_STEPS, MOST_STEPS = 10, 3000
@@ -39,7 +39,7 @@ class Case(NamedTuple):
         load: what the cost model is told.
     """
 
-    kind: Kind
+    kind: ScalingKind
     job: Job
     execution: Execution
     load: Load
@@ -50,7 +50,7 @@ class Case(NamedTuple):
         return self.execution.world_size
 
 
-class Result(NamedTuple):
+class CaseResult(NamedTuple):
     """What the rounds of one case came to, as medians.
 
     Attributes:
@@ -84,8 +84,8 @@ class Study(NamedTuple):
         same: whether all executions of the same experiment came to the same weights.
     """
 
-    results: list[Result]
-    model: dict[Kind, CostModel]
+    results: list[CaseResult]
+    model: dict[ScalingKind, CostModel]
     recommended: int
     same: bool
 
@@ -93,7 +93,7 @@ class Study(NamedTuple):
 def cases(
     experiment: Experiment,
     counts: Sequence[int],
-    kinds: Sequence[Kind],
+    kinds: Sequence[ScalingKind],
     ways: dict[str, Any],
     cores: int,
     origin: Origin | None = None,
@@ -131,7 +131,7 @@ def cases(
             settled = settled_for(given, dataset, workers, origin)
             if origin is not None:
                 given_shards = experiment.shards is not None
-                tried = rehearsed(settled, dataset, origin, shards_given=given_shards)
+                tried = settled_by_dry_run(settled, dataset, origin, shards_given=given_shards)
                 settled, own = tried.experiment, tried.experiment.shards or own
             job = Job(replace(settled, steps=10 * MOST_STEPS), dataset, origin)
             load = load_of(
@@ -174,12 +174,12 @@ def study(
         for place, case in zip(measured, what, strict=True):
             told(f"round {number + 1} of {rounds}, {case.kind}, {case.workers} workers")
             place.append(measure(case.job, data, case.execution, steps))
-    results: list[Result] = []
-    model: dict[Kind, CostModel] = {}
+    results: list[CaseResult] = []
+    model: dict[ScalingKind, CostModel] = {}
     for kind in dict.fromkeys(case.kind for case in what):
         own = [(c, m) for c, m in zip(what, measured, strict=True) if c.kind == kind]
         splits = [(case.load, _median_split(each)) for case, each in own]
-        model[kind] = fit(splits)
+        model[kind] = fit_costs(splits)
         results += _results(own, model[kind])
     strong = [each for each in results if each.case.kind == "strong"]
     same = all(len(each.digests) == 1 for each in results)
@@ -195,13 +195,13 @@ def _median_split(measured: Sequence[Measurement]) -> StepSplit:
 
 def _results(
     own: Sequence[tuple[Case, Sequence[Measurement]]], model: CostModel
-) -> Iterator[Result]:
+) -> Iterator[CaseResult]:
     base = 0.0
     for case, measured in own:
         seconds = statistics.median(each.seconds for each in measured)
         rate = case.job.batch_size / seconds
         base = base or rate / own[0][0].workers
-        yield Result(
+        yield CaseResult(
             case=case,
             seconds=seconds,
             slowest=max(each.seconds for each in measured),
@@ -213,7 +213,7 @@ def _results(
         )
 
 
-def recommended(results: Sequence[Result]) -> int:
+def recommended(results: Sequence[CaseResult]) -> int:
     """Return the smallest number of workers than which no other is faster beyond the noise."""
     best = max(each.speed_up for each in results)
     return min(each.case.workers for each in results if each.speed_up * WORTH_IT >= best)

@@ -32,14 +32,14 @@ class GoOn(msgspec.Struct, frozen=True, tag=True):
     number: int
 
 
-class Stop(msgspec.Struct, frozen=True, tag=True):
+class StopTrial(msgspec.Struct, frozen=True, tag=True):
     """To a lane: end the trial after the present step, with a checkpoint."""
 
     number: int
 
 
-class Evaluated(msgspec.Struct, frozen=True, tag=True):
-    """From a lane: an evaluation, after which it waits for `GoOn` or `Stop`."""
+class TrialEvaluated(msgspec.Struct, frozen=True, tag=True):
+    """From a lane: an evaluation, after which it waits for `GoOn` or `StopTrial`."""
 
     number: int
     record: EpochRecord
@@ -70,8 +70,8 @@ class Ended(msgspec.Struct, frozen=True, tag=True):
     message: str = ""
 
 
-ToLane = Order | GoOn | Stop
-FromLane = Evaluated | Warned | Ended
+ToLane = Order | GoOn | StopTrial
+FromLane = TrialEvaluated | Warned | Ended
 
 encode = msgspec.json.Encoder().encode
 decode_to_lane = msgspec.json.Decoder(ToLane).decode

@@ -6,7 +6,7 @@ from typing import Any, Literal, Protocol
 
 from dptrain.arithmetic.randomness import Purpose, generator
 from dptrain.errors import UsageError
-from dptrain.tune.space import Choices, Interval, Parameter
+from dptrain.tune.space import SearchParameter, ValueChoices, ValueRange
 from dptrain.tune.trial import Trial
 
 MethodName = Literal["grid", "random", "tpe"]
@@ -31,21 +31,21 @@ class Method(Protocol):
         """
 
 
-def combinations(space: Sequence[Parameter]) -> int | None:
+def combinations(space: Sequence[SearchParameter]) -> int | None:
     """Return how many combinations there are; None where there is no end of them."""
-    counts = [len(each.space.values) for each in space if isinstance(each.space, Choices)]
+    counts = [len(each.space.values) for each in space if isinstance(each.space, ValueChoices)]
     return math.prod(counts) if len(counts) == len(space) else None
 
 
 class Grid:
     """All combinations, the last parameter changing fastest."""
 
-    def __init__(self, space: Sequence[Parameter]) -> None:
+    def __init__(self, space: Sequence[SearchParameter]) -> None:
         """Raise `UsageError` for a parameter without a list of values."""
         self._names = [each.name for each in space]
         self._values = []
         for name, what in space:
-            if isinstance(what, Interval):
+            if isinstance(what, ValueRange):
                 kind = "loguniform" if what.log else "uniform"
                 form = f"{name}={kind}:{what.low:g}:{what.high:g}"
                 raise UsageError(
@@ -72,7 +72,7 @@ class Grid:
 class Random:
     """Draws keyed by seed, trial and parameter; no combination of lists comes twice."""
 
-    def __init__(self, space: Sequence[Parameter], seed: int) -> None:
+    def __init__(self, space: Sequence[SearchParameter], seed: int) -> None:
         self._space = space
         self._seed = seed
 
@@ -103,9 +103,9 @@ class Random:
         return next((each for each in around if each not in earlier), found)
 
 
-def _drawn(parameter: Parameter, seed: int, key: tuple[int, ...]) -> Any:
+def _drawn(parameter: SearchParameter, seed: int, key: tuple[int, ...]) -> Any:
     random = generator(seed, Purpose.SEARCH, *key)
     space = parameter.space
-    if isinstance(space, Interval):
+    if isinstance(space, ValueRange):
         return space.at(random.random())
     return space.values[int(random.integers(len(space.values)))]

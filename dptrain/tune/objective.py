@@ -59,7 +59,7 @@ class Goal(NamedTuple):
         return value >= self.bound if self.least else value <= self.bound
 
 
-def measure(name: str) -> Metric:
+def metric_name(name: str) -> Metric:
     """Return the metric with a name; ``test`` is short for ``test_accuracy``.
 
     Raises:
@@ -87,7 +87,7 @@ def _goal(text: str, part: str) -> Goal:
         if not found:
             continue
         try:
-            return Goal(measure(name.strip()), sign == ">=", float(bound))
+            return Goal(metric_name(name.strip()), sign == ">=", float(bound))
         except ValueError as error:
             if isinstance(error, UsageError):
                 raise UsageError(f"--until {text!r}: {error}") from None

@@ -13,15 +13,15 @@ from dptrain.experiment.job_data import check_digest, opened_data, prepared_data
 from dptrain.experiment.schema import Experiment
 from dptrain.metrics.records import EpochRecord
 from dptrain.own.origin import Named
-from dptrain.tune.course import Course, Decision
 from dptrain.tune.folder import Search, SearchFolder
-from dptrain.tune.lanes import Lanes
-from dptrain.tune.messages import Ended, Evaluated, FromLane, Order, Warned
+from dptrain.tune.messages import Ended, FromLane, Order, TrialEvaluated, Warned
 from dptrain.tune.methods import Grid, Method, MethodName, Random, combinations
-from dptrain.tune.objective import available, check_measured, measure, parse_goals
+from dptrain.tune.objective import available, check_measured, metric_name, parse_goals
+from dptrain.tune.search_state import Decision, SearchState
 from dptrain.tune.settings import checked, experiment_with
-from dptrain.tune.space import Choices, Parameter, parse_parameter
+from dptrain.tune.space import SearchParameter, ValueChoices, parse_parameter
 from dptrain.tune.trial import Trial
+from dptrain.tune.trial_processes import TrialProcesses
 
 DEFAULT_TRIALS = 20
 
@@ -85,11 +85,11 @@ def plan(experiment: Experiment, execution: Execution, wanted: Wanted) -> Search
     if path.exists():
         given["dataset"] = str(path.resolve())  # whoever resumes may be elsewhere
     measured = available([s for s in SPLITS if len(getattr(dataset, s))], dataset.classes)
-    metric = measure(wanted.metric or measured[0])
+    metric = metric_name(wanted.metric or measured[0])
     goals = parse_goals(wanted.until) if wanted.until else ()
     if not names & {"dataset", "label", "validation", "test"}:
         check_measured([metric, *(goal.metric for goal in goals)], measured)
-    finite = all(isinstance(parameter.space, Choices) for parameter in space)
+    finite = all(isinstance(parameter.space, ValueChoices) for parameter in space)
     method: MethodName = wanted.method or ("grid" if finite else "random")
     method_for(method, space, experiment.seed, higher=metric.higher)  # raises
     return Search(
@@ -106,7 +106,7 @@ def plan(experiment: Experiment, execution: Execution, wanted: Wanted) -> Search
     )
 
 
-def space_of(texts: list[str], given: dict[str, Any]) -> list[Parameter]:
+def space_of(texts: list[str], given: dict[str, Any]) -> list[SearchParameter]:
     """Return the parameters of a search over an experiment, given as plain data."""
     if not texts:
         raise UsageError("tune needs at least one --param, such as --param lr=loguniform:1e-3:1e-1")
@@ -118,9 +118,9 @@ def space_of(texts: list[str], given: dict[str, Any]) -> list[Parameter]:
     return [checked(parameter, given) for parameter in parsed]
 
 
-def _firsts(space: list[Parameter]) -> dict[str, Any]:
+def _firsts(space: list[SearchParameter]) -> dict[str, Any]:
     return {
-        name: what.values[0] if isinstance(what, Choices) else what.low
+        name: what.values[0] if isinstance(what, ValueChoices) else what.low
         for name, what in space
         if name in ("dataset", "label", "dtype")
     }
@@ -140,12 +140,12 @@ def _trials(method: str, asked: int | None, count: int | None) -> int:
     return min(asked or DEFAULT_TRIALS, count or asked or DEFAULT_TRIALS)
 
 
-def course_of(search: Search, trials: list[Trial]) -> Course:
+def course_of(search: Search, trials: list[Trial]) -> SearchState:
     """Return the course of a search, of which some trials may have ended."""
     space = space_of(search.parameters, search.experiment)
-    metric = measure(search.metric)
+    metric = metric_name(search.metric)
     seed = int(search.experiment.get("seed", 0))
-    return Course(
+    return SearchState(
         search.trials,
         method_for(search.method, space, seed, higher=metric.higher),
         metric,
@@ -183,7 +183,7 @@ class Searcher:
         self._stop = stop
         self._code = f"{code.path.resolve()}:{code.name}" if code is not None else ""
 
-    def run(self) -> Course:
+    def run(self) -> SearchState:
         """Search to the end, or until stopped; no process is left behind.
 
         Raises:
@@ -191,7 +191,7 @@ class Searcher:
         """
         search = self._search
         workers = int(search.execution.get("workers", 1))
-        with Lanes(
+        with TrialProcesses(
             search.side_by_side,
             self._folder.path,
             cores=workers if search.execution.get("pin") else 0,
@@ -210,7 +210,7 @@ class Searcher:
                     stopped.add(number)
                     lanes.stop(number)
 
-    def _begin(self, lanes: Lanes) -> None:
+    def _begin(self, lanes: TrialProcesses) -> None:
         while lanes.has_free and (planned := self.course.next()) is not None:
             number, parameters = planned
             self._observer.begun(number, parameters)
@@ -223,9 +223,9 @@ class Searcher:
             order = Order(number, plain(experiment), self._search.execution, folder, self._code)
             lanes.start(order)
 
-    def _take(self, message: FromLane, lanes: Lanes) -> None:
+    def _take(self, message: FromLane, lanes: TrialProcesses) -> None:
         match message:
-            case Evaluated(number, record):
+            case TrialEvaluated(number, record):
                 self._observer.evaluated(number, record)
                 self._decide(self.course.hear(number, record), lanes)
             case Warned(number, text):
@@ -233,7 +233,7 @@ class Searcher:
             case Ended():
                 self._end(message, lanes)
 
-    def _end(self, ended: Ended, lanes: Lanes) -> None:
+    def _end(self, ended: Ended, lanes: TrialProcesses) -> None:
         trial, decisions = self.course.end(
             ended.number,
             finished=ended.finished,
@@ -245,12 +245,14 @@ class Searcher:
             self._observer.ended(trial)
         self._decide(decisions, lanes)
 
-    def _decide(self, decisions: list[Decision], lanes: Lanes) -> None:
+    def _decide(self, decisions: list[Decision], lanes: TrialProcesses) -> None:
         for number, goes_on in decisions:
             lanes.decide(number, goes_on=goes_on and not self._stop())
 
 
-def method_for(name: MethodName, space: Sequence[Parameter], seed: int, *, higher: bool) -> Method:
+def method_for(
+    name: MethodName, space: Sequence[SearchParameter], seed: int, *, higher: bool
+) -> Method:
     """Return the method; ``higher`` tells whether more of the metric is better.
 
     Raises:

@@ -18,7 +18,7 @@ from dptrain.experiment.synonyms import meant
 from dptrain.experiment.validate import build, choices_of
 from dptrain.nn.network import AnyLayer, layers_from
 from dptrain.own.origin import is_own
-from dptrain.tune.space import FORMS, Choices, Parameter
+from dptrain.tune.space import FORMS, SearchParameter, ValueChoices
 
 HIDDEN = "model.hidden"
 # What describes something else that is searched, or the data; searched by paths if at all.
@@ -73,7 +73,7 @@ def experiment_with(given: Mapping[str, Any], values: Mapping[str, Any]) -> Expe
     return experiment
 
 
-def checked(parameter: Parameter, given: Mapping[str, Any]) -> Parameter:
+def checked(parameter: SearchParameter, given: Mapping[str, Any]) -> SearchParameter:
     """Return the parameter with its values in the type of the setting, each of them tried.
 
     Raises:
@@ -81,7 +81,7 @@ def checked(parameter: Parameter, given: Mapping[str, Any]) -> Parameter:
     """
     name, space = parameter
     _check_name(name, given)
-    if isinstance(space, Choices):
+    if isinstance(space, ValueChoices):
         values = tuple(_typed(name, v) if isinstance(v, str) else v for v in space.values)
         numbers = all(type(v) in (int, float) for v in values)
         space = space._replace(values=values, ordered=space.ordered or numbers)
@@ -93,7 +93,7 @@ def checked(parameter: Parameter, given: Mapping[str, Any]) -> Parameter:
             experiment_with(given, {name: value})
         except UsageError as error:
             raise UsageError(f"{error}{_misspelt(value)}") from None
-    return Parameter(name, space)
+    return SearchParameter(name, space)
 
 
 def searched() -> list[str]:

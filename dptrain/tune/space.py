@@ -23,7 +23,7 @@ MOST_VALUES = 1_000_000
 DIGITS = 4
 
 
-class Choices(NamedTuple):
+class ValueChoices(NamedTuple):
     """Some values.
 
     Attributes:
@@ -37,7 +37,7 @@ class Choices(NamedTuple):
     log: bool = False
 
 
-class Interval(NamedTuple):
+class ValueRange(NamedTuple):
     """Any number from ``low`` to ``high``, evenly spread or evenly spread in its logarithm."""
 
     low: float
@@ -56,10 +56,10 @@ class Interval(NamedTuple):
         return min(max(float(f"{value:.{DIGITS}g}"), self.low), self.high)
 
 
-Space = Choices | Interval
+Space = ValueChoices | ValueRange
 
 
-class Parameter(NamedTuple):
+class SearchParameter(NamedTuple):
     """One parameter of the search.
 
     Attributes:
@@ -71,7 +71,7 @@ class Parameter(NamedTuple):
     space: Space
 
 
-def parse_parameter(text: str) -> Parameter:
+def parse_parameter(text: str) -> SearchParameter:
     """Return the parameter that ``NAME=SPECIFICATION`` describes.
 
     Raises:
@@ -85,22 +85,22 @@ def parse_parameter(text: str) -> Parameter:
         )
     kind, _, rest = what.partition(":")
     if kind not in FORMS:
-        return Parameter(name, _listed(text, what))
+        return SearchParameter(name, _listed(text, what))
     parts = rest.split(":")
     fewest = 3 if kind == "range" else 2
     if not fewest <= len(parts) <= 3:
         raise _misformed(text, kind)
     numbers = [_number(text, kind, part) for part in parts]
     space = _stepped(text, kind, numbers) if kind in ("int", "range") else _even(text, numbers)
-    return Parameter(name, space)
+    return SearchParameter(name, space)
 
 
-def _listed(text: str, what: str) -> Choices:
+def _listed(text: str, what: str) -> ValueChoices:
     values = tuple(what.split(","))
     if not all(values) or len(set(values)) < len(values):
         fault = "names a value twice" if all(values) else "has an empty value"
         raise UsageError(f"--param {text}: {fault}; give a list such as optimizer=sgd,adam")
-    return Choices(values, ordered=False)
+    return ValueChoices(values, ordered=False)
 
 
 def _number(text: str, kind: str, part: str) -> Decimal:
@@ -113,7 +113,7 @@ def _number(text: str, kind: str, part: str) -> Decimal:
     return number
 
 
-def _stepped(text: str, kind: str, numbers: list[Decimal]) -> Choices:
+def _stepped(text: str, kind: str, numbers: list[Decimal]) -> ValueChoices:
     """Return the numbers of a range.
 
     Computed in decimal from the digits that were typed: in binary, .001 + 2 * .001 and the like
@@ -131,7 +131,7 @@ def _stepped(text: str, kind: str, numbers: list[Decimal]) -> Choices:
         raise UsageError(f"--param {text} has {count:,} values; give a larger step")
     whole = not start % 1 and not step % 1
     values = (start + i * step for i in range(count))
-    return Choices(tuple(int(v) if whole else float(v) for v in values), ordered=True)
+    return ValueChoices(tuple(int(v) if whole else float(v) for v in values), ordered=True)
 
 
 def _even(text: str, numbers: list[Decimal]) -> Space:
@@ -141,14 +141,14 @@ def _even(text: str, numbers: list[Decimal]) -> Space:
         raise UsageError(f"--param {text}: {numbers[0]} must be less than {numbers[1]}")
     if log and low <= 0:
         raise UsageError(f"--param {text}: {numbers[0]} has no logarithm; begin above 0")
-    interval = Interval(low, high, log)
+    interval = ValueRange(low, high, log)
     if len(numbers) == 2:
         return interval
     points = numbers[2]
     if points % 1 or not 2 <= points <= MOST_VALUES:
         raise UsageError(f"--param {text}: {points} points; give a whole number of at least 2")
     values = map(interval.at, np.linspace(0, 1, int(points)).tolist())
-    return Choices(tuple(dict.fromkeys(values)), ordered=True, log=log)
+    return ValueChoices(tuple(dict.fromkeys(values)), ordered=True, log=log)
 
 
 def _misformed(text: str, kind: str) -> UsageError:

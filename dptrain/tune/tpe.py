@@ -13,7 +13,7 @@ from dptrain.arithmetic.randomness import Purpose, generator
 from dptrain.errors import UsageError
 from dptrain.invocation import install
 from dptrain.tune.methods import Random, Values
-from dptrain.tune.space import Choices, Parameter
+from dptrain.tune.space import SearchParameter, ValueChoices
 from dptrain.tune.trial import Trial
 
 try:
@@ -41,7 +41,7 @@ class Tpe:
     A trial that was pruned or has failed counts as worse than all that were trained to their end.
     """
 
-    def __init__(self, space: Sequence[Parameter], seed: int, *, higher: bool) -> None:
+    def __init__(self, space: Sequence[SearchParameter], seed: int, *, higher: bool) -> None:
         self._space = space
         self._seed = seed
         self._direction: Literal["maximize", "minimize"] = "maximize" if higher else "minimize"
@@ -88,10 +88,10 @@ class Tpe:
         )
 
 
-def _distribution(parameter: Parameter) -> BaseDistribution:
+def _distribution(parameter: SearchParameter) -> BaseDistribution:
     """Return the distribution: over the places of a list, not its values, whatever these are."""
     space = parameter.space
-    if not isinstance(space, Choices):
+    if not isinstance(space, ValueChoices):
         return FloatDistribution(space.low, space.high, log=space.log)
     places = len(space.values)
     return (
@@ -99,11 +99,11 @@ def _distribution(parameter: Parameter) -> BaseDistribution:
     )
 
 
-def _internal(parameter: Parameter, value: Any) -> Any:
+def _internal(parameter: SearchParameter, value: Any) -> Any:
     space = parameter.space
-    return space.values.index(value) if isinstance(space, Choices) else value
+    return space.values.index(value) if isinstance(space, ValueChoices) else value
 
 
-def _value(parameter: Parameter, internal: Any) -> Any:
+def _value(parameter: SearchParameter, internal: Any) -> Any:
     space = parameter.space
-    return space.values[internal] if isinstance(space, Choices) else space.rounded(internal)
+    return space.values[internal] if isinstance(space, ValueChoices) else space.rounded(internal)

@@ -2,7 +2,7 @@
 
 import sys
 
-from dptrain.worker.launched import main
+from dptrain.worker.startup import main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -52,20 +52,20 @@ from dptrain.protocol.worker import (
     Built,
     Clock,
     Compute,
+    ComputeScore,
     Disconnected,
     Event,
     Exit,
     Heard,
     Orphaned,
     Ran,
-    Run,
-    Score,
+    RunPlan,
     Send,
     Take,
     TakeTable,
     WorkerMachine,
 )
-from dptrain.worker.gradients import StarRank
+from dptrain.worker.star import StarRank
 
 TICK_MS = 1000
 # At the least between two signs of life, which cost a fast evaluation nothing then.
@@ -209,9 +209,9 @@ class WorkerShell:
                     self._in_star().take_table(table)
                 case Compute():
                     self._compute(each)
-                case Run(plan):
+                case RunPlan(plan):
                     self._run(plan)
-                case Score():
+                case ComputeScore():
                     self._evaluate(each)
                 case Build(welcome):
                     self._build(welcome)
@@ -229,7 +229,7 @@ class WorkerShell:
             with contextlib.suppress(zmq.Again):  # a coordinator that is stopped reads none of it
                 self._socket.send(encode(Alive(pieces)), zmq.NOBLOCK)
 
-    def _evaluate(self, order: Score) -> None:
+    def _evaluate(self, order: ComputeScore) -> None:
         request = order.request
         where = (request.split, request.first, request.last)
         began = time.perf_counter()

@@ -8,13 +8,13 @@ import pytest
 
 from dptrain.audit.difference import Array
 from dptrain.audit.dissection import parts
-from dptrain.exchange.engine import State
+from dptrain.exchange.engine import TrainingState
 from dptrain.exchange.inline import InlineEngine
 from dptrain.exchange.rank import Rank, Share, initial_state
+from dptrain.experiment.defaults import settle
 from dptrain.experiment.job import Job, open_job
 from dptrain.experiment.job_data import opened_data, prepared_data
 from dptrain.experiment.schema import Experiment
-from dptrain.experiment.settle import settle
 from dptrain.experiment.validate import build
 from tests.sessions import write_dataset
 
@@ -38,7 +38,7 @@ def job(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
     return open_job(settle(experiment, 2, 3, 137, digest), folder)
 
 
-def taken_apart(job: Job, state: State, step: int) -> dict[tuple[str, str], list[Array]]:
+def taken_apart(job: Job, state: TrainingState, step: int) -> dict[tuple[str, str], list[Array]]:
     frozen = {t.name for t in job.network.all_tensors() if t.frozen}
     found: dict[tuple[str, str], list[Array]] = defaultdict(list)
     for part in parts(job, state, step, frozen):
@@ -50,7 +50,9 @@ def taken_apart(job: Job, state: State, step: int) -> dict[tuple[str, str], list
 def test_it_computes_what_training_does(job: Job, step: int) -> None:
     engine = InlineEngine(job, *initial_state(job))
     list(engine.train(0, step, lambda: False, 1))
-    before = State(engine.state().parameters.copy(), [s.copy() for s in engine.state().slots])
+    before = TrainingState(
+        engine.state().parameters.copy(), [s.copy() for s in engine.state().slots]
+    )
     found = taken_apart(job, before, step)
     again = taken_apart(job, before, step)
     assert {k: [a.tobytes() for a in v] for k, v in found.items()} == {
@@ -75,7 +77,7 @@ def test_it_computes_what_training_does(job: Job, step: int) -> None:
 def test_each_shards_gradients_are_its_own(job: Job) -> None:
     """As a rank computes them that has this one shard; with batch norm none can."""
     parameters, slots = initial_state(job)
-    found = taken_apart(job, State(parameters, slots), 0)
+    found = taken_apart(job, TrainingState(parameters, slots), 0)
     learning = [t for t in job.network.all_tensors() if not t.frozen]
     for shard in () if job.network.tables else range(job.shards):
         alone = Rank(job, [parameters])
@@ -93,7 +95,7 @@ def test_each_shards_gradients_are_its_own(job: Job) -> None:
 
 
 def test_the_layers_are_all_there_in_order(job: Job) -> None:
-    found = taken_apart(job, State(*initial_state(job)), 0)
+    found = taken_apart(job, TrainingState(*initial_state(job)), 0)
     assert tuple(name for phase, name in found if phase == "outputs") == job.network.names  # type: ignore[union-attr]
     assert list(dict.fromkeys(phase for phase, _ in found)) == [
         "rows", "data", "inputs", "outputs", "loss", "shard gradient", "gradient", "update",

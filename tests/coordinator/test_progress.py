@@ -4,13 +4,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dptrain.coordinator.progress import Ending, Progress
+from dptrain.coordinator.progress import Ending, RunProgress
 
 SCORES = st.lists(st.sampled_from([0.1, 0.2, 0.3, 0.31, 0.5]), min_size=1, max_size=12)
 
 
-def judged(scores: list[float], min_improvement: float = 0.0) -> Progress:
-    progress = Progress()
+def judged(scores: list[float], min_improvement: float = 0.0) -> RunProgress:
+    progress = RunProgress()
     for step, score in enumerate(scores, 1):
         progress.step = step
         progress.judge(score, min_improvement)
@@ -49,17 +49,17 @@ def test_small_gains_do_not_renew_patience(
 @given(SCORES, SCORES, st.sampled_from([0.0, 0.15]))
 def test_a_checkpoint_keeps_it(before: list[float], after: list[float], gain: float) -> None:
     progress = judged(before, gain)
-    resumed = Progress.of(progress.step, progress.plain())
+    resumed = RunProgress.of(progress.step, progress.plain())
     for step, score in enumerate(after, progress.step + 1):
         for each in (progress, resumed):
             each.step = step
         assert resumed.judge(score, gain) == progress.judge(score, gain)
     assert resumed.plain() == progress.plain()
-    assert Progress.of(3, Progress().plain()).plain() == Progress().plain()
+    assert RunProgress.of(3, RunProgress().plain()).plain() == RunProgress().plain()
 
 
 def test_a_checkpoint_from_before_there_was_patience() -> None:
-    found = Progress.of(7, {"best": 0.5, "evaluated": 5, "class_names": "a"})
+    found = RunProgress.of(7, {"best": 0.5, "evaluated": 5, "class_names": "a"})
     assert (found.step, found.best, found.evaluated, found.ending) == (7, 0.5, 5, None)
 
 
@@ -80,5 +80,5 @@ def test_what_lets_a_run_go_on(
 ) -> None:
     progress = judged([0.5])
     progress.ending = ending
-    again = Progress.of(progress.step, progress.plain())
+    again = RunProgress.of(progress.step, progress.plain())
     assert again.has_ended(patience, total) == ended

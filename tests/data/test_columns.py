@@ -7,7 +7,7 @@ import pytest
 
 from dptrain.data.dataset import Dataset, open_dataset
 from dptrain.data.prepared import prepare, prepare_arrays
-from dptrain.data.source import Choices, read_source
+from dptrain.data.source import ReadChoices, read_source
 from dptrain.data.targets import Task
 from dptrain.errors import DataError, UsageError
 
@@ -23,7 +23,7 @@ def houses(tmp_path: Path) -> str:
 
 def opened(houses: str, task: Task | None) -> Dataset:
     folder = prepare(
-        houses, Choices(label="price", columns=["area", "rooms"], task=task), dtype="float64"
+        houses, ReadChoices(label="price", columns=["area", "rooms"], task=task), dtype="float64"
     )
     return open_dataset(folder, validation=0, test=0, seed=0)
 
@@ -87,7 +87,7 @@ def test_the_task_and_the_columns_belong_to_the_digest(houses: str) -> None:
         (None, "classification"),
     ]
     folders = {
-        prepare(houses, Choices(label="y", columns=columns, task=task), dtype="float32")
+        prepare(houses, ReadChoices(label="y", columns=columns, task=task), dtype="float32")
         for columns, task in ways
     }
     assert len(folders) == len(ways)
@@ -97,7 +97,7 @@ def test_the_task_and_the_columns_belong_to_the_digest(houses: str) -> None:
 def test_words_are_no_numbers_to_predict(houses: str) -> None:
     Path(houses).write_text("a,kind\n1,cat\n2,dog\n")
     with pytest.raises(DataError, match=r"task='regression' needs numbers.*'cat'"):
-        prepare(houses, Choices(task="regression"), dtype="float32")
+        prepare(houses, ReadChoices(task="regression"), dtype="float32")
 
 
 def test_floats_that_are_whole_are_classes_where_the_task_is_classification(

@@ -18,7 +18,7 @@ from dptrain.data.dataset import open_dataset
 from dptrain.data.npy import npy_header
 from dptrain.data.prepared import prepare
 from dptrain.data.raw import RawData
-from dptrain.data.source import Choices, Source, read
+from dptrain.data.source import ReadChoices, Source, read
 from dptrain.data.spool import Room
 from dptrain.errors import DataError, UsageError
 
@@ -114,8 +114,8 @@ def test_the_key_is_the_contents_the_name_the_label_and_the_dtype(
     folders = [
         prepare(str(path), dtype="float32"),
         prepare(str(path), dtype="float64"),
-        prepare(str(path), Choices(label="u"), dtype="float32"),
-        prepare(str(path), Choices(label="v"), dtype="float32"),
+        prepare(str(path), ReadChoices(label="u"), dtype="float32"),
+        prepare(str(path), ReadChoices(label="v"), dtype="float32"),
     ]
     path.write_text("u,v\n1,0\n0,2\n")
     folders.append(prepare(str(path), dtype="float32"))
@@ -303,7 +303,7 @@ def test_a_name_that_is_no_text(tmp_path: Path) -> None:
 def test_a_source_that_changes_while_it_is_read_is_not_cached(
     source: str, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def read_and_change(source: Source, choices: Choices, room: Room) -> RawData:
+    def read_and_change(source: Source, choices: ReadChoices, room: Room) -> RawData:
         data = read(source, choices, room)
         np.savez(source.files[0], x_train=X + 1, t_train=T)
         return data

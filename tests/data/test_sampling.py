@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dptrain.data.sampling import epoch_order
+from dptrain.data.dataset import epoch_order
 
 
 @given(seed=st.integers(0, 2**64 - 1), epoch=st.integers(0, 2**32 - 1), rows=st.integers(0, 300))

@@ -21,10 +21,10 @@ from dptrain.exchange.lockstep import LockstepRank
 from dptrain.exchange.memory import SharedMemory, map_memory
 from dptrain.exchange.rank import initial_state
 from dptrain.exchange.segment import RING, Segment, segment, segment_bytes
+from dptrain.experiment.defaults import settle
 from dptrain.experiment.exchanges import EXCHANGES
 from dptrain.experiment.job import Job
 from dptrain.experiment.schema import Experiment
-from dptrain.experiment.settle import settle
 from dptrain.experiment.validate import build
 from dptrain.gradcheck.distributed import Step, copied
 from dptrain.launch.local import Inheritance

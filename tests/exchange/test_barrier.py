@@ -13,9 +13,9 @@ from dptrain.arithmetic.shards import assign
 from dptrain.exchange.barrier import (
     LINE_WORDS,
     Barrier,
+    BarrierKind,
     EventBarrier,
     FlagBarrier,
-    Kind,
     Recalled,
     suitable,
 )
@@ -35,7 +35,7 @@ def words() -> "memoryview[int]":
 @pytest.fixture(params=["flags", "events"])
 def meet(request: pytest.FixtureRequest) -> Iterator[Callable[..., Barrier]]:
     """Make barriers of one kind over the same words."""
-    kind: Kind = request.param
+    kind: BarrierKind = request.param
     shared, inherited = words(), Inheritance(RANKS, kind)
 
     def make(rank: int, recalled: Callable[[], bool] = never, cores: int = 1) -> Barrier:

@@ -14,10 +14,10 @@ from hypothesis import HealthCheck, given, reject, settings
 from hypothesis import strategies as st
 
 from dptrain.arithmetic.digest import digest
-from dptrain.coordinator.cluster import Cluster, Setting
+from dptrain.coordinator.cluster import Cluster, ClusterSetup
 from dptrain.coordinator.engines import start_engine
 from dptrain.errors import NonFiniteError, WorkersLostError
-from dptrain.exchange.engine import State
+from dptrain.exchange.engine import TrainingState
 from dptrain.exchange.rank import initial_state
 from dptrain.experiment.execution import Execution, settle_execution
 from dptrain.experiment.job import Job
@@ -45,7 +45,7 @@ def cluster(
     logs: Path,
     exchange: str,
     workers: int,
-    state: State | None = None,
+    state: TrainingState | None = None,
     worker: Program = WORKER,
     **ways: Any,
 ) -> Iterator[tuple[Cluster, Crew]]:
@@ -53,8 +53,8 @@ def cluster(
     execution = settle_execution(Execution(workers=workers, exchange=exchange, **ways), job.shards)  # type: ignore[arg-type]
     with contextlib.ExitStack() as stack:
         crew = stack.enter_context(Crew.of(execution, lambda rank: logs / f"{rank}.log", worker))
-        setting = Setting(job, execution, str(folder), new_key(), crew, 0, never)
-        found = start_engine(stack, setting, state or State(*initial_state(job)))
+        setting = ClusterSetup(job, execution, str(folder), new_key(), crew, 0, never)
+        found = start_engine(stack, setting, state or TrainingState(*initial_state(job)))
         assert isinstance(found, Cluster)
         yield found, crew
 

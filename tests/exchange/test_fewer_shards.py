@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 
 from dptrain.arithmetic.digest import digest
-from dptrain.coordinator.cluster import Setting
+from dptrain.coordinator.cluster import ClusterSetup
 from dptrain.coordinator.star import StarCluster
-from dptrain.exchange.barrier import Kind
-from dptrain.exchange.engine import Engine, State
+from dptrain.exchange.barrier import BarrierKind
+from dptrain.exchange.engine import Engine, TrainingState
 from dptrain.exchange.inline import InlineEngine
 from dptrain.exchange.rank import initial_state
 from dptrain.experiment.execution import Execution, settle_execution
@@ -41,7 +41,7 @@ def job(data: Data, shards: int) -> tuple[Job, Path]:
     return data.job(experiment), data.folder(experiment)
 
 
-def told(found: Engine, begin: int, end: int) -> tuple[list[Any], State]:
+def told(found: Engine, begin: int, end: int) -> tuple[list[Any], TrainingState]:
     """Train; return all that is to be equal for every execution, and a copy of the state."""
     losses = [each.loss for each in found.train(begin, end, never, 1)]
     scores = [found.evaluate("train"), found.evaluate("test")]
@@ -59,10 +59,10 @@ def inline(given: Job) -> list[list[Any]]:
     ("exchange", "barrier"), [("shared", "flags"), ("shared", "events"), ("star", None)]
 )
 def test_more_workers_than_shards_stop_and_go_on(
-    exchange: str, barrier: Kind | None, shards: int, data: Data
+    exchange: str, barrier: BarrierKind | None, shards: int, data: Data
 ) -> None:
     given, folder = job(data, shards)
-    state, found = State(*initial_state(given)), []
+    state, found = TrainingState(*initial_state(given)), []
     for begin, end, workers in ((0, STOP, 4), (STOP, STEPS, 3)):
         way = Way(exchange, workers)
         with engine(given, folder, way, state, begin, barrier=barrier) as each:
@@ -78,8 +78,8 @@ def test_workers_started_by_hand_that_own_no_shard(data: Data, tmp_path: Path) -
     (file := tmp_path / "worker.key").touch(0o600)
     file.write_text(key.hex())
     with Crew([tmp_path / "rank-0.log"]) as crew:
-        setting = Setting(given, execution, str(folder), key, crew, 0, never)
-        cluster = StarCluster(setting, State(*initial_state(given)))
+        setting = ClusterSetup(given, execution, str(folder), key, crew, 0, never)
+        cluster = StarCluster(setting, TrainingState(*initial_state(given)))
         workers = [start("worker", "--connect", cluster.address, "--key", file) for _ in range(2)]
         try:
             cluster.join()

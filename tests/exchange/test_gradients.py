@@ -13,7 +13,7 @@ from msgspec import to_builtins
 from numpy.typing import NDArray
 
 from dptrain.arithmetic.shards import blocks
-from dptrain.exchange.engine import State
+from dptrain.exchange.engine import TrainingState
 from dptrain.experiment.job import Job
 from dptrain.launch.local import Program
 from dptrain.nn.passes import Arrangement
@@ -128,7 +128,7 @@ def assert_gradient(
     job = data.job(described)
     random = np.random.default_rng(8)
     w = job.initial_parameters() + 0.1 * random.standard_normal(job.network.size)
-    folder, state = data.folder(described), State(w.copy(), [])
+    folder, state = data.folder(described), TrainingState(w.copy(), [])
     with cluster(job, folder, logs, exchange, WORKERS, state, workers) as (found, _):
         list(found.train(0, 1, lambda: False, 1))
         applied = gradient(job, w, found.state().parameters)

@@ -21,7 +21,7 @@ from dptrain.experiment.execution import Execution, settle_execution
 from dptrain.experiment.job import Job
 from dptrain.experiment.job_data import opened_data, prepared_data
 from dptrain.experiment.schema import Experiment
-from dptrain.experiment.settled import settled_for
+from dptrain.experiment.settling import settled_for
 from dptrain.experiment.validate import build
 from dptrain.launch import processes
 from dptrain.nn import row

@@ -16,9 +16,9 @@ from dptrain.errors import ProtocolError
 from dptrain.exchange.buckets import BUCKET_BYTES, buckets
 from dptrain.exchange.rank import initial_state
 from dptrain.exchange.star import StarReducer
+from dptrain.experiment.defaults import settle
 from dptrain.experiment.job import Job
 from dptrain.experiment.schema import Experiment
-from dptrain.experiment.settle import settle
 from dptrain.experiment.validate import build
 from dptrain.nn.activations import ReLU
 from dptrain.nn.dense import Dense, Flatten

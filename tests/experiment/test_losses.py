@@ -5,10 +5,10 @@ from typing import Any
 import pytest
 
 from dptrain.errors import UsageError
+from dptrain.experiment.defaults import settle
 from dptrain.experiment.models import build_loss
 from dptrain.experiment.override import override
 from dptrain.experiment.schema import Experiment
-from dptrain.experiment.settle import settle
 from dptrain.experiment.validate import build
 from dptrain.nn.losses import LOSSES, AnyLoss, BinaryCrossEntropy, Huber, SoftmaxCrossEntropy
 

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from dptrain.exchange.engine import State
+from dptrain.exchange.engine import TrainingState
 from dptrain.exchange.inline import InlineEngine
 from dptrain.experiment.job import Job
 from dptrain.gradcheck.distributed import Step, begin, steps
-from dptrain.optim.links import Arrays, Moment
+from dptrain.optim.links import Arrays, UpdateMoment
 from dptrain.optim.rules import AnyRule
 from tests.exchange.build import Data
 
@@ -53,7 +53,7 @@ class Wrong(InlineEngine):
         after_step: is given the step, the weights and the state.
     """
 
-    def __init__(self, job: Job, state: State) -> None:
+    def __init__(self, job: Job, state: TrainingState) -> None:
         super().__init__(job, state.parameters.copy(), [s.copy() for s in state.slots])
         self.before_update: Callable[[int, Array], None] = lambda *_: None
         self.after_step: Callable[[int, Array, Array, list[Array]], None] = lambda *_: None
@@ -73,7 +73,7 @@ class Spoilt:
         self.slots, self.behind = rule.slots, rule.behind
         self.weight_decay = rule.weight_decay
 
-    def update(self, arrays: Arrays, at: Moment) -> None:
+    def update(self, arrays: Arrays, at: UpdateMoment) -> None:
         self._spoil(self._rule, arrays, at)
 
 

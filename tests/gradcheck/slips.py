@@ -35,7 +35,7 @@ class Slip(NamedTuple):
         patch.setattr(function, "__code__", code)
 
 
-ORDER, MINIBATCH = "data.sampling:epoch_order", "experiment.job:Job.minibatch"
+ORDER, MINIBATCH = "data.dataset:epoch_order", "experiment.job:Job.minibatch"
 SPLIT, SOME = "data.dataset:_hold_out", "data.dataset:_some"
 # In which rows are visited when: the rows of one process tell them, and what real workers count.
 VISITS = [

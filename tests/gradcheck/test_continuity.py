@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from dptrain.exchange.engine import State
+from dptrain.exchange.engine import TrainingState
 from dptrain.experiment.job import Job
 from dptrain.gradcheck.distributed import Way, begin
 from dptrain.gradcheck.evaluation import check_replicas
@@ -26,7 +26,7 @@ def program(change: str) -> tuple[str, ...]:
     return ("-c", "\n".join(lines))
 
 
-def case(data: Data, **described: Any) -> tuple[Job, Any, State]:
+def case(data: Data, **described: Any) -> tuple[Job, Any, TrainingState]:
     """Return what all checks begin with."""
     settings = experiment(**{"layers": PLAIN, "optimizer": "adam", "lr": 0.01} | described)
     job = data.job(settings)

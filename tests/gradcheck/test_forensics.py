@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from dptrain.exchange.engine import State
+from dptrain.exchange.engine import TrainingState
 from dptrain.gradcheck.diagnosis import Mistake
 from dptrain.gradcheck.distributed import Step
 from dptrain.gradcheck.forensics import diagnose
@@ -179,8 +179,8 @@ W, V = np.array([1.0, -2.0, 3.0]), np.array([0.1, 0.2, 0.3])
     ],
 )
 def test_what_was_not_written_is_named(weights: Array, slots: list[Array], said: str) -> None:
-    before = State(W, [V] if slots else [])
-    step = Step(4, 0.0, before, State(weights, slots))
+    before = TrainingState(W, [V] if slots else [])
+    step = Step(4, 0.0, before, TrainingState(weights, slots))
     found = unwritten(step, np.ones(3, bool))
     assert [each.kind for each in found] == ["update-skipped"] * bool(said)
     assert all(said in each.sentence for each in found)

@@ -23,8 +23,8 @@ from dptrain.gradcheck.zoo.catalogue import BUGS
 from dptrain.gradcheck.zoo.habitats import AFTER_THE_REDUCE, HABITATS, RESUMED, weights
 from dptrain.gradcheck.zoo.runner import PROGRAM
 from dptrain.gradcheck.zoo.source import StaleSourceError, changed, exchanged, function_at, given
+from dptrain.launch.fork_server import ForkServer, fork_server
 from dptrain.launch.local import WORKER, Program
-from dptrain.launch.nursery import Nursery, nursery
 from tests.gradcheck.mutation.battery import Told, carried_out
 
 LR = 0.01  # of the plain habitat
@@ -68,13 +68,13 @@ class Forks(NamedTuple):
 @pytest.fixture(scope="module")
 def forks() -> Iterator[Forks]:
     one = threadpool_limits(limits=1, user_api="blas")
-    with one, nursery(WORKER) as right, nursery(PROGRAM) as wrong:
+    with one, fork_server(WORKER) as right, fork_server(PROGRAM) as wrong:
         yield Forks(right, wrong)
 
 
 def infected(bug: Bug, exchange: str, forks: Forks) -> tuple[Told, list[Step]]:
     """Return what becomes of a bug's habitat with the bug."""
-    assert isinstance(forks.wrong, Nursery)
+    assert isinstance(forks.wrong, ForkServer)
     worker = forks.right if bug.place == "coordinator" else forks.wrong.given(bug.name)
     with given(changed(bug.sources if bug.place != "worker" else ())):
         return carried_out(bug.habitat, Way(exchange, WORLD), worker, RESUMED.get(bug.habitat, 0))

@@ -11,7 +11,7 @@ from dptrain.arithmetic.shards import blocks
 from dptrain.nn.layer import Operation, Site
 from dptrain.nn.losses import AnyLoss, BinaryCrossEntropy, SoftmaxCrossEntropy, SumOfSquares
 from dptrain.nn.network import AnyLayer, Network
-from dptrain.nn.passes import Arrangement, Pass, Replica, Targets
+from dptrain.nn.passes import Arrangement, Pass, Replica, TargetForm
 from tests.nn.losses import CASES
 
 CLASSIFY = SoftmaxCrossEntropy()
@@ -58,12 +58,12 @@ class Problem:
         self.t: NDArray[Any]
         if labels:
             self.t = random.integers(0, 2 if loss.binary and units == 1 else units, rows)
-            targets = Targets((), np.dtype(np.int64))
+            targets = TargetForm((), np.dtype(np.int64))
         else:
             self.t = random.standard_normal((rows, units)).astype(dtype)
             if isinstance(loss, BinaryCrossEntropy):
                 self.t = (self.t > 0).astype(dtype)
-            targets = Targets((units,), np.dtype(dtype))
+            targets = TargetForm((units,), np.dtype(dtype))
         self.replica = Replica(network, loss, [self.parameters], targets)
 
     def filled(self, shards: int, first: int = 0, last: int | None = None) -> Pass:

@@ -10,7 +10,7 @@ from dptrain.errors import UsageError
 from dptrain.nn.dense import Dense
 from dptrain.nn.dropout import Dropout
 from dptrain.nn.network import AnyLayer, Network
-from dptrain.nn.passes import Arrangement, Replica, Targets, evaluation
+from dptrain.nn.passes import Arrangement, Replica, TargetForm, evaluation
 from tests.nn.build import CLASSIFY, problem
 
 ONES = 40
@@ -32,7 +32,7 @@ def dropped(
         network,
         CLASSIFY,
         [np.zeros(network.size, dtype)],
-        Targets((), np.dtype(np.int64)),
+        TargetForm((), np.dtype(np.int64)),
         seed=seed,
     )
     found = replica.pass_over(Arrangement(rows, shards, 0, shards))
@@ -91,7 +91,7 @@ def test_the_gradient_is_that_of_the_same_mask(shards: int) -> None:
 def test_outside_of_training_nothing_is_left_out() -> None:
     network = Network(ONES, [Dropout(0.9), Dense(ONES)])
     flat = np.concatenate([np.eye(ONES).ravel(), np.zeros(ONES)])
-    replica = Replica(network, CLASSIFY, [flat], Targets((), np.dtype(np.int64)))
+    replica = Replica(network, CLASSIFY, [flat], TargetForm((), np.dtype(np.int64)))
     found = replica.pass_over(evaluation(3))
     found.inputs[0][...] = np.arange(3 * ONES).reshape(3, ONES)
     np.testing.assert_array_equal(found.infer()[0][0], found.inputs[0])

@@ -8,8 +8,8 @@ import pytest
 from numpy.typing import NDArray
 
 from dptrain.errors import ShapeError
-from dptrain.experiment.names import LossName
 from dptrain.experiment.schema import LOSS_FIELDS
+from dptrain.experiment.setting_types import LossName
 from dptrain.nn.dense import Dense
 from dptrain.nn.loss import BoundLoss
 from dptrain.nn.losses import LOSSES, AnyLoss, SoftmaxCrossEntropy, SumOfSquares

@@ -13,7 +13,7 @@ from dptrain.nn.dense import Dense
 from dptrain.nn.dropout import Dropout
 from dptrain.nn.network import Network
 from dptrain.nn.numerical import NumericalPass
-from dptrain.nn.passes import Arrangement, Pass, Replica, Targets
+from dptrain.nn.passes import Arrangement, Pass, Replica, TargetForm
 from tests.nn.build import CLASSIFY
 
 NETWORK = Network(4, [Dense(5), Sigmoid(), Dropout(0.3), Dense(4), Tanh(), Dense(3)], ["dense2.b"])
@@ -25,7 +25,7 @@ def gradients(kind: Any, shards: int, first: int, last: int) -> Any:
     random = np.random.default_rng(2)
     w = random.standard_normal(NETWORK.size)
     before = w.copy()
-    replica = Replica(NETWORK, CLASSIFY, [w], Targets((), np.dtype(np.int64)), kind=kind)
+    replica = Replica(NETWORK, CLASSIFY, [w], TargetForm((), np.dtype(np.int64)), kind=kind)
     x, t = random.standard_normal((ROWS, 4)), random.integers(0, 3, ROWS)
     found = replica.pass_over(Arrangement(ROWS, shards, first, last))
     found.moment.step = 3
@@ -57,7 +57,9 @@ def test_differences_are_backpropagations_gradients(shards: int, first: int, las
 
 def test_a_long_step_shows_life_after_every_parameter() -> None:
     w, calls = np.ones(NETWORK.size), []
-    replica = Replica(NETWORK, CLASSIFY, [w], Targets((), np.dtype(np.int64)), kind=NumericalPass)
+    replica = Replica(
+        NETWORK, CLASSIFY, [w], TargetForm((), np.dtype(np.int64)), kind=NumericalPass
+    )
     found = replica.pass_over(Arrangement(ROWS, 2, 0, 1))
     found.alive = lambda: calls.append(1)
     found.forward()

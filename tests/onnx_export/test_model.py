@@ -18,9 +18,9 @@ from onnx.reference import ReferenceEvaluator
 from dptrain.arithmetic.digest import digest
 from dptrain.data.scale import Scale
 from dptrain.errors import UsageError
+from dptrain.experiment.defaults import settle
 from dptrain.experiment.files import parse_toml
 from dptrain.experiment.schema import Experiment
-from dptrain.experiment.settle import settle
 from dptrain.nn.activations import Identity, ReLU, Sigmoid, Tanh
 from dptrain.nn.batchnorm import BatchNorm
 from dptrain.nn.composite import Chain, Residual
@@ -34,7 +34,7 @@ from dptrain.nn.network import AnyLayer, Network
 from dptrain.nn.normalise import Normalise
 from dptrain.nn.pooling import AvgPool2D, MaxPool2D
 from dptrain.nn.rectifiers import LeakyReLU, Softplus
-from dptrain.onnx_export.check import Comparison, compared, run_model
+from dptrain.onnx_export.check import OnnxComparison, compared, run_model
 from dptrain.onnx_export.layers import WRITERS
 from dptrain.onnx_export.model import onnx_model
 from dptrain.trained import TrainedNetwork, load_run
@@ -226,7 +226,7 @@ def test_a_model_of_other_weights_is_told(folder: Path) -> None:
     other = compared(model, replace(network, parameters=network.parameters * np.float32(1.01)))
     assert not other.agrees
     assert "MORE than rounding" in str(other)
-    assert not Comparison(math.nan, 1.0, 1, "").agrees
+    assert not OnnxComparison(math.nan, 1.0, 1, "").agrees
 
 
 def test_without_the_data_random_numbers_are_compared(folder: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dptrain.experiment.names import OptimizerName
+from dptrain.experiment.setting_types import OptimizerName
 from dptrain.optim.rules import (
     RULES,
     SGD,

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from dptrain.errors import UsageError
-from dptrain.own.graph import decode, encode
+from dptrain.own.graph import decode_object, encode_object
 from tests.own.nets import Net
 
 
@@ -44,7 +44,7 @@ class Slotted:
 
 def there_and_back(value: object) -> Any:
     made, paths = Holder.made, list(sys.path)
-    found = decode(encode(value, "net"))
+    found = decode_object(encode_object(value, "net"))
     assert Holder.made == made
     assert sys.path == paths
     return found
@@ -115,7 +115,7 @@ def test_methods_belong_to_the_object_that_came_along() -> None:
 def test_what_cannot_be_sent_is_named(value: Any, message: str) -> None:
     held = Holder(layers=[None, Holder(f=value)])
     with pytest.raises(UsageError, match=message):
-        encode(held, "net")
+        encode_object(held, "net")
 
 
 SCRIPT = """
@@ -123,7 +123,7 @@ SCRIPT = """
     import sys
     from collections import OrderedDict as Ordered
     import numpy as np
-    from dptrain.own.graph import encode
+    from dptrain.own.graph import encode_object
     print("runs")
     FACTOR = np.array(3.0)
     class Early: pass
@@ -147,13 +147,13 @@ SCRIPT = """
     d.x, d.kinds = 5, Ordered(a=Deriv)
     sys.stdout.flush()
     with open("data", "wb") as file:
-        file.write(encode(d, "d"))
+        file.write(encode_object(d, "d"))
 """
 
 READER = """
     import pathlib, traceback
-    from dptrain.own.graph import decode
-    d = decode(pathlib.Path("data").read_bytes())
+    from dptrain.own.graph import decode_object
+    d = decode_object(pathlib.Path("data").read_bytes())
     print(d.value(), d.y, type(d).__name__, d.kinds["a"] is type(d), d.__doc__)
     try:
         d.other()
@@ -198,7 +198,7 @@ def test_what_a_script_defines_is_defined_again_without_running_it(tmp_path: Pat
 def test_what_a_script_defines_and_cannot_be_sent(
     source: str, message: str, tmp_path: Path
 ) -> None:
-    end = "\nfrom dptrain.own.graph import encode\nencode(A(), 'net')"
+    end = "\nfrom dptrain.own.graph import encode_object\nencode_object(A(), 'net')"
     done = python(source + end, tmp_path, "script.py")
     assert done.returncode == 1
     assert message in done.stderr.splitlines()[-1]
@@ -210,7 +210,7 @@ def test_generators_are_made_anew() -> None:
         np.random.Generator(np.random.SFC64(1)),
         np.random.RandomState(2),
     ]
-    for found, sent in zip(decode(encode(kinds, "net")), kinds, strict=True):
+    for found, sent in zip(decode_object(encode_object(kinds, "net")), kinds, strict=True):
         assert type(found) is type(sent)
         if isinstance(sent, np.random.Generator):
             assert type(found.bit_generator) is type(sent.bit_generator)

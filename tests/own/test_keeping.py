@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from dptrain.own.model import OwnModel
-from dptrain.own.switch import Switch
-from dptrain.own.watching import drawn_once, watched
+from dptrain.own.state_detection import drawn_once, watched
+from dptrain.own.training_mode import Switch
 from tests.commands import dptrain, result
 from tests.own import keeping
 from tests.own.stateful import Base

@@ -9,13 +9,13 @@ import pytest
 
 from dptrain.data.dataset import open_dataset
 from dptrain.data.prepared import prepare
-from dptrain.exchange.engine import State
+from dptrain.exchange.engine import TrainingState
 from dptrain.exchange.inline import InlineEngine
 from dptrain.exchange.rank import initial_state
-from dptrain.experiment.code import evaluation_rows
+from dptrain.experiment.defaults import settle
 from dptrain.experiment.job import Job
+from dptrain.experiment.own_code import evaluation_rows
 from dptrain.experiment.schema import Experiment
-from dptrain.experiment.settle import settle
 from dptrain.experiment.validate import build
 from dptrain.gradcheck.distributed import Way, engine
 from dptrain.nn.passes import Arrangement
@@ -76,7 +76,7 @@ def test_an_evaluation_may_take_longer_than_the_timeout(
     exchange: str, data: Path, tmp_path: Path
 ) -> None:
     job, folder = own_job(data, like_the_example(tmp_path, SLOW))
-    state = State(*initial_state(job))
+    state = TrainingState(*initial_state(job))
     told = Told()
     # no rehearsal has told what to expect; ten pieces of every rank take 3 s
     with engine(job, folder, Way(exchange, 2), state, timeout=1.5) as found:

@@ -9,10 +9,10 @@ import pytest
 from dptrain.data.dataset import open_dataset
 from dptrain.data.prepared import prepare
 from dptrain.errors import OwnCodeError, UsageError
+from dptrain.experiment.defaults import settle
 from dptrain.experiment.job import Job
 from dptrain.experiment.schema import Experiment
-from dptrain.experiment.settle import settle
-from dptrain.own.given import Given, origin_of
+from dptrain.own.object_origin import ObjectOrigin, origin_of
 from dptrain.own.origin import Named, demand, is_own
 from tests.own.nets import EXAMPLE, FUNCTION, Net
 from tests.sessions import write_dataset
@@ -137,7 +137,7 @@ def test_a_file_finds_its_neighbours_and_bears_the_name_of_a_library(tmp_path: P
 
 def test_given_objects() -> None:
     subject = Net()
-    origin = Given(subject)
+    origin = ObjectOrigin(subject)
     assert origin.model == "tests/own/nets.py:Net"
     assert origin.make(None, 0).subject is subject
     sent = origin_of(origin.message())
@@ -159,7 +159,7 @@ def test_given_objects() -> None:
 )
 def test_what_is_no_network(network: object, message: str) -> None:
     with pytest.raises(UsageError, match=message):
-        Given(network)
+        ObjectOrigin(network)
 
 
 def test_an_origin_of_nothing() -> None:

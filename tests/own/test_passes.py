@@ -11,9 +11,9 @@ from dptrain.nn.activations import ReLU
 from dptrain.nn.dense import Dense
 from dptrain.nn.losses import SoftmaxCrossEntropy
 from dptrain.nn.network import Network
-from dptrain.nn.passes import Arrangement, Replica, ShardedPass, Targets, evaluation
+from dptrain.nn.passes import Arrangement, Replica, ShardedPass, TargetForm, evaluation
 from dptrain.own.model import OwnModel
-from dptrain.own.network import Form, OwnNetwork, Seeds
+from dptrain.own.network import OwnNetwork, SampleForm, Seeds
 from dptrain.own.passes import OwnReplica
 from tests.own.nets import Net, Regression
 
@@ -21,16 +21,16 @@ RANDOM = np.random.default_rng(3)
 ROWS = 13
 X = RANDOM.standard_normal((ROWS, 4, 5))
 LABELS = np.arange(ROWS) % 3
-CLASSES = Targets((), np.dtype(np.int64))
+CLASSES = TargetForm((), np.dtype(np.int64))
 
 
-def network(subject: Any, form: Form) -> OwnNetwork:
+def network(subject: Any, form: SampleForm) -> OwnNetwork:
     model = OwnModel(subject, type(subject).__name__)
     return OwnNetwork("nets.py:Net", {k: v.shape for k, v in model.params.items()}, form, model)
 
 
 def own(subject: Any, dtype: Any = np.float64, flat: bool = False) -> tuple[OwnNetwork, OwnReplica]:
-    found = network(subject, Form((20,), 3, flat))
+    found = network(subject, SampleForm((20,), 3, flat))
     weights = found.initial_parameters(0, np.dtype(dtype))
     return found, OwnReplica(found, (4, 5), [weights], CLASSES, seed=5)
 
@@ -123,10 +123,10 @@ def test_an_evaluation_counts_rows() -> None:
 
 def test_flat_real_targets_and_rows_that_cannot_be_changed() -> None:
     subject = Regression()
-    found = network(subject, Form((4, 5), 0, flat=True))
+    found = network(subject, SampleForm((4, 5), 0, flat=True))
     assert not found.scores
     weights = found.initial_parameters(0, np.dtype(np.float64))
-    targets = Targets((1,), np.dtype(np.float64))
+    targets = TargetForm((1,), np.dtype(np.float64))
     replica = OwnReplica(found, (4, 5), [weights], targets)
     t = X.sum(axis=(1, 2)).reshape(-1, 1)
     each = filled(replica.pass_over(Arrangement(ROWS, 4, 0, 4)), X, t)

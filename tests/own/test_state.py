@@ -9,8 +9,8 @@ import pytest
 
 import dptrain
 from dptrain.own.model import OwnModel
-from dptrain.own.switch import Switch
-from dptrain.own.watching import merges, watched
+from dptrain.own.state_detection import merges, watched
+from dptrain.own.training_mode import Switch
 from tests.commands import result
 from tests.own.stateful import Base, Centred, Dropping, Normed
 from tests.own.test_fit import T, X, fit

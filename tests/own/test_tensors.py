@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from dptrain.errors import UsageError
+from dptrain.experiment.defaults import settle
 from dptrain.experiment.schema import Experiment
-from dptrain.experiment.settle import settle
 from dptrain.own.tensors import own_tensors
 from dptrain.trained import load_run
 from tests.commands import dptrain, result

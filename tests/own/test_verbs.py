@@ -9,9 +9,9 @@ import pytest
 from msgspec.structs import replace
 
 from dptrain.errors import UsageError
-from dptrain.experiment.code import DECIDED_BY_CODE
+from dptrain.experiment.defaults import settle
+from dptrain.experiment.own_code import DECIDED_BY_CODE
 from dptrain.experiment.schema import Experiment
-from dptrain.experiment.settle import settle
 from dptrain.invocation import word
 from dptrain.trained import load_run
 from dptrain.weights.params import load_params

@@ -26,8 +26,8 @@ def picture(table: Mapping[Any, Any], first: Enum) -> str:
 
 def page() -> str:
     """Return docs/protocol.md with its pictures made anew."""
-    coordinators = picture(coordinator.TRANSITIONS, events.State.JOINING)
-    workers = picture(worker.TRANSITIONS, worker.State.GREETING)
+    coordinators = picture(coordinator.TRANSITIONS, events.CoordinatorState.JOINING)
+    workers = picture(worker.TRANSITIONS, worker.WorkerState.GREETING)
     head, *parts = PAGE.read_text(encoding="utf-8").split("```mermaid\n")
     pairs = zip((coordinators, workers), parts, strict=True)
     return head + "".join(picture + part.partition("```")[2] for picture, part in pairs)

@@ -51,7 +51,7 @@ def test_another_arithmetic_is_refused() -> None:
     assert "arithmetic differs" in by_hand.reason
     assert joining.machine.handle(events.Clock(0.0)) == []
     joining.join(b"b", 0, fingerprint="g")
-    assert joining.machine.state is events.State.OVER
+    assert joining.machine.state is events.CoordinatorState.OVER
 
 
 def test_a_reflected_proof_is_no_proof() -> None:

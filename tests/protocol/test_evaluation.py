@@ -29,7 +29,7 @@ def test_a_rank_without_pieces_has_nothing_to_answer() -> None:
     (*_, end) = answer(machine, idle, 0)
     with pytest.raises(WorkersLostError, match=f"rank {idle} broke the protocol: evaluation 1"):
         raise end.error
-    assert machine.state is events.State.OVER
+    assert machine.state is events.CoordinatorState.OVER
 
 
 def test_a_rank_answers_once() -> None:
@@ -38,7 +38,7 @@ def test_a_rank_answers_once() -> None:
     (*_, end) = answer(machine, 0, 1)
     with pytest.raises(WorkersLostError, match="rank 0 broke the protocol: evaluation 1"):
         raise end.error
-    assert machine.state is events.State.OVER
+    assert machine.state is events.CoordinatorState.OVER
 
 
 @pytest.mark.parametrize("exchange", WITH_WORKERS)
@@ -49,4 +49,4 @@ def test_pieces_come_in_order_over_every_exchange(exchange: str) -> None:
     run.deliver(lambda count: count - 1)
     (scored,) = run.results
     assert scored.losses == [float(piece) for piece in range(7)]
-    assert run.machine.state is events.State.IDLE
+    assert run.machine.state is events.CoordinatorState.IDLE

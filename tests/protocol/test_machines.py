@@ -13,7 +13,6 @@ from dptrain.arithmetic.tree import owned_additions, roots, tree_sum
 from dptrain.errors import NonFiniteError, UsageError, WorkersLostError
 from dptrain.protocol import events, worker
 from dptrain.protocol.admission import Terms
-from dptrain.protocol.collecting import Collecting
 from dptrain.protocol.coordinator import CoordinatorMachine
 from dptrain.protocol.lockstep import LONGEST_PLAN, Lockstep
 from dptrain.protocol.messages import (
@@ -32,6 +31,7 @@ from dptrain.protocol.messages import (
     Table,
     Weights,
 )
+from dptrain.protocol.star_progress import Collecting
 
 KEY = b"k" * 32
 TABLES = 2
@@ -111,10 +111,10 @@ class Run:
                     self.at_worker(i, self.workers[i].handle(built))
                 case worker.Compute(generation, step, first, last):
                     self.compute(i, generation, step, first, last)
-                case worker.Run(plan):
+                case worker.RunPlan(plan):
                     self.ran[i].append((plan.begin, plan.end))
                     self.at_worker(i, self.workers[i].handle(worker.Ran(plan)))
-                case worker.Score(request):
+                case worker.ComputeScore(request):
                     pieces = range(request.first, request.last)
                     answer = Evaluated(
                         request.request, [float(p) for p in pieces], list(pieces), 0.0, 0.0
@@ -182,7 +182,7 @@ def test_any_order_of_delivery_gives_the_same_losses(
 
     run = Run(world_size, shards, rows)
     run.deliver(choose)
-    assert run.machine.state is events.State.IDLE
+    assert run.machine.state is events.CoordinatorState.IDLE
     run.at_coordinator(run.machine.handle(events.TrainAsked(0, 3, rows, 0.0)))
     run.deliver(choose)
     expected = [
@@ -198,7 +198,7 @@ def test_any_order_of_delivery_gives_the_same_losses(
     assert scored.correct == list(range(7))
     run.at_coordinator(run.machine.handle(events.StopAsked("over")))
     run.deliver(choose)
-    assert all(each.state is worker.State.OVER for each in run.workers)
+    assert all(each.state is worker.WorkerState.OVER for each in run.workers)
 
 
 @settings(max_examples=80)
@@ -220,7 +220,7 @@ def test_plans_cover_every_step_once_whatever_the_order_of_delivery(
         return random.randrange(count)
 
     run.deliver(choose)
-    assert run.machine.state is events.State.IDLE
+    assert run.machine.state is events.CoordinatorState.IDLE
     spans = [(each.begin, each.end) for each in run.results]
     assert all(ran == spans for ran in run.ran)
     assert all(1 <= end - begin <= LONGEST_PLAN for begin, end in spans)
@@ -252,7 +252,7 @@ def test_progress_out_of_turn_ends_the_run(message: Message) -> None:
         heard(run, 1, message)
 
 
-def plans_of(run: Run) -> Sequence[events.Span]:
+def plans_of(run: Run) -> Sequence[events.StepSpan]:
     assert isinstance(run.machine.training, Lockstep)
     return run.machine.training._plans
 
@@ -269,7 +269,7 @@ def test_two_plans_are_with_the_ranks_until_the_last() -> None:
     now = 0.0
     handed_out = [count(run.machine.handle(events.TrainAsked(0, 10_000, lambda _: 8, now)))]
     ends = [plan.end for plan in plans_of(run)]
-    while run.machine.state is events.State.TRAINING:
+    while run.machine.state is events.CoordinatorState.TRAINING:
         now += 0.0001
         (end, *_) = ends
         done = events.Heard(bytes([0]), Progress(1, end), now, b"c" * 32)
@@ -320,7 +320,7 @@ def test_a_message_out_of_turn_ends_the_run(message: Message) -> None:
     run = training_run()
     with pytest.raises(WorkersLostError, match=r"rank 1 broke the protocol.*rank-1\.log"):
         heard(run, 1, message)
-    assert run.machine.state is events.State.OVER
+    assert run.machine.state is events.CoordinatorState.OVER
     assert any(isinstance(each, Stop) for each in run.down[0])
 
 

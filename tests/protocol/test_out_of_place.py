@@ -29,17 +29,19 @@ def test_strangers_have_no_say() -> None:
     [events.TrainAsked(0, 5, lambda _: 8, 0.0), events.EvaluationAsked("train", 0, 4, 0.0)],
     ids=["train", "evaluate"],
 )
-@pytest.mark.parametrize("state", [each for each in events.State if each is not events.State.IDLE])
+@pytest.mark.parametrize(
+    "state", [each for each in events.CoordinatorState if each is not events.CoordinatorState.IDLE]
+)
 def test_work_that_is_asked_for_in_another_state_than_idle_is_a_mistake_of_the_shell(
-    state: events.State, asked: events.Event
+    state: events.CoordinatorState, asked: events.Event
 ) -> None:
     run = {
-        events.State.JOINING: lambda: Run(2, 4, lambda _: 8),
-        events.State.TRAINING: training_run,
+        events.CoordinatorState.JOINING: lambda: Run(2, 4, lambda _: 8),
+        events.CoordinatorState.TRAINING: training_run,
     }.get(state, ready_run)()
-    if state is events.State.EVALUATING:
+    if state is events.CoordinatorState.EVALUATING:
         run.machine.handle(events.EvaluationAsked("train", 0, 4, 0.0))
-    if state is events.State.OVER:
+    if state is events.CoordinatorState.OVER:
         run.machine.handle(events.StopAsked("the run is over"))
     assert run.machine.state is state
     with pytest.raises(RuntimeError, match=f"Asked while {state.value}"):

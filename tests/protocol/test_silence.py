@@ -90,7 +90,7 @@ def test_a_rank_that_shows_life_after_every_piece_is_not_given_up(exchange: str)
             clocked.say(rank, Alive(piece + 1))
     for rank in range(2):
         clocked.say(rank, Evaluated(1, [0.0] * 4, [0] * 4, 0.0, 0.0))
-    assert clocked.run.machine.state is events.State.IDLE
+    assert clocked.run.machine.state is events.CoordinatorState.IDLE
 
 
 @pytest.mark.parametrize("exchange", WITH_WORKERS)

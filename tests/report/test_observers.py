@@ -66,7 +66,7 @@ def test_a_long_epoch_is_told_of(monkeypatch: pytest.MonkeyPatch) -> None:
     job: Any = SimpleNamespace(batch_size=100, total_steps=2000)
     stream = io.StringIO()
     observer = LineObserver(stream)  # at 0 s
-    observer._course = observers.Course(job, 1000)  # at 20 s
+    observer._course = observers.Pace(job, 1000)  # at 20 s
     for end in (1100, 1200):  # at 40 s, two lines; then from 80 s, when it was printed
         observer.step(StepsDone(end - 100, end, 0.25, 0, 0, 0, 0))
     observer.step(StepsDone(1200, 1300, 0.5, 0, 0, 0, 0))

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dptrain.exchange.engine import StepSplit
-from dptrain.scaling.model import CostModel, Load, fit, load_of
+from dptrain.scaling.model import CostModel, Load, fit_costs, load_of
 
 
 def load(workers: int, *, cores: int = 4, shared: bool = True) -> Load:
@@ -38,7 +38,7 @@ def test_exact_measurements_give_the_costs_back(
 ) -> None:
     costs = CostModel(shard, byte, meeting, switch)
     loads = [load(workers) for workers in (1, 2, 3, 4, 6, 8)]
-    found = fit([(each, split_of(costs, each)) for each in loads])
+    found = fit_costs([(each, split_of(costs, each)) for each in loads])
     assert found[:3] == pytest.approx(costs[:3], rel=1e-9)
     for each in loads:
         assert found.seconds(each) == pytest.approx(sum(split_of(costs, each)), rel=1e-6)
@@ -50,9 +50,9 @@ def test_errors_are_relative() -> None:
         (Load(1, 0, 0, 0), StepSplit(1, 0, 0, 0)),
         (Load(10, 0, 0, 0), StepSplit(30, 0, 0, 0)),
     ]
-    assert fit(measured).per_shard == pytest.approx(1.2)
+    assert fit_costs(measured).per_shard == pytest.approx(1.2)
 
 
 def test_one_process_alone_tells_nothing_of_meetings() -> None:
-    found = fit([(load(1), StepSplit(8.0, 0.5, 0.0, 1.0))])
+    found = fit_costs([(load(1), StepSplit(8.0, 0.5, 0.0, 1.0))])
     assert found == CostModel(1.0, 0.001, 0.0, 0.0)

@@ -12,9 +12,9 @@ from dptrain.exchange.engine import StepSplit
 from dptrain.experiment.execution import Execution
 from dptrain.experiment.schema import Experiment
 from dptrain.report.scaling import as_data, draw_study, print_study
+from dptrain.scaling.machine_warnings import warnings_about
 from dptrain.scaling.model import CostModel
-from dptrain.scaling.study import Result, Study, cases, recommended, study
-from dptrain.scaling.surroundings import warnings_about
+from dptrain.scaling.study import CaseResult, Study, cases, recommended, study
 from tests.commands import dptrain
 from tests.sessions import run, write_dataset
 
@@ -63,9 +63,9 @@ def test_too_few_rows_for_weak_scaling(dataset: str) -> None:
         cases(experiment(dataset), [1, 8], ["weak"], {}, 4)
 
 
-def result(case: Any, seconds: float, speed_up: float, digests: set[str]) -> Result:
+def result(case: Any, seconds: float, speed_up: float, digests: set[str]) -> CaseResult:
     split = StepSplit(seconds, 0.0, 0.0, 0.0)
-    return Result(case, seconds, seconds, split, seconds, speed_up, 1.0, frozenset(digests))
+    return CaseResult(case, seconds, seconds, split, seconds, speed_up, 1.0, frozenset(digests))
 
 
 def test_the_smallest_number_that_is_as_fast_as_the_fastest_is_recommended(dataset: str) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from dptrain.data import open_dataset, prepare
 from dptrain.data.npz import read_npz
-from dptrain.data.source import Choices, find_source, read_source
+from dptrain.data.source import ReadChoices, find_source, read_source
 from dptrain.errors import DataError
 
 
@@ -122,7 +122,7 @@ def test_the_folder_above_raw_is_understood(tmp_path: Path) -> None:
 def test_images_are_turned(shape: tuple[int, ...], tmp_path: Path) -> None:
     path = tmp_path / "lying.npz"
     np.savez(path, x=X.reshape(5, *shape), t=T)
-    folder = prepare(str(path), Choices(transpose=True), dtype="float32")
+    folder = prepare(str(path), ReadChoices(transpose=True), dtype="float32")
     found = open_dataset(folder, validation=0, test=0, seed=0).train.inputs
     np.testing.assert_array_equal(found.reshape(5, 4, 3), X.transpose(0, 2, 1))
     assert prepare(str(path), dtype="float32") != folder
@@ -130,9 +130,9 @@ def test_images_are_turned(shape: tuple[int, ...], tmp_path: Path) -> None:
 
 def test_flat_images_are_turned_as_well(tmp_path: Path) -> None:
     np.savez(tmp_path / "flat.npz", x=X.reshape(-1, 4), t=np.arange(15) % 2)
-    folder = prepare(str(tmp_path / "flat.npz"), Choices(transpose=True), dtype="float32")
+    folder = prepare(str(tmp_path / "flat.npz"), ReadChoices(transpose=True), dtype="float32")
     found = open_dataset(folder, validation=0, test=0, seed=0).train.inputs
     assert found[1].tolist() == [4, 6, 5, 7]
     np.savez(tmp_path / "flat.npz", x=X.reshape(-1, 6), t=np.arange(10) % 2)
     with pytest.raises(DataError, match=r"shape \(6,\) are not images .* leave out --transpose"):
-        prepare(str(tmp_path / "flat.npz"), Choices(transpose=True), dtype="float32")
+        prepare(str(tmp_path / "flat.npz"), ReadChoices(transpose=True), dtype="float32")

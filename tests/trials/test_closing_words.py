@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from dptrain.cli.__main__ import main
-from dptrain.report.figures import epoch_text, loss_text, rate_text, seconds_text
 from dptrain.report.hints import hint
+from dptrain.report.number_formats import epoch_text, loss_text, rate_text, seconds_text
 from dptrain.report.observers import epoch_line
 from dptrain.report.tables import print_outcome, print_table
 from tests.metrics.records import an_epoch

@@ -14,7 +14,7 @@ import dptrain
 from dptrain import BatchNorm, Dense, Flatten, Network, Sigmoid
 from dptrain.audit.history import read_history
 from dptrain.cli.verbs import program
-from dptrain.coordinator.recorded import command_on, recorded
+from dptrain.coordinator.resuming import command_on, recorded
 from dptrain.errors import DataError, DptrainError, RunFolderError, UsageError
 from dptrain.experiment.python_words import as_python
 from dptrain.runfolder import RunFolder

@@ -8,7 +8,7 @@ import pytest
 
 import dptrain
 from dptrain.errors import ShapeError
-from dptrain.experiment.evaluated import evaluation_job
+from dptrain.experiment.evaluation_job import evaluation_job
 from dptrain.trained import load_run
 
 X = np.random.default_rng(0).random((60, 3, 9, 9))

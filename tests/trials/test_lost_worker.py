@@ -58,7 +58,7 @@ def test_a_worker_that_is_killed_says_nothing_about_gradients(
     number: int, code: int, tmp_path: Path
 ) -> None:
     """As where memory is short; one that crashes of itself is a run that does not go on."""
-    end = f'"dptrain.worker.launched" in sys.modules:\n            os.kill(os.getpid(), {number})'
+    end = f'"dptrain.worker.startup" in sys.modules:\n            os.kill(os.getpid(), {number})'
     before, after = NETWORK.split('len(calls) == 61 and "dptrain.worker" in sys.orig_argv:')
     (tmp_path / "net.py").write_text(before + end + after.replace("            END\n", ""))
     subject = (f"{tmp_path / 'net.py'}:Ends", "--dataset", write_dataset(tmp_path / "small.npz"))

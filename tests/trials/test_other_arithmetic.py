@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from dptrain.arithmetic.kind import arithmetic
+from dptrain.arithmetic.platform import arithmetic
 from dptrain.metrics.lines import read_metrics
 from dptrain.metrics.records import ArithmeticRecord
 from tests.audit.runs import EPOCH, bisected, edit_lines, epochs, resumed, verified

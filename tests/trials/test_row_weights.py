@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 import dptrain
 from dptrain import Dense, Network, ReLU
 from dptrain.cli.__main__ import main
-from dptrain.data.sampling import epoch_order
+from dptrain.data.dataset import epoch_order
 from dptrain.errors import DataError, UsageError
 from dptrain.experiment.files import read_toml
 from dptrain.gradcheck.calls import check

@@ -11,7 +11,7 @@ import pytest
 import dptrain
 from dptrain.cli.__main__ import main
 from dptrain.errors import DataError, DptrainError
-from dptrain.experiment.evaluated import evaluation_job
+from dptrain.experiment.evaluation_job import evaluation_job
 from dptrain.experiment.job import Job
 from dptrain.trained import TrainedNetwork
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 import dptrain
 from dptrain.data.rescaling import ScaleWarning
 from dptrain.errors import DataError
-from dptrain.experiment.evaluated import evaluation_job
+from dptrain.experiment.evaluation_job import evaluation_job
 from dptrain.experiment.schema import Experiment
 from dptrain.trained import TrainedNetwork
 from tests.own.nets import Net

@@ -7,7 +7,7 @@ import pytest
 import dptrain
 from dptrain.audit.history import read_history
 from dptrain.cli.verbs import program
-from dptrain.coordinator.beginning import saved_weights
+from dptrain.coordinator.initial_state import saved_weights
 from dptrain.errors import UsageError
 from dptrain.tune.settings import checked, experiment_with
 from dptrain.tune.space import parse_parameter

@@ -17,10 +17,10 @@ from dptrain.data.csv_classes import class_number
 from dptrain.data.csv_table import read_csv
 from dptrain.data.raw import RawData
 from dptrain.errors import DataError
+from dptrain.experiment.defaults import settle
 from dptrain.experiment.job import Job
 from dptrain.experiment.job_data import opened_data, prepared_data
 from dptrain.experiment.schema import Experiment
-from dptrain.experiment.settle import settle
 from dptrain.nn.network import Network
 from dptrain.trained import TrainedNetwork
 

@@ -13,9 +13,9 @@ import pytest
 from dptrain.cli.__main__ import main
 from dptrain.data import csv_labels, npz, prepared, spool
 from dptrain.data.dataset import open_dataset
-from dptrain.data.needed import memory_needed
+from dptrain.data.memory_needed import memory_needed
 from dptrain.data.prepared import prepare, prepare_arrays
-from dptrain.data.source import Choices, find_source
+from dptrain.data.source import ReadChoices, find_source
 from dptrain.errors import DataError, ResourceError
 
 ROWS, COLUMNS = 20_000, 12
@@ -148,11 +148,11 @@ def test_a_table_in_pieces_is_prepared_to_the_same_bytes(
     path = tmp_path / "a.csv"
     path.write_text("\n".join(rows_of(kind)))
     task: Any = "regression" if kind == "whole prices" else None
-    whole = prepare(str(path), Choices(task=task), dtype=dtype)
+    whole = prepare(str(path), ReadChoices(task=task), dtype=dtype)
     contents = {each.name: each.read_bytes() for each in whole.iterdir()}
     shutil.rmtree(whole)
     request.getfixturevalue("small_pieces")
-    assert prepare(str(path), Choices(task=task), dtype=dtype) == whole
+    assert prepare(str(path), ReadChoices(task=task), dtype=dtype) == whole
     assert {each.name: each.read_bytes() for each in whole.iterdir()} == contents
     assert [each.name for each in whole.parent.iterdir()] == [whole.name]
     told = open_dataset(whole, validation=0, test=0, seed=0)
@@ -233,7 +233,7 @@ def test_classes_of_a_run_are_found_among_very_many_texts(tmp_path: Path) -> Non
     )
     names = ("0", "1", "2")
     folder = prepare(
-        str(tmp_path / "a.csv"), Choices(label="label", class_names=names), dtype="float32"
+        str(tmp_path / "a.csv"), ReadChoices(label="label", class_names=names), dtype="float32"
     )
     assert np.array_equal(np.load(folder / "t_train.npy"), np.arange(900) % 3)
 

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from dptrain.metrics.records import EpochRecord
-from dptrain.tune.course import Course
+from dptrain.tune.search_state import SearchState
 from dptrain.tune.trial import Trial
 
 
@@ -22,7 +22,7 @@ class Simulation:
 
     def __init__(
         self,
-        course: Course,
+        course: SearchState,
         curves: Sequence[Sequence[float]],
         lanes: int,
         fails: Sequence[int] = (),

@@ -10,14 +10,14 @@ from hypothesis import strategies as st
 from dptrain.errors import UsageError
 from dptrain.tune.methods import Grid, Method, Random, combinations
 from dptrain.tune.search import method_for
-from dptrain.tune.space import Choices, Interval, Parameter, parse_parameter
+from dptrain.tune.space import SearchParameter, ValueChoices, ValueRange, parse_parameter
 from dptrain.tune.trial import Status, Trial
 
 SPACE = [
-    Parameter("lr", Interval(1e-3, 1.0, log=True)),
-    Parameter("momentum", Interval(0.1, 0.9, log=False)),
-    Parameter("batch_size", Choices((10, 20, 40, 80), ordered=True)),
-    Parameter("optimizer", Choices(("sgd", "adam", None), ordered=False)),
+    SearchParameter("lr", ValueRange(1e-3, 1.0, log=True)),
+    SearchParameter("momentum", ValueRange(0.1, 0.9, log=False)),
+    SearchParameter("batch_size", ValueChoices((10, 20, 40, 80), ordered=True)),
+    SearchParameter("optimizer", ValueChoices(("sgd", "adam", None), ordered=False)),
 ]
 
 
@@ -31,7 +31,7 @@ def proposals(method: Method, count: int) -> list[dict[str, Any]]:
 @given(st.lists(st.integers(1, 4), min_size=1, max_size=4))
 def test_a_grid_has_all_combinations_in_order(counts: list[int]) -> None:
     lists = [tuple(range(count)) for count in counts]
-    space = [Parameter(str(i), Choices(v, ordered=True)) for i, v in enumerate(lists)]
+    space = [SearchParameter(str(i), ValueChoices(v, ordered=True)) for i, v in enumerate(lists)]
     total = combinations(space)
     assert total is not None
     found = [tuple(each.values()) for each in proposals(Grid(space), total)]
@@ -67,13 +67,13 @@ def test_random_draws_are_spread_as_asked() -> None:
 
 
 def test_random_draws_exhaust_a_grid_without_repeats() -> None:
-    space = [Parameter(name, Choices(tuple(range(12)), ordered=True)) for name in "ab"]
+    space = [SearchParameter(name, ValueChoices(tuple(range(12)), ordered=True)) for name in "ab"]
     found = {tuple(each.values()) for each in proposals(Random(space, seed=1), 144)}
     assert len(found) == 144
 
 
 def test_an_interval_of_a_few_roundings_repeats_rather_than_hangs() -> None:
-    space = [Parameter("lr", Interval(0.1, 0.1001, log=False))]
+    space = [SearchParameter("lr", ValueRange(0.1, 0.1001, log=False))]
     assert len(proposals(Random(space, seed=0), 5)) == 5
 
 
@@ -84,7 +84,7 @@ def trial(number: int, parameters: dict[str, Any], value: float, status: Status 
 
 def distance(parameters: dict[str, Any]) -> float:
     """Return how far parameters are from lr=0.1, momentum=.7, batch_size=40, adam."""
-    rate = Interval(1e-3, 1.0, log=True)
+    rate = ValueRange(1e-3, 1.0, log=True)
     at = next(i / 100 for i in range(101) if rate.at(i / 100) >= parameters["lr"])
     wrong = int(parameters["batch_size"] != 40) + int(parameters["optimizer"] != "adam")
     return abs(at - 2 / 3) + abs(float(parameters["momentum"]) - 0.7) + 0.3 * wrong
@@ -122,7 +122,7 @@ def test_the_estimator_carries_nothing_along() -> None:
 
 
 def test_the_estimator_does_not_repeat_itself() -> None:
-    space = [Parameter(name, Choices((0, 1, 2), ordered=True)) for name in "ab"]
+    space = [SearchParameter(name, ValueChoices((0, 1, 2), ordered=True)) for name in "ab"]
     tpe = method_for("tpe", space, 0, higher=True)
     found: list[Trial] = []
     for number in range(1, 10):

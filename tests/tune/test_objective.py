@@ -3,7 +3,7 @@
 import pytest
 
 from dptrain.errors import UsageError
-from dptrain.tune.objective import available, check_measured, measure, parse_goals
+from dptrain.tune.objective import available, check_measured, metric_name, parse_goals
 from tests.tune.build import record
 
 
@@ -33,8 +33,8 @@ def test_what_is_measured_and_what_of_it_is_chosen_by() -> None:
 
 
 def test_more_is_better_or_less() -> None:
-    assert measure("test").merit(0.5) > measure("test").merit(0.4)
-    assert measure("test_loss").merit(0.4) > measure("test_loss").merit(0.5)
+    assert metric_name("test").merit(0.5) > metric_name("test").merit(0.4)
+    assert metric_name("test_loss").merit(0.4) > metric_name("test_loss").merit(0.5)
 
 
 @pytest.mark.parametrize(
@@ -54,6 +54,6 @@ def test_goals_that_are_none(text: str, message: str) -> None:
 
 def test_measures_that_will_not_be_there() -> None:
     with pytest.raises(UsageError, match=r"give --validation 0\.1, or choose from: test_accuracy"):
-        check_measured([measure("validation_loss")], ["test_accuracy"])
+        check_measured([metric_name("validation_loss")], ["test_accuracy"])
     with pytest.raises(UsageError, match="did you mean 'validation_loss'"):
-        measure("validaton_loss")
+        metric_name("validaton_loss")

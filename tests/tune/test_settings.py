@@ -5,11 +5,11 @@ from typing import Any
 import pytest
 
 from dptrain.errors import UsageError
+from dptrain.experiment.defaults import settle
 from dptrain.experiment.models import build_network
 from dptrain.experiment.schema import Experiment
-from dptrain.experiment.settle import settle
 from dptrain.tune.settings import checked, experiment_with
-from dptrain.tune.space import Choices, parse_parameter
+from dptrain.tune.space import ValueChoices, parse_parameter
 
 LAYERS = {
     "input_shape": [20],
@@ -27,7 +27,7 @@ def settled(given: dict[str, Any], values: dict[str, Any]) -> Experiment:
 
 def typed(text: str, given: dict[str, Any] | None = None) -> tuple[object, ...]:
     space = checked(parse_parameter(text), given or {}).space
-    assert isinstance(space, Choices)
+    assert isinstance(space, ValueChoices)
     return space.values
 
 
@@ -81,7 +81,7 @@ def test_values_get_the_type_of_their_setting() -> None:
         checked(parse_parameter(text), {}).space
         for text in ("batch_size=20,50", "optimizer=sgd,adam", "clip_norm=none,1")
     ]
-    assert [isinstance(s, Choices) and s.ordered for s in ordered] == [True, False, False]
+    assert [isinstance(s, ValueChoices) and s.ordered for s in ordered] == [True, False, False]
 
 
 def test_another_optimizer_does_not_inherit_the_coefficients() -> None:

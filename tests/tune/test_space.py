@@ -8,12 +8,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dptrain.errors import UsageError
-from dptrain.tune.space import Choices, Interval, parse_parameter
+from dptrain.tune.space import ValueChoices, ValueRange, parse_parameter
 
 
 def values(text: str) -> tuple[object, ...]:
     space = parse_parameter(text).space
-    assert isinstance(space, Choices)
+    assert isinstance(space, ValueChoices)
     return space.values
 
 
@@ -47,7 +47,7 @@ def test_lists() -> None:
 def test_points_between_bounds() -> None:
     assert values("lr=loguniform:1e-4:1:5") == (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
     assert values("lr=uniform:0:1:5") == (0, 0.25, 0.5, 0.75, 1)
-    assert parse_parameter("lr=uniform:.1:.5") == ("lr", Interval(0.1, 0.5, log=False))
+    assert parse_parameter("lr=uniform:.1:.5") == ("lr", ValueRange(0.1, 0.5, log=False))
 
 
 @given(st.floats(1e-12, 1e12), st.floats(1.001, 1e9), st.floats(0, 1))
@@ -55,11 +55,11 @@ def test_an_interval_holds_its_numbers_and_shows_them_in_full(
     low: float, ratio: float, fraction: float
 ) -> None:
     for log in (False, True):
-        interval = Interval(low, low * ratio, log)
+        interval = ValueRange(low, low * ratio, log)
         found = interval.at(fraction)
         assert low <= found <= low * ratio
         assert found in (low, low * ratio) or float(f"{found:.4g}") == found
-    middle = Interval(low, low * ratio, log=True).at(0.5)
+    middle = ValueRange(low, low * ratio, log=True).at(0.5)
     assert middle == pytest.approx(math.sqrt(low * low * ratio), rel=1e-3)
 
 

@@ -19,7 +19,7 @@ AXES = 32
 _KINDS = ("b1", "i1", "u1", "i2", "u2", "i4", "u4", "i8", "u8", "f2", "f4", "f8")
 
 
-class Refused(Exception):  # noqa: N818 - part of a sentence: it asks for …
+class PickleRefused(Exception):  # noqa: N818 - part of a sentence: it asks for …
     """What a pickle does that no dict of arrays needs, as the end of a sentence about it."""
 
 
@@ -60,7 +60,7 @@ class Array:
     values: NDArray[Any] | None = None
 
 
-class Arrays:
+class ArrayBuilder:
     """Makes the arrays of one pickle, within a budget of bytes.
 
     The same bytes may be used any number of times, at a few bytes of pickle a time; the budget is
@@ -73,7 +73,9 @@ class Arrays:
     def named(self, module: str, name: str) -> Name:
         """Return the global of this name."""
         if (module, name) not in _NAMES:
-            raise Refused(f"asks for {module[:60]}.{name[:60]}, which is not a part of an array")
+            raise PickleRefused(
+                f"asks for {module[:60]}.{name[:60]}, which is not a part of an array"
+            )
         return _NAMES[module, name]
 
     def called(self, function: object, arguments: object) -> object:
@@ -95,9 +97,9 @@ class Arrays:
             case Name.FROMBUFFER, (bytes() as data, Dtype() as dtype, tuple() as shape, "K", axes):
                 return Array(_transposed(self._array(data, dtype, shape, "C"), axes))
             case Name(), _:
-                raise Refused(f"calls {function.name.lower()} as no array needs it")
+                raise PickleRefused(f"calls {function.name.lower()} as no array needs it")
             case _:
-                raise Refused("calls what is not a function")
+                raise PickleRefused("calls what is not a function")
 
     def filled(self, target: object, state: object) -> None:
         """Give a dtype or an array its state."""
@@ -113,24 +115,26 @@ class Arrays:
             ):
                 target.values = self._array(data, dtype, shape, "F" if fortran else "C")
             case _:
-                raise Refused("sets a state that no array of numbers has")
+                raise PickleRefused("sets a state that no array of numbers has")
 
     def _encoded(self, text: str) -> bytes:
         self._spend(len(text))
         try:
             return text.encode("latin1")
         except UnicodeEncodeError:
-            raise Refused("has text in place of bytes") from None
+            raise PickleRefused("has text in place of bytes") from None
 
     def _array(self, data: bytes, dtype: Dtype, shape: tuple[Any, ...], order: str) -> NDArray[Any]:
         if order not in ("C", "F"):
-            raise Refused("has an array in an unknown order")
+            raise PickleRefused("has an array in an unknown order")
         if len(shape) > AXES or any(type(n) is not int or n < 1 for n in shape):
-            raise Refused("has an array of a shape that is none")
+            raise PickleRefused("has an array of a shape that is none")
         stored = np.dtype(dtype.order + dtype.kind)
         claimed = math.prod(shape) * stored.itemsize
         if claimed != len(data):
-            raise Refused(f"has an array whose shape takes {claimed:,} bytes, not {len(data):,}")
+            raise PickleRefused(
+                f"has an array whose shape takes {claimed:,} bytes, not {len(data):,}"
+            )
         self._spend(claimed)
         values: NDArray[Any] = np.frombuffer(data, stored).astype(dtype.kind)
         return values.reshape(shape, order="F" if order == "F" else "C")
@@ -138,7 +142,7 @@ class Arrays:
     def _spend(self, count: int) -> None:
         self._budget -= count
         if self._budget < 0:
-            raise Refused("unfolds to more than its own size")
+            raise PickleRefused("unfolds to more than its own size")
 
 
 def text_of(value: str | bytes) -> str:
@@ -148,19 +152,19 @@ def text_of(value: str | bytes) -> str:
 
 def _kind(kind: str) -> str:
     if kind not in _KINDS:
-        raise Refused(f"has an array of dtype {kind[:20]!r}; only numbers are read")
+        raise PickleRefused(f"has an array of dtype {kind[:20]!r}; only numbers are read")
     return kind
 
 
 def _order(order: str) -> str:
     if order not in ("<", ">", "|", "="):
-        raise Refused("has numbers in an unknown order of bytes")
+        raise PickleRefused("has numbers in an unknown order of bytes")
     return order
 
 
 def _transposed(values: NDArray[Any], axes: object) -> NDArray[Any]:
     if not isinstance(axes, tuple) or any(type(axis) is not int for axis in axes):
-        raise Refused("has an array of a shape that is none")
+        raise PickleRefused("has an array of a shape that is none")
     if sorted(axes) != list(range(values.ndim)):
-        raise Refused("has an array of a shape that is none")
+        raise PickleRefused("has an array of a shape that is none")
     return values.transpose(axes)

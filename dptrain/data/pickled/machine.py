@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from dptrain.data.pickled.arrays import Arrays, Refused, text_of
+from dptrain.data.pickled.arrays import ArrayBuilder, PickleRefused, text_of
 
 INSTRUCTIONS = 1_000_000  # enough for ten thousand arrays; each may take up 100 bytes
 
@@ -25,7 +25,7 @@ class Machine:
         at: the byte where the present instruction begins.
     """
 
-    def __init__(self, data: bytes, arrays: Arrays) -> None:
+    def __init__(self, data: bytes, arrays: ArrayBuilder) -> None:
         self.at = 0
         self._data = data
         self._next = 0
@@ -35,19 +35,19 @@ class Machine:
         self._memo: dict[int, Any] = {}
 
     def run(self) -> object:
-        """Follow instructions and return their result; raise `Refused` at a foreign one."""
+        """Follow instructions and return their result; raise `PickleRefused` at a foreign one."""
         for _ in range(INSTRUCTIONS):
             self.at = self._next
             code = self._take(1)
             if code == _STOP:
                 break
             if code not in _INSTRUCTIONS:
-                raise Refused(f"has the instruction {code!r}, which no array needs")
+                raise PickleRefused(f"has the instruction {code!r}, which no array needs")
             _INSTRUCTIONS[code](self)
         else:
-            raise Refused(f"has more than {INSTRUCTIONS:,} instructions")
+            raise PickleRefused(f"has more than {INSTRUCTIONS:,} instructions")
         if self._next != len(self._data):
-            raise Refused("goes on after its end")
+            raise PickleRefused("goes on after its end")
         return self._pop()
 
     # Reading.
@@ -55,7 +55,7 @@ class Machine:
     def _protocol(self) -> None:
         protocol = self._number(1)
         if protocol > PROTOCOL:
-            raise Refused(f"is of protocol {protocol}, newer than {PROTOCOL}")
+            raise PickleRefused(f"is of protocol {protocol}, newer than {PROTOCOL}")
 
     def _frame(self) -> None:
         """Skip the size of a frame, which helps those who read in pieces."""
@@ -64,14 +64,14 @@ class Machine:
     def _take(self, count: int) -> bytes:
         found = self._data[self._next : self._next + count]
         if len(found) < count:
-            raise Refused("is cut short")
+            raise PickleRefused("is cut short")
         self._next += count
         return found
 
     def _line(self) -> bytes:
         end = self._data.find(b"\n", self._next)
         if end < 0:
-            raise Refused("is cut short")
+            raise PickleRefused("is cut short")
         found = self._data[self._next : end]
         self._next = end + 1
         return found
@@ -82,7 +82,7 @@ class Machine:
     def _digits(self) -> int:
         line = self._line()
         if not re.fullmatch(rb"-?[0-9]{1,19}L?", line):
-            raise Refused("has a number that is none")
+            raise PickleRefused("has a number that is none")
         return int(line.rstrip(b"L"))
 
     # The stack and the memo.
@@ -92,7 +92,7 @@ class Machine:
 
     def _pop(self) -> Any:
         if not self._stack:
-            raise Refused("takes more than there is")
+            raise PickleRefused("takes more than there is")
         return self._stack.pop()
 
     def _mark(self) -> None:
@@ -101,7 +101,7 @@ class Machine:
 
     def _pop_to_mark(self) -> list[Any]:
         if not self._below:
-            raise Refused("takes more than there is")
+            raise PickleRefused("takes more than there is")
         found, self._stack = self._stack, self._below.pop()
         return found
 
@@ -111,7 +111,7 @@ class Machine:
 
     def _get(self, key: int) -> None:
         if key not in self._memo:
-            raise Refused("takes what it has not put")
+            raise PickleRefused("takes what it has not put")
         self._push(self._memo[key])
 
     # Values.
@@ -119,20 +119,20 @@ class Machine:
     def _long(self) -> None:
         size = self._number(1)
         if size > _LONGEST:
-            raise Refused(f"has a number of {size} bytes")
+            raise PickleRefused(f"has a number of {size} bytes")
         self._push(self._number(size, signed=True))
 
     def _text(self, raw: bytes, encoding: str = "utf-8") -> None:
         try:
             self._push(raw.decode(encoding))
         except UnicodeDecodeError:
-            raise Refused("has text that is none") from None
+            raise PickleRefused("has text that is none") from None
 
     def _quoted(self) -> None:
         """Push a string of Python 2, written as its repr."""
         line = self._line()
         if len(line) < 2 or line[0] != line[-1] or line[:1] not in (b"'", b'"'):
-            raise Refused("has a string without quotes")
+            raise PickleRefused("has a string without quotes")
         self._push(_ESCAPE.sub(_unescaped, line[1:-1]))
 
     def _tuple(self, count: int) -> None:
@@ -147,11 +147,11 @@ class Machine:
         """Add keys and values, in turn, to the uppermost dict."""
         target = self._pop()
         if type(target) is not dict or len(items) % 2:
-            raise Refused("adds entries to what is no dict")
+            raise PickleRefused("adds entries to what is no dict")
         for key, value in zip(items[::2], items[1::2], strict=True):
             # Nothing else: to hash tuples that hold one another can take for ever.
             if not isinstance(key, str | bytes):
-                raise Refused("has an entry whose name is no text")
+                raise PickleRefused("has an entry whose name is no text")
             target[text_of(key)] = value
         self._push(target)
 
@@ -168,7 +168,7 @@ class Machine:
     def _stack_global(self) -> None:
         name, module = self._pop(), self._pop()
         if not isinstance(module, str) or not isinstance(name, str):
-            raise Refused("asks for a global without a name")
+            raise PickleRefused("asks for a global without a name")
         self._push(self._arrays.named(module, name))
 
     def _reduce(self) -> None:
@@ -196,7 +196,7 @@ def _unescaped(escape: re.Match[bytes]) -> bytes:
     if len(escape[0]) == 4:
         return bytes([int(escape[0][2:], 16)])
     if escape[0] not in _PLAIN:
-        raise Refused("has a string with an escape that Python 2 does not write")
+        raise PickleRefused("has a string with an escape that Python 2 does not write")
     return _PLAIN[escape[0]]
 
 

@@ -17,7 +17,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from dptrain.data.pickled.arrays import Array, Arrays, Refused
+from dptrain.data.pickled.arrays import Array, ArrayBuilder, PickleRefused
 from dptrain.data.pickled.machine import Machine
 from dptrain.errors import DataError
 
@@ -45,10 +45,10 @@ def read_pickled(data: bytes) -> dict[str, NDArray[Any]]:
         DataError: the pickle is damaged or cut short, or holds or asks for anything else: it is
             told what and where. Nothing in it has been run.
     """
-    machine = Machine(data, Arrays(2 * len(data)))
+    machine = Machine(data, ArrayBuilder(2 * len(data)))
     try:
         found = machine.run()
-    except Refused as refused:
+    except PickleRefused as refused:
         raise DataError(f"the pickle is refused at byte {machine.at}: it {refused}") from None
     if not isinstance(found, dict) or not found:
         raise DataError("the pickle is refused: it holds no dict of arrays")

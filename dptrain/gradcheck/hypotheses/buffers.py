@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dptrain.exchange.engine import State
+from dptrain.exchange.engine import TrainingState
 from dptrain.gradcheck.diagnosis import Diagnosis
 from dptrain.gradcheck.distributed import Step
 from dptrain.gradcheck.hypotheses.evidence import Evidence, Hypothesis
@@ -65,7 +65,7 @@ def unwritten(step: Step, wrong: Array) -> list[Diagnosis]:
     return []
 
 
-def _ages(after: State, steps: Sequence[Step], wrong: Array) -> tuple[list[int], list[int]]:
+def _ages(after: TrainingState, steps: Sequence[Step], wrong: Array) -> tuple[list[int], list[int]]:
     """Return how many steps old the weights could be, and the state, where they are wrong."""
     weights, state = [], []
     for age, step in enumerate(reversed(steps[-FAR:]), 1):
@@ -81,7 +81,7 @@ def _equal(now: Array, then: Array, which: Array) -> bool:
     return bool(np.array_equal(np.asarray(now)[which], np.asarray(then)[which]))
 
 
-def _anything(state: State, which: Array) -> bool:
+def _anything(state: TrainingState, which: Array) -> bool:
     """Return whether an optimizer's state is other than new."""
     return any(np.asarray(slot)[which].any() for slot in state.slots)
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from shutil import copyfile
 from typing import Any, Literal, NamedTuple
 
-from dptrain.coordinator.recorded import recorded
+from dptrain.coordinator.resuming import recorded
 from dptrain.coordinator.session import Session
 from dptrain.exchange.engine import StepsDone
 from dptrain.experiment.execution import Execution

@@ -11,9 +11,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from dptrain.coordinator.beginning import first_state, saved_weights
+from dptrain.coordinator.initial_state import first_state, saved_weights
 from dptrain.errors import NonFiniteError
-from dptrain.exchange.engine import Score, State
+from dptrain.exchange.engine import SplitScore, TrainingState
 from dptrain.exchange.inline import InlineEngine
 from dptrain.experiment.job import SPLITS, Job
 from dptrain.gradcheck.comparison import Array
@@ -61,9 +61,9 @@ class Course:
         source = job.experiment.init_from
         self._start = copied(first_state(job, saved_weights(source) if source else None)[0])
         self.losses = np.full(self.end, np.nan)
-        self.scores: dict[int, dict[str, Score]] = {}
+        self.scores: dict[int, dict[str, SplitScore]] = {}
         self.digests: list[dict[str, str]] = []
-        self._states: dict[int, State] = {}
+        self._states: dict[int, TrainingState] = {}
         for done, engine in self._engines():
             tensors = job.network.views(engine.parameters)
             arrays = {WEIGHTS: engine.parameters, **tensors}
@@ -82,11 +82,11 @@ class Course:
         if isinstance(self.job.network, OwnNetwork):
             self.job.network.load(self._start.parameters)
 
-    def state(self, step: int) -> State:
+    def state(self, step: int) -> TrainingState:
         """Return weights and optimizer state after so many steps, one of those that are kept."""
         return self._states[step]
 
-    def states(self) -> Iterator[tuple[int, State]]:
+    def states(self) -> Iterator[tuple[int, TrainingState]]:
         """Go through the run once more: steps done, and the state then, which changes."""
         for done, engine in self._engines():
             yield done, engine.state()
@@ -126,7 +126,7 @@ class Course:
             yield done.end, engine
 
 
-def _merit(score: Score) -> float:
+def _merit(score: SplitScore) -> float:
     return -score.loss if score.accuracy is None else score.accuracy
 
 

@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from dptrain.coordinator.progress import Progress
-from dptrain.exchange.engine import Score
+from dptrain.coordinator.progress import RunProgress
+from dptrain.exchange.engine import SplitScore
 from dptrain.exchange.inline import InlineEngine
 from dptrain.experiment.files import parse_toml, plain
 from dptrain.experiment.job import SPLITS, Job
@@ -129,7 +129,7 @@ def check_progress(course: Course, saved: Saved, step: int, judged: int, where: 
     told = saved.about["progress"]
     name = "progress in checkpoints = the run's"
     yield _pages(name, where, _of(step, told), right, PROGRESS)
-    name, read = "progress read back = the run's", _of(step, Progress.of(step, told).plain())
+    name, read = "progress read back = the run's", _of(step, RunProgress.of(step, told).plain())
     yield _pages(name, f"{where}, read back", read, right, PROGRESS)
 
 
@@ -248,7 +248,7 @@ def _about_times(pairs: Mapping[str, tuple[int, int]], where: str) -> list[Diagn
     return [Diagnosis(kind, sentence, 0.0)]
 
 
-def _values(scores: Mapping[str, Score]) -> dict[str, float]:
+def _values(scores: Mapping[str, SplitScore]) -> dict[str, float]:
     """Return the numbers of an evaluation, by the names that records have, losses first."""
     return {
         f"{split}_{what}": value

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dptrain.errors import NonFiniteError
-from dptrain.exchange.engine import State, StepsDone, Stop
+from dptrain.exchange.engine import ShouldStop, StepsDone, TrainingState
 from dptrain.exchange.inline import InlineEngine
 from dptrain.experiment.job import Job
 from dptrain.gradcheck.comparison import Comparison, compare
@@ -31,7 +31,7 @@ Change = Callable[[Arrays, str], Array]
 Row = Mistake[Change]
 T = TypeVar("T")
 # Goes through the states of a run: steps done, and what they are then.
-States = Callable[[], Iterable[tuple[int, State]]]
+States = Callable[[], Iterable[tuple[int, TrainingState]]]
 
 WEIGHTS = "weights"
 NARROWER = ("float32", "float16")
@@ -40,7 +40,7 @@ SHOWN = 4
 LOST, OTHER_STEP = "lost", "checkpoint-other-step"
 
 
-def arrays_of(job: Job, state: State) -> dict[str, Array]:
+def arrays_of(job: Job, state: TrainingState) -> dict[str, Array]:
     """Return the arrays of a state, by name."""
     names = (WEIGHTS, *job.updater.rule.slots)
     arrays = (state.parameters, *state.slots)
@@ -48,7 +48,7 @@ def arrays_of(job: Job, state: State) -> dict[str, Array]:
 
 
 def equal_states(
-    job: Job, name: str, edge: str, where: str, found: State, wanted: State
+    job: Job, name: str, edge: str, where: str, found: TrainingState, wanted: TrainingState
 ) -> list[Comparison]:
     """Compare weights and optimizer state, which must be equal bit by bit."""
     pairs = zip(arrays_of(job, found).items(), arrays_of(job, wanted).values(), strict=True)
@@ -219,7 +219,7 @@ class Misnumbered(InlineEngine):
         super().__init__(job, parameters, slots)
         self._begun = begun
 
-    def train(self, begin: int, end: int, stop: Stop, every: int) -> Iterator[StepsDone]:
+    def train(self, begin: int, end: int, stop: ShouldStop, every: int) -> Iterator[StepsDone]:
         """Carry out steps with the rows of others."""
         rows = self._begun.rows
         return super().train(begin + rows, end + rows, stop, every)
@@ -229,7 +229,7 @@ class Misnumbered(InlineEngine):
 
 
 def wrong_continuation(
-    job: Job, state: State, first: int, last: int, found: Arrays | None, states: States
+    job: Job, state: TrainingState, first: int, last: int, found: Arrays | None, states: States
 ) -> list[Diagnosis]:
     """Return what explains the state that a resumed run has come to, if anything does.
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from dptrain.checkpoint.checkpoint import load_checkpoint
-from dptrain.coordinator.beginning import saved_state
+from dptrain.coordinator.initial_state import saved_state
 from dptrain.errors import CheckpointError, NonFiniteError, machine_limit
 from dptrain.experiment.job import Job
 from dptrain.gradcheck.comparison import Comparison, compare_numbers

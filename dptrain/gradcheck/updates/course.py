@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from dptrain.arithmetic.shards import assign
-from dptrain.exchange.engine import State
+from dptrain.exchange.engine import TrainingState
 from dptrain.exchange.slices import slices
 from dptrain.experiment.job import Job
 from dptrain.gradcheck.analytic import Local
@@ -133,7 +133,7 @@ class Course:
         """By how many tolerances weights and state, ``(steps, slots, size)``, are off."""
         return self._beyond(self.right)
 
-    def state(self, found: State) -> dict[str, Array]:
+    def state(self, found: TrainingState) -> dict[str, Array]:
         """Return an optimizer's state by name, in the published scale."""
         pairs = zip(rule_of(self.job).scales.items(), found.slots, strict=True)
         return {name: np.asarray(slot, float) * scale for (name, scale), slot in pairs}

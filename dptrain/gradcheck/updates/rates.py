@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dptrain.experiment.defaults import DECAY_RATES
 from dptrain.experiment.job import Job
-from dptrain.experiment.settle import DECAY_RATES
 from dptrain.gradcheck.comparison import Comparison, compare, entry
 from dptrain.gradcheck.diagnosis import Mistake
 from dptrain.gradcheck.reference.bounded import FUNCTION, UNITS, Bounded

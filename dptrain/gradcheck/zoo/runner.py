@@ -16,8 +16,8 @@ from dptrain.gradcheck.zoo.bug import WORLD, Bug
 from dptrain.gradcheck.zoo.catalogue import BUGS
 from dptrain.gradcheck.zoo.habitats import AFTER_THE_REDUCE, HABITATS, RESUMED, weights
 from dptrain.gradcheck.zoo.source import changed, given
+from dptrain.launch.fork_server import ForkServer, fork_server
 from dptrain.launch.local import WORKER, Program
-from dptrain.launch.nursery import Nursery, nursery
 
 PROGRAM = ("-m", "dptrain.gradcheck.zoo.worker")
 # What the zoo must reach: of the bugs that change anything, so many found, so many named rightly.
@@ -84,7 +84,7 @@ class Zoo(NamedTuple):
 def run_zoo(tell: Callable[[Caught], None], names: Sequence[str] = ()) -> Zoo:
     """Run bugs, all unless some are named, each in the experiment in which it shows."""
     caught = []
-    with nursery(WORKER) as right, nursery(PROGRAM) as wrong:
+    with fork_server(WORKER) as right, fork_server(PROGRAM) as wrong:
         for bug in (BUGS[name] for name in names) if names else BUGS.values():
             caught.append(catch(bug, right if bug.place == "coordinator" else wrong))
             tell(caught[-1])
@@ -101,7 +101,7 @@ def catch(bug: Bug, forks: Program) -> Caught:
     for rank in range(WORLD):  # a worker that cannot have the bug would fail, too
         changed(bug.sources, rank)
     if bug.place != "coordinator":
-        forks = forks.given(bug.name) if isinstance(forks, Nursery) else (*forks, bug.name)
+        forks = forks.given(bug.name) if isinstance(forks, ForkServer) else (*forks, bug.name)
     beyond, first = not bug.equivalent, RESUMED.get(bug.habitat, 0)
     way = Way(bug.exchange[0], WORLD)
     with given(changed(bug.sources if bug.place != "worker" else ())):
@@ -123,8 +123,8 @@ def checked(habitat: str, way: Way, forks: Program, **plan: Any) -> Report:
     subject = Subject(build(Experiment, HABITATS[habitat], habitat))
     dtype = subject.experiment.dtype
     points = {habitat: weights(habitat, subject.job(dtype))}
-    program = forks.program if isinstance(forks, Nursery) else forks
+    program = forks.program if isinstance(forks, ForkServer) else forks
     recorded = habitat not in AFTER_THE_REDUCE
     common = Plan([way], (dtype,), recorded=recorded, program=program, first_only=True)
-    workers = forks if isinstance(forks, Nursery) else None
+    workers = forks if isinstance(forks, ForkServer) else None
     return Check(subject, common._replace(**plan), points).run(workers)

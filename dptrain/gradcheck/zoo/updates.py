@@ -13,7 +13,7 @@ _momentum_rule = partial(Source, "optim/rules.py:Momentum.update")
 _all = partial(Bug, place="all", exchange=SHARED)
 _kept = partial(Bug, place="coordinator", habitat="adamw", exchange=SHARED)
 _written = partial(Source, "coordinator/trainer.py:Trainer._checkpoint", "(names, state.slots,")
-_saved = partial(Source, "coordinator/beginning.py:saved_state")
+_saved = partial(Source, "coordinator/initial_state.py:saved_state")
 _OWN_CLIPPED = (
     "found.backward()\n"
     "roots = list(found.roots)\n"
@@ -57,8 +57,8 @@ BUGS = (
                 "[np.zeros_like(slot) for slot in state.slots]")),
         habitat="resume", place="coordinator"),
     Bug("step-lost", "A resumed run counts the steps of schedule and rule from 0.",
-        Source("optim/updater.py:Updater.update", "at = Moment(",
-               "step -= vars(self).setdefault('begun', step)\nat = Moment("),
+        Source("optim/updater.py:Updater.update", "at = UpdateMoment(",
+               "step -= vars(self).setdefault('begun', step)\nat = UpdateMoment("),
         kind="state-lost", habitat="resume", place="all"),
     _momentum("momentum-sign", "The velocity is taken off the gradient instead of added.",
               _momentum_rule("v, self.momentum", "v, -self.momentum")),
@@ -100,7 +100,7 @@ BUGS = (
     _kept("moments-forgotten", "A resumed run begins with moments of zero, although its checkpoint "
           "has them.", _saved("np.array(saved)", "np.zeros_like(saved)"), kind="state-lost"),
     _kept("biases-forgotten", "A resumed run begins with biases of zero.",
-          _saved("return State", "for tensor in job.network.views(parameters).values():\n"
-                 "    tensor *= tensor.ndim > 1\nreturn State"), kind="tensor-lost",
+          _saved("return TrainingState", "for tensor in job.network.views(parameters).values():\n"
+                 "    tensor *= tensor.ndim > 1\nreturn TrainingState"), kind="tensor-lost",
           habitat="plain"),
 )  # fmt: skip

@@ -36,7 +36,7 @@ def _of_layers(text: str) -> Source:
 
 # A bucket for every layer, also of a small network; that alone changes no bit.
 _SMALL_BUCKETS = Source("exchange/buckets.py:buckets", ">= BUCKET_BYTES", ">= 64")
-_send = partial(Source, "worker/gradients.py:StarRank.send")
+_send = partial(Source, "worker/star.py:StarRank.send")
 _BUCKET = "_, start, stop = self._buckets[number]"
 _FRAMES = "frames = [found.gradients"
 _star = partial(Bug, place="coordinator", exchange=STAR)
@@ -99,12 +99,12 @@ BUGS = (
                "version = 1 - version if share.step else version\nif self._gathered is", 1),
         kind="stale-weights", exchange=SHARED),
     Bug("stale-weights-star", _STALE,
-        Source("worker/gradients.py:StarRank.compute", "rank = self._rank",
+        Source("worker/star.py:StarRank.compute", "rank = self._rank",
                "before = vars(self).get('before', self._weights)\n"
                "self.before = self._weights.copy()\nself._weights[:] = before\nrank = self._rank",
                1), kind="stale-weights", exchange=STAR),
     Bug("no-first-broadcast", "Rank 1 begins with weights that it has drawn itself.",
-        Source("worker/gradients.py:StarRank.take", 'receive(self._socket, target, "weights")',
+        Source("worker/star.py:StarRank.take", 'receive(self._socket, target, "weights")',
                "receive(self._socket, target, 'weights')\n"
                "if bucket == vars(self).setdefault('begun', 0):\n    self.begun += 1\n"
                "    network = self._rank.job.network\n"
@@ -134,7 +134,7 @@ BUGS = (
     Bug("send-buffer-reused", "All buckets are sent from one buffer, which is written again before "
         "it has been sent.",
         (_SMALL_BUCKETS,
-         Source("worker/gradients.py:_Sender.ready", "while", "while layer == 0 and"),
+         Source("worker/star.py:_Sender.ready", "while", "while layer == 0 and"),
          _send(_FRAMES, "size = min(stop - start, self._buckets[-1].stop)\n"
                f"found.gradients[:, start : start + size] = found.gradients[:, :size]\n{_FRAMES}")),
         kind="race", place="all", exchange=STAR),

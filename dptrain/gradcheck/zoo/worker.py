@@ -4,8 +4,8 @@ import sys
 
 from dptrain.gradcheck.zoo.catalogue import BUGS
 from dptrain.gradcheck.zoo.source import changed, give
-from dptrain.worker.launched import main
 from dptrain.worker.shell import Connection, WorkerShell
+from dptrain.worker.startup import main
 
 
 def infected(connection: Connection) -> WorkerShell:

@@ -7,11 +7,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dptrain.data.prepared import prepare_arrays
-from dptrain.experiment.code import MEMORY
+from dptrain.experiment.defaults import settle
 from dptrain.experiment.job import Job
 from dptrain.experiment.job_data import opened_data
+from dptrain.experiment.own_code import MEMORY
 from dptrain.experiment.schema import Experiment
-from dptrain.experiment.settle import settle
 from dptrain.experiment.validate import build
 from dptrain.gradcheck.comparison import Comparison
 from dptrain.gradcheck.minibatches.rows import check_rows

@@ -28,7 +28,7 @@ from dptrain.gradcheck.distributed import Way
 from dptrain.gradcheck.report import Report
 from dptrain.gradcheck.verdict import Verdict
 from dptrain.gradcheck.zoo.runner import checked
-from dptrain.launch.nursery import nursery
+from dptrain.launch.fork_server import fork_server
 from tests.gradcheck.mutation.battery import WORKERS, Run, Told, outcomes
 from tests.gradcheck.mutation.judge import right
 from tests.gradcheck.mutation.mutants import Mutant, described, infect, mutants
@@ -73,7 +73,7 @@ def fate(mutant: Mutant, wanted: dict[Run, Told]) -> Fate:
     told = Fate(str(mutant), described(mutant), "equivalent")
     infect(mutant)
     program = (*PROGRAM, str(mutant))
-    with nursery(program) as forks:
+    with fork_server(program) as forks:
         try:
             for run, came in outcomes(program, forks):
                 if came.digest != wanted[run].digest:

@@ -10,7 +10,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from dptrain.worker.launched import main
+from dptrain.worker.startup import main
 from tests.gradcheck.mutation.mutants import ROOT, Mutant, infect
 
 

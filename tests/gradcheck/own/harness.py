@@ -17,7 +17,7 @@ from threadpoolctl import threadpool_limits
 
 from dptrain.data.prepared import prepare_arrays
 from dptrain.errors import UsageError
-from dptrain.experiment.code import MEMORY
+from dptrain.experiment.own_code import MEMORY
 from dptrain.experiment.schema import Experiment
 from dptrain.experiment.validate import build
 from dptrain.gradcheck.alone import Alone
@@ -25,7 +25,7 @@ from dptrain.gradcheck.analytic import Local
 from dptrain.gradcheck.comparison import Comparison, worst_line
 from dptrain.gradcheck.subject import Dtype, Subject, first_step, shrunk
 from dptrain.gradcheck.verdict import Verdict, worst
-from dptrain.own.given import Given
+from dptrain.own.object_origin import ObjectOrigin
 from tests.gradcheck.own.draw import Drawn, network, rows
 from tests.gradcheck.own.layers import Array
 from tests.gradcheck.own.slips import SLIPS, planted
@@ -55,7 +55,7 @@ class Prepared:
 
     def subject(self, drawn: Drawn, seed: int) -> Subject:
         x, _ = rows(*drawn.data)
-        origin = Given(drawn.given, drawn.params)
+        origin = ObjectOrigin(drawn.given, drawn.params)
         described = build(Experiment, shrunk(drawn.settings, len(x)), "check")
         experiment = replace(described, dataset=MEMORY, model=origin.model)
         return Subject(experiment, origin, seed, self.folders(*drawn.data))

@@ -18,7 +18,7 @@ FOLDER = Path(next(iter(reference.__path__)))
 JUDGED = (
     "dptrain.arithmetic.randomness",
     "dptrain.data.augmentation",
-    "dptrain.data.sampling",
+    "dptrain.data.dataset",
     "dptrain.nn.windows",
     "dptrain.optim",
 )

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from dptrain.errors import NonFiniteError
-from dptrain.exchange.engine import State
+from dptrain.exchange.engine import TrainingState
 from dptrain.exchange.inline import InlineEngine
 from dptrain.gradcheck.distributed import copied
 from dptrain.gradcheck.runs.states import arrays_of, wrong_continuation, wrong_state
@@ -75,7 +75,7 @@ class Trained:
         self.kept += (copied(engine.state()) for _ in engine.train(0, 5, lambda: False, 1))
         self.arrays = [arrays_of(self.job, each) for each in self.kept]
 
-    def states(self) -> Iterator[tuple[int, State]]:
+    def states(self) -> Iterator[tuple[int, TrainingState]]:
         yield from enumerate(self.kept)
 
 

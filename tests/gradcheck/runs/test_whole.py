@@ -56,7 +56,11 @@ def test_no_false_alarm(data: Data, draws: st.DataObject) -> None:
         assert [each.name for each in found] == ["whole runs"]
 
 
-TRAINER, RUN, BEGINNING = "coordinator.trainer:Trainer", "coordinator.run", "coordinator.beginning"
+TRAINER, RUN, BEGINNING = (
+    "coordinator.trainer:Trainer",
+    "coordinator.run",
+    "coordinator.initial_state",
+)
 SLIPS = [
     Slip(f"{BEGINNING}:saved_state", "np.array(saved)", "0 * saved",
          "state-lost: Read back from the checkpoint after step 3, which is right, the optimizer's "
@@ -68,7 +72,7 @@ SLIPS = [
     Slip("checkpoint.checkpoint:_named", "_SLOT + name: array", "_SLOT + name: array.astype('f4')",
          "checkpoint-rounded: In the checkpoint after step 3, the optimizer's mean and squares"),
     Slip(f"{TRAINER}._copied",
-         "State(np.array(state.parameters), list(map(np.array, state.slots)))", "state",
+         "TrainingState(np.array(state.parameters), list(map(np.array, state.slots)))", "state",
          "best-not-kept: In the checkpoint of the best weights, after step "),
     Slip(f"{TRAINER}._save", "if best:", "if best and not self._folder.best.exists():",
          "run-ended: The run ended: AssertionError"),
@@ -84,7 +88,8 @@ SLIPS = [
          "records-repeated: There is a record too many of step 9"),
     Slip(f"{RUN}:Run._settle", "return settled", "return replace(settled, seed=3 + self._resumes)",
          "experiment-changed: The experiment has changed, to seed=4 instead of 3: "),
-    Slip("coordinator.progress:Progress.of", '_number(plain.get("best"), -math.inf)', "-math.inf",
+    Slip("coordinator.progress:RunProgress.of", '_number(plain.get("best"), -math.inf)',
+         "-math.inf",
          "progress-wrong: best after step 3 is None instead of "),
     Slip(f"{TRAINER}._checkpoint", "digest(state.parameters)", "digest(state.slots[0])",
          "digest-of-other: What is kept as the digest after step 3 is the digest of mean"),

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from threadpoolctl import threadpool_info, threadpool_limits
 
 from dptrain.data.dataset import open_dataset
+from dptrain.experiment.defaults import settle
 from dptrain.experiment.job import Job
 from dptrain.experiment.schema import Experiment
-from dptrain.experiment.settle import settle
 from dptrain.gradcheck.analytic import Analytic, Local
 from dptrain.gradcheck.distributed import Step, Way, begin, engine, steps
 from dptrain.gradcheck.updates.one_step import check_updates, diagnose_updates

@@ -36,7 +36,7 @@ LIMITED = "return min(1.0, self.clip_norm / norm)"
 FACTOR = "np.multiply(arrays.g, at.clip, out=arrays.g)"
 MOVED = "np.multiply(arrays.g, self.rate, out=arrays.g)\n            np.add(arrays.w"
 APPLIED = "link.update(arrays, at)"
-MOMENT = "Moment(step, self.schedule(step), factor)"
+MOMENT = "UpdateMoment(step, self.schedule(step), factor)"
 DECAYS = "if any(low <= place < high for low, high in self.decaying):"
 REDUCED = (
     "The gradient is clipped by a norm that all ranks know already and that is reduced again: "
