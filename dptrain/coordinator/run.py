@@ -25,7 +25,7 @@ from dptrain.coordinator.initial_state import (
 from dptrain.coordinator.observer import Observer
 from dptrain.coordinator.outcome import Outcome
 from dptrain.coordinator.progress import RunProgress
-from dptrain.coordinator.resuming import last_checkpoint, way_on
+from dptrain.coordinator.resuming import way_on
 from dptrain.coordinator.score_notes import large_numbers, remarks
 from dptrain.coordinator.signals import StopSignal
 from dptrain.coordinator.trainer import Trainer
@@ -114,7 +114,7 @@ class Run:
 
     def _carry_out(self, stack: ExitStack) -> Outcome:
         folder = self._folder
-        checkpoint = last_checkpoint(folder) if self._resumes else None
+        checkpoint = load_checkpoint(folder.last) if self._resumes else None
         data = self._prepared or prepared_data(self._experiment)
         job = self._settled_job(data)
         check_memory(job, self._execution)

@@ -293,19 +293,19 @@ class Trainer:
         # epoch's `best` comes after its `last`, which needs no other file, and before the next.
         if not best and self._owed is not None:
             self._write([self._folder.best], self._owed)
-            if self._owed is not None:
+            if not self.saved:
                 return
+            self._owed = None
         files = [self._folder.last]
         if self._keeps and self._epoch_is_done():
             files.insert(0, self._folder.of_epoch(checkpoint.epoch))
         if best:
             files.append(self._folder.best)
-            self._owed = checkpoint
             if self.job.experiment.patience is not None:
                 self._best = self._copied()
         self._write(files, checkpoint)
-        if best and self._owed is not None:  # what the engine holds goes on changing
-            self._owed = self._best or self._copied()
+        if best:  # what the engine holds goes on changing
+            self._owed = None if self.saved else self._best or self._copied()
 
     def _copied(self) -> Checkpoint:
         state = self.engine.state()
@@ -316,8 +316,6 @@ class Trainer:
         try:
             for file in files:
                 save_checkpoint(file, checkpoint)
-                if file == self._folder.best:
-                    self._owed = None
             self.saved = True
         except RunFolderError as error:
             self.saved = False

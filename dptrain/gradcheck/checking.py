@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from numpy.typing import NDArray
-from threadpoolctl import threadpool_limits
 
 from dptrain.errors import DptrainError, FrameLengthError, WorkerKilledError, machine_limit
 from dptrain.experiment.exchanges import EXCHANGES
@@ -22,6 +21,7 @@ from dptrain.gradcheck.subject import Subject
 from dptrain.gradcheck.verdict import Verdict
 from dptrain.launch.fork_server import ForkServer, fork_server
 from dptrain.launch.local import Program
+from dptrain.machine.blas import one_blas_thread
 from dptrain.own.network import OwnNetwork
 
 __all__ = ["Check", "Plan", "Watcher"]
@@ -97,7 +97,7 @@ class Check:
         forks = any(EXCHANGES[way.exchange].workers for way in self.plan.ways)
         forked = fork_server(program) if forks else nullcontext(program)
         # more BLAS threads would change the last bits of float32 products
-        with threadpool_limits(limits=1, user_api="blas"), forked as forking:
+        with one_blas_thread(), forked as forking:
             try:
                 self._run(forking)
             except WorkerKilledError as error:  # its log is gone, and there is no run to go on with

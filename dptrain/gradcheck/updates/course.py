@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from threadpoolctl import threadpool_limits
 
 from dptrain.arithmetic.shards import assign
 from dptrain.exchange.engine import TrainingState
@@ -20,6 +19,7 @@ from dptrain.gradcheck.distributed import Step
 from dptrain.gradcheck.reference.bounded import UNITS, Bounded
 from dptrain.gradcheck.updates.optimizers import rule_of
 from dptrain.gradcheck.updates.textbook import Predicted, Recipe, Textbook, chosen, recipe_of
+from dptrain.machine.blas import one_blas_thread
 from dptrain.nn.network import Tensor
 
 Array = NDArray[Any]
@@ -52,7 +52,7 @@ def course_of(
     """
     found = local or Local(job)
     # with one thread, as ranks compute: with more, products differ in their last bits
-    with threadpool_limits(limits=1, user_api="blas"):
+    with one_blas_thread():
         gradients = [found.analytic(s.before.parameters, s.number).gradient for s in steps]
     return Course(job, workers, steps, gradients, slots)
 
