@@ -42,7 +42,7 @@ LOSS = ("loss-of-other-step", "loss-recorded", "loss-recorded")
 SCORE = ("evaluated-elsewhere", "scores-exchanged", "evaluation-recorded")
 DIGEST = ("digest-of-other", "digest-of-other", "digest-wrong")
 COUNT, PROGRESS = ("step-miscounted",) * 3, ("progress-wrong",) * 3
-MOMENT = ("record-wrong",) * 3
+RATE = ("rate-recorded",) * 3
 _DTYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2"}
 _SLOT = "optimizer/"
 
@@ -159,7 +159,7 @@ def check_records(
     right: Pages = {page: value for page, value in known.items() if page[1] in logged}
     name = "recorded losses = this process's"
     yield _pages(name, where, told, right, LOSS, lambda _: known.items())
-    yield from _moments_of(course, found, where)
+    yield from _rates_of(course, found, where)
     records = {r["step"]: r for r in found if r["kind"] == "epoch"}
     name = "recorded evaluations = this process's"
     for step, scores in course.scores.items():
@@ -167,12 +167,10 @@ def check_records(
         yield _pages(name, where, told, right, SCORE, partial(_scores, course))
 
 
-def _moments_of(course: Course, found: Sequence[Record], where: str) -> Told:
-    """Compare the epochs and learning rates that records of steps and evaluations tell."""
+def _rates_of(course: Course, found: Sequence[Record], where: str) -> Told:
+    """Compare the learning rates that records of steps and evaluations tell."""
     told, right = {}, {}
     for r in (each for each in found if each["kind"] in ("step", "epoch")):
-        page = f"the epoch in the record of {r['kind']}", r["step"]
-        told[page], right[page] = r["epoch"], r["step"] / course.job.steps_per_epoch
         page = f"the learning rate in the record of {r['kind']}", r["step"]
         rate = learning_rate(course.job, r["step"] - 1)
         told[page], right[page] = r["lr"], float(rate.value)
@@ -180,8 +178,8 @@ def _moments_of(course: Course, found: Sequence[Record], where: str) -> Told:
             np.asarray(rate.error)
         ):  # powers and cosines round here and there
             right[page] = r["lr"]
-    name = "recorded epochs and learning rates = the book's"
-    yield _pages(name, where, told, right, MOMENT)
+    name = "recorded learning rates = the book's"
+    yield _pages(name, where, told, right, RATE)
 
 
 def check_digests(course: Course, found: Sequence[Record], where: str) -> Told:
