@@ -252,7 +252,7 @@ def with_form(error: OwnCodeError, network: OwnNetwork, x: Array, t: Array) -> O
     if form.flat:
         other = f"one-hot rows, np.eye({form.classes})[t] of class numbers t"
     return OwnCodeError(
-        f"{error.what}; it computes with {other}: give these; for dptrain train that is "
+        f"{error.what}; it computes with {other}: give these; on the command line, "
         f"--model.targets {'rows' if form.flat else 'flat'}",
         error.traceback,
     )
