@@ -65,7 +65,7 @@ from dptrain.protocol.messages import (
 )
 from dptrain.protocol.patience import MULTIPLE, Patience
 from dptrain.protocol.training import Training
-from dptrain.protocol.transitions import Transition, after
+from dptrain.protocol.transitions import Transition, after, in_all
 
 Instructions = list[Instruction]
 
@@ -392,10 +392,5 @@ TRANSITIONS: dict[tuple[CoordinatorState, type], Transition[Handler, Coordinator
     (CoordinatorState.EVALUATING, Alive): Transition(M.evaluating),
     (CoordinatorState.EVALUATING, Evaluated): Transition(M.evaluated, CoordinatorState.IDLE),
     (CoordinatorState.OVER, Hello): Transition(M.latecomer),
-    **{
-        (state, kind): row
-        for state in CoordinatorState
-        if state is not CoordinatorState.OVER
-        for kind, row in ALWAYS.items()
-    },
+    **in_all(CoordinatorState, ALWAYS, but=CoordinatorState.OVER),
 }

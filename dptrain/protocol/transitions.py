@@ -1,5 +1,6 @@
 """What the tables of both state machines are made of."""
 
+from collections.abc import Iterable, Mapping
 from typing import Generic, NamedTuple, TypeVar
 
 H = TypeVar("H")
@@ -23,6 +24,15 @@ class Completed(NamedTuple, Generic[I]):
     """What to do, when the work of a state is complete."""
 
     instructions: list[I]
+
+
+def in_all(
+    states: Iterable[S], rows: Mapping[type, Transition[H, S]], *, but: S
+) -> dict[tuple[S, type], Transition[H, S]]:
+    """Return the rows of a table that are the same in all states but one."""
+    return {
+        (state, kind): row for state in states if state is not but for kind, row in rows.items()
+    }
 
 
 def after(

@@ -29,7 +29,7 @@ from dptrain.protocol.messages import (
     Welcome,
 )
 from dptrain.protocol.patience import Silence
-from dptrain.protocol.transitions import Completed, Transition, after
+from dptrain.protocol.transitions import Completed, Transition, after, in_all
 
 
 class WorkerState(enum.Enum):
@@ -348,10 +348,5 @@ TRANSITIONS: dict[tuple[WorkerState, type], Transition[Handler, WorkerState]] = 
     (WorkerState.SHARING, Plan): Transition(W.shared_plan),
     (WorkerState.SHARING, Ran): Transition(W.ran),
     (WorkerState.SHARING, Evaluate): Transition(W.evaluate),
-    **{
-        (state, kind): row
-        for state in WorkerState
-        if state is not WorkerState.OVER
-        for kind, row in ALWAYS.items()
-    },
+    **in_all(WorkerState, ALWAYS, but=WorkerState.OVER),
 }
