@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from threadpoolctl import ThreadpoolController
 
 from dptrain.coordinator.progress import RunProgress
 from dptrain.exchange.engine import SplitScore
@@ -42,7 +43,7 @@ LOSS = ("loss-of-other-step", "loss-recorded", "loss-recorded")
 SCORE = ("evaluated-elsewhere", "scores-exchanged", "evaluation-recorded")
 DIGEST = ("digest-of-other", "digest-of-other", "digest-wrong")
 COUNT, PROGRESS = ("step-miscounted",) * 3, ("progress-wrong",) * 3
-RATE = ("rate-recorded",) * 3
+RATE, ARITHMETIC = ("rate-recorded",) * 3, ("arithmetic-recorded",) * 3
 _DTYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2"}
 _SLOT = "optimizer/"
 
@@ -142,7 +143,7 @@ def check_records(
     """
     logged = [n for n in range(1, course.end + 1) if n == 1 or n % every == 0]
     kinds = {"step": logged, "epoch": [*course.scores], "end": [course.end]}
-    kinds["digests"] = [*range(1, digested + 1)]
+    kinds |= {"digests": [*range(1, digested + 1)], "arithmetic": [0]}  # all of it on one machine
     once = [f"{kind} {step}" for kind, steps in kinds.items() for step in steps]
     times = Counter(f"{r['kind']} {r['step']}" for r in found if r["kind"] in kinds)
     pairs = {each: (times[each], 1) for each in once}
@@ -160,6 +161,7 @@ def check_records(
     name = "recorded losses = this process's"
     yield _pages(name, where, told, right, LOSS, lambda _: known.items())
     yield from _rates_of(course, found, where)
+    yield from _arithmetic_of(found, where)
     records = {r["step"]: r for r in found if r["kind"] == "epoch"}
     name = "recorded evaluations = this process's"
     for step, scores in course.scores.items():
@@ -173,13 +175,25 @@ def _rates_of(course: Course, found: Sequence[Record], where: str) -> Told:
     for r in (each for each in found if each["kind"] in ("step", "epoch")):
         page = f"the learning rate in the record of {r['kind']}", r["step"]
         rate = learning_rate(course.job, r["step"] - 1)
-        told[page], right[page] = r["lr"], float(rate.value)
-        if abs(r["lr"] - right[page]) <= float(
-            np.asarray(rate.error)
-        ):  # powers and cosines round here and there
-            right[page] = r["lr"]
+        # powers and cosines are rounded here and there
+        near = abs(r["lr"] - rate.value) <= np.asarray(rate.error)
+        told[page], right[page] = r["lr"], r["lr"] if near else float(rate.value)
     name = "recorded learning rates = the book's"
     yield _pages(name, where, told, right, RATE)
+
+
+def _arithmetic_of(found: Sequence[Record], where: str) -> Told:
+    """Compare what records tell of NumPy and BLAS with what this process has."""
+    loaded = ThreadpoolController().select(user_api="blas").lib_controllers
+    versions = [f"{each.internal_api} {each.version}" for each in loaded]
+    records = [each for each in found if each["kind"] == "arithmetic"]
+    told = {("NumPy", r["step"]): r["numpy"] for r in records}
+    right: dict[Page, Any] = dict.fromkeys(told, np.__version__)
+    for r in records:
+        blas = [each for each in versions if each in r["blas"]]
+        told["BLAS", r["step"]], right["BLAS", r["step"]] = blas, versions
+    name = "recorded arithmetic = this machine's"
+    yield _pages(name, where, told, right, ARITHMETIC)
 
 
 def check_digests(course: Course, found: Sequence[Record], where: str) -> Told:

@@ -35,7 +35,7 @@ PLACES: tuple[tuple[str, str], ...] = (
     (r"^exchange\.|^coordinator\.(shared|star|cluster)", r"slice|rank|shard|stale|record|plan|loss|"
      r"weights|state|order|evaluat|wait"),
     (r"^coordinator\.(trainer|progress|run|initial_state|outcome|resuming|signals)",
-     r"record|checkpoint|epoch|evaluat|best|resum|patience|log|digest|file|saved"),
+     r"record|checkpoint|epoch|evaluat|best|resum|patience|log|digest|file|saved|arithmetic"),
     (r"^checkpoint", r"checkpoint|saved|state|resum|file|tensor|lost"),
     (r"^arithmetic\.tree", r"sum|shard|tree|norm|add"),
     (r"^arithmetic\.shards", r"shard|rows"),

@@ -81,7 +81,7 @@ SLIPS = [
     Slip(f"{TRAINER}._write", "save_checkpoint(file, checkpoint)",
          "file.exists() and file == self._folder.best or save_checkpoint(file, checkpoint)",
          "best-not-kept: In the checkpoint of the best weights, after step 6, best.safetensors, "),
-    Slip(f"{RUN}:Run._carry_out", "last_checkpoint(folder) if self._resumes",
+    Slip(f"{RUN}:Run._carry_out", "load_checkpoint(folder.last) if self._resumes",
          "load_checkpoint(folder.best if folder.best.exists() else folder.last) if self._resumes",
          "resumed-elsewhere: The run that was stopped after step 5 goes on after step 3."),
     Slip("metrics.writer:MetricsWriter.truncate_after", "record.step <= step and", "",
