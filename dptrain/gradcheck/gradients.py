@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from dptrain.gradcheck.analytic import Local
 from dptrain.gradcheck.comparison import LOSS, Comparison, compare
 from dptrain.gradcheck.diagnosis import Diagnosis, Mistake
-from dptrain.gradcheck.distributed import Step, gradient_of
-from dptrain.gradcheck.forensics import EXACT, diagnose
+from dptrain.gradcheck.distributed import Step, Way, gradient_of
+from dptrain.gradcheck.forensics import EXACT, UNEXPLAINED, diagnose
 from dptrain.gradcheck.hypotheses.areas import areas
 from dptrain.gradcheck.hypotheses.buffers import stale_buffers
 from dptrain.gradcheck.hypotheses.evidence import Evidence, Hypothesis, Past
@@ -22,6 +22,7 @@ from dptrain.gradcheck.hypotheses.fits import least_squares
 from dptrain.gradcheck.hypotheses.known import of_layers, times
 from dptrain.gradcheck.hypotheses.orders import bounds_of
 from dptrain.gradcheck.hypotheses.scopes import Known
+from dptrain.gradcheck.masks import check_masks
 from dptrain.gradcheck.oracles.complex_step import complex_step
 from dptrain.gradcheck.recomputed import Recomputed
 from dptrain.gradcheck.reference.bounded import UNITS
@@ -230,7 +231,14 @@ class Triangle:
             where,
         )
         found = diagnose(evidence, more, more_first=True, exact=self._exact)
-        return with_fault(fault, found)
+        masks = self._wrong_masks() if found[0].kind == UNEXPLAINED else []
+        return with_fault(fault, [*masks, *found])
+
+    def _wrong_masks(self) -> list[Diagnosis]:
+        """Return what is wrong with the masks of dropout as this process draws them."""
+        found = check_masks(self.job, Way("inline", 1))
+        wrong = (each for each in found if each.verdict is Verdict.FAIL)
+        return [Diagnosis("dropout-masks", f"the masks are wrong. {c.note}", 0.0) for c in wrong]
 
     def _of_workers(self, reference: Reference, evidence: Evidence) -> list[Diagnosis]:
         """Return why the gradient of workers is not that of one process."""

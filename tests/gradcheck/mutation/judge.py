@@ -38,6 +38,7 @@ PLACES: tuple[tuple[str, str], ...] = (
      r"record|checkpoint|epoch|evaluat|best|resum|patience|log|digest|file|saved|arithmetic"),
     (r"^checkpoint", r"checkpoint|saved|state|resum|file|tensor|lost"),
     (r"^arithmetic\.tree", r"sum|shard|tree|norm|add"),
+    (r"^arithmetic\.(kind|platform)", r"arithmetic|blas|numpy|record"),
     (r"^arithmetic\.shards", r"shard|rows"),
     (r"^arithmetic\.digest", r"digest|fingerprint"),
     (r"^evaluation", r"evaluat|accuracy|R²|score|loss"),
