@@ -29,6 +29,8 @@ EXACT = 1e-8
 HOLES = 0.02
 
 UNEXPLAINED = "unexplained"
+# Numbers so many times too large were never computed.
+NEVER_COMPUTED = 1e60
 
 # What is known of gradients, in the order in which it is named among equals.
 TABLES: Sequence[Table] = (
@@ -212,5 +214,9 @@ def _unexplained(e: Evidence) -> Diagnosis:
             said += f"; each is {factor:.6g} times what it should be"
         elif np.isfinite(found).all():
             off = np.abs(found - right).max() / (np.abs(e.right).max() or 1.0)
+            if off > NEVER_COMPUTED:
+                where = place(which, e.tensors, e.areas)
+                sentence = f"no backward pass has written {where}: what memory held stands there"
+                return Diagnosis("never-written", sentence, 0.0)
             said += f"; they are off by up to {off:.1e} of the largest element"
     return Diagnosis(UNEXPLAINED, said, 1.0)

@@ -20,8 +20,10 @@ from dptrain.gradcheck.alone import Alone
 from dptrain.gradcheck.analytic import Local
 from dptrain.gradcheck.beginnings import check_beginning
 from dptrain.gradcheck.comparison import Comparison
+from dptrain.gradcheck.diagnosis import Diagnosis
 from dptrain.gradcheck.distributed import Step, Way, begin, engine, gradient_of, recording, steps
 from dptrain.gradcheck.evaluation import check_replicas
+from dptrain.gradcheck.forensics import UNEXPLAINED
 from dptrain.gradcheck.gradients import Triangle
 from dptrain.gradcheck.ledger import check_ledger
 from dptrain.gradcheck.masks import check_masks
@@ -196,7 +198,7 @@ class Run:
         workers = self.way.workers
         if comparison.edge == "reported":
             return Failure(comparison, diagnose_loss(triangle.local, step, workers, done))
-        return triangle.failure(
+        failure = triangle.failure(
             comparison,
             gradient_of(step),
             step.before.parameters,
@@ -206,6 +208,23 @@ class Run:
             step=step,
             exchange=self.way.exchange,
         )
+        named = failure.diagnoses and failure.diagnoses[0].kind != UNEXPLAINED
+        if named or self._comes_again([*done, step]):
+            return failure
+        race = (
+            "the same steps, done again, come to another gradient: what a rank reads depends on "
+            "how far the others are, as where somebody does not wait for all to arrive"
+        )
+        return failure._replace(diagnoses=[Diagnosis("race", race, 0.0), *failure.diagnoses])
+
+    def _comes_again(self, done: Sequence[Step]) -> bool:
+        """Return whether workers come to the same gradients in the same steps."""
+        job = self.subject.job(self.dtype, recording(self.subject.settled(self.dtype)))
+        state, first = begin(job, self.parameters), self.first
+        with engine(job, self._data, self.way, state, first, worker=self.program) as running:
+            again = list(steps(running, first, first + len(done)))
+        pairs = zip(again, done, strict=True)
+        return all(gradient_of(a).tobytes() == gradient_of(b).tobytes() for a, b in pairs)
 
     def updates(self) -> Found:
         """What the experiment's own optimizer makes of the gradients."""

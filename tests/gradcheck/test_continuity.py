@@ -6,11 +6,18 @@ import pytest
 
 from dptrain.exchange.engine import TrainingState
 from dptrain.experiment.job import Job
+from dptrain.experiment.schema import Experiment
+from dptrain.experiment.validate import build
+from dptrain.gradcheck.checking import Check
 from dptrain.gradcheck.distributed import Way, begin
 from dptrain.gradcheck.evaluation import check_replicas
 from dptrain.gradcheck.ledger import check_ledger
 from dptrain.gradcheck.masks import check_masks
+from dptrain.gradcheck.observers import Plan
+from dptrain.gradcheck.subject import Subject
 from dptrain.gradcheck.verdict import Verdict
+from dptrain.gradcheck.zoo.habitats import HABITATS
+from dptrain.gradcheck.zoo.habitats import weights as zoo_weights
 from dptrain.launch.local import Program
 from tests.exchange.build import Data
 from tests.gradcheck.build import FLAT, PLAIN, dense, experiment, weights
@@ -85,3 +92,25 @@ def test_workers_that_draw_equal_masks(way: Way, data: Data) -> None:
     found = check_masks(case(data, layers=layers)[0], way, worker=worker)
     assert [c.verdict for c in found] == [Verdict.FAIL]
     assert found[0].note == "Dropout: all shards draw the same mask."
+
+
+def test_gradients_that_differ_from_run_to_run() -> None:
+    worker = program(
+        "import os, dptrain.exchange.rank as r; right = r.Rank.backward\n"
+        "def backward(rank, found, ready=None):\n"
+        "    right(rank, found)\n"
+        "    noise = np.random.default_rng(os.getpid()).standard_normal(found.gradients.shape)\n"
+        "    found.gradients[...] *= 1 + 0.1 * noise\n"
+        "    for layer in reversed(range(len(rank.job.network.tensors))) if ready else ():\n"
+        "        ready(layer)\n"
+        "import numpy as np; r.Rank.backward = backward"
+    )
+    subject = Subject(build(Experiment, HABITATS["plain"], "plain"))
+    points = {"plain": zoo_weights("plain", subject.job("float64"))}
+    plan = Plan(
+        [WAYS[0]], ("float64",), numerical=False, updates=False, beyond=False, program=worker
+    )
+    report = Check(subject, plan, points).run()
+    best = report.failures[0].diagnoses[0]
+    assert best.kind == "race"
+    assert best.sentence.startswith("the same steps, done again, come to another gradient")

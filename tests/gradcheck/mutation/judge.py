@@ -20,6 +20,7 @@ PLACES: tuple[tuple[str, str], ...] = (
     (r"^nn\.(loss|losses|binary_cross|cross|regression|hinge|composite)",
      r"loss|softmax|target|label|class|accuracy"),
     (r"^nn\.normalise", r"normalis|standard|input|mean|deviation"),
+    (r"^nn\.context", r"wait|arriv|layer|drop|table"),
     (r"^nn\.passes", r"loss|backward|rows|correct|accuracy|evaluation|shard|target|input|output"),
     (r"^nn\.", r"layer|tensor|shape|order|exchanged|output|passes back"),
     (r"^optim\.schedules", r"rate|schedule|warm|decay"),
