@@ -246,7 +246,9 @@ def constants_of(rule: Rule) -> list[Constant]:
     k, k2 = rule.kept, rule.kept2
     if rule.corrects is not None:
         wrong("adam-correction", "What the first moment's bias is corrected with", k, corrects=same)
-        wrong("adam-correction", "What the second's is corrected with", k2, corrects2=same)
+        wrong(
+            "adam-correction", "What the second moment's bias is corrected with", k2, corrects2=same
+        )
         wrong("moment-kept", first, k, kept=same, taken=rest, corrects=same)
         wrong("squares-kept", second, k2, kept2=same, taken2=rest, corrects2=same)
     elif rule.squares and k2 != 1:

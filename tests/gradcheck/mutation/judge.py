@@ -24,7 +24,7 @@ PLACES: tuple[tuple[str, str], ...] = (
     (r"^nn\.passes", r"loss|backward|rows|correct|accuracy|evaluation|shard|target|input|output"),
     (r"^nn\.", r"layer|tensor|shape|order|exchanged|output|passes back"),
     (r"^optim\.schedules", r"rate|schedule|warm|decay"),
-    (r"^optim\.(links|updater)", r"clip|decay|penalty|norm|average|frozen|chunk|update is|applied"),
+    (r"^optim\.(links|updater)", r"clip|decay|penalty|norm|average|frozen|chunk|update is|applied|buffer"),
     (r"^optim\.", r"moment|velocity|rate|ε|epsilon|bias correction|root|square|update"),
     (r"^data\.(augmentation|warping)", r"augment|shift|rotat|noise|added"),
     (r"^data\.sampling", r"order|rows|split|held|shuffl"),
@@ -34,7 +34,7 @@ PLACES: tuple[tuple[str, str], ...] = (
     (r"^worker", r"evaluat|rank|message|join|stale|weights|step"),
     (r"^exchange\.rank", r"rows|shard|evaluat|gather|backward|input|augment"),
     (r"^exchange\.|^coordinator\.(shared|star|cluster)", r"slice|rank|shard|stale|record|plan|loss|"
-     r"weights|state|order|evaluat|wait"),
+     r"weights|state|order|evaluat|wait|update is"),
     (r"^coordinator\.(trainer|progress|run|initial_state|outcome|resuming|signals)",
      r"record|checkpoint|epoch|evaluat|best|resum|patience|log|digest|file|saved|arithmetic"),
     (r"^checkpoint", r"checkpoint|saved|state|resum|file|tensor|lost"),
