@@ -246,7 +246,7 @@ class Flat(OneHot):
             Flat,
             np.eye(3)[NUMBERS],
             NUMBERS,
-            r"computes with class numbers, \(n,\): give these; for",
+            r"computes with class numbers, \(n,\): give these; on",
         ),
     ],
 )
