@@ -18,7 +18,7 @@ from tests.gradcheck.own.harness import Judged, Prepared, clean, with_slip
 from tests.gradcheck.own.layers import Array
 from tests.gradcheck.own.networks import Penalty
 
-CHECKS = int(os.environ.get("DPTRAIN_OWN_CHECKS", "60"))
+CHECKS = int(os.environ.get("DPTRAIN_OWN_CHECKS", "48"))
 # Seeds in parts, so that cores can share them; of each at most so much may stay open, but always one.
 PARTS = [range(i, CHECKS, 4) for i in range(min(4, CHECKS))]
 OPEN = 0.05
