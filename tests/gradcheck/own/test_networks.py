@@ -19,7 +19,7 @@ from tests.gradcheck.own.layers import Array
 from tests.gradcheck.own.networks import Penalty
 
 CHECKS = int(os.environ.get("DPTRAIN_OWN_CHECKS", "48"))
-# Seeds in parts, so that cores can share them; of each at most so much may stay open, but always one.
+# Seeds in parts, so that cores can share them. So much of each part may stay open, or one.
 PARTS = [range(i, CHECKS, 4) for i in range(min(4, CHECKS))]
 OPEN = 0.05
 
