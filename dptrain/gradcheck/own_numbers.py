@@ -70,7 +70,7 @@ class OwnNumbers(Numbers):
         where: str,
         seed: int,
         part: int,
-        remark: str = "",
+        remark: str,
     ) -> None:
         """Begin, as of `Numbers`.
 

@@ -37,11 +37,11 @@ Random = np.random.Generator
 Plant = Callable[[Any, Random], bool]
 
 
-def planted(network: Any, seed: int, name: str = "") -> str | None:
+def planted(network: Any, seed: int, name: str) -> str | None:
     """Plant a slip; return its name, or None if there is no place for it.
 
-    The named one; else the first that there is a place for, of an order that begins elsewhere for
-    each seed, so that few seeds show most slips.
+    It is the named one. Without a name it is the first that there is a place for, in an order that
+    begins elsewhere for each seed, so that few seeds show most slips.
     """
     random, every = np.random.default_rng((seed, 1)), list(SLIPS)
     begin = seed % len(every)
