@@ -70,7 +70,7 @@ class OwnNumbers(Numbers):
         where: str,
         seed: int,
         part: int,
-        remark: str = "",
+        remark: str,
     ) -> None:
         """Begin, as of `Numbers`.
 
@@ -233,18 +233,23 @@ class OwnNumbers(Numbers):
                 self._measure_complex_step()
                 along = self.projections()
                 exactly = self._elements(self._complex, along)
-        by_elements = [each for each in (exactly, self._left_to(along)) if each is not None]
         if self._disputed:
             self._remarks.append(
                 "the complex step finds the gradient, and differences do not: they are not trusted"
             )
-        located = any(self._settled(each).verdict is Verdict.FAIL for each in by_elements)
-        along_directions = [along, self.taylor()]
-        if not located:
-            along_directions = [self._unlocated(self._settled(each)) for each in along_directions]
-        remark = "; ".join(self._remarks)
-        for each in by_elements + along_directions:
-            yield self._settled(each)._replace(remark=remark)
+        remark, located = "; ".join(self._remarks), False
+        for each in self._by_elements(exactly, along):  # the second takes long
+            located = located or each.verdict is Verdict.FAIL
+            yield each._replace(remark=remark)
+        for each in map(self._settled, (along, self.taylor())):
+            told = each if located else self._settled(self._unlocated(each))
+            yield told._replace(remark=remark)
+
+    def _by_elements(self, exactly: Comparison | None, along: Comparison) -> Iterator[Comparison]:
+        """Yield what was compared element by element."""
+        if exactly is not None:
+            yield self._settled(exactly)
+        yield self._settled(self._left_to(along))
 
     def _settled(self, found: Comparison) -> Comparison:
         """Return a comparison; where differences are not trusted, a failure proves nothing."""

@@ -84,12 +84,9 @@ def known(comparisons: Iterable[Comparison]) -> Found:
 
 
 def _about(comparison: Comparison) -> list[Diagnosis]:
-    """Return what is known of a comparison, or what its worst element alone says."""
+    """Return what is known of a comparison, or what its note says of its worst element."""
     if comparison.diagnoses or comparison.worst is None:
         return list(comparison.diagnoses)
-    tensor, entry = comparison.worst
-    if tensor == "accuracy" and abs(entry.found + entry.wanted - 1) < 1e-12:
-        return [Diagnosis("accuracy-inverted", "1 - accuracy is reported as the accuracy", 0.0)]
     return [Diagnosis(comparison.edge, comparison.note, 0.0)] if comparison.note else []
 
 

@@ -58,13 +58,16 @@ def powers(report: Report) -> list[Power]:
 def print_report(report: Report, *, verbose: bool = False) -> None:
     """Print the verdict, what is wrong, and what was compared, what failed before all else.
 
-    With ``verbose`` also what every kind of comparison could have seen in every tensor.
+    With ``verbose`` also the numbers of what follows from another failure, and what every kind of
+    comparison could have seen in every tensor.
     """
     verdict, colour = report.verdict.value.upper(), COLOURS[report.verdict.value]
     told = f"{verdict} in {report.seconds:.1f} s"
     print_line(f"{verdict}: {report.subject}\n", colour)
     for failure in report.failures:
         first, *lines = [*failure_lines(failure), f"  again: {_again(report, failure)}"]
+        if list(failure.diagnoses) == [FOLLOWS] and not verbose:  # nothing to look into by itself
+            lines = [f"  {FOLLOWS.sentence}"]
         print_line(first, COLOURS["fail"])
         print("\n".join(lines) + "\n")  # noqa: T201
     print_table("", [_marked(row) for row in comparison_rows(report)], _HEADER, COLOURS)

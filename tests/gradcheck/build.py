@@ -11,8 +11,6 @@ from dptrain.exchange.engine import TrainingState
 from dptrain.exchange.inline import InlineEngine
 from dptrain.experiment.job import Job
 from dptrain.gradcheck.distributed import Step, begin, steps
-from dptrain.optim.links import Arrays, UpdateMoment
-from dptrain.optim.rules import AnyRule
 from tests.exchange.build import Data
 
 Array = NDArray[Any]
@@ -63,18 +61,6 @@ class Wrong(InlineEngine):
         self.before_update(step, gradient)
         super()._update(step, gradient)
         self.after_step(step, old, self.parameters, self.slots)
-
-
-class Spoilt:
-    """A rule that is given other arrays, rates or steps than it should be."""
-
-    def __init__(self, rule: AnyRule, spoil: Callable[..., None]) -> None:
-        self._rule, self._spoil = rule, spoil
-        self.slots, self.behind = rule.slots, rule.behind
-        self.weight_decay = rule.weight_decay
-
-    def update(self, arrays: Arrays, at: UpdateMoment) -> None:
-        self._spoil(self._rule, arrays, at)
 
 
 def untouched(engine: Wrong) -> None:

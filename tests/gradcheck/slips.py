@@ -4,7 +4,8 @@ from typing import NamedTuple
 
 import pytest
 
-from dptrain.gradcheck.zoo.source import compiled, function_at, text_of
+from dptrain.gradcheck.zoo.bug import Source
+from dptrain.gradcheck.zoo.source import changed, function_at
 
 
 class Slip(NamedTuple):
@@ -12,7 +13,7 @@ class Slip(NamedTuple):
 
     Attributes:
         where: module and function, such as ``"data.dataset:Split.gather"``.
-        old: the text that is exchanged, where it first stands in the function.
+        old: the text that is exchanged; it stands in the function exactly once, as of `Source`.
         new: what stands there instead.
         told: how kind and sentence of the diagnosis begin, with ``": "`` between them.
     """
@@ -27,12 +28,14 @@ class Slip(NamedTuple):
 
     def let_loose(self, patch: pytest.MonkeyPatch) -> None:
         """Give the function the wrong code, wherever it has been imported."""
+        for place, code in changed([self.source]).items():
+            patch.setattr(function_at(place), "__code__", code)
+
+    @property
+    def source(self) -> Source:
+        """What is exchanged, as the zoo's bugs have it."""
         module, _, name = self.where.partition(":")
-        function = function_at(f"{module.replace('.', '/')}.py:{name}")
-        text = text_of(function)
-        assert self.old in text, self
-        code = compiled(function, text.replace(self.old, self.new, 1))
-        patch.setattr(function, "__code__", code)
+        return Source(f"{module.replace('.', '/')}.py:{name}", self.old, self.new)
 
 
 ORDER, MINIBATCH = "data.dataset:epoch_order", "experiment.job:Job.minibatch"

@@ -89,9 +89,8 @@ def test_running_averages_move_by_the_momentum_of_their_layer(
     data: Data, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The rate is the layer's own, and not what the network's tensors are told."""
-    Slip("nn.batchnorm:BatchNorm.parameters", "average=rate", "average=1 - rate", "").let_loose(
-        monkeypatch
-    )
+    right, wrong = (f"Zeros(), fans, decays=False, average={rate}" for rate in ("rate", "1 - rate"))
+    Slip("nn.batchnorm:BatchNorm.parameters", right, wrong, "").let_loose(monkeypatch)
     job = data.job(experiment(layers=LAYERS))
     state = begin(job, weights(job))
     done = list(steps(InlineEngine(job, state.parameters, list(state.slots)), 0, 3))

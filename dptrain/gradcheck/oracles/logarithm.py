@@ -129,7 +129,7 @@ def labelled(local: Local, parameters: Array, step: int) -> Labelled | None:
 
 
 def lacking(
-    others: Labelled, gradient: Array, slopes: Sequence[Slope], known: float = 0.0
+    others: Labelled, gradient: Array, slopes: Sequence[Slope], known: float
 ) -> Lacking | None:
     """Return what the gradient lacks of an ε in the loss; None where there is none.
 

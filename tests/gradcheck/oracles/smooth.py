@@ -28,8 +28,9 @@ KINDS: tuple[tuple[Any, Any], ...] = (
 class Function:
     """One of them, and a point ``x`` of ``size`` elements."""
 
-    def __init__(self, seed: int, size: int = 3, terms: int = 5) -> None:
+    def __init__(self, seed: int, size: int = 3) -> None:
         rng = np.random.default_rng(seed)
+        terms = 5
         self.kinds = rng.integers(len(KINDS), size=terms)
         self.a = rng.standard_normal(terms) * 10 ** rng.uniform(-6, 6)
         self.b = rng.standard_normal((terms, size)) * 10 ** rng.uniform(-2, 1.5)
@@ -68,9 +69,9 @@ class Far:
     ``Σ (x - c)_i + Σ (x - c)²_i / 2`` near ``c``, with elements up to 1e6.
     """
 
-    def __init__(self, seed: int, size: int = 10) -> None:
+    def __init__(self, seed: int) -> None:
         rng = np.random.default_rng(seed)
-        self.x = rng.uniform(1e5, 1e6, size)
+        self.x = rng.uniform(1e5, 1e6, 10)
 
     def value(self, x: Array) -> float:
         moved = x - self.x
