@@ -54,8 +54,7 @@ def read_table(path: Path, shape: tuple[int, ...], experiment: Experiment) -> Cs
     Raises:
         DataError: as `read_samples_csv`, or there is no such file.
     """
-    if not path.is_file():
-        raise DataError(f"{path}: no such file")
+    _demand_file(path)
     header = experiment.header
     if header is None and experiment.columns is not None:  # a run of an earlier version
         header = True
@@ -74,8 +73,7 @@ def read_samples(path: Path, reader: Reader) -> NDArray[Any]:
     Raises:
         DataError: the file is missing, damaged, or of a kind that is not understood.
     """
-    if not path.is_file():
-        raise DataError(f"{path}: no such file")
+    _demand_file(path)
     suffix = path.suffix.lower()
     try:
         if suffix == ".npy":
@@ -103,3 +101,8 @@ def _array(path: Path) -> NDArray[Any]:
             f"{path}: truncated: shape {shape} takes {declared:,} bytes, the file holds {held:,}"
         )
     return np.asarray(np.load(path, allow_pickle=False))
+
+
+def _demand_file(path: Path) -> None:
+    if not path.is_file():  # a pipe could keep its reader waiting for ever
+        raise DataError(f"{path}: {'is not a file' if path.exists() else 'no such file'}")

@@ -173,6 +173,9 @@ def test_a_pipe_is_no_data_set(told: Told, trained: Path, tmp_path: Path) -> Non
 
     copy = edited(trained, tmp_path / "run", elsewhere)
     assert "a.csv: is neither a file nor a folder" in told(1, "evaluate", copy)
+    os.mkfifo(tmp_path / "a.npy")
+    for name in ("a.csv", "a.npy"):
+        assert f"{name}: is not a file" in told(1, "predict", trained, "--input", tmp_path / name)
 
 
 @pytest.mark.parametrize("name", ["metrics.jsonl", ".lock", "rank-0.log", "experiment.toml"])
