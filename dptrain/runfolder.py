@@ -19,6 +19,7 @@ DEFAULT_PARENT = Path("logs")
 _EXPERIMENT = "experiment.toml"
 _CHECKPOINTS = "checkpoints"
 _LOCK = ".lock"
+_PID = re.compile(rb"\d+\n")
 _METRICS = "metrics.jsonl"
 _BEGUN = "initial.safetensors"
 _KEY = "worker.key"
@@ -347,14 +348,15 @@ def _is_empty(folder: Path) -> bool:
 def _was_never_saved(folder: Path) -> bool:
     """Tell whether nothing is there but what a run leaves that was killed before it saved a step.
 
-    The lock tells that a run's coordinator has made the folder, and not its owner.
+    The lock, in which a coordinator's pid stands, tells that a run has made the folder.
     """
     with contextlib.suppress(OSError):
-        names = {entry.name for entry in folder.iterdir()}
-        ours = {_LOCK, _CHECKPOINTS, _EXPERIMENT, _METRICS, _BEGUN, _KEY}
-        strange = [each for each in names - ours if not _LEFT.fullmatch(each)]
-        saved = list((folder / _CHECKPOINTS).glob("[!.]*"))
-        return _LOCK in names and not strange and not saved
+        entries = [each for each in folder.iterdir() if each.name != _CHECKPOINTS]
+        ours = {_LOCK, _EXPERIMENT, _METRICS, _BEGUN, _KEY}
+        names = all(each.name in ours or _LEFT.fullmatch(each.name) for each in entries)
+        plain = all(each.is_file() and not each.is_symlink() for each in entries)
+        saved = any((folder / _CHECKPOINTS).glob("[!.]*"))
+        return names and plain and not saved and bool(_PID.fullmatch((folder / _LOCK).read_bytes()))
     return False
 
 

@@ -138,6 +138,29 @@ def test_a_run_that_was_killed_before_it_saved_gives_its_folder_to_the_next() ->
         RunFolder.create_at(run)
 
 
+@pytest.mark.parametrize("lock", ["", "Vim 9.1", "12"])
+def test_a_lock_of_another_program_makes_no_run_of_a_folder(lock: str, tmp_path: Path) -> None:
+    (tmp_path / ".lock").write_text(lock)
+    for name in ("metrics.jsonl", ".notes.tmp", "rank-0.log"):
+        (tmp_path / name).write_text("mine")
+    with pytest.raises(RunFolderError, match="is not empty"):
+        RunFolder.create_at(tmp_path)
+    assert (tmp_path / "metrics.jsonl").read_text() == "mine"
+    assert (tmp_path / ".notes.tmp").read_text() == "mine"
+
+
+@pytest.mark.parametrize("what", ["a folder", "a link"])
+def test_what_is_not_a_plain_file_is_not_left_by_a_run(what: str, tmp_path: Path) -> None:
+    (tmp_path / ".lock").write_text("4194305\n")
+    if what == "a folder":
+        (tmp_path / ".mine.tmp").mkdir()
+    else:
+        (tmp_path / ".mine.tmp").symlink_to("elsewhere")
+    with pytest.raises(RunFolderError, match="is not empty"):
+        RunFolder.create_at(tmp_path)
+    assert (tmp_path / ".mine.tmp").is_symlink() or (tmp_path / ".mine.tmp").is_dir()
+
+
 @pytest.mark.parametrize("kept", ["checkpoints/best.safetensors", "notes.txt", "rank-x.log"])
 def test_whatever_else_is_there_stays(kept: str) -> None:
     run = Path("run")
