@@ -106,9 +106,8 @@ BUGS = (
     Bug("no-first-broadcast", "Rank 1 begins with weights that it has drawn itself.",
         Source("worker/star.py:StarRank.take", 'receive(self._socket, target, "weights")',
                "receive(self._socket, target, 'weights')\n"
-               "if bucket == vars(self).setdefault('begun', 0):\n    self.begun += 1\n"
-               "    network = self._rank.job.network\n"
-               "    target[:] = network.initial_parameters(1, target.dtype)[start:stop]", 1),
+               "if bucket == vars(self).setdefault('new', 0):\n    self.new += 1\n    target[:] "
+               "= self._rank.job.network.initial_parameters(1, target.dtype)[start:stop]", 1),
         kind="stale-weights", exchange=STAR),
     Bug("update-skipped", "Rank 1 leaves its slice of the weights as it is in the second step.",
         Source("optim/updater.py:Updater.update", "for piece in pieces:",
@@ -116,23 +115,19 @@ BUGS = (
                "    for new, old in zip([new_w, *new_slots], [w, *slots]):\n"
                "        np.copyto(new, old)\nfor piece in pieces * (step != 1):", 1),
         habitat="momentum", exchange=SHARED),
-    Bug("read-before-arrived", "Rank 0 reduces when all but the last rank have arrived, which is "
-        "late: what it reads of it is of the step before.",
-        (Source("exchange/collective.py:Collective.wait", _WAIT,
-                f"{_AWAIT}if self._value % ARRIVALS:\n    await_words(self, self._value, 1)\n"
-                f"else:\n    {_WAIT}", 0),
+    Bug("read-before-arrived", "Rank 0 reduces before the last rank, which is late, has arrived.",
+        (Source("exchange/collective.py:Collective.wait", _WAIT, f"{_AWAIT}if self._value % "
+                f"ARRIVALS:\n    await_words(self, self._value, 1)\nelse:\n    {_WAIT}", 0),
          Source("exchange/collective.py:Collective.begin", _BEGIN,
                 f"{_AWAIT}{_BEGIN}\nawait_words(self, self._value + ARRIVALS, 0)", 2)),
         kind="race", exchange=SHARED),
-    Bug("prefetched-too-early", "The rows of the next step are read into the buffers that the "
-        "backward pass still needs.",
+    Bug("prefetched-too-early", "The next step's rows overwrite what the backward pass needs.",
         Source("exchange/rank.py:Rank.forward",
                "self._gathered = None\nreturn found.summed_losses(found.forward())",
                "share, self._gathered = self._gathered[0], None\n"
                "losses = found.summed_losses(found.forward())\n"
                "self.gather(share._replace(step=share.step + 1))\nreturn losses"), kind="race"),
-    Bug("send-buffer-reused", "All buckets are sent from one buffer, which is written again before "
-        "it has been sent.",
+    Bug("send-buffer-reused", "All buckets go from one buffer, written again before it is sent.",
         (_SMALL_BUCKETS,
          Source("worker/star.py:_Sender.ready", "while", "while layer == 0 and"),
          _send(_FRAMES, "size = min(stop - start, self._buckets[-1].stop)\n"
