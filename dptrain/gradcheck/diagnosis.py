@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Generic, NamedTuple, TypeVar
 
 Change = TypeVar("Change")
+Item = TypeVar("Item")
 
 # A kind of mistake that leaves more than this part of the deviation unexplained is not named.
 EXPLAINS = 0.1
@@ -67,10 +68,10 @@ def weighed(
     return found
 
 
-def safely(mistakes: Iterable[Mistake[Change]]) -> Iterator[Mistake[Change]]:
-    """Yield mistakes; where one cannot be generated, for what may be broken, those before it."""
+def safely(explanations: Iterable[Item]) -> Iterator[Item]:
+    """Yield what could explain; where one cannot be generated, for what is broken, those before."""
     try:
-        yield from mistakes
+        yield from explanations
     except Exception:  # noqa: BLE001 - as of `weighed`
         return
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dptrain.gradcheck.diagnosis import EXPLAINS, MOST, Diagnosis, ranked
+from dptrain.gradcheck.diagnosis import EXPLAINS, MOST, Diagnosis, ranked, safely
 from dptrain.gradcheck.hypotheses import fits, known
 from dptrain.gradcheck.hypotheses.areas import place
 from dptrain.gradcheck.hypotheses.buffers import of_other_places
@@ -182,14 +182,7 @@ def _hypotheses(tables: Iterable[Table], e: Evidence) -> Iterator[Hypothesis]:
     What is computed may be broken: where it raises, the others are tried all the same.
     """
     for table in tables:
-        rows = iter(table(e))
-        while True:
-            try:
-                row = next(rows)
-            except StopIteration:
-                break
-            except Exception:  # noqa: BLE001 - the code that is checked may raise anything
-                break
+        for row in safely(table(e)):
             yield from expanded(e, row) if isinstance(row, Known) else [row]
 
 

@@ -1,13 +1,13 @@
 """Bugs in a network of the user's own, of which only tensors are known and no layers."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dptrain.gradcheck.comparison import TensorResult
-from dptrain.gradcheck.diagnosis import EXPLAINS, Mistake, times
+from dptrain.gradcheck.diagnosis import EXPLAINS, Mistake, safely, times
 from dptrain.gradcheck.hypotheses.evidence import Evidence, Hypothesis
 from dptrain.nn.network import Tensor
 
@@ -35,21 +35,11 @@ def hypotheses(e: Evidence, failed: Sequence[TensorResult]) -> Iterator[Hypothes
     names = [each.tensor for each in failed if each.failed]
     wrong = [t for t in e.tensors if t.name in names]
     for rows in (_counted, _weighted_rows, _decayed, _scaled, _zeros) if wrong else ():
-        for each in _safely(rows, e, wrong):
+        for each in safely(rows(e, wrong)):
             yield Hypothesis(each.kind, each.sentence, each.change)
     if wrong:
         kind, sentence, left = _placed(e, wrong, failed)
         yield Hypothesis(kind, sentence, e.found + left * (e.found - e.right), placed=True)
-
-
-def _safely(
-    rows: Callable[[Evidence, list[Tensor]], Iterator[Row]], e: Evidence, wrong: list[Tensor]
-) -> Iterator[Row]:
-    """Yield rows until they break down: they are computed with the code that may be wrong."""
-    try:
-        yield from rows(e, wrong)
-    except Exception:  # noqa: BLE001 - somebody's code may raise anything
-        return
 
 
 def _names(wrong: Sequence[Tensor]) -> str:

@@ -174,17 +174,17 @@ class Reference:
         ]
         return setting, leaves, [leaf(rows, unit) for rows in self.batch.inputs]
 
-    def row_losses(self, shard: int, outputs: Node, copies: int = 1) -> Node:
-        """Return the losses of a shard's rows, which may stand there several times."""
-        targets = np.concatenate([self.batch.targets[shard]] * copies)
+    def row_losses(self, shard: int, outputs: Node) -> Node:
+        """Return the losses of a shard's rows."""
+        targets = self.batch.targets[shard]
         setting = Setting(self.batch.sizes, self.batch.seed, self.batch.step)
-        return self.weighed(row_losses(self.loss, outputs, targets, setting), shard, copies)
+        return self.weighed(row_losses(self.loss, outputs, targets, setting), shard)
 
-    def weighed(self, losses: Node, shard: int, copies: int = 1) -> Node:
-        """Return the losses of a shard's rows ``(copies * rows,)``, each times its weight."""
+    def weighed(self, losses: Node, shard: int) -> Node:
+        """Return the losses of a shard's rows ``(rows,)``, each times its weight."""
         if self.batch.weights is None:
             return losses
-        return losses * losses.constant(np.tile(self.batch.weights[shard], copies))
+        return losses * losses.constant(self.batch.weights[shard])
 
     def _forward(
         self, parameters: Array, unit: float | None

@@ -22,7 +22,6 @@ class Setting:
         step: counted from 0.
         place: of the layer in the network.
         frozen: whether the layer's tensors stay as they are, one for each.
-        copies: how often every shard's rows stand there, one copy behind the other.
         swaps: what computes a layer in place of its formulas, by its place.
         branches: what decided on which side of a kink each element lies, in order.
         statistics: values of the minibatch that running averages move towards, by place.
@@ -34,7 +33,6 @@ class Setting:
     step: int
     place: tuple[int, ...] = ()
     frozen: tuple[bool, ...] = ()
-    copies: int = 1
     swaps: Mapping[tuple[int, ...], Any] = field(default_factory=dict)
     branches: list[bytes] = field(default_factory=list)
     statistics: dict[tuple[int, ...], list[Any]] = field(default_factory=dict)
@@ -49,18 +47,11 @@ class Setting:
         """Return the same for a layer further down."""
         return replace(self, place=(*self.place, *place), frozen=frozen)
 
-    def stacked(self, copies: int) -> "Setting":
-        """Return the same for so many copies of every shard's rows."""
-        return replace(self, copies=copies)
-
     def branched(self, decided: Array) -> None:
         """Note down what depends on a comparison."""
         self.branches.append(np.ascontiguousarray(decided).tobytes())
 
     def uniform(self, shard: int, shape: tuple[int, ...]) -> Array:
         """Return the numbers from 0 to 1 that dropout draws for a shard, float32."""
-        one = (shape[0] // self.copies, *shape[1:])
-        drawn = stream_at(self.seed, self.step, DROPOUT, *self.place, shard).random(
-            one, dtype=np.float32
-        )
-        return np.concatenate([drawn] * self.copies)
+        stream = stream_at(self.seed, self.step, DROPOUT, *self.place, shard)
+        return stream.random(shape, dtype=np.float32)

@@ -13,7 +13,6 @@ so it is asked only where nothing simpler explains everything.
 import contextlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
-from typing import TypeVar
 
 import numpy as np
 
@@ -21,7 +20,15 @@ from dptrain.experiment.exchanges import EXCHANGES
 from dptrain.experiment.job import Job
 from dptrain.gradcheck.analytic import Local
 from dptrain.gradcheck.comparison import Array, Comparison, compare, told_of
-from dptrain.gradcheck.diagnosis import EXPLAINS, Diagnosis, Mistake, described, ranked, weighed
+from dptrain.gradcheck.diagnosis import (
+    EXPLAINS,
+    Diagnosis,
+    Mistake,
+    described,
+    ranked,
+    safely,
+    weighed,
+)
 from dptrain.gradcheck.distributed import Step
 from dptrain.gradcheck.hypotheses.areas import Area, areas, place
 from dptrain.gradcheck.hypotheses.buffers import stale_buffers, unwritten
@@ -34,7 +41,6 @@ from dptrain.gradcheck.updates.rates import epoch_length, scaled
 from dptrain.gradcheck.updates.textbook import Recipe, spread
 from dptrain.gradcheck.verdict import Verdict
 
-Found = TypeVar("Found")
 # What an explanation may leave, and all explanations of one sort.
 Stage = tuple[float, Callable[[], Iterable[Known]]]
 
@@ -165,17 +171,11 @@ def _searched(
     for most, stage in stages:
         if likely and likely[0].residual <= EVERYTHING:
             return likely
-        found = weighed(_safely(stage()), run.left)
+        found = weighed(safely(stage()), run.left)
         likely = ranked([*likely, *(each for each in found if each.residual <= most)])
     if not likely or likely[0].residual > EVERYTHING:
-        likely = ranked([*likely, *_safely(given_gradient(run, at, parts))])
+        likely = ranked([*likely, *safely(given_gradient(run, at, parts))])
     return likely
-
-
-def _safely(found: Iterable[Found]) -> Iterator[Found]:
-    """Yield what can be found, with code and data that may be broken."""
-    with contextlib.suppress(Exception):
-        yield from found
 
 
 def _only(where: str, each: Known, change: Recipe) -> Known:
